@@ -1,0 +1,99 @@
+use std::path::PathBuf;
+
+/// `std::result::Result` with this crate's [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong. Each variant names the thing, what was found and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading or writing a file failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not what it claims to be. Untrusted names in `why` are escaped.
+    #[error("{}: {why}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        why: String,
+    },
+    /// Stored bytes or restored values differ from their digest.
+    #[error("{}: {what}: digest mismatch, the file is damaged", path.display())]
+    Digest {
+        /// The archive.
+        path: PathBuf,
+        /// The chunk, header or tensor.
+        what: String,
+    },
+    /// A recipe cannot be understood, or does not fit the checkpoint.
+    #[error("recipe: {0}")]
+    Recipe(String),
+    /// The command line or an option asks for something that does not exist.
+    #[error("{0}")]
+    Usage(String),
+    /// An argument's size or value disagrees with the kernel's contract.
+    #[error("{kernel}: {what} is {got}, expected {expected}")]
+    Shape {
+        /// The kernel that refused.
+        kernel: &'static str,
+        /// The argument, by its name in the signature.
+        what: &'static str,
+        /// What was passed.
+        got: String,
+        /// What would have been right.
+        expected: String,
+    },
+    /// A tensor holds NaN or infinite values where the recipe says `nonfinite = "error"`.
+    #[error("tensor {tensor}: {count} of its values are NaN or infinite; use nonfinite = \"keep\" to store it unchanged")]
+    NonFinite {
+        /// The tensor.
+        tensor: String,
+        /// How many values.
+        count: u64,
+    },
+    /// A restored tensor is further from its source than the recipe allows, or a metric is not finite.
+    #[error("tensor {tensor}: {metric} is {got}, the limit is {limit}")]
+    Verify {
+        /// The tensor.
+        tensor: String,
+        /// Which metric.
+        metric: &'static str,
+        /// What was measured.
+        got: f64,
+        /// What was allowed.
+        limit: f64,
+    },
+    /// No adapter was found, or it refused a device.
+    #[error("no usable GPU: {0}")]
+    NoGpu(String),
+    /// The driver rejected, failed or lost the work; nothing it produced is used.
+    #[error("{kernel}: {message}")]
+    Gpu {
+        /// The kernel that was being compiled, dispatched or read.
+        kernel: &'static str,
+        /// What wgpu said.
+        message: String,
+    },
+    /// SIGINT or SIGTERM arrived; temporary files are gone.
+    #[error("interrupted by signal {0}")]
+    Interrupted(i32),
+}
+
+impl Error {
+    /// Ties an I/O error to the path it happened at, for `map_err`.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    /// A [`Error::Format`] at `path`.
+    pub fn format(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
+        Self::Format { path: path.into(), why: why.into() }
+    }
+}
