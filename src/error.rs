@@ -50,7 +50,9 @@ pub enum Error {
         expected: String,
     },
     /// A tensor holds NaN or infinite values where the recipe says `nonfinite = "error"`.
-    #[error("tensor {tensor}: {count} of its values are NaN or infinite; use nonfinite = \"keep\" to store it unchanged")]
+    #[error(
+        "tensor {tensor}: {count} of its values are NaN or infinite; use nonfinite = \"keep\" to store it unchanged"
+    )]
     NonFinite {
         /// The tensor.
         tensor: String,
@@ -90,6 +92,16 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+
+    /// An [`Error::Shape`] of `kernel`.
+    pub fn shape(
+        kernel: &'static str,
+        what: &'static str,
+        got: impl ToString,
+        expected: impl ToString,
+    ) -> Self {
+        Self::Shape { kernel, what, got: got.to_string(), expected: expected.to_string() }
     }
 
     /// A [`Error::Format`] at `path`.

@@ -1,85 +1,4 @@
-/// Element types of a checkpoint. Widths are in bits, because some are narrower than a byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "the names are the format's own")]
-pub enum DType {
-    F64,
-    F32,
-    F16,
-    BF16,
-    F8E4M3,
-    F8E5M2,
-    F8E8M0,
-    F6E2M3,
-    F6E3M2,
-    F4,
-    C64,
-    I64,
-    I32,
-    I16,
-    I8,
-    U64,
-    U32,
-    U16,
-    U8,
-    Bool,
-}
-
-impl DType {
-    /// Every type with its spelling in a safetensors header.
-    pub const ALL: [(Self, &str); 20] = [
-        (Self::F64, "F64"),
-        (Self::F32, "F32"),
-        (Self::F16, "F16"),
-        (Self::BF16, "BF16"),
-        (Self::F8E4M3, "F8_E4M3"),
-        (Self::F8E5M2, "F8_E5M2"),
-        (Self::F8E8M0, "F8_E8M0"),
-        (Self::F6E2M3, "F6_E2M3"),
-        (Self::F6E3M2, "F6_E3M2"),
-        (Self::F4, "F4"),
-        (Self::C64, "C64"),
-        (Self::I64, "I64"),
-        (Self::I32, "I32"),
-        (Self::I16, "I16"),
-        (Self::I8, "I8"),
-        (Self::U64, "U64"),
-        (Self::U32, "U32"),
-        (Self::U16, "U16"),
-        (Self::U8, "U8"),
-        (Self::Bool, "BOOL"),
-    ];
-
-    /// Bits per element.
-    pub const fn bits(self) -> usize {
-        match self {
-            Self::F64 | Self::C64 | Self::I64 | Self::U64 => 64,
-            Self::F32 | Self::I32 | Self::U32 => 32,
-            Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 16,
-            Self::F8E4M3 | Self::F8E5M2 | Self::F8E8M0 | Self::I8 | Self::U8 | Self::Bool => 8,
-            Self::F6E2M3 | Self::F6E3M2 => 6,
-            Self::F4 => 4,
-        }
-    }
-
-    /// Whether the kernels read this type as weights; every other type is carried bit for bit.
-    pub const fn is_weight(self) -> bool {
-        matches!(
-            self,
-            Self::F64 | Self::F32 | Self::F16 | Self::BF16 | Self::F8E4M3 | Self::F8E5M2
-        )
-    }
-
-    /// The spelling in a safetensors header.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(d, _)| *d == self).map_or("?", |(_, n)| n)
-    }
-
-    /// The type spelled `name` in a safetensors header.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, n)| *n == name).map(|(d, _)| *d)
-    }
-}
+use crate::{Backend, DType, Error, Result, dtype, gpu};
 
 /// One tensor of a checkpoint: what it is, and where its bytes lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,5 +31,179 @@ impl TensorInfo {
     /// Columns of the matrix view: the product of all dimensions but the first.
     pub fn cols(&self) -> u64 {
         if self.shape.len() < 2 { self.elements() } else { self.shape[1..].iter().product() }
+    }
+}
+
+/// A matrix of one element type that lives on one backend: what kernels take and return. Row-major, no strides.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    data: Data,
+}
+
+#[derive(Clone, Debug)]
+enum Data {
+    /// Little-endian elements, padded with zeros to whole words.
+    Cpu(Vec<u32>),
+    Gpu(gpu::Buffer),
+}
+
+/// Words that `elements` elements of `dtype` take.
+pub fn words(dtype: DType, elements: usize) -> usize {
+    (elements * dtype.bits()).div_ceil(32)
+}
+
+impl Tensor {
+    /// Moves `rows * cols` elements, given as little-endian words, to a backend.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if the number of words is wrong, [`Error::Gpu`] if they do not fit the device.
+    pub fn new(
+        on: &Backend,
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+        data: Vec<u32>,
+    ) -> Result<Self> {
+        let expected = words(dtype, rows * cols);
+        if data.len() != expected {
+            return Err(Error::shape("upload", "data", data.len(), format!("{expected} words")));
+        }
+        let data = match on {
+            Backend::Cpu => Data::Cpu(data),
+            Backend::Gpu(gpu) => Data::Gpu(gpu.upload(&data)?),
+        };
+        Ok(Self { dtype, rows, cols, data })
+    }
+
+    /// Moves a matrix of f32 weights to a backend.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if the weights do not make `rows` rows, [`Error::Gpu`] if they do not fit the device.
+    pub fn from_f32(on: &Backend, weights: &[f32], rows: usize) -> Result<Self> {
+        if rows == 0 || !weights.len().is_multiple_of(rows) {
+            return Err(Error::shape(
+                "upload",
+                "weights",
+                weights.len(),
+                format!("a multiple of {rows} rows"),
+            ));
+        }
+        Self::new(
+            on,
+            DType::F32,
+            rows,
+            weights.len() / rows,
+            bytemuck::cast_slice(weights).to_vec(),
+        )
+    }
+
+    /// What a CPU kernel has made.
+    pub(crate) fn cpu(dtype: DType, rows: usize, cols: usize, data: Vec<u32>) -> Self {
+        debug_assert_eq!(data.len(), words(dtype, rows * cols));
+        Self { dtype, rows, cols, data: Data::Cpu(data) }
+    }
+
+    /// What a GPU kernel is making.
+    pub(crate) fn gpu(dtype: DType, rows: usize, cols: usize, data: gpu::Buffer) -> Self {
+        Self { dtype, rows, cols, data: Data::Gpu(data) }
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Rows: output channels of a weight.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Elements per row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Elements.
+    pub fn elements(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// The same elements, row by row, as a matrix of another shape.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if the number of elements differs.
+    pub fn reshape(mut self, rows: usize, cols: usize) -> Result<Self> {
+        if rows * cols != self.elements() {
+            return Err(Error::shape("reshape", "rows x cols", rows * cols, self.elements()));
+        }
+        (self.rows, self.cols) = (rows, cols);
+        Ok(self)
+    }
+
+    /// Brings the elements back to the host, as little-endian words.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gpu`] if the device fails, or `on` is not the backend the tensor lives on.
+    pub fn read(&self, on: &Backend) -> Result<Vec<u32>> {
+        match on {
+            Backend::Cpu => self.words().map(<[u32]>::to_vec),
+            Backend::Gpu(gpu) => gpu.read(self.buffer()?, words(self.dtype, self.elements())),
+        }
+    }
+
+    /// Like [`Tensor::read`], for a tensor that is not needed any more: the CPU hands its words over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::read`].
+    pub fn into_words(self, on: &Backend) -> Result<Vec<u32>> {
+        match self.data {
+            Data::Cpu(words) => Ok(words),
+            Data::Gpu(_) => self.read(on),
+        }
+    }
+
+    /// Brings weights back to the host as f32.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensor::read`]; [`Error::Shape`] if the elements are not weights.
+    pub fn read_f32(&self, on: &Backend) -> Result<Vec<f32>> {
+        if !self.dtype.is_weight() {
+            return Err(Error::shape("read_f32", "dtype", self.dtype.name(), "a float type"));
+        }
+        let mut out = vec![0.0; self.elements()];
+        dtype::decode(self.dtype, &self.read(on)?, 0, &mut out);
+        Ok(out)
+    }
+
+    /// The words of a tensor on the CPU.
+    pub(crate) fn words(&self) -> Result<&[u32]> {
+        match &self.data {
+            Data::Cpu(words) => Ok(words),
+            Data::Gpu(_) => Err(elsewhere("the CPU")),
+        }
+    }
+
+    /// The buffer of a tensor on the GPU.
+    pub(crate) fn buffer(&self) -> Result<&gpu::Buffer> {
+        match &self.data {
+            Data::Cpu(_) => Err(elsewhere("the GPU")),
+            Data::Gpu(buffer) => Ok(buffer),
+        }
+    }
+}
+
+fn elsewhere(wanted: &str) -> Error {
+    Error::Gpu {
+        kernel: "tensor",
+        message: format!("the tensor is not on {wanted}, where the kernel runs"),
     }
 }

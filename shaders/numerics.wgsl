@@ -1,0 +1,24 @@
+// results[0, i] = a[i] * b[i]; results[1, i] = round(a[i] * b[i]); results[2, i] = a[i] * b[i] + c[i];
+// results[3, i] = (a[i] + b[i]) - a[i]. All as bits.
+// One invocation per i. A probe, not a computation: the host compares with IEEE and records what the device does.
+
+struct Params { len: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> operands: array<u32>;         // [3, len], f32 bits
+@group(0) @binding(2) var<storage, read_write> results: array<u32>;    // [4, len]
+
+override WG: u32;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = workgroup_index(wid, groups) * WG + lane;
+    if i >= params.len { return; }
+    let a = bitcast<f32>(operands[i]);
+    let b = bitcast<f32>(operands[params.len + i]);
+    let c = bitcast<f32>(operands[2u * params.len + i]);
+    results[i] = bitcast<u32>(a * b);
+    results[params.len + i] = bitcast<u32>(round(a * b));
+    results[2u * params.len + i] = bitcast<u32>(a * b + c);
+    results[3u * params.len + i] = bitcast<u32>((a + b) - a);
+}

@@ -1,0 +1,212 @@
+//! Element types: their widths and spellings, and the conversions between weights and f32.
+
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+
+/// Element types of a checkpoint. Widths are in bits, because some are narrower than a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the names are the format's own")]
+pub enum DType {
+    F64,
+    F32,
+    F16,
+    BF16,
+    F8E4M3,
+    F8E5M2,
+    F8E8M0,
+    F6E2M3,
+    F6E3M2,
+    F4,
+    C64,
+    I64,
+    I32,
+    I16,
+    I8,
+    U64,
+    U32,
+    U16,
+    U8,
+    Bool,
+}
+
+impl DType {
+    /// Every type with its spelling in a safetensors header.
+    pub const ALL: [(Self, &str); 20] = [
+        (Self::F64, "F64"),
+        (Self::F32, "F32"),
+        (Self::F16, "F16"),
+        (Self::BF16, "BF16"),
+        (Self::F8E4M3, "F8_E4M3"),
+        (Self::F8E5M2, "F8_E5M2"),
+        (Self::F8E8M0, "F8_E8M0"),
+        (Self::F6E2M3, "F6_E2M3"),
+        (Self::F6E3M2, "F6_E3M2"),
+        (Self::F4, "F4"),
+        (Self::C64, "C64"),
+        (Self::I64, "I64"),
+        (Self::I32, "I32"),
+        (Self::I16, "I16"),
+        (Self::I8, "I8"),
+        (Self::U64, "U64"),
+        (Self::U32, "U32"),
+        (Self::U16, "U16"),
+        (Self::U8, "U8"),
+        (Self::Bool, "BOOL"),
+    ];
+
+    /// Bits per element.
+    pub const fn bits(self) -> usize {
+        match self {
+            Self::F64 | Self::C64 | Self::I64 | Self::U64 => 64,
+            Self::F32 | Self::I32 | Self::U32 => 32,
+            Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 16,
+            Self::F8E4M3 | Self::F8E5M2 | Self::F8E8M0 | Self::I8 | Self::U8 | Self::Bool => 8,
+            Self::F6E2M3 | Self::F6E3M2 => 6,
+            Self::F4 => 4,
+        }
+    }
+
+    /// Whether the kernels read this type as weights; every other type is carried bit for bit.
+    pub const fn is_weight(self) -> bool {
+        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16 | Self::F8E4M3 | Self::F8E5M2)
+    }
+
+    /// The spelling in a safetensors header.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(d, _)| *d == self).map_or("?", |(_, n)| n)
+    }
+
+    /// The type spelled `name` in a safetensors header.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, n)| *n == name).map(|(d, _)| *d)
+    }
+}
+
+/// The number of a weight type in `shaders/lib/dtype.wgsl`.
+pub(crate) fn code(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => 0.0,
+        DType::F16 => 2.0,
+        DType::BF16 => 3.0,
+        DType::F8E4M3 => 4.0,
+        DType::F8E5M2 => 5.0,
+        _ => 1.0,
+    }
+}
+
+/// Decodes `out.len()` weights, from element `first` on, to f32. F64 is rounded to nearest even; what f32 cannot hold
+/// becomes infinite. Every other conversion is exact.
+///
+/// `words` holds the elements as little-endian bytes, `dtype` a weight type.
+///
+/// # Panics
+///
+/// If the elements lie outside `words`.
+pub fn decode(dtype: DType, words: &[u32], first: usize, out: &mut [f32]) {
+    let span = first..first + out.len();
+    match dtype {
+        DType::F64 => {
+            for (pair, x) in words[2 * span.start..2 * span.end].chunks_exact(2).zip(out) {
+                *x = f64::from_bits(u64::from(pair[1]) << 32 | u64::from(pair[0])) as f32;
+            }
+        }
+        DType::F16 => {
+            let halves: &[half::f16] =
+                bytemuck::cast_slice::<u32, u16>(words)[..].reinterpret_cast();
+            halves[span].convert_to_f32_slice(out);
+        }
+        DType::BF16 => widen_bf16(&bytemuck::cast_slice(words)[span], out),
+        DType::F8E4M3 | DType::F8E5M2 => {
+            let table = f8_table(dtype);
+            for (b, x) in bytemuck::cast_slice::<u32, u8>(words)[span].iter().zip(out) {
+                *x = table[usize::from(*b)];
+            }
+        }
+        _ => out.copy_from_slice(&bytemuck::cast_slice(words)[span]),
+    }
+}
+
+/// Encodes f32 values as elements of `dtype` from element `first` on: rounded to nearest even, and to the largest
+/// finite value where they lie beyond the type's range. Values must not be NaN.
+///
+/// # Panics
+///
+/// If the elements lie outside `words`.
+pub fn encode(dtype: DType, values: &[f32], words: &mut [u32], first: usize) {
+    let span = first..first + values.len();
+    match dtype {
+        DType::F64 => {
+            for (x, pair) in
+                values.iter().zip(words[2 * span.start..2 * span.end].chunks_exact_mut(2))
+            {
+                let bits = f64::from(x.clamp(f32::MIN, f32::MAX)).to_bits();
+                (pair[0], pair[1]) = (bits as u32, (bits >> 32) as u32);
+            }
+        }
+        DType::F16 => {
+            for (x, h) in values.iter().zip(&mut bytemuck::cast_slice_mut::<u32, u16>(words)[span])
+            {
+                *h = half::f16::from_f32(x.clamp(-65504.0, 65504.0)).to_bits();
+            }
+        }
+        DType::BF16 => narrow_bf16(values, &mut bytemuck::cast_slice_mut(words)[span]),
+        DType::F8E4M3 | DType::F8E5M2 => {
+            let largest = if dtype == DType::F8E4M3 { 0x7e } else { 0x7b };
+            let (mantissa, bias) = if dtype == DType::F8E4M3 { (3, 7) } else { (2, 15) };
+            for (x, b) in values.iter().zip(&mut bytemuck::cast_slice_mut::<u32, u8>(words)[span]) {
+                *b = narrow(x.to_bits(), mantissa, bias).min(largest) as u8
+                    | (x.to_bits() >> 24 & 0x80) as u8;
+            }
+        }
+        _ => {
+            for (x, w) in values.iter().zip(&mut words[span]) {
+                *w = x.clamp(f32::MIN, f32::MAX).to_bits();
+            }
+        }
+    }
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn widen_bf16(halves: &[u16], out: &mut [f32]) {
+    for (h, x) in halves.iter().zip(out) {
+        *x = f32::from_bits(u32::from(*h) << 16);
+    }
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn narrow_bf16(values: &[f32], out: &mut [u16]) {
+    for (x, h) in values.iter().zip(out) {
+        let bits = x.to_bits();
+        let magnitude = ((bits & 0x7fff_ffff) + 0x7fff + (bits >> 16 & 1)) >> 16;
+        *h = (bits >> 16 & 0x8000) as u16 | magnitude.min(0x7f7f) as u16;
+    }
+}
+
+/// All 256 values of an 8-bit float.
+pub fn f8_table(dtype: DType) -> [f32; 256] {
+    std::array::from_fn(|b| {
+        let (sign, b) = (if b & 0x80 == 0 { 1.0 } else { -1.0 }, b & 0x7f);
+        let (mantissa_bits, bias, special) =
+            if dtype == DType::F8E4M3 { (3, 7, b == 0x7f) } else { (2, 15, b >= 0x7c) };
+        let (exponent, mantissa) =
+            ((b >> mantissa_bits) as i32, (b & ((1 << mantissa_bits) - 1)) as f32);
+        let ulp = |e: i32| f32::from_bits(((e + 127) as u32) << 23);
+        sign * match exponent {
+            _ if special && dtype == DType::F8E5M2 && b == 0x7c => f32::INFINITY,
+            _ if special => f32::NAN,
+            0 => mantissa * ulp(1 - bias - mantissa_bits),
+            e => (mantissa + (1 << mantissa_bits) as f32) * ulp(e - bias - mantissa_bits),
+        }
+    })
+}
+
+/// The magnitude of f32 bits as a float of `mantissa_bits` and exponent `bias`, rounded to nearest even, unlimited
+/// above.
+fn narrow(bits: u32, mantissa_bits: u32, bias: i32) -> u32 {
+    let value = f32::from_bits(bits & 0x7fff_ffff);
+    // The spacing of the target around this value, a power of two; adding and counting in its units rounds once.
+    let exponent = ((bits >> 23 & 255) as i32 - 127).max(1 - bias);
+    let ulp = f64::from_bits(((exponent - mantissa_bits as i32 + 1023) as u64) << 52);
+    let units = (f64::from(value) / ulp).round_ties_even() as u32;
+    units + (((exponent + bias - 1) as u32) << mantissa_bits)
+}

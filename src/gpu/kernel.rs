@@ -1,0 +1,23 @@
+/// One compute shader.
+///
+/// Conventions, checked by `tests/shaders.rs`: one entry point, `main`; binding 0 is the uniform `params`, made of
+/// 4-byte scalars; then the inputs; then the outputs; the workgroup width is the override `WG`.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Stem of the `.wgsl`, `.rs` and test file.
+    pub name: &'static str,
+    /// Library snippets, then the kernel, joined at compile time by [`wgsl!`](crate::wgsl).
+    pub wgsl: &'static str,
+    /// Invocations per workgroup.
+    pub workgroup: u32,
+    /// Size of the Rust struct behind `params`, in bytes.
+    pub params: usize,
+}
+
+/// Joins files under `shaders/` at compile time: snippets first, the kernel last.
+#[macro_export]
+macro_rules! wgsl {
+    ($($file:literal),+ $(,)?) => {
+        concat!($(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file, ".wgsl")), "\n"),+)
+    };
+}

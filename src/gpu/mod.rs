@@ -1,0 +1,399 @@
+//! The only module that talks to wgpu: open, upload, dispatch, read back. Every failure is an [`Error`]; nothing panics.
+//!
+//! All methods may be called from several threads at once; that is how transfers and compute overlap.
+
+mod kernel;
+mod numerics;
+mod open;
+mod time;
+
+pub use kernel::Kernel;
+pub use numerics::{KERNEL as NUMERICS, Numerics};
+pub use open::{AdapterSummary, GpuOptions, adapters};
+
+use crate::{Error, Result};
+use bytemuck::Pod;
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Duration,
+};
+use wgpu::BufferUsages as Usage;
+
+/// No wait for the device is longer than this; then it counts as lost.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A device, its queue, and the pipelines compiled so far.
+#[derive(Debug)]
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    adapter: AdapterSummary,
+    limits: wgpu::Limits,
+    numerics: Numerics,
+    lost: Arc<Mutex<Option<String>>>,
+    pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
+    timer: Mutex<Option<time::Timer>>,
+}
+
+/// A kernel's name and the values of its override constants, as bits.
+type PipelineKey = (&'static str, Vec<(&'static str, u64)>);
+
+/// A storage buffer on the device, at least 4 bytes and a multiple of 4 long.
+#[derive(Clone, Debug)]
+pub struct Buffer(wgpu::Buffer);
+
+/// A readback under way: the copy has been submitted, the host has not waited yet.
+#[derive(Debug)]
+pub struct Pending {
+    staging: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+    mapped: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl Gpu {
+    /// Adapter, API and driver, and whether it is software.
+    pub fn name(&self) -> &str {
+        &self.adapter.title
+    }
+
+    /// What was opened.
+    pub fn adapter(&self) -> &AdapterSummary {
+        &self.adapter
+    }
+
+    /// What this device's arithmetic really does, measured when it was opened.
+    pub fn numerics(&self) -> Numerics {
+        self.numerics
+    }
+
+    /// The longest tensor, in bytes, that one buffer can hold and one binding can show.
+    pub fn max_bytes(&self) -> u64 {
+        u64::from(self.limits.max_storage_buffer_binding_size).min(self.limits.max_buffer_size) & !3
+    }
+
+    /// The most workgroups one dispatch can start, folded over three dimensions.
+    pub fn max_workgroups(&self) -> u64 {
+        u64::from(self.limits.max_compute_workgroups_per_dimension).pow(3).min(1 << 24)
+    }
+
+    /// A storage buffer holding `data`, padded to 4 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gpu`] if it does not fit the device, or the device fails.
+    pub fn upload<T: Pod>(&self, data: &[T]) -> Result<Buffer> {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let buffer =
+            self.create(bytes.len(), Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)?;
+        self.write(&buffer, bytes)?;
+        Ok(buffer)
+    }
+
+    /// A storage buffer of at least `bytes` bytes for a kernel to fill. It starts as zeros in release builds and as
+    /// `0xA5` in debug builds, so that an element nobody wrote never passes for a zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gpu`] if it does not fit the device, or the device fails.
+    pub fn alloc(&self, bytes: usize) -> Result<Buffer> {
+        let buffer = self.create(bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
+        if cfg!(debug_assertions) {
+            self.write(&buffer, &vec![0xA5; bytes.next_multiple_of(4).max(4)])?;
+        }
+        Ok(buffer)
+    }
+
+    /// A storage buffer of at least `bytes` zero bytes, for kernels that add to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gpu`] if it does not fit the device, or the device fails.
+    pub fn zeros(&self, bytes: usize) -> Result<Buffer> {
+        self.create(bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)
+    }
+
+    /// Starts `workgroups` workgroups of `kernel` and waits for nothing.
+    ///
+    /// `constants` are the kernel's overrides besides `WG`; `buffers` its bindings from 1 on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gpu`] if the device refuses or fails.
+    pub fn dispatch<P: Pod>(
+        &self,
+        kernel: &'static Kernel,
+        constants: &[(&'static str, f64)],
+        params: &P,
+        buffers: &[&Buffer],
+        workgroups: u64,
+    ) -> Result<()> {
+        debug_assert_eq!(size_of::<P>(), kernel.params);
+        if workgroups == 0 {
+            return Ok(());
+        }
+        let max = self.limits.max_compute_workgroups_per_dimension;
+        let [x, y, z] = fold(workgroups, max).ok_or_else(|| Error::Gpu {
+            kernel: kernel.name,
+            message: format!(
+                "{workgroups} workgroups; the device starts at most {max} per dimension"
+            ),
+        })?;
+        let pipeline = self.pipeline(kernel, constants)?;
+        self.check(kernel.name, || {
+            let uniform = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(kernel.name),
+                size: size_of::<P>() as u64,
+                usage: Usage::UNIFORM | Usage::COPY_DST,
+                mapped_at_creation: false,
+            });
+            self.queue.write_buffer(&uniform, 0, bytemuck::bytes_of(params));
+            let entries: Vec<_> = std::iter::once(&uniform)
+                .chain(buffers.iter().map(|b| &b.0))
+                .enumerate()
+                .map(|(i, b)| wgpu::BindGroupEntry {
+                    binding: i as u32,
+                    resource: b.as_entire_binding(),
+                })
+                .collect();
+            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(kernel.name),
+                layout: &pipeline.get_bind_group_layout(0),
+                entries: &entries,
+            });
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            let mut timer = lock(&self.timer);
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some(kernel.name),
+                    timestamp_writes: timer.as_mut().and_then(time::Timer::next),
+                });
+                pass.set_pipeline(&pipeline);
+                pass.set_bind_group(0, &group, &[]);
+                pass.dispatch_workgroups(x, y, z);
+            }
+            self.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// Submits the copy of the first `bytes` bytes of `buffer` back to the host, without waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gpu`] if the device refuses or fails.
+    pub fn read_later(&self, buffer: &Buffer, bytes: usize) -> Result<Pending> {
+        let size = (bytes.next_multiple_of(4).max(4)) as u64;
+        self.check("readback", || {
+            let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("readback"),
+                size,
+                usage: Usage::MAP_READ | Usage::COPY_DST,
+                mapped_at_creation: false,
+            });
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&buffer.0, 0, &staging, 0, size);
+            let submission = self.queue.submit([encoder.finish()]);
+            let (send, mapped) = mpsc::channel();
+            staging.map_async(wgpu::MapMode::Read, .., move |r| _ = send.send(r));
+            Pending { staging, submission, mapped }
+        })
+    }
+
+    /// Waits for a readback and returns its first `len` words.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gpu`] if the device was lost, failed, or did not answer within 30 seconds.
+    pub fn wait(&self, pending: Pending, len: usize) -> Result<Vec<u32>> {
+        self.poll(Some(pending.submission))?;
+        let failed = |message: String| Error::Gpu { kernel: "readback", message };
+        pending
+            .mapped
+            .recv_timeout(Duration::from_secs(1))
+            .map_err(|e| failed(e.to_string()))?
+            .map_err(|e| failed(e.to_string()))?;
+        let words = {
+            let view = pending.staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
+            let bytes =
+                view.get(..len * 4).ok_or_else(|| failed(format!("{len} words asked for")))?;
+            bytemuck::pod_collect_to_vec(bytes)
+        };
+        pending.staging.unmap();
+        Ok(words)
+    }
+
+    /// [`Gpu::read_later`] and [`Gpu::wait`] in one: the first `len` words of `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gpu::wait`].
+    pub fn read(&self, buffer: &Buffer, len: usize) -> Result<Vec<u32>> {
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        self.wait(self.read_later(buffer, len * 4)?, len)
+    }
+
+    fn create(&self, bytes: usize, usage: Usage) -> Result<Buffer> {
+        let size = bytes.next_multiple_of(4).max(4) as u64;
+        if size > self.max_bytes() {
+            return Err(Error::Gpu {
+                kernel: "alloc",
+                message: format!(
+                    "{size} bytes do not fit one binding of {} bytes",
+                    self.max_bytes()
+                ),
+            });
+        }
+        self.check("alloc", || {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
+        })
+        .map(Buffer)
+    }
+
+    fn write(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
+        let whole = bytes.len() & !3;
+        self.check("upload", || {
+            if whole > 0 {
+                self.queue.write_buffer(&buffer.0, 0, &bytes[..whole]);
+            }
+            if whole < bytes.len() {
+                let mut last = [0; 4];
+                last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+                self.queue.write_buffer(&buffer.0, whole as u64, &last);
+            }
+        })
+    }
+
+    fn pipeline(
+        &self,
+        kernel: &'static Kernel,
+        constants: &[(&'static str, f64)],
+    ) -> Result<wgpu::ComputePipeline> {
+        let key = (kernel.name, constants.iter().map(|(n, v)| (*n, v.to_bits())).collect());
+        let mut pipelines = lock(&self.pipelines);
+        if let Some(pipeline) = pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let mut overrides = constants.to_vec();
+        overrides.push(("WG", kernel.workgroup.into()));
+        let pipeline = self.check(kernel.name, || {
+            let module = trusted_module(&self.device, kernel);
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(kernel.name),
+                layout: None,
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &overrides,
+                    // Every kernel writes its workgroup memory before reading it.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            })
+        })?;
+        pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Waits for one submission, or for all. `poll` panics when the driver reports the device lost while it waits, and
+    /// says nothing when it was lost at submission: so catch the one and look at the flag for the other.
+    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(DEADLINE) };
+        let polled = catch_unwind(AssertUnwindSafe(|| self.device.poll(wait)));
+        self.not_lost("wait")?;
+        match polled {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => self.lose(e.to_string()),
+            Err(_) => self.lose("the driver failed while waiting".into()),
+        }
+    }
+
+    /// A device that failed to answer once is not asked again.
+    fn lose(&self, message: String) -> Result<()> {
+        *lock(&self.lost) = Some(message.clone());
+        Err(Error::Gpu { kernel: "wait", message })
+    }
+
+    fn not_lost(&self, kernel: &'static str) -> Result<()> {
+        match lock(&self.lost).as_ref() {
+            None => Ok(()),
+            Some(m) => Err(Error::Gpu { kernel, message: format!("device lost: {m}") }),
+        }
+    }
+
+    /// Runs `f` and turns whatever wgpu reports meanwhile, on this thread, into an error.
+    fn check<T>(&self, kernel: &'static str, f: impl FnOnce() -> T) -> Result<T> {
+        self.not_lost(kernel)?;
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let done = catch_unwind(AssertUnwindSafe(f));
+        let errors = [internal, validation, memory].map(|scope| pollster::block_on(scope.pop()));
+        self.not_lost(kernel)?;
+        match (errors.into_iter().flatten().next(), done) {
+            (Some(e), _) => Err(Error::Gpu { kernel, message: e.to_string() }),
+            (None, Ok(done)) => Ok(done),
+            (None, Err(_)) => Err(Error::Gpu { kernel, message: "the driver failed".into() }),
+        }
+    }
+}
+
+/// Compiles without the bounds checks, loop counters and division checks that naga adds to foreign shaders: ours are
+/// fixed at compile time, guard their own indices, and are tested at every boundary. They cost up to 40 %.
+#[allow(
+    unsafe_code,
+    reason = "the one unchecked shader module; its source is a constant of this crate"
+)]
+fn trusted_module(device: &wgpu::Device, kernel: &'static Kernel) -> wgpu::ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(kernel.name),
+        source: wgpu::ShaderSource::Wgsl(kernel.wgsl.into()),
+    };
+    // SAFETY: no file content reaches the source, no loop is unbounded, and every index is guarded by the kernel.
+    unsafe {
+        device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+    }
+}
+
+/// Spreads workgroups over three dimensions; `lib/grid.wgsl` undoes it.
+fn fold(workgroups: u64, max: u32) -> Option<[u32; 3]> {
+    let max = u64::from(max);
+    let x = workgroups.min(max);
+    let y = workgroups.div_ceil(x).min(max);
+    let z = workgroups.div_ceil(x * y);
+    (z <= max).then_some([x as u32, y as u32, z as u32])
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fold;
+
+    #[test]
+    fn fold_covers_every_workgroup_and_refuses_too_many() {
+        for (n, max) in [
+            (1, 7),
+            (7, 7),
+            (8, 7),
+            (49, 7),
+            (50, 7),
+            (343, 7),
+            (65_536, 65_535),
+            (1 << 30, 65_535),
+        ] {
+            let [x, y, z] = fold(n, max).unwrap();
+            assert!(u64::from(x) * u64::from(y) * u64::from(z) >= n && x.max(y).max(z) <= max);
+        }
+        assert_eq!(fold(344, 7), None);
+    }
+}

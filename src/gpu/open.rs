@@ -1,0 +1,158 @@
+use super::{Gpu, Numerics, lock};
+use crate::{Error, Result};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex},
+};
+
+/// Which adapter to open, and how much of it to use.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Part of the adapter's name, in any case; an error if nothing matches.
+    pub adapter: Option<String>,
+    /// Leave software adapters out.
+    pub hardware_only: bool,
+    /// Ask for 64 KiB buffers, 16 KiB bindings and 7 workgroups per dimension, so that small tensors cross every
+    /// boundary that large ones do.
+    pub tiny: bool,
+}
+
+/// An adapter of this machine.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AdapterSummary {
+    /// Name, API, driver, and "software" where that is what it is: to print beside numbers.
+    #[serde(skip)]
+    pub title: String,
+    /// The adapter's own name.
+    pub name: String,
+    /// Vulkan, Metal or Dx12.
+    pub backend: String,
+    /// Driver and version.
+    pub driver: String,
+    /// Whether it runs on the CPU.
+    pub software: bool,
+    /// Longest storage binding, in bytes.
+    pub max_binding_bytes: u64,
+    /// Longest buffer, in bytes.
+    pub max_buffer_bytes: u64,
+    /// Whether it can time its own work.
+    pub timestamps: bool,
+}
+
+/// Every adapter that wgpu can see; none is not an error.
+pub fn adapters() -> Vec<AdapterSummary> {
+    enumerate().iter().map(summary).collect()
+}
+
+impl Gpu {
+    /// Opens an adapter, hardware before software, and measures its arithmetic.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoGpu`] if no adapter matches, it refuses a device, or its self-test fails.
+    pub fn open(options: &GpuOptions) -> Result<Self> {
+        let mut found = enumerate();
+        found.retain(|a| !options.hardware_only || !is_software(a));
+        if let Some(wanted) = &options.adapter {
+            let names = found.iter().map(|a| a.get_info().name).collect::<Vec<_>>().join(", ");
+            found.retain(|a| a.get_info().name.to_lowercase().contains(&wanted.to_lowercase()));
+            if found.is_empty() {
+                return Err(Error::NoGpu(format!(
+                    "no adapter is called {wanted:?}; there are: {names}"
+                )));
+            }
+        }
+        found.sort_by_key(|a| rank(a.get_info().device_type));
+        let adapter = found
+            .first()
+            .ok_or_else(|| Error::NoGpu("no Vulkan, Metal or DX12 adapter was found".into()))?;
+        let offered = adapter.limits();
+        let mut limits = wgpu::Limits {
+            max_buffer_size: offered.max_buffer_size & !3,
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size & !3,
+            max_compute_workgroups_per_dimension: offered.max_compute_workgroups_per_dimension,
+            ..Default::default()
+        };
+        if options.tiny {
+            limits.max_buffer_size = 64 << 10;
+            limits.max_storage_buffer_binding_size = 16 << 10;
+            limits.max_uniform_buffer_binding_size = 16 << 10;
+            limits.max_compute_workgroups_per_dimension = 7;
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("tersor"),
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = catch_unwind(AssertUnwindSafe(|| {
+            pollster::block_on(adapter.request_device(&descriptor))
+        }))
+        .map_err(|_| Error::NoGpu("the driver failed while opening the device".into()))?
+        .map_err(|e| Error::NoGpu(e.to_string()))?;
+        let lost = Arc::new(Mutex::new(None));
+        let flag = lost.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            *lock(&flag) = Some(format!("{reason:?} {message}"));
+        });
+        // Errors outside a scope have no caller to return to: treat the device as lost.
+        let flag = lost.clone();
+        device.on_uncaptured_error(Arc::new(move |e| *lock(&flag) = Some(e.to_string())));
+        let mut gpu = Self {
+            device,
+            queue,
+            adapter: summary(adapter),
+            limits,
+            numerics: Numerics::default(),
+            lost,
+            pipelines: Mutex::default(),
+            timer: Mutex::default(),
+        };
+        gpu.numerics = Numerics::measure(&gpu).map_err(|e| Error::NoGpu(e.to_string()))?;
+        Ok(gpu)
+    }
+}
+
+fn enumerate() -> Vec<wgpu::Adapter> {
+    let descriptor = wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::PRIMARY,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    };
+    let listed = || {
+        let instance = wgpu::Instance::new(descriptor.with_env());
+        pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
+    };
+    // A broken driver must not take the CPU backend down with it.
+    catch_unwind(AssertUnwindSafe(listed)).unwrap_or_default()
+}
+
+fn is_software(adapter: &wgpu::Adapter) -> bool {
+    adapter.get_info().device_type == wgpu::DeviceType::Cpu
+}
+
+fn rank(kind: wgpu::DeviceType) -> u32 {
+    match kind {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
+    let (info, limits, software) = (adapter.get_info(), adapter.limits(), is_software(adapter));
+    let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
+    let kind = if software { ", software" } else { "" };
+    AdapterSummary {
+        title: format!("{} ({:?}, {driver}{kind})", info.name, info.backend),
+        name: info.name,
+        backend: format!("{:?}", info.backend),
+        driver,
+        software,
+        max_binding_bytes: limits.max_storage_buffer_binding_size.into(),
+        max_buffer_bytes: limits.max_buffer_size,
+        timestamps: adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY),
+    }
+}

@@ -1,0 +1,129 @@
+//! The house rules for shaders, checked without a GPU; and that a cross-check can fail.
+
+use std::{collections::BTreeSet, fs, path::Path};
+use tersor::{Backend, gpu::Kernel, kernels};
+use wgpu::naga::{
+    AddressSpace, StorageAccess, TypeInner, back,
+    front::wgsl,
+    proc::Layouter,
+    valid::{Capabilities, ValidationFlags, Validator},
+};
+
+mod support;
+
+/// No kernel may ask for more than every WebGPU device offers; wgpu itself does not check it.
+const MAX_WORKGROUP_BYTES: u32 = 16 << 10;
+
+fn stems(dir: &str, ext: &str) -> BTreeSet<String> {
+    fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == ext))
+        .map(|p| p.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_shader_is_registered_and_has_host_and_test() {
+    let registered: BTreeSet<_> = kernels::ALL.iter().map(|k| k.name.to_owned()).collect();
+    assert_eq!(registered, stems("shaders", "wgsl"));
+    // The numerics probe is the device's own self-test: its host file is src/gpu/numerics.rs.
+    let kernels: BTreeSet<_> = registered.into_iter().filter(|k| k != "numerics").collect();
+    assert!(!kernels.is_empty());
+    for (dir, found) in
+        [("src/kernels", stems("src/kernels", "rs")), ("tests", stems("tests", "rs"))]
+    {
+        let missing: Vec<_> = kernels.difference(&found).collect();
+        assert!(missing.is_empty(), "{dir} has no file for {missing:?}");
+    }
+}
+
+#[test]
+fn every_shader_validates_and_follows_the_binding_convention() {
+    for kernel in kernels::ALL {
+        let name = kernel.name;
+        let module = wgsl::parse_str(kernel.wgsl)
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(kernel.wgsl, name)));
+        // Exactly the capabilities the device is opened with: none.
+        let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(kernel.wgsl, name)));
+        let entries: Vec<_> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(entries, ["main"], "{name}");
+        let has_width = module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some("WG"));
+        assert!(has_width, "{name}: no override WG");
+
+        let mut seen_output = false;
+        let bound =
+            module.global_variables.iter().filter_map(|(h, v)| Some((h, v, v.binding.as_ref()?)));
+        for (i, (handle, var, at)) in bound.enumerate() {
+            let what = format!("{name}: {}", var.name.as_deref().unwrap_or("?"));
+            assert_eq!((at.group, at.binding), (0, i as u32), "{what}: bindings go in order");
+            let used = !info.get_entry_point(0)[handle].is_empty();
+            assert!(used, "{what}: unused, so the derived layout would drop it");
+            match var.space {
+                AddressSpace::Uniform => {
+                    let (members, span) = match &module.types[var.ty].inner {
+                        TypeInner::Struct { members, span } => (members, *span as usize),
+                        _ => panic!("{what}: not a struct"),
+                    };
+                    assert_eq!((i, span), (0, kernel.params), "{what}: not the Rust struct's size");
+                    let scalar = |m: &wgpu::naga::StructMember| matches!(module.types[m.ty].inner, TypeInner::Scalar(s) if s.width == 4);
+                    assert!(members.iter().all(scalar), "{what}: 4-byte scalars only");
+                }
+                AddressSpace::Storage { access } => {
+                    let output = access.contains(StorageAccess::STORE);
+                    assert!(i > 0 && (output || !seen_output), "{what}: inputs before outputs");
+                    assert!(i <= 8, "{what}: more than 8 storage buffers");
+                    seen_output |= output;
+                }
+                other => panic!("{what}: unexpected {other:?}"),
+            }
+        }
+        assert!(seen_output, "{name}: writes nothing");
+        assert!(workgroup_bytes(kernel) <= MAX_WORKGROUP_BYTES, "{name}: workgroup memory");
+    }
+}
+
+/// Workgroup memory of a kernel once its overrides have values. Those besides `WG` only shrink or switch, so 1 will do.
+fn workgroup_bytes(kernel: &Kernel) -> u32 {
+    let module = wgsl::parse_str(kernel.wgsl).unwrap();
+    let info =
+        Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).unwrap();
+    let constants: back::PipelineConstants = module
+        .overrides
+        .iter()
+        .filter_map(|(_, o)| o.name.clone())
+        .map(|n| {
+            let value = if n == "WG" { kernel.workgroup.into() } else { 1.0 };
+            (n, value)
+        })
+        .collect();
+    let (module, _) =
+        back::pipeline_constants::process_overrides(&module, &info, None, &constants).unwrap();
+    let mut layout = Layouter::default();
+    layout.update(module.to_ctx()).unwrap();
+    let shared = module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::WorkGroup);
+    shared.map(|(_, v)| layout[v.ty].size).sum()
+}
+
+#[test]
+fn the_cross_check_can_fail() {
+    if support::gpu().is_none() {
+        return;
+    }
+    let disagree = |on: &Backend| match on {
+        Backend::Cpu => Ok(vec![1, 2, 3]),
+        Backend::Gpu(_) => Ok(vec![1, 2, 4]),
+    };
+    assert!(std::panic::catch_unwind(|| support::cross_check("teeth", disagree)).is_err());
+}
+
+#[test]
+fn the_device_rounds_as_the_reference_does() {
+    // Not a property of shaders but of this device: kernels rely on it or take their integer path.
+    if let Some(Backend::Gpu(gpu)) = support::gpu() {
+        eprintln!("{}: {:?}", gpu.name(), gpu.numerics());
+        assert!(gpu.numerics().rounds_exactly());
+    }
+}

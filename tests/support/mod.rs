@@ -1,0 +1,97 @@
+//! What every kernel's test file needs. Not a test target of its own.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::sync::LazyLock;
+use tersor::{Backend, DType, Device, Result, Tensor, dtype, gpu::GpuOptions};
+
+/// The GPU, or `None` after saying so. With `TERSOR_REQUIRE_GPU=1` (as in CI) its absence is a failure.
+pub fn gpu() -> Option<&'static Backend> {
+    static GPU: LazyLock<Result<Backend>> = LazyLock::new(|| Backend::open(Device::Gpu));
+    present(&GPU)
+}
+
+/// The same adapter with 64 KiB buffers, 16 KiB bindings and 7 workgroups per dimension.
+pub fn tiny_gpu() -> Option<&'static Backend> {
+    static GPU: LazyLock<Result<Backend>> = LazyLock::new(|| {
+        Backend::open_with(Device::Gpu, &GpuOptions { tiny: true, ..Default::default() })
+    });
+    present(&GPU)
+}
+
+fn present(gpu: &'static Result<Backend>) -> Option<&'static Backend> {
+    match gpu {
+        Ok(gpu) => Some(gpu),
+        Err(e) if std::env::var_os("TERSOR_REQUIRE_GPU").is_some() => {
+            panic!("TERSOR_REQUIRE_GPU is set, but {e}")
+        }
+        Err(e) => {
+            eprintln!("SKIPPED on GPU: {e}");
+            None
+        }
+    }
+}
+
+/// The CPU.
+pub static CPU: Backend = Backend::Cpu;
+
+/// Every backend on this machine, the CPU first: for worked examples, whose ties random data never hits.
+pub fn backends() -> impl Iterator<Item = &'static Backend> {
+    std::iter::once(&CPU).chain(gpu())
+}
+
+/// Runs `kernel` on the CPU and on the GPU and demands identical results.
+pub fn cross_check<T: PartialEq + std::fmt::Debug>(
+    case: impl std::fmt::Debug,
+    kernel: impl Fn(&Backend) -> Result<Vec<T>>,
+) {
+    let expected = kernel(&CPU).unwrap();
+    if let Some(gpu) = gpu() {
+        assert_same(&case, &expected, &kernel(gpu).unwrap());
+    }
+}
+
+/// Element-wise equality that names the first difference.
+pub fn assert_same<T: PartialEq + std::fmt::Debug>(
+    case: &impl std::fmt::Debug,
+    expected: &[T],
+    got: &[T],
+) {
+    assert_eq!(expected.len(), got.len(), "{case:?}: length");
+    if let Some(i) = (0..got.len()).find(|&i| expected[i] != got[i]) {
+        panic!("{case:?}: element {i}: reference {:?}, GPU {:?}", expected[i], got[i]);
+    }
+}
+
+/// Lengths on either side of a workgroup boundary, where kernels go wrong.
+pub fn edges(workgroup: usize) -> [usize; 6] {
+    [1, 2, workgroup - 1, workgroup, workgroup + 1, 3 * workgroup + 7]
+}
+
+/// Repeatable values in [-1, 1) (splitmix64).
+pub fn noise(seed: u64, len: usize) -> Vec<f32> {
+    (0..len as u64)
+        .map(|i| {
+            let mut z = (seed << 32 ^ i)
+                .wrapping_add(0x9e37_79b9_7f4a_7c15)
+                .wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// The types that hold weights.
+pub const WEIGHTS: [DType; 6] =
+    [DType::F64, DType::F32, DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2];
+
+/// `values` rounded to `dtype`, as the words of a tensor.
+pub fn words_of(dtype: DType, values: &[f32]) -> Vec<u32> {
+    let mut words = vec![0; tersor::words(dtype, values.len())];
+    dtype::encode(dtype, values, &mut words, 0);
+    words
+}
+
+/// `values` rounded to `dtype`, as a matrix on a backend.
+pub fn matrix(on: &Backend, dtype: DType, values: &[f32], rows: usize) -> Tensor {
+    Tensor::new(on, dtype, rows, values.len() / rows, words_of(dtype, values)).unwrap()
+}
