@@ -1,8 +1,12 @@
 //! Weight compression on any GPU, with the same bytes from the CPU.
 
+pub mod affine;
+pub mod codec;
 pub mod dtype;
+pub mod format;
 pub mod gpu;
 pub mod kernels;
+pub mod recipe;
 
 mod backend;
 mod error;

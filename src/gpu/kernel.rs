@@ -14,6 +14,13 @@ pub struct Kernel {
     pub params: usize,
 }
 
+impl Kernel {
+    /// Workgroups that hold so many invocations.
+    pub fn workgroups(&self, invocations: u64) -> u64 {
+        invocations.div_ceil(self.workgroup.into())
+    }
+}
+
 /// Joins files under `shaders/` at compile time: snippets first, the kernel last.
 #[macro_export]
 macro_rules! wgsl {

@@ -33,4 +33,21 @@ impl Groups {
         let start = (g * self.size).saturating_sub(self.before);
         start..((g + 1) * self.size - self.before).min(elements)
     }
+
+    /// Cuts elements of the tile at the borders of groups; `values` has one entry per group of the tile.
+    pub fn spans<T: Copy>(self, elements: Range<usize>, values: &[T]) -> impl Iterator<Item = (Range<usize>, T)> {
+        let groups = match elements.is_empty() {
+            true => 0..0,
+            false => (self.before + elements.start) / self.size..(self.before + elements.end).div_ceil(self.size),
+        };
+        groups.map(move |g| {
+            let span = self.span(g, elements.end);
+            (span.start.max(elements.start)..span.end, values[g])
+        })
+    }
+
+    /// Group size and length of the first group as a shader takes them, for a tile of `elements` elements: both fit 32 bits.
+    pub(super) fn for_device(self, elements: usize) -> (u32, u32) {
+        (self.size.min(elements.max(1)) as u32, self.span(0, elements).end as u32)
+    }
 }

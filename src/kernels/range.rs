@@ -116,12 +116,8 @@ fn on_gpu(gpu: &Gpu, weights: &Tensor, groups: Groups) -> Result<Vec<Range>> {
     let count = groups.count(elements);
     let lanes = (groups.size.min(elements) / 4).next_power_of_two().clamp(1, 256) as u32;
     let out = gpu.alloc(8 * count)?;
-    let params = Params {
-        elements: elements as u32,
-        group: groups.size.min(elements) as u32,
-        first: groups.span(0, elements).end as u32,
-        groups: count as u32,
-    };
+    let (group, first) = groups.for_device(elements);
+    let params = Params { elements: elements as u32, group, first, groups: count as u32 };
     let constants = [("LANES", lanes.into()), ("DTYPE", dtype::code(weights.dtype()))];
     let workgroups = (count as u64).div_ceil(u64::from(KERNEL.workgroup / lanes));
     gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], workgroups)?;

@@ -1,0 +1,162 @@
+//! Codes of 1 to 8 bits in 32-bit words: first code in the low bits, the last word padded with zeros.
+
+use multiversion::multiversion;
+
+/// Words that `codes` codes of `bits` bits take.
+pub fn words(codes: usize, bits: u32) -> usize {
+    (codes * bits as usize).div_ceil(32)
+}
+
+/// Packs `codes`, each in the low `bits` bits of a byte, into [`words`] words.
+///
+/// # Panics
+///
+/// If `out` has not that length, or `bits` is not 1 to 8.
+pub fn pack(codes: &[u8], bits: u32, out: &mut [u32]) {
+    assert!((1..=8).contains(&bits) && out.len() == words(codes.len(), bits));
+    match bits {
+        1 => pack_even::<1>(codes, out),
+        2 => pack_even::<2>(codes, out),
+        4 => pack_even::<4>(codes, out),
+        8 => pack_even::<8>(codes, out),
+        _ => {
+            let mask = (1u64 << bits) - 1;
+            let (mut buffer, mut held, mut out) = (0u64, 0, out.iter_mut());
+            for code in codes {
+                buffer |= (u64::from(*code) & mask) << held;
+                held += bits;
+                if held >= 32 {
+                    *out.next().expect("length was checked") = buffer as u32;
+                    buffer >>= 32;
+                    held -= 32;
+                }
+            }
+            if let Some(last) = out.next() {
+                *last = buffer as u32;
+            }
+        }
+    }
+}
+
+/// Unpacks as many codes of `bits` bits as `out` holds, each into the low bits of a byte.
+///
+/// # Panics
+///
+/// If `packed` is not [`words`] long, or `bits` is not 1 to 8.
+pub fn unpack(packed: &[u32], bits: u32, out: &mut [u8]) {
+    assert!((1..=8).contains(&bits) && packed.len() == words(out.len(), bits));
+    match bits {
+        1 => unpack_even::<1>(packed, out),
+        2 => unpack_even::<2>(packed, out),
+        4 => unpack_even::<4>(packed, out),
+        8 => unpack_even::<8>(packed, out),
+        _ => {
+            let mask = (1u64 << bits) - 1;
+            let (mut buffer, mut held, mut packed) = (0u64, 0, packed.iter());
+            for code in out {
+                if held < bits {
+                    buffer |= u64::from(*packed.next().expect("length was checked")) << held;
+                    held += 32;
+                }
+                *code = (buffer & mask) as u8;
+                buffer >>= bits;
+                held -= bits;
+            }
+        }
+    }
+}
+
+fn pack_even<const BITS: u32>(codes: &[u8], out: &mut [u32]) {
+    match BITS {
+        8 => {
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
+            let (whole, padding) = bytes.split_at_mut(codes.len());
+            whole.copy_from_slice(codes);
+            padding.fill(0);
+        }
+        4 => pack_nibbles(codes, out),
+        _ => {
+            let per = (32 / BITS) as usize;
+            for (codes, word) in codes.chunks(per).zip(out) {
+                let shifted = codes.iter().enumerate();
+                let mask = (1u32 << BITS) - 1;
+                *word = shifted.fold(0, |w, (i, c)| w | (u32::from(*c) & mask) << (BITS * i as u32));
+            }
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn pack_nibbles(codes: &[u8], out: &mut [u32]) {
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
+    let (whole, padding) = bytes.split_at_mut(codes.len() / 2);
+    for (pair, byte) in codes.chunks_exact(2).zip(whole) {
+        *byte = (pair[0] & 15) | pair[1] << 4;
+    }
+    padding.fill(0);
+    if codes.len() % 2 == 1 {
+        padding[0] = codes[codes.len() - 1] & 15;
+    }
+}
+
+fn unpack_even<const BITS: u32>(packed: &[u32], out: &mut [u8]) {
+    let bytes: &[u8] = bytemuck::cast_slice(packed);
+    match BITS {
+        8 => out.copy_from_slice(&bytes[..out.len()]),
+        4 => unpack_nibbles(bytes, out),
+        _ => {
+            let mask = (1 << BITS) - 1;
+            for (codes, byte) in out.chunks_mut((8 / BITS) as usize).zip(bytes) {
+                for (i, code) in codes.iter_mut().enumerate() {
+                    *code = byte >> (BITS as usize * i) & mask;
+                }
+            }
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn unpack_nibbles(bytes: &[u8], out: &mut [u8]) {
+    let odd = out.len() / 2;
+    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = byte & 15;
+        pair[1] = byte >> 4;
+    }
+    if let Some(last) = out.chunks_exact_mut(2).into_remainder().first_mut() {
+        *last = bytes[odd] & 15;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{pack, unpack, words};
+
+    #[test]
+    fn literal_words() {
+        let mut out = [0; 2];
+        pack(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 4, &mut out);
+        assert_eq!(out, [0x8765_4321, 0x9]);
+        // The eleventh code of three bits starts at bit 30 and ends in the second word.
+        pack(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5], 3, &mut out);
+        assert_eq!(out, [0x4000_0000, 0x1]);
+        pack(&[0xff, 1, 0x80, 3, 4], 8, &mut out);
+        assert_eq!(out, [0x0380_01ff, 4]);
+    }
+
+    #[test]
+    fn every_width_and_length_comes_back() {
+        for bits in 1..=8 {
+            for len in 0..130 {
+                let codes: Vec<u8> =
+                    (0..len).map(|i| (i as u32 * 37 + bits * 11) as u8 & ((1u16 << bits) - 1) as u8).collect();
+                let mut packed = vec![0xffff_ffff; words(len, bits)];
+                pack(&codes, bits, &mut packed);
+                let mut back = vec![0xAA; len];
+                unpack(&packed, bits, &mut back);
+                assert_eq!(codes, back, "{bits} bits, {len} codes");
+                let used = len * bits as usize % 32;
+                assert!(used == 0 || packed[packed.len() - 1] >> used == 0, "padding is zero");
+            }
+        }
+    }
+}

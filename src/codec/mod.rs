@@ -1,0 +1,3 @@
+//! Symbols to bytes and back: pure, lossless, no I/O.
+
+pub mod bitpack;

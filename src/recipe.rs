@@ -1,0 +1,471 @@
+//! Recipes: which tensors are treated how. TOML; the first matching rule wins; every tensor must match one.
+
+use crate::{DType, Error, Result};
+use globset::{Glob, GlobMatcher};
+use regex::Regex;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// The recipes that ship with the binary, by name.
+pub const PRESETS: [(&str, &str); 5] = [
+    ("int8", include_str!("../recipes/int8.toml")),
+    ("int4", include_str!("../recipes/int4.toml")),
+    ("palette8", include_str!("../recipes/palette8.toml")),
+    ("palette4", include_str!("../recipes/palette4.toml")),
+    ("sparse24", include_str!("../recipes/sparse24.toml")),
+];
+
+/// A parsed and checked recipe.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// In the order of the file.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule: what it matches, and what is done to it.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its `match` or `regex`, to name it in messages.
+    pub pattern: String,
+    matcher: Matcher,
+    min_dims: usize,
+    min_elements: u64,
+    dtypes: Vec<DType>,
+    /// The rule may match nothing.
+    pub optional: bool,
+    /// What is done to the tensors it matches.
+    pub treatment: Treatment,
+}
+
+#[derive(Clone, Debug)]
+enum Matcher {
+    Glob(GlobMatcher),
+    Regex(Regex),
+}
+
+/// What a rule does. Neither `prune` nor `quantize`: the tensor is kept bit for bit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Treatment {
+    /// 1 where the rows of the matrix view are the columns of storage: weights stored `[in, out]`.
+    pub axis: u8,
+    /// Which weights survive.
+    pub prune: Option<Prune>,
+    /// How the survivors are stored.
+    pub quantize: Option<Quantize>,
+    /// A safetensors file of weights for the squared errors.
+    pub importance: Option<PathBuf>,
+    /// What happens to a tensor with NaN or infinite values.
+    pub nonfinite: NonFinite,
+    /// The largest Frobenius ratio ‖W-Q‖ / ‖W‖ that verification accepts.
+    pub max_rel_error: Option<f64>,
+}
+
+/// Which weights survive.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Prune {
+    /// The `density * n` of largest magnitude.
+    Magnitude {
+        /// Share that survives, 0..=1.
+        density: f64,
+        /// Over what the threshold is taken.
+        #[serde(default)]
+        scope: Scope,
+    },
+    /// `n` of every `m` consecutive weights of a row.
+    #[serde(rename = "n:m")]
+    NOfM {
+        /// How many survive.
+        n: u32,
+        /// Of how many, at most 16.
+        m: u32,
+    },
+    /// Whole rows by their norm.
+    Channel {
+        /// Share of rows that survives.
+        density: f64,
+        /// Their norm.
+        #[serde(default)]
+        norm: Norm,
+    },
+    /// Whole blocks by their norm.
+    Block {
+        /// Share of blocks that survives.
+        density: f64,
+        /// Their norm.
+        #[serde(default)]
+        norm: Norm,
+        /// Rows and columns of a block.
+        block: [u32; 2],
+    },
+}
+
+/// Over what a magnitude threshold is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Each tensor keeps its own share.
+    #[default]
+    Tensor,
+    /// Each row keeps its own share.
+    Row,
+    /// One threshold for all tensors of the rule.
+    Model,
+}
+
+/// The norm of a row or block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Sum of magnitudes.
+    L1,
+    /// Sum of squares.
+    #[default]
+    L2,
+}
+
+/// How weights become codes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Quantize {
+    /// Equal steps: a scale, and a zero point if asymmetric.
+    Affine {
+        /// Bits per code, 2..=8.
+        bits: u8,
+        /// Zero point 0.
+        symmetric: bool,
+        /// What shares a scale.
+        granularity: Granularity,
+        /// How the scale is chosen.
+        objective: Objective,
+    },
+    /// A table of the k best values.
+    Palette {
+        /// Entries, 2..=256.
+        k: u32,
+        /// What shares a table.
+        granularity: Granularity,
+    },
+}
+
+/// What shares a scale or a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Granularity {
+    /// The tensor.
+    Tensor,
+    /// A row.
+    Channel,
+    /// Affine: consecutive elements of a row. Palette: consecutive rows. The first size of the list that divides.
+    Group(Vec<GroupSize>),
+}
+
+/// A group size to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupSize {
+    /// This many.
+    Of(u64),
+    /// The whole row; always divides.
+    Row,
+}
+
+/// How the scale of a group is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// From the largest magnitude.
+    #[default]
+    Range,
+    /// The clip with the smallest squared error.
+    Mse,
+}
+
+/// What happens to a tensor with NaN or infinite values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NonFinite {
+    /// It is kept bit for bit, with a warning.
+    #[default]
+    Keep,
+    /// The job is refused.
+    Error,
+}
+
+// ------------------------------------------------------------------------------------------ the file as it is written
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    #[serde(default)]
+    rule: Vec<RawRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    r#match: Option<String>,
+    regex: Option<String>,
+    #[serde(default)]
+    min_dims: usize,
+    #[serde(default)]
+    min_elements: u64,
+    #[serde(default)]
+    dtype: OneOrMany<String>,
+    #[serde(default)]
+    optional: bool,
+    #[serde(default)]
+    keep: bool,
+    #[serde(default)]
+    axis: u8,
+    prune: Option<Prune>,
+    quantize: Option<RawQuantize>,
+    encode: Option<Encode>,
+    importance: Option<PathBuf>,
+    #[serde(default)]
+    nonfinite: NonFinite,
+    max_rel_error: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl<T> From<OneOrMany<T>> for Vec<T> {
+    fn from(from: OneOrMany<T>) -> Self {
+        match from {
+            OneOrMany::One(one) => vec![one],
+            OneOrMany::Many(many) => many,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encode {
+    Raw,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawGranularity {
+    Tensor,
+    Channel,
+    Group,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawGroup {
+    Of(u64),
+    Named(String),
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum RawQuantize {
+    Affine {
+        bits: u8,
+        #[serde(default = "yes")]
+        symmetric: bool,
+        granularity: Option<RawGranularity>,
+        #[serde(default)]
+        group: OneOrMany<RawGroup>,
+        #[serde(default)]
+        objective: Objective,
+    },
+    Palette {
+        bits: Option<u8>,
+        k: Option<u32>,
+        granularity: Option<RawGranularity>,
+        #[serde(default)]
+        group: OneOrMany<RawGroup>,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Recipe {
+    /// The preset called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if there is none of that name.
+    pub fn preset(name: &str) -> Result<Self> {
+        let names = || PRESETS.map(|(n, _)| n).join(", ");
+        let found = PRESETS.iter().find(|(n, _)| *n == name);
+        let (_, text) =
+            found.ok_or_else(|| Error::Usage(format!("no preset is called {name:?}; there are: {}", names())))?;
+        Self::parse(text)
+    }
+
+    /// Parses a recipe and checks every rule by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Recipe`] with the line of an unknown key or a wrong type, or naming the rule whose values make no sense.
+    pub fn parse(text: &str) -> Result<Self> {
+        let file: File = toml::from_str(text).map_err(|e| Error::Recipe(e.to_string()))?;
+        if file.version != 1 {
+            return Err(Error::Recipe(format!("version {} is not known, expected 1", file.version)));
+        }
+        if file.rule.is_empty() {
+            return Err(Error::Recipe("it has no rule; expected at least one [[rule]]".into()));
+        }
+        let rules = file.rule.into_iter().enumerate().map(|(i, raw)| {
+            let pattern = raw.r#match.clone().or(raw.regex.clone()).unwrap_or_default();
+            Rule::check(raw, pattern.clone())
+                .map_err(|why| Error::Recipe(format!("rule {} ({pattern:?}): {why}", i + 1)))
+        });
+        Ok(Self { rules: rules.collect::<Result<_>>()? })
+    }
+}
+
+impl Rule {
+    /// Whether the rule applies to a tensor.
+    pub fn matches(&self, name: &str, dtype: DType, shape: &[u64]) -> bool {
+        let named = match &self.matcher {
+            Matcher::Glob(glob) => glob.is_match(name),
+            Matcher::Regex(regex) => regex.is_match(name),
+        };
+        named
+            && shape.len() >= self.min_dims
+            && shape.iter().product::<u64>() >= self.min_elements
+            && (self.dtypes.is_empty() || self.dtypes.contains(&dtype))
+    }
+
+    fn check(raw: RawRule, pattern: String) -> std::result::Result<Self, String> {
+        let matcher = match (raw.r#match, raw.regex) {
+            (Some(glob), None) => Matcher::Glob(Glob::new(&glob).map_err(|e| e.to_string())?.compile_matcher()),
+            (None, Some(regex)) => {
+                Matcher::Regex(Regex::new(&format!("^(?:{regex})")).map_err(|e| e.to_string())?)
+            }
+            _ => return Err("expected either match = \"glob\" or regex = \"expression\"".into()),
+        };
+        let dtypes: Vec<String> = raw.dtype.into();
+        let dtypes = dtypes.iter().map(|d| DType::parse(d).ok_or(format!("dtype {d:?} is not known")));
+        let treated = raw.prune.is_some() || raw.quantize.is_some();
+        if raw.keep == treated {
+            return Err("expected keep = true, or prune, quantize or both".into());
+        }
+        if raw.axis > 1 {
+            return Err(format!("axis is {}, expected 0 or 1", raw.axis));
+        }
+        if let Some(prune) = raw.prune {
+            prune.check()?;
+        }
+        if let Some(limit) = raw.max_rel_error.filter(|l| !l.is_finite() || *l < 0.0) {
+            return Err(format!("max_rel_error is {limit}, expected a finite number from 0 on"));
+        }
+        let quantize = raw.quantize.map(RawQuantize::check).transpose()?;
+        if raw.importance.is_some() && !quantize.as_ref().is_some_and(Quantize::minimises_error) {
+            return Err("importance weighs squared errors; expected a palette, or objective = \"mse\"".into());
+        }
+        // Raw is what there is and the default; naming it is allowed.
+        let (None | Some(Encode::Raw)) = raw.encode;
+        Ok(Self {
+            pattern,
+            matcher,
+            min_dims: raw.min_dims,
+            min_elements: raw.min_elements,
+            dtypes: dtypes.collect::<std::result::Result<_, _>>()?,
+            optional: raw.optional,
+            treatment: Treatment {
+                axis: raw.axis,
+                prune: raw.prune,
+                quantize,
+                importance: raw.importance,
+                nonfinite: raw.nonfinite,
+                max_rel_error: raw.max_rel_error,
+            },
+        })
+    }
+}
+
+impl Treatment {
+    /// Whether the tensor is kept bit for bit.
+    pub fn keeps(&self) -> bool {
+        self.prune.is_none() && self.quantize.is_none()
+    }
+}
+
+impl Prune {
+    fn check(self) -> std::result::Result<(), String> {
+        match self {
+            Self::Magnitude { density, .. } | Self::Channel { density, .. } | Self::Block { density, .. }
+                if !(0.0..=1.0).contains(&density) =>
+            {
+                Err(format!("density is {density}, expected 0 to 1"))
+            }
+            Self::NOfM { n, m } if !(1 <= n && n < m && m <= 16) => {
+                Err(format!("n:m is {n}:{m}, expected 1 <= n < m <= 16"))
+            }
+            Self::Block { block: [r, c], .. } if r == 0 || c == 0 => {
+                Err(format!("block is [{r}, {c}], expected at least [1, 1]"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Quantize {
+    /// Whether it minimises a squared error, which importance can weigh.
+    fn minimises_error(&self) -> bool {
+        matches!(self, Self::Palette { .. } | Self::Affine { objective: Objective::Mse, .. })
+    }
+}
+
+impl RawQuantize {
+    fn check(self) -> std::result::Result<Quantize, String> {
+        match self {
+            Self::Affine { bits, symmetric, granularity, group, objective } => {
+                if !(2..=8).contains(&bits) {
+                    return Err(format!("bits is {bits}, expected 2 to 8"));
+                }
+                let granularity = granularity_of(granularity.unwrap_or(RawGranularity::Channel), group)?;
+                Ok(Quantize::Affine { bits, symmetric, granularity, objective })
+            }
+            Self::Palette { bits, k, granularity, group } => {
+                let k = match (bits, k) {
+                    (Some(bits @ 1..=8), None) => 1 << bits,
+                    (None, Some(k @ 2..=256)) => k,
+                    _ => return Err("expected bits = 1 to 8, or k = 2 to 256".into()),
+                };
+                let granularity = granularity_of(granularity.unwrap_or(RawGranularity::Tensor), group)?;
+                if matches!(&granularity, Granularity::Group(sizes) if sizes.contains(&GroupSize::Row)) {
+                    return Err("a palette's group is a number of rows; expected numbers".into());
+                }
+                Ok(Quantize::Palette { k, granularity })
+            }
+        }
+    }
+}
+
+fn granularity_of(
+    granularity: RawGranularity,
+    group: OneOrMany<RawGroup>,
+) -> std::result::Result<Granularity, String> {
+    let sizes = Vec::from(group).into_iter().map(|size| match size {
+        RawGroup::Of(0) => Err("group is 0, expected at least 1".into()),
+        RawGroup::Of(size) => Ok(GroupSize::Of(size)),
+        RawGroup::Named(name) if name == "row" => Ok(GroupSize::Row),
+        RawGroup::Named(name) => Err(format!("group is {name:?}, expected a number or \"row\"")),
+    });
+    let sizes: Vec<_> = sizes.collect::<std::result::Result<_, String>>()?;
+    match (granularity, sizes.is_empty()) {
+        (RawGranularity::Tensor, true) => Ok(Granularity::Tensor),
+        (RawGranularity::Channel, true) => Ok(Granularity::Channel),
+        (RawGranularity::Group, false) => Ok(Granularity::Group(sizes)),
+        (RawGranularity::Group, true) => Err("granularity is \"group\", but group is missing".into()),
+        (_, false) => Err("group is given, but granularity is not \"group\"".into()),
+    }
+}

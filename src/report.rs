@@ -1,0 +1,90 @@
+//! What a job did, for machines: the JSON that `compress --json` and `verify --json` print.
+
+use serde::Serialize;
+
+/// What a job did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Every tensor passed.
+    pub ok: bool,
+    /// Where the kernels ran.
+    pub backend: String,
+    /// Tiles whose kernels ran on the GPU.
+    pub gpu_tiles: u64,
+    /// Tiles whose kernels ran on the CPU.
+    pub cpu_tiles: u64,
+    /// Tiles that failed on the GPU and were done again on the CPU; they are among `cpu_tiles`.
+    pub repaired_tiles: u64,
+    /// Why tiles ran on the CPU although a GPU was opened, each reason once.
+    pub cpu_reasons: Vec<String>,
+    /// Size of the checkpoint's files that are compressed.
+    pub input_bytes: u64,
+    /// Size of the archive's files, headers and index included.
+    pub output_bytes: u64,
+    /// `input_bytes / output_bytes`.
+    pub ratio: f64,
+    /// Wall time.
+    pub seconds: f64,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Every tensor, in the order of the checkpoint.
+    pub tensors: Vec<TensorReport>,
+}
+
+/// What became of one tensor. Fields that need the source are null without it; so are those that would divide by zero.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorReport {
+    /// Its name.
+    pub name: String,
+    /// Its type in the checkpoint.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<u64>,
+    /// How it is stored, in words: `affine int8 channel`, `2:4 + kept values`, `kept`.
+    pub method: String,
+    /// Why it is stored bit for bit although a rule treats it, or what the rule says.
+    pub reason: Option<String>,
+    /// Bytes of all its components, its part of the header and manifest included.
+    pub bytes: u64,
+    /// Those bytes over its elements.
+    pub bits_per_weight: f64,
+    /// Shannon bound in bits per weight of the codes as they are stored, where they are codes.
+    pub entropy_bits: Option<f64>,
+    /// Share of restored elements that are not zero; null where the elements are no weights.
+    pub density: Option<f64>,
+    /// Non-zero weights lost because their group's magnitude is below 2^-110.
+    pub flushed: u64,
+    /// Error against the source.
+    #[serde(flatten)]
+    pub error: ErrorReport,
+    /// Where the bytes go.
+    pub components: Vec<ComponentReport>,
+}
+
+/// Bytes of one component.
+#[derive(Clone, Debug, Serialize)]
+pub struct ComponentReport {
+    /// `codes`, `scales`, ..., `header`, `padding`.
+    pub name: String,
+    /// Stored bytes.
+    pub bytes: u64,
+}
+
+/// How far the restored tensor Q is from the source W. All null without the source.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ErrorReport {
+    /// mean (W-Q)²
+    pub mse: Option<f64>,
+    /// mean |W-Q|
+    pub mean_abs_error: Option<f64>,
+    /// max |W-Q|
+    pub max_abs_error: Option<f64>,
+    /// 10 log₁₀(ΣW² / Σ(W-Q)²); null where exact
+    pub sqnr_db: Option<f64>,
+    /// ΣWQ / √(ΣW² ΣQ²)
+    pub cosine: Option<f64>,
+    /// ‖W-Q‖₁ / ‖W‖₁, induced norms: largest absolute column sum of the matrix of rows
+    pub rel_op_norm_1: Option<f64>,
+    /// ‖W-Q‖_F / ‖W‖_F
+    pub rel_error: Option<f64>,
+}
