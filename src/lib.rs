@@ -6,7 +6,10 @@ pub mod dtype;
 pub mod format;
 pub mod gpu;
 pub mod kernels;
+pub mod kmeans;
 pub mod recipe;
+
+pub mod stage;
 
 mod backend;
 mod error;

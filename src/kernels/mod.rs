@@ -1,20 +1,30 @@
 //! One module per kernel. Each holds the contract, the CPU reference and the GPU path.
 
+mod depalettize;
 mod dequantize;
 mod groups;
+mod histogram;
 pub mod order_key;
+mod palettize;
 mod quantize;
 mod range;
 
+pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
 pub use groups::Groups;
+pub use histogram::{Counting, Histogram, histogram};
+pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
 pub use range::{Range, range};
 
 use crate::{Error, Result, Tensor};
 
 /// Every kernel, for the tests and benches that must not miss one.
-pub const ALL: &[&crate::gpu::Kernel] = &[&crate::gpu::NUMERICS, &dequantize::KERNEL, &quantize::KERNEL, &range::KERNEL];
+pub const ALL: &[&crate::gpu::Kernel] = &[&crate::gpu::NUMERICS, &depalettize::KERNEL,
+    &dequantize::KERNEL,
+    &histogram::KERNEL,
+    &palettize::KERNEL,
+    &quantize::KERNEL, &range::KERNEL];
 
 /// Refuses a tensor whose elements are no weights.
 fn expect_weights(kernel: &'static str, weights: &Tensor) -> Result<()> {

@@ -1,0 +1,41 @@
+// weights[r, c] = codebook[table of the element, codes[r, c]], as DTYPE.
+// One invocation per word of weights; per element, which is two words, for F64. Codes beyond the table were refused by the host.
+
+struct Params { elements: u32, cols: u32, words: u32, group: u32, first: u32, k: u32, total: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> codes: array<u32>;            // [rows, words]
+@group(0) @binding(2) var<storage, read> codebook: array<u32>;         // [tables, k], f32 bits
+@group(0) @binding(3) var<storage, read_write> weights: array<u32>;    // [rows, cols], of type DTYPE
+
+override WG: u32;
+override DTYPE: u32;
+override BITS: u32;
+
+fn restored(i: u32) -> u32 {
+    let at = (i % params.cols) * BITS;
+    let w = (i / params.cols) * params.words + at / 32u;
+    var code = codes[w] >> (at % 32u);
+    if at % 32u + BITS > 32u { code |= codes[w + 1u] << (32u - at % 32u); }
+    let table = select(1u + (i - params.first) / params.group, 0u, i < params.first);
+    return codebook[table * params.k + min(extractBits(code, 0u, BITS), params.k - 1u)];
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let id = workgroup_index(wid, groups) * WG + lane;
+    if id >= params.total { return; }
+    if DTYPE == F64 {
+        let pair = f64_words(restored(id));
+        weights[2u * id] = pair.x;
+        weights[2u * id + 1u] = pair.y;
+        return;
+    }
+    let per = per_word(DTYPE);
+    var word = 0u;
+    for (var k = 0u; k < per; k++) {
+        let i = id * per + k;
+        if i < params.elements { word |= encode(DTYPE, restored(i)) << (k * (32u / per)); }
+    }
+    weights[id] = word;
+}

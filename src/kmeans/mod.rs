@@ -1,0 +1,121 @@
+//! Exact one-dimensional k-means: from a histogram, or sorted values, to the palette of least squared error.
+
+mod solve;
+
+use crate::{DType, dtype};
+
+/// Distinct values and how much each weighs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bins {
+    /// Strictly ascending, finite.
+    pub values: Vec<f64>,
+    /// Positive: how often the value occurs, or its importance.
+    pub weights: Vec<f64>,
+}
+
+/// A table of values, and which weight takes which.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Palette {
+    /// Strictly ascending; values of the tensor's own type (of f32 for F64).
+    pub entries: Vec<f32>,
+    /// One less than the entries, not descending. A weight takes the entry whose number is that of the thresholds below it:
+    /// on a threshold, the lower one.
+    pub thresholds: Vec<f32>,
+}
+
+impl Bins {
+    /// Bins of values in ascending order, equal ones together.
+    pub fn of_sorted(sorted: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        let mut bins = Self::default();
+        for (value, weight) in sorted {
+            match (bins.values.last(), bins.weights.last_mut()) {
+                (Some(last), Some(sum)) if *last == value => *sum += weight,
+                _ => {
+                    bins.values.push(value);
+                    bins.weights.push(weight);
+                }
+            }
+        }
+        bins
+    }
+}
+
+/// The palette of at most `k` entries with the least (weighted) squared error.
+///
+/// The boundary between two entries is the midpoint of the two unrounded centroids, in f64, rounded once to f32; entries are
+/// the centroids rounded to `dtype`, equal ones merged. Fewer distinct values than `k` make a shorter palette without error.
+///
+/// - `bins`: as a histogram gives them; without any, the palette is a single zero.
+/// - `k`: 1 to 256.
+///
+/// Agreement: exact: one written order of f64 operations.
+///
+/// # Source
+///
+/// Grønlund et al. 2017, arXiv 1701.07204.
+pub fn palette(bins: &Bins, k: usize, dtype: DType) -> Palette {
+    if bins.values.is_empty() {
+        return Palette { entries: vec![0.0], thresholds: Vec::new() };
+    }
+    let centroids: Vec<f64> = if bins.values.len() <= k {
+        bins.values.clone()
+    } else {
+        let sums = solve::Sums::new(bins);
+        let cuts = solve::optimal_cuts(bins, k);
+        cuts.windows(2).map(|c| if c[1] - c[0] == 1 { bins.values[c[0]] } else { sums.centroid(c[0], c[1]) }).collect()
+    };
+    let rounded = round_to(dtype, &centroids);
+    let mut palette = Palette { entries: vec![rounded[0]], thresholds: Vec::new() };
+    for (pair, entry) in centroids.windows(2).zip(&rounded[1..]) {
+        // Adding +0 makes a threshold of -0 the +0 that both zeros are not above.
+        let threshold = (0.5 * (pair[0] + pair[1])) as f32 + 0.0;
+        if palette.entries.last() == Some(entry) {
+            continue;
+        }
+        palette.entries.push(*entry);
+        palette.thresholds.push(threshold);
+    }
+    palette
+}
+
+/// Values as elements of `dtype`, widened again.
+fn round_to(dtype: DType, values: &[f64]) -> Vec<f32> {
+    let singles: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+    let mut words = vec![0; crate::words(dtype, singles.len())];
+    dtype::encode(dtype, &singles, &mut words, 0);
+    let mut rounded = vec![0.0; singles.len()];
+    dtype::decode(dtype, &words, 0, &mut rounded);
+    // A palette holds one zero.
+    rounded.iter().map(|v| v + 0.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_values_than_entries_have_no_error() {
+        let bins = Bins { values: vec![-1.5, 0.0, 2.0], weights: vec![1.0, 5.0, 2.0] };
+        let p = palette(&bins, 16, DType::F32);
+        assert_eq!(p, Palette { entries: vec![-1.5, 0.0, 2.0], thresholds: vec![-0.75, 1.0] });
+        assert_eq!(palette(&Bins::default(), 4, DType::F32).entries, [0.0]);
+    }
+
+    #[test]
+    fn centroids_that_round_to_the_same_value_merge() {
+        let bins = Bins { values: vec![1.0, 1.0001, 1.0002, 2.0], weights: vec![1.0; 4] };
+        let p = palette(&bins, 3, DType::BF16);
+        assert_eq!((p.entries, p.thresholds.len()), (vec![1.0, 2.0], 1));
+    }
+
+    #[test]
+    fn worked_example() {
+        // {0, 1} and {10, 11, 15}: centroids 0.5 and 12, boundary 6.25.
+        let bins = Bins { values: vec![0.0, 1.0, 10.0, 11.0, 15.0], weights: vec![1.0; 5] };
+        let p = palette(&bins, 2, DType::F32);
+        assert_eq!(p, Palette { entries: vec![0.5, 12.0], thresholds: vec![6.25] });
+        // With all importance on 15 the centroid follows it.
+        let weighted = Bins { weights: vec![1.0, 1.0, 1.0, 1.0, 1e9], ..bins };
+        assert!(palette(&weighted, 2, DType::F32).entries[1] > 14.9);
+    }
+}
