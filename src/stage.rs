@@ -169,17 +169,24 @@ impl<'a> Source<'a> {
         let (size, len) = (dtype.bits() as u64 / 8, (elements.end - elements.start) as usize);
         let mut out = vec![0; words(dtype, len)];
         let bytes = &mut bytemuck::cast_slice_mut::<u32, u8>(&mut out)[..len * size as usize];
+        self.read_at(elements.start * size, bytes)?;
+        Ok(out)
+    }
+
+    /// Bytes of the tensor from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::read_at`] or [`Archive::read_at`].
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         match self {
-            Self::File(checkpoint, info) => {
-                checkpoint.read_at(info.file, info.offset + elements.start * size, bytes)?;
-            }
-            Self::Archive(archive, info) => archive.read_at(info, elements.start * size, bytes)?,
+            Self::File(checkpoint, info) => checkpoint.read_at(info.file, info.offset + offset, bytes),
+            Self::Archive(archive, info) => archive.read_at(info, offset, bytes),
             Self::Memory(all) => {
-                let start = (elements.start * size) as usize;
-                bytes.copy_from_slice(&bytemuck::cast_slice::<u32, u8>(all)[start..][..bytes.len()]);
+                bytes.copy_from_slice(&bytemuck::cast_slice::<u32, u8>(all)[offset as usize..][..bytes.len()]);
+                Ok(())
             }
         }
-        Ok(out)
     }
 }
 

@@ -85,6 +85,17 @@ impl Archive {
         Ok(())
     }
 
+    /// What a tensor takes in the manifest, as it stands in the header.
+    pub fn manifest_bytes(&self, tensor: &ArchivedTensor) -> u64 {
+        let Some(treated) = &tensor.treated else { return 0 };
+        let alone = |tensors| Manifest { tensors, chunks: Vec::new() }.to_text();
+        let (without, with) =
+            (alone(BTreeMap::new()), alone(BTreeMap::from([(tensor.name.clone(), treated.clone())])));
+        // Every quote inside the metadata value carries a backslash; a comma parts it from its neighbour.
+        let quotes = |text: &str| text.matches('"').count();
+        (with.len() - without.len() + quotes(&with) - quotes(&without) + 1) as u64
+    }
+
     fn chunk(&self, file: usize, index: u64) -> Result<Arc<OnceLock<Vec<u8>>>> {
         let slot = {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,8 +9,9 @@ mod writer;
 pub use archive::Archive;
 pub use checkpoint::{Checkpoint, SourceFile};
 pub use header::quoted;
-pub use manifest::{COMPONENTS, Component, Manifest, Method, TensorManifest};
-pub use writer::{OutputFile, OutputFolder, header_text};
+pub use archive::ArchivedTensor;
+pub use manifest::{COMPONENTS, Component, Manifest, Method, TensorManifest, code_bits, matrix};
+pub use writer::{Entry, OutputFile, OutputFolder, header_text};
 
 /// Bytes under one digest.
 pub const CHUNK: u64 = 4 << 20;

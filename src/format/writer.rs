@@ -61,14 +61,14 @@ impl OutputFile {
         (0..len.div_ceil(CHUNK)).into_par_iter().map_init(Vec::new, digest).collect()
     }
 
-    /// Writes the header (see [`header_text`]), makes everything durable, and puts the file in its place. With a manifest,
-    /// its placeholder becomes the header's digest.
+    /// Writes the header (see [`header_text`]). With a manifest, its placeholder becomes the header's digest. Returns the
+    /// length of the file.
     ///
     /// # Errors
     ///
     /// [`Error::Io`]. Panics if the entries do not cover the data section once, or the header is longer than its reserve:
     /// both are bugs of the caller that must never reach a disk.
-    pub fn finish(mut self, entries: &[Entry], metadata: &[(String, String)], data_len: u64) -> Result<u64> {
+    pub fn seal(&self, entries: &[Entry], metadata: &[(String, String)], data_len: u64) -> Result<u64> {
         let mut expected = 0;
         for (name, _, _, bytes) in entries {
             assert_eq!(bytes.start, expected, "{name} does not start where the last tensor ends");
@@ -85,12 +85,38 @@ impl OutputFile {
         head.extend(text.as_bytes());
         write_all_at(&self.file, &head, 0).map_err(|e| self.explain(e))?;
         self.file.set_len(self.reserve + data_len).map_err(|e| self.explain(e))?;
-        // A failed fsync has lost data that the kernel no longer counts as dirty: it is never tried again.
-        self.file.sync_all().map_err(|e| self.explain(e))?;
+        Ok(self.reserve + data_len)
+    }
+
+    /// Where the file is until it is published.
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Makes everything durable. A failed fsync has lost data that the kernel no longer counts as dirty: it is never tried
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|e| self.explain(e))
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn publish(mut self) -> Result<()> {
         fs::rename(&self.temporary, &self.target).map_err(Error::io(&self.target))?;
         self.finished = true;
-        sync_folder_of(&self.target)?;
-        Ok(self.reserve + data_len)
+        sync_folder_of(&self.target)
     }
 
     fn explain(&self, source: std::io::Error) -> Error {
@@ -133,6 +159,11 @@ impl OutputFolder {
         &self.temporary
     }
 
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Copies a file into the folder, byte for byte, and makes it durable.
     ///
     /// # Errors
@@ -165,7 +196,7 @@ impl OutputFolder {
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn finish(mut self) -> Result<()> {
+    pub fn publish(mut self) -> Result<()> {
         sync_folder(&self.temporary)?;
         if self.target.symlink_metadata().is_ok() {
             exchange(&self.temporary, &self.target).map_err(Error::io(&self.target))?;

@@ -68,6 +68,11 @@ impl Gpu {
         self.numerics
     }
 
+    /// Whether the device was lost, or did not answer in time: it will do nothing more.
+    pub fn is_lost(&self) -> bool {
+        lock(&self.lost).is_some()
+    }
+
     /// The longest tensor, in bytes, that one buffer can hold and one binding can show.
     pub fn max_bytes(&self) -> u64 {
         u64::from(self.limits.max_storage_buffer_binding_size).min(self.limits.max_buffer_size) & !3

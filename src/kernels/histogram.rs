@@ -63,7 +63,7 @@ impl Histogram {
     }
 
     /// The value of a bin of a narrow type.
-    fn value(&self, bin: usize) -> f32 {
+    pub(crate) fn value(&self, bin: usize) -> f32 {
         let sign = 1 << (self.dtype.bits() - 1);
         let pattern = if bin & sign != 0 { bin & !sign } else { !bin & (2 * sign - 1) };
         let mut value = [0.0];

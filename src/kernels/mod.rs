@@ -1,30 +1,55 @@
 //! One module per kernel. Each holds the contract, the CPU reference and the GPU path.
 
+mod clip_errors;
 mod depalettize;
 mod dequantize;
 mod groups;
 mod histogram;
+mod magnitude_mask;
+mod magnitude_sums;
+mod magnitude_tail;
+mod nm_mask;
 pub mod order_key;
 mod palettize;
 mod quantize;
 mod range;
+mod row_threshold;
+mod sort_rows;
 
+pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
 pub use groups::Groups;
 pub use histogram::{Counting, Histogram, histogram};
+pub use magnitude_mask::magnitude_mask;
+pub use magnitude_sums::{BlockGrid, magnitude_sums};
+pub use magnitude_tail::magnitude_tail;
+pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
 pub use range::{Range, range};
+pub use row_threshold::row_threshold;
+pub use sort_rows::sort_rows;
 
 use crate::{Error, Result, Tensor};
 
 /// Every kernel, for the tests and benches that must not miss one.
-pub const ALL: &[&crate::gpu::Kernel] = &[&crate::gpu::NUMERICS, &depalettize::KERNEL,
+pub const ALL: &[&crate::gpu::Kernel] = &[
+    &crate::gpu::NUMERICS,
+    &clip_errors::KERNEL,
+    &depalettize::KERNEL,
     &dequantize::KERNEL,
     &histogram::KERNEL,
+    &magnitude_mask::KERNEL,
+    &magnitude_sums::KERNEL,
+    &magnitude_tail::KERNEL,
+    &nm_mask::KERNEL,
     &palettize::KERNEL,
-    &quantize::KERNEL, &range::KERNEL];
+    &quantize::KERNEL,
+    &range::KERNEL,
+    &row_threshold::KERNEL,
+    &sort_rows::KERNEL,
+];
 
 /// Refuses a tensor whose elements are no weights.
 fn expect_weights(kernel: &'static str, weights: &Tensor) -> Result<()> {

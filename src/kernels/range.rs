@@ -81,7 +81,7 @@ pub fn range(on: &Backend, weights: &Tensor, groups: Groups) -> Result<Vec<Range
 fn reference(dtype: DType, words: &[u32], elements: usize, groups: Groups) -> Vec<Range> {
     (0..groups.count(elements))
         .into_par_iter()
-        .with_min_len((1 << 16) / groups.size.min(1 << 16) + 1)
+        .with_min_len((1 << 20) / groups.size.min(1 << 20) + 1)
         .map(|g| {
             let mut chunk = [0.0; 1024];
             let span = groups.span(g, elements);

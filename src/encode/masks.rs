@@ -1,0 +1,384 @@
+//! Which weights of a tensor survive: the survey that a rule needs, and the mask of a unit.
+
+use super::Job;
+use crate::{
+    Backend, DType, Error, Result,
+    engine::{Engine, Needs, place},
+    format::Checkpoint,
+    kernels::{
+        BlockGrid, Counting, Groups, Histogram, Range, magnitude_mask, magnitude_sums, magnitude_tail, nm_mask, range,
+        row_threshold,
+    },
+    plan::{Action, Plan},
+    prune::{Limit, Threshold, kept, largest, refine, threshold},
+    recipe::{Prune, Scope},
+    stage::{Blocks, Source, Unit},
+};
+use rayon::prelude::*;
+use std::sync::Mutex;
+
+/// What decides the mask of every unit.
+#[derive(Debug)]
+pub enum Mask {
+    /// Nothing is pruned.
+    All,
+    /// n of every m.
+    NOfM(u32, u32),
+    /// So many of every row.
+    Rows(usize),
+    /// Those above a threshold: one for the tensor, or one for each row. `ties_before` counts elements of the tensor.
+    Limits(Vec<Limit>),
+    /// Whole blocks of so many rows and columns, in rows of so many blocks.
+    Blocks { keep: Vec<bool>, rows: usize, cols: usize, across: usize },
+}
+
+/// A threshold over several tensors, as it applies to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelLimit {
+    /// The magnitude's bits as f32.
+    pub magnitude: u32,
+    /// How many weights on it this tensor keeps.
+    pub ties: u64,
+}
+
+impl Mask {
+    /// Goes through the tensor as often as its rule needs.
+    pub(super) fn survey(job: &Job, model: Option<ModelLimit>) -> Result<Self> {
+        let n = job.blocks.elements();
+        let all = || 0..job.units.len();
+        Ok(match job.treat.prune {
+            None => Self::All,
+            Some(Prune::NOfM { n, m }) => Self::NOfM(n, m),
+            Some(Prune::Magnitude { scope: Scope::Model, .. }) => {
+                let limit = model.ok_or_else(|| Error::Recipe("the model was not surveyed".into()))?;
+                Self::Limits(vec![job.cut_off(all(), limit.magnitude, limit.ties)?])
+            }
+            Some(Prune::Magnitude { density, scope: Scope::Tensor }) => {
+                Self::Limits(vec![job.limit(all(), kept(density, n))?])
+            }
+            Some(Prune::Magnitude { density, scope: Scope::Row }) if job.blocks.cuts_rows() => {
+                let per_row = job.units.len() / job.blocks.rows as usize;
+                let keep = kept(density, job.blocks.cols);
+                let row = |r: usize| job.limit(r * per_row..(r + 1) * per_row, keep);
+                Self::Limits((0..job.blocks.rows as usize).map(row).collect::<Result<_>>()?)
+            }
+            Some(Prune::Magnitude { density, scope: Scope::Row }) => {
+                Self::Rows(kept(density, job.blocks.cols) as usize)
+            }
+            Some(Prune::Channel { density, norm }) => {
+                job.largest_blocks(1, job.blocks.cols as usize, norm, density)?
+            }
+            Some(Prune::Block { density, norm, block: [r, c] }) => {
+                let rows = (r as usize).min(job.blocks.rows as usize);
+                job.largest_blocks(rows, (c as usize).min(job.blocks.cols as usize), norm, density)?
+            }
+        })
+    }
+
+    /// The mask of a unit; empty where nothing is pruned.
+    pub(super) fn of(&self, job: &Job, unit: &Unit, elements: &mut Vec<u32>) -> Result<Vec<u32>> {
+        let (rows, cols) = unit.shape();
+        let empty = || vec![0; rows * cols.div_ceil(32)];
+        let run = |elements: &mut Vec<u32>, needs, kernel: &(dyn Fn(&Backend, &crate::engine::Tile) -> Result<Vec<u32>> + Sync)| {
+            job.engine.run(&job.blocks, unit, elements, needs, |on, tiles| {
+                let mut mask = empty();
+                for tile in tiles {
+                    place(tile, &kernel(on, tile)?, cols, 1, &mut mask);
+                }
+                Ok(mask)
+            })
+        };
+        match self {
+            Self::All => Ok(Vec::new()),
+            Self::NOfM(n, m) => {
+                let needs = Needs { multiple: *m as usize, ..Needs::default() };
+                run(elements, needs, &|on, tile| {
+                    if !range(on, &tile.weights, Groups::of(tile.weights.elements()))?.iter().all(|r| r.is_finite()) {
+                        return Err(job.nonfinite());
+                    }
+                    nm_mask(on, &tile.weights, *n, *m)?.into_words(on)
+                })
+            }
+            Self::Rows(0) => Ok(empty()),
+            Self::Rows(keep) => {
+                // A row's threshold needs the whole of it; its tiles then see it as their own groups.
+                let needs = Needs { table_bytes: 8, group: cols, multiple: 1 };
+                run(elements, needs, &|on, tile| {
+                    if tile.cols.len() < cols {
+                        let message = format!("rows of {cols} do not fit its buffers");
+                        return Err(Error::Gpu { kernel: "row_threshold", message });
+                    }
+                    if !range(on, &tile.weights, Groups::of(cols))?.iter().all(|r| r.is_finite()) {
+                        return Err(job.nonfinite());
+                    }
+                    let mut limits = row_threshold(on, &tile.weights, *keep)?;
+                    for (r, limit) in limits.iter_mut().enumerate() {
+                        limit.ties_before += (r * cols) as u64;
+                    }
+                    magnitude_mask(on, &tile.weights, Groups::of(cols), &limits)?.into_words(on)
+                })
+            }
+            Self::Limits(limits) => {
+                let limit = limits[if limits.len() == 1 { 0 } else { unit.rows.start as usize }];
+                run(elements, Needs::default(), &|on, tile| {
+                    let limit = Limit { ties_before: limit.ties_before.saturating_sub(tile.start), ..limit };
+                    magnitude_mask(on, &tile.weights, Groups::of(tile.weights.elements()), &[limit])?.into_words(on)
+                })
+            }
+            Self::Blocks { keep, rows: down, cols: wide, across } => {
+                let mut mask = empty();
+                for (r, row) in mask.chunks_mut(cols.div_ceil(32)).enumerate() {
+                    let block = (unit.rows.start as usize + r) / down * across;
+                    for c in 0..cols {
+                        let kept = keep[block + (unit.cols.start as usize + c) / wide];
+                        row[c / 32] |= u32::from(kept) << (c % 32);
+                    }
+                }
+                Ok(mask)
+            }
+        }
+    }
+}
+
+impl Job<'_> {
+    /// What keeps the `keep` largest magnitudes of some units.
+    fn limit(&self, units: std::ops::Range<usize>, keep: u64) -> Result<Limit> {
+        let histogram = self.histogram(units.clone())?;
+        if keep == 0 {
+            return Ok(Limit::NONE);
+        }
+        if keep == histogram.total() {
+            return Ok(Limit::ALL);
+        }
+        let (magnitude, ties) = match threshold(&histogram, keep) {
+            Threshold::Exact { magnitude, ties } => (magnitude, ties),
+            Threshold::Prefix { prefix, keep } => {
+                let tails = self.units[units.clone()].par_iter().map(|unit| {
+                    let mut elements = self.source.load(&self.blocks, unit)?;
+                    tail(self.engine, &self.blocks, unit, &mut elements, prefix)
+                });
+                refine(prefix, keep, &sum_tails(tails.collect::<Result<_>>()?))
+            }
+        };
+        self.cut_off(units, magnitude, ties)
+    }
+
+    /// Up to which element ties are kept, so that exactly `ties` of those in `units` are.
+    fn cut_off(&self, units: std::ops::Range<usize>, magnitude: u32, ties: u64) -> Result<Limit> {
+        if ties == 0 {
+            return Ok(Limit { threshold: magnitude, ties_before: 0 });
+        }
+        let tied = |unit: &Unit| {
+            let mut values = vec![0.0; unit.elements()];
+            let elements = self.source.load(&self.blocks, unit)?;
+            crate::dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
+            Ok(values.into_iter().map(move |v| v.to_bits() & 0x7fff_ffff == magnitude))
+        };
+        let counts = self.units[units.clone()].par_iter().map(|u| Ok(tied(u)?.filter(|t| *t).count() as u64));
+        let mut left = ties;
+        for (unit, n) in self.units[units].iter().zip(counts.collect::<Result<Vec<_>>>()?) {
+            if n >= left {
+                let last = tied(unit)?.enumerate().filter(|(_, t)| *t).nth(left as usize - 1);
+                let last = last.map_or(unit.elements(), |(i, _)| i + 1);
+                return Ok(Limit { threshold: magnitude, ties_before: unit.start(&self.blocks) + last as u64 });
+            }
+            left -= n;
+        }
+        Ok(Limit { threshold: magnitude, ties_before: u64::MAX })
+    }
+
+    /// The histogram of some units; refuses values that are not finite.
+    pub(super) fn histogram(&self, units: std::ops::Range<usize>) -> Result<Histogram> {
+        let histogram = count(self.engine, &self.blocks, self.source, &self.units[units])?;
+        if histogram.nonfinite() > 0 { Err(self.nonfinite()) } else { Ok(histogram) }
+    }
+
+    /// The largest magnitude of the tensor; refuses values that are not finite.
+    pub(super) fn range(&self) -> Result<Range> {
+        let ranges = self.units.par_iter().map(|unit| {
+            let mut elements = self.source.load(&self.blocks, unit)?;
+            self.engine.run(&self.blocks, unit, &mut elements, Needs::default(), |on, tiles| {
+                let of = |tile: &crate::engine::Tile| range(on, &tile.weights, Groups::of(tile.weights.elements()));
+                Ok(tiles.iter().map(of).collect::<Result<Vec<_>>>()?.concat())
+            })
+        });
+        let ranges = ranges.collect::<Result<Vec<_>>>()?.concat();
+        let all = ranges.into_iter().reduce(Range::union).unwrap_or(Range { min: 0.0, max: 0.0 });
+        if all.is_finite() { Ok(all) } else { Err(self.nonfinite()) }
+    }
+
+    fn largest_blocks(&self, rows: usize, cols: usize, norm: crate::recipe::Norm, density: f64) -> Result<Mask> {
+        let absmax = self.range()?.absmax();
+        let inverse = if absmax < f32::MIN_POSITIVE { 0.0 } else { (32767.0 / f64::from(absmax)) as f32 };
+        let across = (self.blocks.cols as usize).div_ceil(cols);
+        let down = (self.blocks.rows as usize).div_ceil(rows);
+        let grid = |row: usize, col: usize| BlockGrid { rows, cols, row0: row % rows, col0: col % cols };
+        let partial = self.units.par_iter().map(|unit| {
+            let mut elements = self.source.load(&self.blocks, unit)?;
+            let needs = Needs { table_bytes: 8, group: (rows * cols).min(self.blocks.cols as usize), multiple: 1 };
+            self.engine.run(&self.blocks, unit, &mut elements, needs, |on, tiles| {
+                let of = |tile: &crate::engine::Tile| {
+                    let row = unit.rows.start as usize + tile.rows.start;
+                    let col = unit.cols.start as usize + tile.cols.start;
+                    let sums = magnitude_sums(on, &tile.weights, grid(row, col), norm, inverse)?;
+                    Ok((row / rows, col / cols, grid(row, col).count(tile.rows.len(), tile.cols.len()).1, sums))
+                };
+                tiles.iter().map(of).collect::<Result<Vec<_>>>()
+            })
+        });
+        let mut norms = vec![0u128; down * across];
+        for (row, col, wide, sums) in partial.collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+            for (i, sum) in sums.into_iter().enumerate() {
+                norms[(row + i / wide) * across + col + i % wide] += u128::from(sum);
+            }
+        }
+        let keep = largest(&norms, kept(density, norms.len() as u64));
+        Ok(Mask::Blocks { keep, rows, cols, across })
+    }
+}
+
+/// Counts units on the device, or all of them on the CPU if it fails.
+fn count(engine: &Engine, blocks: &Blocks, source: &Source, units: &[Unit]) -> Result<Histogram> {
+    if let on @ Backend::Gpu(gpu) = engine.backend() {
+        let counted = || {
+            let counting = Mutex::new(Counting::new(on, blocks.dtype)?);
+            units.par_iter().try_for_each(|unit| {
+                let mut elements = source.load(blocks, unit)?;
+                engine.on_device(blocks, unit, &mut elements, |on, tiles| {
+                    let mut counting = counting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    tiles.iter().try_for_each(|tile| counting.add(on, &tile.weights))
+                })
+            })?;
+            counting.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish(on)
+        };
+        match counted() {
+            Err(Error::Gpu { kernel, message }) => engine.record(kernel, &message, gpu),
+            done => return done,
+        }
+    }
+    let per_thread = units.len().div_ceil(rayon::current_num_threads()).max(1);
+    let counted = units.par_chunks(per_thread).map(|units| {
+        let mut counting = Counting::new(&Backend::Cpu, blocks.dtype)?;
+        for unit in units {
+            let mut elements = source.load(blocks, unit)?;
+            engine.on_cpu(blocks, unit, &mut elements, |tile| counting.add(&Backend::Cpu, &tile.weights))?;
+        }
+        counting.finish(&Backend::Cpu)
+    });
+    let merge = |mut a: Histogram, b: Histogram| {
+        a.merge(&b);
+        a
+    };
+    let histograms = counted.collect::<Result<Vec<_>>>()?;
+    Ok(histograms.into_iter().reduce(merge).unwrap_or_else(|| Histogram::new(blocks.dtype)))
+}
+
+fn tail(engine: &Engine, blocks: &Blocks, unit: &Unit, elements: &mut Vec<u32>, prefix: u32) -> Result<Vec<u64>> {
+    engine.run(blocks, unit, elements, Needs::default(), |on, tiles| {
+        let of = |tile: &crate::engine::Tile| magnitude_tail(on, &tile.weights, prefix);
+        Ok(sum_tails(tiles.iter().map(of).collect::<Result<_>>()?))
+    })
+}
+
+fn sum_tails(tails: Vec<Vec<u64>>) -> Vec<u64> {
+    let mut sum = vec![0; 4096];
+    tails.iter().for_each(|tail| sum.iter_mut().zip(tail).for_each(|(a, b)| *a += b));
+    sum
+}
+
+/// The thresholds of rules that prune over the whole model: one for each tensor that such a rule treats.
+///
+/// # Errors
+///
+/// [`Error::NonFinite`] if such a tensor holds NaN or infinite values and its rule refuses them; otherwise it takes no part.
+pub fn model_limits(engine: &Engine, checkpoint: &Checkpoint, plan: &Plan) -> Result<Vec<Option<ModelLimit>>> {
+    let mut limits = vec![None; plan.steps.len()];
+    let mut rules: Vec<(usize, f64)> = Vec::new();
+    for step in &plan.steps {
+        if let Action::Treat(treat) = &step.action
+            && let Some(Prune::Magnitude { density, scope: Scope::Model }) = treat.prune
+            && rules.iter().all(|(rule, _)| *rule != step.rule)
+        {
+            rules.push((step.rule, density));
+        }
+    }
+    for (rule, density) in rules {
+        // Ties go to the first tensor by name.
+        let mut members: Vec<usize> = (0..plan.steps.len())
+            .filter(|i| plan.steps[*i].rule == rule && matches!(plan.steps[*i].action, Action::Treat(_)))
+            .collect();
+        members.sort_by_key(|i| &checkpoint.tensors[*i].name);
+        let mut surveyed = Vec::new();
+        for i in members {
+            let t = &checkpoint.tensors[i];
+            let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
+            let units = blocks.units(engine.unit_bytes, 1);
+            let source = Source::open(checkpoint, t, 0)?;
+            let histogram = count(engine, &blocks, &source, &units)?;
+            if histogram.nonfinite() == 0 {
+                surveyed.push((i, blocks, units, source, Magnitudes::of(&histogram)));
+            }
+        }
+        let total: u64 = surveyed.iter().map(|s| s.4.total).sum();
+        let keep = kept(density, total);
+        let (magnitude, mut ties) = if keep == 0 {
+            (u32::MAX - 1, 0)
+        } else {
+            let mut all = vec![0u64; 1 << 19];
+            surveyed.iter().for_each(|s| s.4.prefixes.iter().for_each(|(p, n)| all[*p as usize] += n));
+            let (mut left, mut prefix) = (keep, 0);
+            for (p, n) in all.iter().enumerate().rev() {
+                if *n >= left {
+                    prefix = p as u32;
+                    break;
+                }
+                left -= n;
+            }
+            let mut tails = Vec::new();
+            for (_, blocks, units, source, _) in &surveyed {
+                let of = |unit: &Unit| {
+                    let mut elements = source.load(blocks, unit)?;
+                    tail(engine, blocks, unit, &mut elements, prefix)
+                };
+                tails.push(sum_tails(units.par_iter().map(of).collect::<Result<_>>()?));
+            }
+            let (magnitude, ties) = refine(prefix, left, &sum_tails(tails.clone()));
+            for (s, tail) in surveyed.iter_mut().zip(tails) {
+                s.4.ties = tail[(magnitude & 0xfff) as usize];
+            }
+            (magnitude, ties)
+        };
+        for (i, _, _, _, magnitudes) in surveyed {
+            let own = ties.min(magnitudes.ties);
+            ties -= own;
+            limits[i] = Some(ModelLimit { magnitude, ties: own });
+        }
+    }
+    Ok(limits)
+}
+
+/// How many weights have each upper 19 bits of magnitude, whatever the type.
+struct Magnitudes {
+    prefixes: Vec<(u32, u64)>,
+    total: u64,
+    /// How many lie on the model's threshold.
+    ties: u64,
+}
+
+impl Magnitudes {
+    fn of(histogram: &Histogram) -> Self {
+        let wide = !histogram.lows.is_empty();
+        let value = |b: usize| match wide {
+            true => crate::kernels::order_key::to_f32((b as u32) << 12),
+            false => histogram.value(b),
+        };
+        let occupied = histogram.counts.iter().enumerate().filter(|(_, n)| **n > 0);
+        let prefixes = occupied.map(|(b, n)| ((value(b).to_bits() & 0x7fff_ffff) >> 12, *n)).collect();
+        Self { prefixes, total: histogram.total(), ties: 0 }
+    }
+}
+
+/// Whether a type's histogram has exact values rather than bins.
+pub(super) fn is_narrow(dtype: DType) -> bool {
+    !matches!(dtype, DType::F32 | DType::F64)
+}

@@ -1,0 +1,248 @@
+//! Runs kernels on the tiles of a unit, on whatever backend is there: cuts the unit to the device's limits, redoes on the CPU
+//! what the device cannot do, and keeps count of both.
+
+use crate::{
+    Backend, DType, Error, Result, Tensor,
+    gpu::Gpu,
+    progress::{Cancel, Progress},
+    stage::{Blocks, Unit},
+    words,
+};
+use std::{
+    collections::BTreeSet,
+    ops::Range,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// A backend at work, and what it has done so far.
+pub struct Engine<'a> {
+    backend: &'a Backend,
+    /// What the job says while it runs.
+    pub progress: &'a dyn Progress,
+    /// What stops it.
+    pub cancel: &'a Cancel,
+    /// Source bytes that are loaded and treated together.
+    pub unit_bytes: u64,
+    gpu_tiles: AtomicU64,
+    cpu_tiles: AtomicU64,
+    repaired: AtomicU64,
+    given_up: AtomicBool,
+    reasons: Mutex<BTreeSet<String>>,
+}
+
+/// Part of a unit that fits the device.
+#[derive(Debug)]
+pub struct Tile {
+    /// Its elements, on the backend that runs it.
+    pub weights: Tensor,
+    /// Its rows within the unit.
+    pub rows: Range<usize>,
+    /// Its columns within the unit: all, or a piece that starts at a multiple of 32.
+    pub cols: Range<usize>,
+    /// The number of its first element in the tensor.
+    pub start: u64,
+}
+
+/// What a kernel needs of the device besides the weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// Bytes of tables for every `group` elements.
+    pub table_bytes: usize,
+    /// Elements that share a table.
+    pub group: usize,
+    /// Column pieces start at multiples of this as well as of 32.
+    pub multiple: usize,
+}
+
+impl Default for Needs {
+    fn default() -> Self {
+        Self { table_bytes: 0, group: 1, multiple: 1 }
+    }
+}
+
+/// How many tiles ran where.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// On the GPU.
+    pub gpu: u64,
+    /// On the CPU.
+    pub cpu: u64,
+    /// On the CPU because they failed on the GPU.
+    pub repaired: u64,
+    /// Why, each reason once.
+    pub reasons: Vec<String>,
+}
+
+impl<'a> Engine<'a> {
+    /// An engine that has done nothing.
+    pub fn new(backend: &'a Backend, progress: &'a dyn Progress, cancel: &'a Cancel, unit_bytes: u64) -> Self {
+        Self {
+            backend,
+            progress,
+            cancel,
+            unit_bytes,
+            gpu_tiles: AtomicU64::new(0),
+            cpu_tiles: AtomicU64::new(0),
+            repaired: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
+            reasons: Mutex::default(),
+        }
+    }
+
+    /// What has run where so far.
+    pub fn counts(&self) -> Counts {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        Counts {
+            gpu: self.gpu_tiles.load(Relaxed),
+            cpu: self.cpu_tiles.load(Relaxed),
+            repaired: self.repaired.load(Relaxed),
+            reasons: reasons.iter().cloned().collect(),
+        }
+    }
+
+    /// The backend that was opened, by name.
+    pub fn name(&self) -> &str {
+        self.backend.name()
+    }
+
+    /// The backend to start whole-tensor work on: the GPU until it has failed.
+    pub fn backend(&self) -> &Backend {
+        if self.given_up.load(Relaxed) { &Backend::Cpu } else { self.backend }
+    }
+
+    /// Runs `kernels` on a unit's tiles: on the device if it can, otherwise on the CPU, where the unit is one tile.
+    pub fn run<T>(
+        &self,
+        blocks: &Blocks,
+        unit: &Unit,
+        elements: &mut Vec<u32>,
+        needs: Needs,
+        kernels: impl Fn(&Backend, &[Tile]) -> Result<T>,
+    ) -> Result<T> {
+        self.cancel.check()?;
+        if let on @ Backend::Gpu(gpu) = self.backend() {
+            match self.on_gpu((gpu, on), blocks, unit, elements, needs, &kernels) {
+                Err(Error::Gpu { kernel, message }) => self.record(kernel, &message, gpu),
+                other => return other,
+            }
+        }
+        self.on_cpu(blocks, unit, elements, |tile| kernels(&Backend::Cpu, std::slice::from_ref(tile)))
+    }
+
+    /// Runs `kernels` on the device's tiles of a unit, and nowhere else.
+    pub fn on_device<T>(
+        &self,
+        blocks: &Blocks,
+        unit: &Unit,
+        elements: &mut [u32],
+        kernels: impl Fn(&Backend, &[Tile]) -> Result<T>,
+    ) -> Result<T> {
+        self.cancel.check()?;
+        match self.backend() {
+            on @ Backend::Gpu(gpu) => self.on_gpu((gpu, on), blocks, unit, elements, Needs::default(), &kernels),
+            Backend::Cpu => Err(Error::Gpu { kernel: "engine", message: "the device was given up".into() }),
+        }
+    }
+
+    /// Runs `kernels` on the CPU, where a unit is one tile.
+    pub fn on_cpu<T>(
+        &self,
+        blocks: &Blocks,
+        unit: &Unit,
+        elements: &mut Vec<u32>,
+        kernels: impl FnOnce(&Tile) -> Result<T>,
+    ) -> Result<T> {
+        self.cancel.check()?;
+        let (rows, cols) = unit.shape();
+        let weights = Tensor::new(&Backend::Cpu, blocks.dtype, rows, cols, std::mem::take(elements))?;
+        let tile = Tile { weights, rows: 0..rows, cols: 0..cols, start: unit.start(blocks) };
+        let done = kernels(&tile);
+        *elements = tile.weights.into_words(&Backend::Cpu)?;
+        self.cpu_tiles.fetch_add(1, Relaxed);
+        done
+    }
+
+    fn on_gpu<T>(
+        &self,
+        (gpu, on): (&Gpu, &Backend),
+        blocks: &Blocks,
+        unit: &Unit,
+        elements: &[u32],
+        needs: Needs,
+        kernels: &impl Fn(&Backend, &[Tile]) -> Result<T>,
+    ) -> Result<T> {
+        let cut = cut(gpu, blocks.dtype, unit.shape(), needs)?;
+        let tiles = cut.into_iter().map(|(rows, cols)| {
+            let first = rows.start * unit.shape().1 + cols.start;
+            let count = rows.len() * cols.len();
+            let part = slice(blocks.dtype, elements, first, count);
+            Ok(Tile {
+                weights: Tensor::new(on, blocks.dtype, rows.len(), cols.len(), part)?,
+                start: unit.start(blocks) + first as u64,
+                rows,
+                cols,
+            })
+        });
+        let tiles = tiles.collect::<Result<Vec<_>>>()?;
+        let done = kernels(on, &tiles)?;
+        self.gpu_tiles.fetch_add(tiles.len() as u64, Relaxed);
+        Ok(done)
+    }
+
+    /// Notes a failure of the device. Only a lost device is not asked again.
+    pub fn record(&self, kernel: &str, message: &str, gpu: &Gpu) {
+        self.repaired.fetch_add(1, Relaxed);
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{kernel}: {message}"));
+        if gpu.is_lost() {
+            self.given_up.store(true, Relaxed);
+        }
+    }
+}
+
+/// Rows and columns of tiles that fit the device's buffers, covering the unit row by row.
+fn cut(gpu: &Gpu, dtype: DType, (rows, cols): (usize, usize), needs: Needs) -> Result<Vec<(Range<usize>, Range<usize>)>> {
+    let max = gpu.max_bytes() as usize;
+    let by_data = max / (dtype.bits() / 8).max(1);
+    let by_tables = match needs.table_bytes {
+        0 => usize::MAX,
+        // A tile may start and end inside a group,
+        // and kernels with tables may want a workgroup for each group.
+        bytes => (max / bytes).min(gpu.max_workgroups() as usize).saturating_sub(2).saturating_mul(needs.group),
+    };
+    // Masks have a word for up to 32 columns of every row, codes one for every row at least.
+    let by_rows = max / 4 / cols.div_ceil(4).max(1);
+    let fits = by_data.min(by_tables).min(gpu.max_workgroups() as usize * 64);
+    if cols <= fits && by_rows > 0 {
+        let step = (fits / cols.max(1)).min(by_rows).max(1);
+        return Ok((0..rows).step_by(step).map(|r| (r..(r + step).min(rows), 0..cols)).collect());
+    }
+    let multiple = 32 * needs.multiple.max(1);
+    let step = fits.min(max / 2) / multiple * multiple;
+    if step == 0 {
+        let message = format!("{multiple} columns do not fit its buffers of {max} bytes");
+        return Err(Error::Gpu { kernel: "stage", message });
+    }
+    let piece = |r: usize| (0..cols).step_by(step).map(move |c| (r..r + 1, c..(c + step).min(cols)));
+    Ok((0..rows).flat_map(piece).collect())
+}
+
+/// Elements `first..first + count`, from a fresh word on.
+pub fn slice(dtype: DType, elements: &[u32], first: usize, count: usize) -> Vec<u32> {
+    let size = dtype.bits() / 8;
+    let mut part = vec![0; words(dtype, count)];
+    bytemuck::cast_slice_mut::<u32, u8>(&mut part)[..count * size]
+        .copy_from_slice(&bytemuck::cast_slice::<u32, u8>(elements)[first * size..][..count * size]);
+    part
+}
+
+/// Puts the rows of a tile's result, `width` words each, where they belong in the result of the unit.
+pub fn place(tile: &Tile, part: &[u32], unit_cols: usize, bits: usize, out: &mut [u32]) {
+    let row_words = (unit_cols * bits).div_ceil(32);
+    let (width, offset) = ((tile.cols.len() * bits).div_ceil(32), tile.cols.start * bits / 32);
+    for (i, row) in tile.rows.clone().enumerate() {
+        out[row * row_words + offset..][..width].copy_from_slice(&part[i * width..][..width]);
+    }
+}

@@ -1,0 +1,114 @@
+use super::order_key;
+use crate::{
+    Backend, DType, Error, Result, Tensor, dtype,
+    gpu::{Gpu, Kernel},
+    wgsl,
+};
+use rayon::prelude::*;
+
+/// The shader.
+pub static KERNEL: Kernel = Kernel {
+    name: "sort_rows",
+    wgsl: wgsl!("lib/grid", "lib/dtype", "sort_rows"),
+    workgroup: 256,
+    params: size_of::<Params>(),
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    rows: u32,
+    cols: u32,
+    padded: u32,
+}
+
+/// Longest row that fits a workgroup's memory.
+const LONGEST: usize = 4096;
+
+/// Sorts every row.
+///
+/// - `weights`: `[rows, cols]`, finite; F64 is taken as f32, rounded to nearest even.
+/// - returns U32 `[rows, cols]`: the [order keys](super::order_key) of each row, ascending.
+///
+/// Agreement: exact.
+///
+/// # Errors
+///
+/// [`Error::Shape`] if the elements are no weights; [`Error::Gpu`] if the device fails, or a row is longer than 4,096.
+///
+/// # Source
+///
+/// Batcher 1968, "Sorting networks and their applications"; on the CPU a radix sort.
+pub fn sort_rows(on: &Backend, weights: &Tensor) -> Result<Tensor> {
+    super::expect_weights(KERNEL.name, weights)?;
+    match on {
+        Backend::Cpu => {
+            let keys = reference(weights.dtype(), weights.words()?, weights.rows(), weights.cols());
+            Ok(Tensor::cpu(DType::U32, weights.rows(), weights.cols(), keys))
+        }
+        Backend::Gpu(gpu) => on_gpu(gpu, weights),
+    }
+}
+
+fn reference(dtype: DType, words: &[u32], rows: usize, cols: usize) -> Vec<u32> {
+    let mut sorted = vec![0; rows * cols];
+    // Narrow types decode to f32 with zeros below: only so many bits of their keys tell values apart.
+    let low = match dtype {
+        DType::BF16 | DType::F8E4M3 | DType::F8E5M2 => 16,
+        DType::F16 => 8,
+        _ => 0,
+    };
+    sorted.par_chunks_mut(cols.max(1)).enumerate().with_min_len((1 << 17) / cols.max(1) + 1).for_each_init(
+        || (vec![0.0; cols], vec![0; cols]),
+        |(values, scratch), (r, sorted)| {
+            dtype::decode(dtype, words, r * cols, values);
+            sorted.iter_mut().zip(values).for_each(|(key, w)| *key = order_key::of_f32(*w));
+            radix_sort(sorted, scratch, low);
+        },
+    );
+    sorted
+}
+
+/// Sorts by the bits from `low` on, 8 or 11 at a time; the bits below must follow the sign, as those of decoded floats do.
+fn radix_sort(keys: &mut [u32], scratch: &mut [u32], low: u32) {
+    if keys.len() < 64 {
+        return keys.sort_unstable();
+    }
+    let width = if low == 0 { 11 } else { 8 };
+    let mask = (1usize << width) - 1;
+    let (mut from, mut to) = (&mut *keys, scratch);
+    let mut passes = 0;
+    let mut shift = low;
+    while shift < 32 {
+        let mut starts = [0u32; 2048];
+        from.iter().for_each(|key| starts[(key >> shift) as usize & mask] += 1);
+        let mut next = 0;
+        for start in &mut starts[..=mask] {
+            (*start, next) = (next, next + *start);
+        }
+        for key in from.iter() {
+            let start = &mut starts[(key >> shift) as usize & mask];
+            to[*start as usize] = *key;
+            *start += 1;
+        }
+        std::mem::swap(&mut from, &mut to);
+        passes += 1;
+        shift += width;
+    }
+    if passes % 2 == 1 {
+        to.copy_from_slice(from);
+    }
+}
+
+fn on_gpu(gpu: &Gpu, weights: &Tensor) -> Result<Tensor> {
+    let (rows, cols) = (weights.rows(), weights.cols());
+    if cols > LONGEST {
+        let message = format!("rows of {cols} do not fit its memory for sorting, {LONGEST} do");
+        return Err(Error::Gpu { kernel: KERNEL.name, message });
+    }
+    let out = gpu.alloc(4 * rows * cols)?;
+    let params = Params { rows: rows as u32, cols: cols as u32, padded: cols.next_power_of_two().max(2) as u32 };
+    let constants = [("DTYPE", dtype::code(weights.dtype()))];
+    gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], rows as u64)?;
+    Ok(Tensor::gpu(DType::U32, rows, cols, out))
+}

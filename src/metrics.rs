@@ -1,0 +1,246 @@
+//! How far restored weights are from their source: f64, in one fixed order, whatever the machine and the number of threads.
+
+use crate::report::ErrorReport;
+use multiversion::multiversion;
+
+/// Sums that run side by side; their number, not the machine's, fixes the order of additions.
+const LANES: usize = 16;
+
+/// Sums over some rows of a source W and its restored Q.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    elements: u64,
+    /// Restored elements that are not zero.
+    pub nonzero: u64,
+    /// Restored elements that are zero although their source is not.
+    pub zeroed: u64,
+    squared_error: f64,
+    absolute_error: f64,
+    largest_error: f64,
+    squared_weight: f64,
+    /// Σ w (w - q)
+    weight_error: f64,
+    /// Per column: Σ |w - q|.
+    column_error: Vec<f64>,
+    /// Per column: Σ |w|.
+    column_weight: Vec<f64>,
+}
+
+impl Sums {
+    /// The sums over rows of `cols` weights.
+    pub fn of<T: Copy + Into<f64>>(source: &[T], restored: &[T], cols: usize) -> Self {
+        let mut sums =
+            Self { column_error: vec![0.0; cols], column_weight: vec![0.0; cols], ..Self::default() };
+        let mut lanes = Lanes::default();
+        for (w, q) in source.chunks(cols.max(1)).zip(restored.chunks(cols.max(1))) {
+            add_row(w, q, &mut lanes, &mut sums.column_error, &mut sums.column_weight);
+        }
+        let sum = |lanes: &[f64; LANES]| lanes.iter().sum::<f64>();
+        sums.elements = source.len() as u64;
+        sums.nonzero = lanes.nonzero.iter().sum();
+        sums.zeroed = lanes.zeroed.iter().sum();
+        sums.squared_error = sum(&lanes.squared_error);
+        sums.absolute_error = sum(&lanes.absolute_error);
+        sums.largest_error = lanes.largest_error.iter().fold(0.0, |a, b| larger(a, *b));
+        sums.squared_weight = sum(&lanes.squared_weight);
+        sums.weight_error = sum(&lanes.weight_error);
+        sums
+    }
+
+    /// Adds the sums of the rows that follow.
+    pub fn add(&mut self, next: &Self) {
+        self.elements += next.elements;
+        self.nonzero += next.nonzero;
+        self.zeroed += next.zeroed;
+        self.squared_error += next.squared_error;
+        self.absolute_error += next.absolute_error;
+        self.largest_error = larger(self.largest_error, next.largest_error);
+        self.squared_weight += next.squared_weight;
+        self.weight_error += next.weight_error;
+        if self.column_error.is_empty() {
+            self.column_error.clone_from(&next.column_error);
+            self.column_weight.clone_from(&next.column_weight);
+            return;
+        }
+        self.column_error.iter_mut().zip(&next.column_error).for_each(|(a, b)| *a += b);
+        self.column_weight.iter_mut().zip(&next.column_weight).for_each(|(a, b)| *a += b);
+    }
+
+    /// Replaces the column sums by their largest: for pieces of rows, whose columns are not those of the next piece.
+    pub fn finish_columns(&mut self) {
+        let largest = |sums: &[f64]| vec![sums.iter().fold(0.0, |a, b| larger(a, *b))];
+        self.column_error = largest(&self.column_error);
+        self.column_weight = largest(&self.column_weight);
+    }
+
+    /// Adds the sums of other columns, both finished.
+    pub fn add_columns(&mut self, next: &Self) {
+        let largest = |a: &[f64], b: &[f64]| a.iter().chain(b).fold(0.0, |a, b| larger(a, *b));
+        let columns = (
+            largest(&self.column_error, &next.column_error),
+            largest(&self.column_weight, &next.column_weight),
+        );
+        let alone = Self { column_error: vec![], column_weight: vec![], ..next.clone() };
+        self.column_error.clear();
+        self.add(&alone);
+        (self.column_error, self.column_weight) = (vec![columns.0], vec![columns.1]);
+    }
+
+    /// Share of restored elements that are not zero.
+    pub fn density(&self) -> Option<f64> {
+        (self.elements > 0).then(|| self.nonzero as f64 / self.elements as f64)
+    }
+
+    /// The metrics. Where the restored tensor is exact: error 0, `sqnr_db` null, `cosine` 1.
+    pub fn report(&self) -> ErrorReport {
+        let n = self.elements as f64;
+        let largest = |sums: &[f64]| sums.iter().fold(0.0, |a, b| larger(a, *b));
+        let (error, weight) = (largest(&self.column_error), largest(&self.column_weight));
+        let exact = self.squared_error == 0.0 && self.largest_error == 0.0;
+        // Σ wq and Σ q² from Σ w², Σ w(w-q) and Σ (w-q)².
+        let product = self.squared_weight - self.weight_error;
+        let restored = self.squared_weight - 2.0 * self.weight_error + self.squared_error;
+        let norms = (self.squared_weight * restored.max(0.0)).sqrt();
+        ErrorReport {
+            mse: Some(self.squared_error / n),
+            mean_abs_error: Some(self.absolute_error / n),
+            max_abs_error: Some(self.largest_error),
+            sqnr_db: (!exact && self.squared_weight > 0.0)
+                .then(|| 10.0 * (self.squared_weight / self.squared_error).log10()),
+            cosine: Some(if exact { 1.0 } else if norms > 0.0 { product / norms } else { 0.0 }),
+            rel_op_norm_1: Some(if exact { 0.0 } else { error / weight }),
+            rel_error: Some(if exact { 0.0 } else { (self.squared_error / self.squared_weight).sqrt() }),
+        }
+    }
+}
+
+/// The larger of two, a NaN before anything.
+fn larger(a: f64, b: f64) -> f64 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
+impl ErrorReport {
+    /// What an exact copy has.
+    pub const EXACT: Self = Self {
+        mse: Some(0.0),
+        mean_abs_error: Some(0.0),
+        max_abs_error: Some(0.0),
+        sqnr_db: None,
+        cosine: Some(1.0),
+        rel_op_norm_1: Some(0.0),
+        rel_error: Some(0.0),
+    };
+
+    /// The first metric that is no finite number, by name.
+    pub fn not_finite(&self) -> Option<(&'static str, f64)> {
+        let all = [
+            ("mse", self.mse),
+            ("mean_abs_error", self.mean_abs_error),
+            ("max_abs_error", self.max_abs_error),
+            ("sqnr_db", self.sqnr_db),
+            ("cosine", self.cosine),
+            ("rel_op_norm_1", self.rel_op_norm_1),
+            ("rel_error", self.rel_error),
+        ];
+        all.into_iter().filter_map(|(name, m)| m.map(|m| (name, m))).find(|(_, m)| !m.is_finite())
+    }
+}
+
+#[derive(Default)]
+struct Lanes {
+    nonzero: [u64; LANES],
+    zeroed: [u64; LANES],
+    squared_error: [f64; LANES],
+    absolute_error: [f64; LANES],
+    largest_error: [f64; LANES],
+    squared_weight: [f64; LANES],
+    weight_error: [f64; LANES],
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn add_row<T: Copy + Into<f64>>(
+    source: &[T],
+    restored: &[T],
+    lanes: &mut Lanes,
+    column_error: &mut [f64],
+    column_weight: &mut [f64],
+) {
+    let columns = column_error.chunks_mut(LANES).zip(column_weight.chunks_mut(LANES));
+    for ((w, q), (errors, weights)) in source.chunks(LANES).zip(restored.chunks(LANES)).zip(columns) {
+        if let (Ok(w), Ok(q), Ok(errors), Ok(weights)) = (
+            <&[T; LANES]>::try_from(w),
+            <&[T; LANES]>::try_from(q),
+            <&mut [f64; LANES]>::try_from(&mut *errors),
+            <&mut [f64; LANES]>::try_from(&mut *weights),
+        ) {
+            for l in 0..LANES {
+                add_one(w[l].into(), q[l].into(), l, lanes, &mut errors[l], &mut weights[l]);
+            }
+        } else {
+            for l in 0..w.len() {
+                add_one(w[l].into(), q[l].into(), l, lanes, &mut errors[l], &mut weights[l]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_one(w: f64, q: f64, l: usize, lanes: &mut Lanes, column_error: &mut f64, column_weight: &mut f64) {
+    let error = w - q;
+    let size = error.abs();
+    lanes.nonzero[l] += u64::from(q != 0.0);
+    lanes.zeroed[l] += u64::from(q == 0.0 && w != 0.0);
+    lanes.squared_error[l] += error * error;
+    lanes.absolute_error[l] += size;
+    // A NaN stays: it fails every comparison with what is already there.
+    lanes.largest_error[l] = if size <= lanes.largest_error[l] { lanes.largest_error[l] } else { size };
+    lanes.squared_weight[l] += w * w;
+    lanes.weight_error[l] += w * error;
+    *column_error += size;
+    *column_weight += w.abs();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worked_example() {
+        let (w, q) = ([3.0f32, -4.0, 0.0, 1.0], [3.0f32, -3.0, 0.0, 0.0]);
+        let sums = Sums::of(&w, &q, 2);
+        let r = sums.report();
+        assert_eq!((r.mse, r.mean_abs_error, r.max_abs_error), (Some(0.5), Some(0.5), Some(1.0)));
+        // Columns: |w| sums to 3 and 5, the error to 0 and 2.
+        assert_eq!(r.rel_op_norm_1, Some(0.4));
+        assert!((r.cosine.unwrap() - 21.0 / (26.0f64 * 18.0).sqrt()).abs() < 1e-15);
+        assert!((r.sqnr_db.unwrap() - 10.0 * 13f64.log10()).abs() < 1e-12);
+        assert_eq!((sums.density(), sums.zeroed), (Some(0.5), 1));
+    }
+
+    #[test]
+    fn what_averages_hide_is_seen() {
+        // Vectors that an averaged error lets pass: overflow, underflow, one zeroed element in many.
+        let r = Sums::of(&[1e200f64; 4], &[-1e200; 4], 4).report();
+        assert!(r.not_finite().is_some());
+        let r = Sums::of(&[1e-30f32; 4], &[7e-30; 4], 4).report();
+        assert!(r.rel_error.unwrap() > 5.0);
+        let mut q = vec![0.5f32; 1 << 16];
+        q[12_345] = 0.0;
+        assert_eq!(Sums::of(&vec![0.5; 1 << 16], &q, 256).report().max_abs_error, Some(0.5));
+        let r = Sums::of(&[f32::NAN, 1.0], &[1.0, 1.0], 2).report();
+        assert!(r.not_finite().is_some());
+    }
+
+    #[test]
+    fn exact_is_exact_and_parts_add_up() {
+        let w: Vec<f32> = (0..1000).map(|i| (i as f32).sin()).collect();
+        assert_eq!(Sums::of(&w, &w, 10).report().cosine, Some(1.0));
+        let q: Vec<f32> = w.iter().map(|w| (w * 10.0).round() / 10.0).collect();
+        let whole = Sums::of(&w, &q, 10).report();
+        let mut parts = Sums::of(&w[..500], &q[..500], 10);
+        parts.add(&Sums::of(&w[500..], &q[500..], 10));
+        let parts = parts.report();
+        assert!((whole.mse.unwrap() - parts.mse.unwrap()).abs() < 1e-15);
+        assert!((whole.rel_op_norm_1.unwrap() - parts.rel_op_norm_1.unwrap()).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,363 @@
+//! What will be done to every tensor, from the recipe and the header alone: no data is read.
+
+use crate::{
+    DType, Error, Result, TensorInfo,
+    affine::AffineCode,
+    format::{CHUNK, COMPONENTS, Checkpoint, Manifest, Method, TensorManifest, header_text, quoted},
+    prune::kept,
+    recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
+};
+use serde::Serialize;
+use std::collections::HashSet;
+
+/// A plan: a step for every tensor, in the order of the checkpoint.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// One for every tensor.
+    pub steps: Vec<Step>,
+    /// Upper bound of the archive's size.
+    pub output_bytes: u64,
+    /// Upper bound of the memory that the job takes beside the program itself.
+    pub memory_bytes: u64,
+}
+
+/// What will be done to one tensor.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Which rule says so.
+    pub rule: usize,
+    /// What is done.
+    pub action: Action,
+    /// Upper bound of its stored bytes, headers aside.
+    pub bytes: u64,
+}
+
+/// What is done to a tensor.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Copied bit for bit, and why.
+    Keep(String),
+    /// Treated.
+    Treat(Box<Treat>),
+}
+
+/// A treatment fitted to one tensor.
+#[derive(Clone, Debug)]
+pub struct Treat {
+    /// Which weights survive.
+    pub prune: Option<Prune>,
+    /// How the scale of a group is chosen.
+    pub objective: Objective,
+    /// The recipe's own words.
+    pub treatment: Treatment,
+    /// What the manifest will say; its digest is not known yet.
+    pub manifest: TensorManifest,
+}
+
+impl Treat {
+    /// How the tensor is stored, in words.
+    pub fn method(&self) -> String {
+        describe(&self.manifest, self.prune)
+    }
+}
+
+/// A stored form in words: `affine int8 per channel`, `2:4, values`.
+pub fn describe(manifest: &TensorManifest, prune: Option<Prune>) -> String {
+    let (rows, cols) = manifest.matrix();
+    let code = match manifest.method {
+        Method::Values => "values".to_owned(),
+        Method::Affine { bits, symmetric, group } => {
+            let kind = if symmetric { "int" } else { "uint" };
+            let of = match group {
+                0 => "per tensor".to_owned(),
+                g if g == cols => "per channel".to_owned(),
+                g => format!("per {g}"),
+            };
+            format!("{kind}{bits} {of}")
+        }
+        Method::Palette { k, rows: per_table } => match per_table {
+            0 => format!("palette {k} per tensor"),
+            1 if rows > 1 => format!("palette {k} per channel"),
+            n if n == rows => format!("palette {k} per tensor"),
+            n => format!("palette {k} per {n} channels"),
+        },
+    };
+    match prune {
+        None if manifest.pruned => format!("pruned, {code}"),
+        None => code,
+        Some(Prune::NOfM { n, m }) => format!("{n}:{m}, {code}"),
+        Some(Prune::Magnitude { density, .. }) => format!("density {density}, {code}"),
+        Some(Prune::Channel { density, .. }) => format!("channels {density}, {code}"),
+        Some(Prune::Block { density, block: [r, c], .. }) => format!("blocks {r}x{c} {density}, {code}"),
+    }
+}
+
+/// One line of `tersor plan --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedTensor {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<u64>,
+    /// The pattern of its rule.
+    pub rule: String,
+    /// How it will be stored.
+    pub method: String,
+    /// Why it is kept.
+    pub reason: Option<String>,
+    /// Upper bound of its stored bytes.
+    pub bytes: u64,
+}
+
+impl Plan {
+    /// Fits a recipe to a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Recipe`] with everything that does not fit, all at once: rules that match nothing, tensors that no rule
+    /// matches, group sizes that do not divide. [`Error::Format`] if the checkpoint is an archive already, or its names collide
+    /// with those of components.
+    pub fn new(checkpoint: &Checkpoint, recipe: &Recipe, unit_bytes: u64, threads: usize) -> Result<Self> {
+        refuse_archives(checkpoint)?;
+        let quantized = checkpoint.already_quantized()?;
+        let mut used = vec![false; recipe.rules.len()];
+        let (mut steps, mut wrong) = (Vec::new(), Vec::new());
+        for (t, carried) in checkpoint.tensors.iter().zip(quantized) {
+            let found = recipe.rules.iter().position(|r| r.matches(&t.name, t.dtype, &t.shape));
+            let Some(rule) = found else {
+                wrong.push(format!("no rule matches tensor {}; end the recipe with a rule that keeps \"*\"", quoted(&t.name)));
+                continue;
+            };
+            used[rule] = true;
+            match action(t, &recipe.rules[rule], carried) {
+                Ok(action) => {
+                    let bytes = match &action {
+                        Action::Keep(_) => t.bytes,
+                        Action::Treat(treat) => stored_bytes(treat, true),
+                    };
+                    steps.push(Step { rule, action, bytes });
+                }
+                Err(why) => wrong.push(format!("tensor {}: {why}", quoted(&t.name))),
+            }
+        }
+        for (rule, used) in recipe.rules.iter().zip(used) {
+            if !used && !rule.optional {
+                wrong.push(format!("rule {} matches no tensor", quoted(&rule.pattern)));
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(Error::Recipe(wrong.join("\n  ")));
+        }
+        let output_bytes = steps.iter().zip(&checkpoint.tensors).map(|(s, t)| s.bytes.max(16) + 2 * header_share(t)).sum();
+        let memory_bytes = memory(checkpoint, &steps, unit_bytes, threads);
+        Ok(Self { steps, output_bytes, memory_bytes })
+    }
+
+    /// The plan as a table.
+    pub fn tensors(&self, checkpoint: &Checkpoint, recipe: &Recipe) -> Vec<PlannedTensor> {
+        let planned = |(step, t): (&Step, &TensorInfo)| PlannedTensor {
+            name: t.name.clone(),
+            dtype: t.dtype.name().into(),
+            shape: t.shape.clone(),
+            rule: recipe.rules[step.rule].pattern.clone(),
+            method: match &step.action {
+                Action::Keep(_) => "kept".into(),
+                Action::Treat(treat) => treat.method(),
+            },
+            reason: match &step.action {
+                Action::Keep(why) => Some(why.clone()),
+                Action::Treat(_) => None,
+            },
+            bytes: step.bytes,
+        };
+        self.steps.iter().zip(&checkpoint.tensors).map(planned).collect()
+    }
+
+    /// Upper bound of one output file's header, its 8 bytes of length included: as if every tensor were treated, every offset
+    /// had the most digits, and every chunk a digest.
+    pub fn header_reserve(&self, checkpoint: &Checkpoint, file: usize, metadata: &[(String, String)]) -> u64 {
+        let (mut entries, mut manifest) = (Vec::new(), Manifest::default());
+        let of_file = || checkpoint.tensors.iter().zip(&self.steps).filter(|(t, _)| t.file == file);
+        let most: u64 = of_file().map(|(t, s)| t.bytes.max(s.bytes)).sum();
+        for (t, step) in of_file() {
+            match &step.action {
+                Action::Keep(_) => entries.push((t.name.clone(), t.dtype, t.shape.clone(), most..most)),
+                Action::Treat(treat) => {
+                    for c in treat.manifest.components() {
+                        let shape = c.shape.unwrap_or_else(|| vec![most]);
+                        entries.push((format!("{}.{}", t.name, c.name), c.dtype, shape, most..most));
+                    }
+                    manifest.tensors.insert(t.name.clone(), treat.manifest.clone());
+                }
+            }
+        }
+        manifest.chunks = vec![[0; 16]; most.div_ceil(CHUNK) as usize];
+        let mut metadata = metadata.to_vec();
+        metadata.push(("tersor".into(), manifest.to_text()));
+        8 + header_text(&entries, &metadata).len() as u64
+    }
+}
+
+/// What a tensor costs in a header, roughly.
+fn header_share(t: &TensorInfo) -> u64 {
+    t.name.len() as u64 + 100
+}
+
+fn refuse_archives(checkpoint: &Checkpoint) -> Result<()> {
+    for f in &checkpoint.files {
+        if f.metadata.iter().any(|(k, _)| k == "tersor") {
+            return Err(Error::format(&f.path, "this is a tersor archive already; decompress it first"));
+        }
+    }
+    let names: HashSet<&str> = checkpoint.tensors.iter().map(|t| t.name.as_str()).collect();
+    for t in &checkpoint.tensors {
+        let stem = t.name.rsplit_once('.').filter(|(_, end)| COMPONENTS.contains(end));
+        if let Some((stem, _)) = stem.filter(|(stem, _)| names.contains(stem)) {
+            let why = format!("tensor {} has the name of a component of {}", quoted(&t.name), quoted(stem));
+            return Err(Error::format(&checkpoint.files[t.file].path, why));
+        }
+    }
+    Ok(())
+}
+
+fn action(t: &TensorInfo, rule: &Rule, carried: Option<&str>) -> std::result::Result<Action, String> {
+    let treatment = &rule.treatment;
+    let keep = |why: &str| Ok(Action::Keep(why.into()));
+    if treatment.keeps() {
+        return keep("the recipe keeps it");
+    }
+    if let Some(why) = carried {
+        return keep(why);
+    }
+    if !t.dtype.is_weight() {
+        return keep(&format!("{} holds no weights", t.dtype.name()));
+    }
+    if t.elements() == 0 {
+        return keep("it is empty");
+    }
+    if treatment.axis == 1 && t.shape.len() < 2 {
+        return Err("axis = 1 needs two dimensions".into());
+    }
+    let (rows, cols) = crate::format::matrix(&t.shape, treatment.axis);
+    let (method, objective) = match &treatment.quantize {
+        None => (Method::Values, Objective::Range),
+        Some(Quantize::Affine { bits, symmetric, granularity, objective }) => {
+            let group = match granularity {
+                Granularity::Tensor => 0,
+                Granularity::Channel => cols,
+                Granularity::Group(sizes) => sizes
+                    .iter()
+                    .find_map(|size| match size {
+                        GroupSize::Row => Some(cols),
+                        GroupSize::Of(g) => cols.is_multiple_of(*g).then_some(*g),
+                    })
+                    .ok_or_else(|| format!("{} does not divide its rows of {cols}", sizes_text(sizes)))?,
+            };
+            (Method::Affine { bits: *bits, symmetric: *symmetric, group }, *objective)
+        }
+        Some(Quantize::Palette { k, granularity }) => {
+            let per_table = match granularity {
+                Granularity::Tensor => 0,
+                Granularity::Channel => 1,
+                Granularity::Group(sizes) => sizes
+                    .iter()
+                    .find_map(|size| match size {
+                        GroupSize::Of(g) => rows.is_multiple_of(*g).then_some(*g),
+                        GroupSize::Row => None,
+                    })
+                    .ok_or_else(|| format!("{} does not divide its {rows} rows", sizes_text(sizes)))?,
+            };
+            (Method::Palette { k: *k, rows: per_table }, Objective::Range)
+        }
+    };
+    let manifest = TensorManifest {
+        dtype: t.dtype,
+        shape: t.shape.clone(),
+        axis: treatment.axis,
+        pruned: treatment.prune.is_some(),
+        method,
+        digest: [0; 16],
+        max_rel_error: treatment.max_rel_error,
+    };
+    let treat = Treat { prune: treatment.prune, objective, treatment: treatment.clone(), manifest };
+    if stored_bytes(&treat, false) >= t.bytes {
+        return keep("its treated form is not smaller");
+    }
+    Ok(Action::Treat(Box::new(treat)))
+}
+
+fn sizes_text(sizes: &[GroupSize]) -> String {
+    let size = |s: &GroupSize| match s {
+        GroupSize::Of(g) => format!("group {g}"),
+        GroupSize::Row => "the row".into(),
+    };
+    sizes.iter().map(size).collect::<Vec<_>>().join(" or ")
+}
+
+/// The bytes of all components: an upper bound, or what to expect. They differ where other tensors decide how many weights
+/// survive in this one.
+fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
+    let m = &treat.manifest;
+    let (rows, cols) = m.matrix();
+    let components = m.components();
+    let known: u64 = components.iter().filter_map(crate::format::Component::bytes).sum();
+    if !m.pruned {
+        return known;
+    }
+    let n = rows * cols;
+    // Survivors: exact in number for magnitudes; rows differ, so every row may waste most of a word.
+    let (survivors, uneven) = match treat.prune {
+        Some(Prune::NOfM { n: of, m: per }) => {
+            let (of, per) = (u64::from(of), u64::from(per));
+            (rows * (cols / per * of + cols % per), false)
+        }
+        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Row }) => (rows * kept(density, cols), false),
+        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Tensor }) => (kept(density, n), true),
+        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Model }) if !bound => (kept(density, n), true),
+        Some(Prune::Magnitude { scope: crate::recipe::Scope::Model, .. }) | None => (n, true),
+        Some(Prune::Channel { density, .. }) => (kept(density, rows) * cols, true),
+        Some(Prune::Block { density, block: [r, c], .. }) => {
+            let (r, c) = (u64::from(r).min(rows), u64::from(c).min(cols));
+            ((kept(density, rows.div_ceil(r) * cols.div_ceil(c)) * r * c).min(n), true)
+        }
+    };
+    let unknown = match m.method.code_bits() {
+        None => survivors * m.dtype.bits() as u64 / 8,
+        Some(bits) => {
+            let bits = u64::from(bits);
+            let pieces = rows * cols.div_ceil(1_441_440);
+            let wasted = if uneven { pieces * 4 } else { rows * 4 };
+            (survivors * bits).div_ceil(8) + wasted
+        }
+    };
+    known + unknown
+}
+
+/// Buffers of all threads, plus the largest table that a step needs whole.
+fn memory(checkpoint: &Checkpoint, steps: &[Step], unit_bytes: u64, threads: usize) -> u64 {
+    let tables = checkpoint.tensors.iter().zip(steps).map(|(t, s)| match &s.action {
+        Action::Keep(_) => 0,
+        Action::Treat(treat) => {
+            let whole = if treat.treatment.axis == 1 { 2 * t.bytes } else { 0 };
+            let histogram = match treat.manifest.method {
+                Method::Palette { rows: 0, .. } if matches!(t.dtype, DType::F32 | DType::F64) => (24 << 20) * threads as u64,
+                Method::Palette { .. } => (2 << 20) * threads as u64,
+                _ => 0,
+            };
+            let scales = treat.manifest.components().iter().filter(|c| c.name == "scales").filter_map(|c| c.bytes()).sum::<u64>();
+            whole + histogram + 2 * scales
+        }
+    });
+    let digests = 8 * (4 << 20) * 2;
+    unit_bytes * 5 * threads as u64 + tables.max().unwrap_or(0) + digests
+}
+
+/// The alphabet of an affine method.
+pub fn affine_code(method: Method) -> Option<AffineCode> {
+    match method {
+        Method::Affine { bits, symmetric, .. } => Some(AffineCode { bits, symmetric }),
+        _ => None,
+    }
+}

@@ -1,0 +1,213 @@
+//! From the components of a tensor back to its weights, a unit at a time.
+
+use crate::{
+    Backend, DType, Error, Result, Tensor,
+    affine::{AffineCode, Scale},
+    codec::{bitpack, sparse},
+    dtype,
+    format::{Archive, ArchivedTensor, Method, TensorManifest, quoted},
+    kernels::{Codebook, Groups, depalettize, dequantize},
+    stage::{Blocks, Source, Unit},
+    words,
+};
+use rayon::prelude::*;
+
+/// The components of one unit.
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    /// Which weights survive; empty where all do.
+    pub mask: Vec<u32>,
+    /// Codes, or the survivors' values.
+    pub stored: Vec<u32>,
+    /// Scales of the groups that the unit touches.
+    pub scales: Vec<Scale>,
+    /// Tables that the unit touches, one after the other.
+    pub entries: Vec<f32>,
+}
+
+/// How the elements of a tensor fall into groups that share a scale or a table.
+pub fn groups(manifest: &TensorManifest) -> Groups {
+    let (rows, cols) = manifest.matrix();
+    let size = match manifest.method {
+        Method::Values => cols,
+        Method::Affine { group: 0, .. } | Method::Palette { rows: 0, .. } => rows * cols,
+        Method::Affine { group, .. } => group,
+        Method::Palette { rows, .. } => rows * cols,
+    };
+    Groups::of(size as usize)
+}
+
+impl Parts {
+    /// The weights of a unit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if the parts do not fit the unit.
+    pub fn restore(&self, manifest: &TensorManifest, blocks: &Blocks, unit: &Unit) -> Result<Vec<u32>> {
+        let (rows, cols) = unit.shape();
+        let dtype = blocks.dtype;
+        let groups = groups(manifest).from(unit.start(blocks) as usize);
+        let Some(bits) = manifest.method.code_bits().map(u32::from) else {
+            return Ok(sparse::scatter(dtype, &self.stored, rows, cols, &self.mask));
+        };
+        let codes = match manifest.pruned {
+            true => sparse::scatter_codes(&self.stored, bits, cols, &self.mask, 0),
+            false => self.stored.clone(),
+        };
+        let codes = Tensor::new(&Backend::Cpu, DType::U32, rows, bitpack::words(cols, bits), codes)?;
+        let restored = match manifest.method {
+            Method::Affine { bits, symmetric, .. } => {
+                let code = AffineCode { bits, symmetric };
+                dequantize(&Backend::Cpu, &codes, cols, code, groups, &self.scales, dtype)?
+            }
+            _ => {
+                let tables = groups.count(rows * cols).max(1);
+                let book = Codebook { entries: &self.entries, k: self.entries.len() / tables, bits };
+                depalettize(&Backend::Cpu, &codes, cols, book, groups, dtype)?
+            }
+        };
+        let mut restored = restored.into_words(&Backend::Cpu)?;
+        if manifest.pruned {
+            sparse::clear_pruned(dtype, &mut restored, rows, cols, &self.mask);
+        }
+        Ok(restored)
+    }
+}
+
+/// A tensor of an archive, ready to be restored unit by unit from any thread.
+#[derive(Debug)]
+pub struct Restorer<'a> {
+    archive: &'a Archive,
+    tensor: &'a ArchivedTensor,
+    /// Its matrix view.
+    pub blocks: Blocks,
+    /// Its units, one block each.
+    pub units: Vec<Unit>,
+    /// For a pruned tensor, where each unit's survivors start: bytes of values, words of codes.
+    starts: Vec<u64>,
+}
+
+impl<'a> Restorer<'a> {
+    /// Prepares a treated tensor; reads its mask, if it has one, to know where the survivors of each unit lie.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] if the mask does not fit what is stored, [`Error::Digest`], [`Error::Io`].
+    pub fn new(archive: &'a Archive, tensor: &'a ArchivedTensor, manifest: &TensorManifest) -> Result<Self> {
+        let blocks = Blocks::new(manifest.dtype, manifest.matrix());
+        let units = blocks.units(0, 1);
+        let mut restorer = Self { archive, tensor, blocks, units, starts: Vec::new() };
+        if manifest.pruned {
+            let lengths = restorer.units.par_iter().map(|unit| {
+                let mask = restorer.mask(unit)?;
+                let cols = unit.shape().1;
+                if !sparse::padding_is_zero(&mask, cols) {
+                    return Err(restorer.refuse("its mask has bits beyond the end of a row"));
+                }
+                Ok(stored_length(manifest, &mask, cols))
+            });
+            let mut at = 0;
+            for length in lengths.collect::<Result<Vec<_>>>()? {
+                restorer.starts.push(at);
+                at += length;
+            }
+            restorer.starts.push(at);
+            let name = if manifest.method == Method::Values { "values" } else { "codes" };
+            let (unit, found) = (if name == "values" { 1 } else { 4 }, tensor.components[name].bytes);
+            if at * unit != found {
+                return Err(restorer.refuse(&format!("{name} has {found} bytes, its mask needs {}", at * unit)));
+            }
+        }
+        Ok(restorer)
+    }
+
+    fn refuse(&self, why: &str) -> Error {
+        let path = &self.archive.stored.files[self.tensor.file].path;
+        Error::format(path, format!("tensor {}: {why}", quoted(&self.tensor.name)))
+    }
+
+    fn mask(&self, unit: &Unit) -> Result<Vec<u32>> {
+        let (row_words, (rows, cols)) = (self.blocks.cols.div_ceil(32), unit.shape());
+        let start = unit.rows.start * row_words + unit.cols.start / 32;
+        self.words("mask", start * 4, rows * cols.div_ceil(32))
+    }
+
+    fn words(&self, component: &str, offset: u64, len: usize) -> Result<Vec<u32>> {
+        let mut words = vec![0; len];
+        self.archive.read_at(&self.tensor.components[component], offset, bytemuck::cast_slice_mut(&mut words))?;
+        Ok(words)
+    }
+
+    /// The components of a unit, read through their digests.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Digest`], [`Error::Io`]; [`Error::Format`] if a scale or an entry is no number a tensor could have.
+    pub fn parts(&self, manifest: &TensorManifest, unit: &Unit) -> Result<Parts> {
+        let (rows, cols) = unit.shape();
+        let mut parts = Parts::default();
+        if manifest.pruned {
+            parts.mask = self.mask(unit)?;
+            let (start, end) = (self.starts[unit.index], self.starts[unit.index + 1]);
+            parts.stored = match manifest.method {
+                Method::Values => {
+                    let mut words = vec![0; (end - start).div_ceil(4) as usize];
+                    let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..(end - start) as usize];
+                    self.archive.read_at(&self.tensor.components["values"], start, bytes)?;
+                    words
+                }
+                _ => self.words("codes", start * 4, (end - start) as usize)?,
+            };
+        } else if let Some(bits) = manifest.method.code_bits().map(u64::from) {
+            let row_words = (self.blocks.cols * bits).div_ceil(32);
+            let start = unit.rows.start * row_words + unit.cols.start * bits / 32;
+            parts.stored = self.words("codes", start * 4, rows * bitpack::words(cols, bits as u32))?;
+        }
+        let groups = groups(manifest);
+        let first = unit.start(&self.blocks) / groups.size as u64;
+        let count = groups.from(unit.start(&self.blocks) as usize).count(rows * cols);
+        match manifest.method {
+            Method::Values => {}
+            Method::Affine { symmetric, .. } => {
+                let scales = self.words("scales", first * 4, count)?;
+                let mut zero_points = vec![0; count];
+                if !symmetric {
+                    self.archive.read_at(&self.tensor.components["zero_points"], first, &mut zero_points)?;
+                }
+                let pairs = scales.into_iter().zip(zero_points);
+                parts.scales =
+                    pairs.map(|(s, zero_point)| Scale { scale: f32::from_bits(s), zero_point }).collect();
+                if parts.scales.iter().any(|s| !s.scale.is_finite() || s.scale < 0.0) {
+                    return Err(self.refuse("a scale is negative, infinite or NaN"));
+                }
+            }
+            Method::Palette { k, .. } => {
+                let elements = count * k as usize;
+                let size = manifest.dtype.bits() as u64 / 8;
+                let mut words = vec![0; words(manifest.dtype, elements)];
+                let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..elements * size as usize];
+                self.archive.read_at(&self.tensor.components["codebook"], first * u64::from(k) * size, bytes)?;
+                parts.entries.resize(elements, 0.0);
+                dtype::decode(manifest.dtype, &words, 0, &mut parts.entries);
+                if parts.entries.iter().any(|e| !e.is_finite()) {
+                    return Err(self.refuse("its codebook holds an infinity or NaN"));
+                }
+            }
+        }
+        Ok(parts)
+    }
+}
+
+/// What the survivors of a unit take: bytes of values, or words of codes.
+pub fn stored_length(manifest: &TensorManifest, mask: &[u32], cols: usize) -> u64 {
+    let counts = sparse::row_counts(mask, cols);
+    match manifest.method.code_bits() {
+        None => counts.sum::<usize>() as u64 * manifest.dtype.bits() as u64 / 8,
+        Some(bits) => counts.map(|n| bitpack::words(n, bits.into()) as u64).sum(),
+    }
+}
+
+/// Where a kept tensor's bytes come from.
+pub fn kept<'a>(archive: &'a Archive, tensor: &'a ArchivedTensor) -> Source<'a> {
+    Source::Archive(archive, &tensor.components[""])
+}
