@@ -60,7 +60,8 @@ impl AffineCode {
         let (low, high) = self.extent(range);
         let fraction = f64::from(clip) / 64.0;
         let scale = ((high - low) * fraction / self.steps()) as f32;
-        let zero_point = (-low * fraction / f64::from(scale)).round_ties_even().clamp(0.0, self.steps());
+        let zero_point =
+            (-low * fraction / f64::from(scale)).round_ties_even().clamp(0.0, self.steps());
         Scale { scale, zero_point: if self.symmetric { 0 } else { zero_point as u8 } }
     }
 }
@@ -130,7 +131,8 @@ impl ClipGrid {
         Self {
             inverse: (32767.0 / absmax) as f32,
             steps_per_64th: (step * 32768.0 / 64.0).round_ties_even() as u32,
-            codes_per_u: (f64::from(1u32 << Self::shift(code)) * 2.0 / step).round_ties_even() as u32,
+            codes_per_u: (f64::from(1u32 << Self::shift(code)) * 2.0 / step).round_ties_even()
+                as u32,
             limits: (highest - zero) as u32 | ((zero - lowest) as u32) << 16,
         }
     }

@@ -4,7 +4,7 @@
 mod masks;
 mod tables;
 
-pub use masks::{ModelLimit, model_limits};
+pub use masks::{ModelLimit, count, model_limits};
 
 use crate::{
     DType, Error, Result,
@@ -62,7 +62,9 @@ pub fn encode(
     let blocks = Blocks::new(manifest.dtype, manifest.matrix());
     let table = groups(manifest).size as u64;
     let whole = match manifest.method {
-        Method::Palette { .. } if table < blocks.elements() && !blocks.cuts_rows() => table / blocks.cols,
+        Method::Palette { .. } if table < blocks.elements() && !blocks.cuts_rows() => {
+            table / blocks.cols
+        }
         _ => 1,
     };
     let units = blocks.units(engine.unit_bytes, whole);
@@ -154,7 +156,13 @@ impl Job<'_> {
     }
 
     /// The components of a unit.
-    fn parts(&self, unit: &Unit, elements: &mut Vec<u32>, mask: Vec<u32>, tables: &Tables) -> Result<(Parts, u64)> {
+    fn parts(
+        &self,
+        unit: &Unit,
+        elements: &mut Vec<u32>,
+        mask: Vec<u32>,
+        tables: &Tables,
+    ) -> Result<(Parts, u64)> {
         let manifest = &self.treat.manifest;
         let (rows, cols) = unit.shape();
         let of_tensor = groups(manifest);
@@ -183,7 +191,8 @@ impl Job<'_> {
                         let groups = of_tensor.from(tile.start as usize);
                         let g = tile.start as usize / of_tensor.size - first;
                         let scales = &parts.scales[g..g + groups.count(tile.weights.elements())];
-                        let part = quantize(on, &tile.weights, code, groups, scales)?.into_words(on)?;
+                        let part =
+                            quantize(on, &tile.weights, code, groups, scales)?.into_words(on)?;
                         place(tile, &part, cols, bits, &mut codes);
                     }
                     Ok(codes)
@@ -193,7 +202,12 @@ impl Job<'_> {
                 let own;
                 let palettes: Vec<&Assigner> = match tables {
                     Tables::Palettes(all) => {
-                        parts.entries = all.iter().skip(first).take(count).flat_map(|(e, _)| e.clone()).collect();
+                        parts.entries = all
+                            .iter()
+                            .skip(first)
+                            .take(count)
+                            .flat_map(|(e, _)| e.clone())
+                            .collect();
                         all[first..first + count].iter().map(|(_, a)| a).collect()
                     }
                     _ => {
@@ -209,7 +223,8 @@ impl Job<'_> {
                         let groups = of_tensor.from(tile.start as usize);
                         let g = tile.start as usize / of_tensor.size - first;
                         let palettes = &palettes[g..g + groups.count(tile.weights.elements())];
-                        let part = palettize(on, &tile.weights, palettes, groups, bits as u32)?.into_words(on)?;
+                        let part = palettize(on, &tile.weights, palettes, groups, bits as u32)?
+                            .into_words(on)?;
                         place(tile, &part, cols, bits, &mut codes);
                     }
                     Ok(codes)
@@ -275,7 +290,8 @@ impl Job<'_> {
             let size = dtype.bits() as u64 / 8;
             let mut encoded = vec![0; words(dtype, parts.entries.len())];
             crate::dtype::encode(dtype, &parts.entries, &mut encoded, 0);
-            let bytes = &bytemuck::cast_slice::<u32, u8>(&encoded)[..parts.entries.len() * size as usize];
+            let bytes =
+                &bytemuck::cast_slice::<u32, u8>(&encoded)[..parts.entries.len() * size as usize];
             out.write_at(codebook + first * u64::from(k) * size, bytes)?;
         }
         Ok(())

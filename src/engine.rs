@@ -78,7 +78,12 @@ pub struct Counts {
 
 impl<'a> Engine<'a> {
     /// An engine that has done nothing.
-    pub fn new(backend: &'a Backend, progress: &'a dyn Progress, cancel: &'a Cancel, unit_bytes: u64) -> Self {
+    pub fn new(
+        backend: &'a Backend,
+        progress: &'a dyn Progress,
+        cancel: &'a Cancel,
+        unit_bytes: u64,
+    ) -> Self {
         Self {
             backend,
             progress,
@@ -129,7 +134,9 @@ impl<'a> Engine<'a> {
                 other => return other,
             }
         }
-        self.on_cpu(blocks, unit, elements, |tile| kernels(&Backend::Cpu, std::slice::from_ref(tile)))
+        self.on_cpu(blocks, unit, elements, |tile| {
+            kernels(&Backend::Cpu, std::slice::from_ref(tile))
+        })
     }
 
     /// Runs `kernels` on the device's tiles of a unit, and nowhere else.
@@ -142,8 +149,12 @@ impl<'a> Engine<'a> {
     ) -> Result<T> {
         self.cancel.check()?;
         match self.backend() {
-            on @ Backend::Gpu(gpu) => self.on_gpu((gpu, on), blocks, unit, elements, Needs::default(), &kernels),
-            Backend::Cpu => Err(Error::Gpu { kernel: "engine", message: "the device was given up".into() }),
+            on @ Backend::Gpu(gpu) => {
+                self.on_gpu((gpu, on), blocks, unit, elements, Needs::default(), &kernels)
+            }
+            Backend::Cpu => {
+                Err(Error::Gpu { kernel: "engine", message: "the device was given up".into() })
+            }
         }
     }
 
@@ -157,7 +168,8 @@ impl<'a> Engine<'a> {
     ) -> Result<T> {
         self.cancel.check()?;
         let (rows, cols) = unit.shape();
-        let weights = Tensor::new(&Backend::Cpu, blocks.dtype, rows, cols, std::mem::take(elements))?;
+        let weights =
+            Tensor::new(&Backend::Cpu, blocks.dtype, rows, cols, std::mem::take(elements))?;
         let tile = Tile { weights, rows: 0..rows, cols: 0..cols, start: unit.start(blocks) };
         let done = kernels(&tile);
         *elements = tile.weights.into_words(&Backend::Cpu)?;
@@ -195,7 +207,10 @@ impl<'a> Engine<'a> {
     /// Notes a failure of the device. Only a lost device is not asked again.
     pub fn record(&self, kernel: &str, message: &str, gpu: &Gpu) {
         self.repaired.fetch_add(1, Relaxed);
-        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{kernel}: {message}"));
+        self.reasons
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(format!("{kernel}: {message}"));
         if gpu.is_lost() {
             self.given_up.store(true, Relaxed);
         }
@@ -203,14 +218,22 @@ impl<'a> Engine<'a> {
 }
 
 /// Rows and columns of tiles that fit the device's buffers, covering the unit row by row.
-fn cut(gpu: &Gpu, dtype: DType, (rows, cols): (usize, usize), needs: Needs) -> Result<Vec<(Range<usize>, Range<usize>)>> {
+fn cut(
+    gpu: &Gpu,
+    dtype: DType,
+    (rows, cols): (usize, usize),
+    needs: Needs,
+) -> Result<Vec<(Range<usize>, Range<usize>)>> {
     let max = gpu.max_bytes() as usize;
     let by_data = max / (dtype.bits() / 8).max(1);
     let by_tables = match needs.table_bytes {
         0 => usize::MAX,
         // A tile may start and end inside a group,
         // and kernels with tables may want a workgroup for each group.
-        bytes => (max / bytes).min(gpu.max_workgroups() as usize).saturating_sub(2).saturating_mul(needs.group),
+        bytes => (max / bytes)
+            .min(gpu.max_workgroups() as usize)
+            .saturating_sub(2)
+            .saturating_mul(needs.group),
     };
     // Masks have a word for up to 32 columns of every row, codes one for every row at least.
     let by_rows = max / 4 / cols.div_ceil(4).max(1);
@@ -225,7 +248,8 @@ fn cut(gpu: &Gpu, dtype: DType, (rows, cols): (usize, usize), needs: Needs) -> R
         let message = format!("{multiple} columns do not fit its buffers of {max} bytes");
         return Err(Error::Gpu { kernel: "stage", message });
     }
-    let piece = |r: usize| (0..cols).step_by(step).map(move |c| (r..r + 1, c..(c + step).min(cols)));
+    let piece =
+        |r: usize| (0..cols).step_by(step).map(move |c| (r..r + 1, c..(c + step).min(cols)));
     Ok((0..rows).flat_map(piece).collect())
 }
 
@@ -233,8 +257,9 @@ fn cut(gpu: &Gpu, dtype: DType, (rows, cols): (usize, usize), needs: Needs) -> R
 pub fn slice(dtype: DType, elements: &[u32], first: usize, count: usize) -> Vec<u32> {
     let size = dtype.bits() / 8;
     let mut part = vec![0; words(dtype, count)];
-    bytemuck::cast_slice_mut::<u32, u8>(&mut part)[..count * size]
-        .copy_from_slice(&bytemuck::cast_slice::<u32, u8>(elements)[first * size..][..count * size]);
+    bytemuck::cast_slice_mut::<u32, u8>(&mut part)[..count * size].copy_from_slice(
+        &bytemuck::cast_slice::<u32, u8>(elements)[first * size..][..count * size],
+    );
     part
 }
 

@@ -29,8 +29,11 @@ pub struct Sums {
 impl Sums {
     /// The sums over rows of `cols` weights.
     pub fn of<T: Copy + Into<f64>>(source: &[T], restored: &[T], cols: usize) -> Self {
-        let mut sums =
-            Self { column_error: vec![0.0; cols], column_weight: vec![0.0; cols], ..Self::default() };
+        let mut sums = Self {
+            column_error: vec![0.0; cols],
+            column_weight: vec![0.0; cols],
+            ..Self::default()
+        };
         let mut lanes = Lanes::default();
         for (w, q) in source.chunks(cols.max(1)).zip(restored.chunks(cols.max(1))) {
             add_row(w, q, &mut lanes, &mut sums.column_error, &mut sums.column_weight);
@@ -107,9 +110,19 @@ impl Sums {
             max_abs_error: Some(self.largest_error),
             sqnr_db: (!exact && self.squared_weight > 0.0)
                 .then(|| 10.0 * (self.squared_weight / self.squared_error).log10()),
-            cosine: Some(if exact { 1.0 } else if norms > 0.0 { product / norms } else { 0.0 }),
+            cosine: Some(if exact {
+                1.0
+            } else if norms > 0.0 {
+                product / norms
+            } else {
+                0.0
+            }),
             rel_op_norm_1: Some(if exact { 0.0 } else { error / weight }),
-            rel_error: Some(if exact { 0.0 } else { (self.squared_error / self.squared_weight).sqrt() }),
+            rel_error: Some(if exact {
+                0.0
+            } else {
+                (self.squared_error / self.squared_weight).sqrt()
+            }),
         }
     }
 }
@@ -166,7 +179,8 @@ fn add_row<T: Copy + Into<f64>>(
     column_weight: &mut [f64],
 ) {
     let columns = column_error.chunks_mut(LANES).zip(column_weight.chunks_mut(LANES));
-    for ((w, q), (errors, weights)) in source.chunks(LANES).zip(restored.chunks(LANES)).zip(columns) {
+    for ((w, q), (errors, weights)) in source.chunks(LANES).zip(restored.chunks(LANES)).zip(columns)
+    {
         if let (Ok(w), Ok(q), Ok(errors), Ok(weights)) = (
             <&[T; LANES]>::try_from(w),
             <&[T; LANES]>::try_from(q),
@@ -185,7 +199,14 @@ fn add_row<T: Copy + Into<f64>>(
 }
 
 #[inline(always)]
-fn add_one(w: f64, q: f64, l: usize, lanes: &mut Lanes, column_error: &mut f64, column_weight: &mut f64) {
+fn add_one(
+    w: f64,
+    q: f64,
+    l: usize,
+    lanes: &mut Lanes,
+    column_error: &mut f64,
+    column_weight: &mut f64,
+) {
     let error = w - q;
     let size = error.abs();
     lanes.nonzero[l] += u64::from(q != 0.0);
@@ -193,7 +214,8 @@ fn add_one(w: f64, q: f64, l: usize, lanes: &mut Lanes, column_error: &mut f64, 
     lanes.squared_error[l] += error * error;
     lanes.absolute_error[l] += size;
     // A NaN stays: it fails every comparison with what is already there.
-    lanes.largest_error[l] = if size <= lanes.largest_error[l] { lanes.largest_error[l] } else { size };
+    lanes.largest_error[l] =
+        if size <= lanes.largest_error[l] { lanes.largest_error[l] } else { size };
     lanes.squared_weight[l] += w * w;
     lanes.weight_error[l] += w * error;
     *column_error += size;

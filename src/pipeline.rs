@@ -1,13 +1,12 @@
 //! The jobs, as sentences: open, plan, survey, stage, kernel, readback, encode, write, verify, report.
 
 use crate::{
-    Backend, Error, Result,
+    Backend, Error, Result, TensorInfo,
     encode::{ModelLimit, encode, model_limits},
-    TensorInfo,
     engine::Engine,
     format::{
-        Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, OutputFile, OutputFolder, TensorManifest, digest,
-        header_text, quoted,
+        Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, OutputFile, OutputFolder,
+        TensorManifest, digest, header_text, quoted,
     },
     plan::{Action, Plan, Treat},
     progress::{Cancel, Progress},
@@ -55,7 +54,7 @@ impl Options<'_> {
     }
 
     /// Source bytes that are loaded and treated together by one thread.
-    fn unit_bytes(&self) -> u64 {
+    pub(crate) fn unit_bytes(&self) -> u64 {
         match self.backend {
             Backend::Cpu => 0,
             Backend::Gpu(_) => GPU_UNIT.min(self.memory / (8 * self.threads() as u64)),
@@ -63,7 +62,7 @@ impl Options<'_> {
     }
 
     /// Runs a job on a pool of its own threads, so that `threads` means what it says.
-    fn run<T: Send>(&self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    pub(crate) fn run<T: Send>(&self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads()).build();
         pool.map_err(|e| Error::Usage(format!("{} threads: {e}", self.threads())))?.install(job)
     }
@@ -98,32 +97,56 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     let checkpoint = Checkpoint::open(input)?;
     not_the_input(&checkpoint, output)?;
     let plan = plan(&checkpoint, recipe, options)?;
-    let engine = Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
+    let engine =
+        Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
     let mut notes = Notes::default();
     for left_out in &checkpoint.left_out {
-        notes.warn(&engine, format!("{} is not carried along: it holds weights in another format", left_out.display()));
+        notes.warn(
+            &engine,
+            format!(
+                "{} is not carried along: it holds weights in another format",
+                left_out.display()
+            ),
+        );
     }
     let (reports, written) = options.run(|| {
         let limits = model_limits(&engine, &checkpoint, &plan)?;
         options.progress.begin("compressing", checkpoint.tensors.iter().map(|t| t.bytes).sum());
-        write(&engine, &checkpoint, output, options.force, plan.output_bytes, |file, target, force, expected| {
-            let metadata = checkpoint.files[file].metadata.clone();
-            let reserve = plan.header_reserve(&checkpoint, file, &metadata);
-            let out = OutputFile::create(target, reserve, expected, force)?;
-            let mut writer = FileWriter { out, entries: Vec::new(), at: 0 };
-            let mut manifest = Manifest::default();
-            for (i, (t, step)) in checkpoint.tensors.iter().zip(&plan.steps).enumerate() {
-                match &step.action {
-                    _ if t.file != file => {}
-                    Action::Keep(_) => writer.copy(&engine, &Source::File(&checkpoint, t), t)?,
-                    Action::Treat(treat) => {
-                        writer.treat(&engine, &checkpoint, t, treat, limits[i], &mut manifest, &mut notes)?;
+        write(
+            &engine,
+            &checkpoint,
+            output,
+            options.force,
+            plan.output_bytes,
+            |file, target, force, expected| {
+                let metadata = checkpoint.files[file].metadata.clone();
+                let reserve = plan.header_reserve(&checkpoint, file, &metadata);
+                let out = OutputFile::create(target, reserve, expected, force)?;
+                let mut writer = FileWriter { out, entries: Vec::new(), at: 0 };
+                let mut manifest = Manifest::default();
+                for (i, (t, step)) in checkpoint.tensors.iter().zip(&plan.steps).enumerate() {
+                    match &step.action {
+                        _ if t.file != file => {}
+                        Action::Keep(_) => {
+                            writer.copy(&engine, &Source::File(&checkpoint, t), t)?
+                        }
+                        Action::Treat(treat) => {
+                            writer.treat(
+                                &engine,
+                                &checkpoint,
+                                t,
+                                treat,
+                                limits[i],
+                                &mut manifest,
+                                &mut notes,
+                            )?;
+                        }
                     }
                 }
-            }
-            manifest.chunks = writer.out.digest_chunks(writer.at)?;
-            writer.seal(metadata, Some(&manifest))
-        })?
+                manifest.chunks = writer.out.digest_chunks(writer.at)?;
+                writer.seal(metadata, Some(&manifest))
+            },
+        )?
         .finish(|path| {
             let archive = Archive::open(path)?;
             options.progress.begin("verifying", checkpoint.tensors.iter().map(|t| t.bytes).sum());
@@ -171,30 +194,40 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
     let total: u64 = archive.tensors.iter().map(bytes).sum();
     let (reports, written) = options.run(|| {
         options.progress.begin("restoring", total);
-        write(&engine, &archive.stored, output, options.force, total, |file, target, force, expected| {
-            let mut metadata = archive.stored.files[file].metadata.clone();
-            metadata.retain(|(key, _)| key != "tersor");
-            let tensors: Vec<_> = archive.tensors.iter().filter(|t| t.file == file).collect();
-            let mut at = 0;
-            let entries = tensors.iter().map(|t| {
-                let (dtype, shape) = verify::original(t);
-                at += bytes(t);
-                (t.name.clone(), dtype, shape.to_vec(), at - bytes(t)..at)
-            });
-            let reserve = 8 + header_text(&entries.collect::<Vec<_>>(), &metadata).len() as u64;
-            let out = OutputFile::create(target, reserve, expected, force)?;
-            let mut writer = FileWriter { out, entries: Vec::new(), at: 0 };
-            for t in tensors {
-                match &t.treated {
-                    None => writer.copy(&engine, &restore::kept(&archive, t), &t.components[""])?,
-                    Some(manifest) => writer.restore(&engine, &archive, t, manifest)?,
+        write(
+            &engine,
+            &archive.stored,
+            output,
+            options.force,
+            total,
+            |file, target, force, expected| {
+                let mut metadata = archive.stored.files[file].metadata.clone();
+                metadata.retain(|(key, _)| key != "tersor");
+                let tensors: Vec<_> = archive.tensors.iter().filter(|t| t.file == file).collect();
+                let mut at = 0;
+                let entries = tensors.iter().map(|t| {
+                    let (dtype, shape) = verify::original(t);
+                    at += bytes(t);
+                    (t.name.clone(), dtype, shape.to_vec(), at - bytes(t)..at)
+                });
+                let reserve = 8 + header_text(&entries.collect::<Vec<_>>(), &metadata).len() as u64;
+                let out = OutputFile::create(target, reserve, expected, force)?;
+                let mut writer = FileWriter { out, entries: Vec::new(), at: 0 };
+                for t in tensors {
+                    match &t.treated {
+                        None => {
+                            writer.copy(&engine, &restore::kept(&archive, t), &t.components[""])?
+                        }
+                        Some(manifest) => writer.restore(&engine, &archive, t, manifest)?,
+                    }
                 }
-            }
-            writer.seal(metadata, None)
-        })?
+                writer.seal(metadata, None)
+            },
+        )?
         .finish(|path| {
             let restored = Checkpoint::open(path)?;
-            let reports = archive.tensors.iter().map(|t| verify::blank(&archive, t)).collect::<Vec<_>>();
+            let reports =
+                archive.tensors.iter().map(|t| verify::blank(&archive, t)).collect::<Vec<_>>();
             Ok((reports, restored.bytes() + index_bytes(path)))
         })
     })?;
@@ -278,7 +311,10 @@ const INDEX: &str = "model.safetensors.index.json";
 fn not_the_input(checkpoint: &Checkpoint, output: &Path) -> Result<()> {
     let same = |a: &Path| matches!((fs::canonicalize(a), fs::canonicalize(output)), (Ok(a), Ok(b)) if a == b);
     if same(&checkpoint.root) || checkpoint.files.iter().any(|f| same(&f.path)) {
-        return Err(Error::Usage(format!("{} is the input itself; name another output", output.display())));
+        return Err(Error::Usage(format!(
+            "{} is the input itself; name another output",
+            output.display()
+        )));
     }
     Ok(())
 }
@@ -306,7 +342,8 @@ impl Sealed {
                 Ok(checked)
             }
             Self::Folder(folder) => {
-                let checked = check(folder.path()).map_err(|e| renamed(e, folder.path(), folder.target()))?;
+                let checked =
+                    check(folder.path()).map_err(|e| renamed(e, folder.path(), folder.target()))?;
                 folder.publish()?;
                 Ok(checked)
             }
@@ -402,7 +439,8 @@ impl FileWriter {
         notes: &mut Notes,
     ) -> Result<()> {
         let source = Source::open(checkpoint, info, treat.manifest.axis)?;
-        let model_pruned = matches!(treat.prune, Some(Prune::Magnitude { scope: Scope::Model, .. }));
+        let model_pruned =
+            matches!(treat.prune, Some(Prune::Magnitude { scope: Scope::Model, .. }));
         let stored = match model_pruned && limit.is_none() {
             // The survey found it not finite and left it out.
             true => Err(Error::NonFinite { tensor: info.name.clone(), count: 0 }),
@@ -426,7 +464,10 @@ impl FileWriter {
                     0 => "it holds NaN or infinite values".to_owned(),
                     n => format!("{n} of its values are NaN or infinite"),
                 };
-                notes.warn(engine, format!("tensor {} is kept bit for bit: {why}", quoted(&info.name)));
+                notes.warn(
+                    engine,
+                    format!("tensor {} is kept bit for bit: {why}", quoted(&info.name)),
+                );
                 notes.kept.insert(info.name.clone(), why);
                 self.copy(engine, &Source::File(checkpoint, info), info)
             }
@@ -435,7 +476,13 @@ impl FileWriter {
     }
 
     /// Restores a treated tensor.
-    fn restore(&mut self, engine: &Engine, archive: &Archive, t: &ArchivedTensor, manifest: &TensorManifest) -> Result<()> {
+    fn restore(
+        &mut self,
+        engine: &Engine,
+        archive: &Archive,
+        t: &ArchivedTensor,
+        manifest: &TensorManifest,
+    ) -> Result<()> {
         let restorer = Restorer::new(archive, t, manifest)?;
         let (blocks, size) = (&restorer.blocks, manifest.dtype.bits() as u64 / 8);
         let whole = Mutex::new(match manifest.axis {
@@ -446,12 +493,14 @@ impl FileWriter {
             engine.cancel.check()?;
             let restored = restorer.parts(manifest, unit)?.restore(manifest, blocks, unit)?;
             let at = unit.start(blocks) * size;
-            let bytes = &bytemuck::cast_slice::<u32, u8>(&restored)[..unit.elements() * size as usize];
+            let bytes =
+                &bytemuck::cast_slice::<u32, u8>(&restored)[..unit.elements() * size as usize];
             match manifest.axis {
                 0 => self.out.write_at(self.at + at, bytes)?,
                 _ => {
                     let mut whole = whole.lock().unwrap_or_else(PoisonError::into_inner);
-                    bytemuck::cast_slice_mut(&mut whole)[at as usize..][..bytes.len()].copy_from_slice(bytes);
+                    bytemuck::cast_slice_mut(&mut whole)[at as usize..][..bytes.len()]
+                        .copy_from_slice(bytes);
                 }
             }
             engine.progress.advance(bytes.len() as u64);
@@ -460,20 +509,34 @@ impl FileWriter {
         let digests = digests.collect::<Result<Vec<_>>>()?.concat();
         if digest(&digests) != manifest.digest {
             let path = archive.stored.files[t.file].path.clone();
-            return Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) });
+            return Err(Error::Digest {
+                path,
+                what: format!("restored tensor {}", quoted(&t.name)),
+            });
         }
         let bytes = blocks.elements() * size;
         if manifest.axis == 1 {
             let whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let stored = transpose(manifest.dtype, &whole, blocks.rows as usize, blocks.cols as usize);
-            self.out.write_at(self.at, &bytemuck::cast_slice::<u32, u8>(&stored)[..bytes as usize])?;
+            let stored =
+                transpose(manifest.dtype, &whole, blocks.rows as usize, blocks.cols as usize);
+            self.out
+                .write_at(self.at, &bytemuck::cast_slice::<u32, u8>(&stored)[..bytes as usize])?;
         }
-        self.entries.push((t.name.clone(), manifest.dtype, manifest.shape.clone(), self.at..self.at + bytes));
+        self.entries.push((
+            t.name.clone(),
+            manifest.dtype,
+            manifest.shape.clone(),
+            self.at..self.at + bytes,
+        ));
         self.at += bytes;
         Ok(())
     }
 
-    fn seal(self, mut metadata: Vec<(String, String)>, manifest: Option<&Manifest>) -> Result<(OutputFile, Vec<Entry>)> {
+    fn seal(
+        self,
+        mut metadata: Vec<(String, String)>,
+        manifest: Option<&Manifest>,
+    ) -> Result<(OutputFile, Vec<Entry>)> {
         if let Some(manifest) = manifest {
             metadata.push(("tersor".into(), manifest.to_text()));
         }

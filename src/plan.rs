@@ -3,7 +3,9 @@
 use crate::{
     DType, Error, Result, TensorInfo,
     affine::AffineCode,
-    format::{CHUNK, COMPONENTS, Checkpoint, Manifest, Method, TensorManifest, header_text, quoted},
+    format::{
+        CHUNK, COMPONENTS, Checkpoint, Manifest, Method, TensorManifest, header_text, quoted,
+    },
     prune::kept,
     recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
 };
@@ -88,7 +90,9 @@ pub fn describe(manifest: &TensorManifest, prune: Option<Prune>) -> String {
         Some(Prune::NOfM { n, m }) => format!("{n}:{m}, {code}"),
         Some(Prune::Magnitude { density, .. }) => format!("density {density}, {code}"),
         Some(Prune::Channel { density, .. }) => format!("channels {density}, {code}"),
-        Some(Prune::Block { density, block: [r, c], .. }) => format!("blocks {r}x{c} {density}, {code}"),
+        Some(Prune::Block { density, block: [r, c], .. }) => {
+            format!("blocks {r}x{c} {density}, {code}")
+        }
     }
 }
 
@@ -119,7 +123,12 @@ impl Plan {
     /// [`Error::Recipe`] with everything that does not fit, all at once: rules that match nothing, tensors that no rule
     /// matches, group sizes that do not divide. [`Error::Format`] if the checkpoint is an archive already, or its names collide
     /// with those of components.
-    pub fn new(checkpoint: &Checkpoint, recipe: &Recipe, unit_bytes: u64, threads: usize) -> Result<Self> {
+    pub fn new(
+        checkpoint: &Checkpoint,
+        recipe: &Recipe,
+        unit_bytes: u64,
+        threads: usize,
+    ) -> Result<Self> {
         refuse_archives(checkpoint)?;
         let quantized = checkpoint.already_quantized()?;
         let mut used = vec![false; recipe.rules.len()];
@@ -127,7 +136,10 @@ impl Plan {
         for (t, carried) in checkpoint.tensors.iter().zip(quantized) {
             let found = recipe.rules.iter().position(|r| r.matches(&t.name, t.dtype, &t.shape));
             let Some(rule) = found else {
-                wrong.push(format!("no rule matches tensor {}; end the recipe with a rule that keeps \"*\"", quoted(&t.name)));
+                wrong.push(format!(
+                    "no rule matches tensor {}; end the recipe with a rule that keeps \"*\"",
+                    quoted(&t.name)
+                ));
                 continue;
             };
             used[rule] = true;
@@ -150,7 +162,11 @@ impl Plan {
         if !wrong.is_empty() {
             return Err(Error::Recipe(wrong.join("\n  ")));
         }
-        let output_bytes = steps.iter().zip(&checkpoint.tensors).map(|(s, t)| s.bytes.max(16) + 2 * header_share(t)).sum();
+        let output_bytes = steps
+            .iter()
+            .zip(&checkpoint.tensors)
+            .map(|(s, t)| s.bytes.max(16) + 2 * header_share(t))
+            .sum();
         let memory_bytes = memory(checkpoint, &steps, unit_bytes, threads);
         Ok(Self { steps, output_bytes, memory_bytes })
     }
@@ -177,17 +193,29 @@ impl Plan {
 
     /// Upper bound of one output file's header, its 8 bytes of length included: as if every tensor were treated, every offset
     /// had the most digits, and every chunk a digest.
-    pub fn header_reserve(&self, checkpoint: &Checkpoint, file: usize, metadata: &[(String, String)]) -> u64 {
+    pub fn header_reserve(
+        &self,
+        checkpoint: &Checkpoint,
+        file: usize,
+        metadata: &[(String, String)],
+    ) -> u64 {
         let (mut entries, mut manifest) = (Vec::new(), Manifest::default());
         let of_file = || checkpoint.tensors.iter().zip(&self.steps).filter(|(t, _)| t.file == file);
         let most: u64 = of_file().map(|(t, s)| t.bytes.max(s.bytes)).sum();
         for (t, step) in of_file() {
             match &step.action {
-                Action::Keep(_) => entries.push((t.name.clone(), t.dtype, t.shape.clone(), most..most)),
+                Action::Keep(_) => {
+                    entries.push((t.name.clone(), t.dtype, t.shape.clone(), most..most))
+                }
                 Action::Treat(treat) => {
                     for c in treat.manifest.components() {
                         let shape = c.shape.unwrap_or_else(|| vec![most]);
-                        entries.push((format!("{}.{}", t.name, c.name), c.dtype, shape, most..most));
+                        entries.push((
+                            format!("{}.{}", t.name, c.name),
+                            c.dtype,
+                            shape,
+                            most..most,
+                        ));
                     }
                     manifest.tensors.insert(t.name.clone(), treat.manifest.clone());
                 }
@@ -208,21 +236,32 @@ fn header_share(t: &TensorInfo) -> u64 {
 fn refuse_archives(checkpoint: &Checkpoint) -> Result<()> {
     for f in &checkpoint.files {
         if f.metadata.iter().any(|(k, _)| k == "tersor") {
-            return Err(Error::format(&f.path, "this is a tersor archive already; decompress it first"));
+            return Err(Error::format(
+                &f.path,
+                "this is a tersor archive already; decompress it first",
+            ));
         }
     }
     let names: HashSet<&str> = checkpoint.tensors.iter().map(|t| t.name.as_str()).collect();
     for t in &checkpoint.tensors {
         let stem = t.name.rsplit_once('.').filter(|(_, end)| COMPONENTS.contains(end));
         if let Some((stem, _)) = stem.filter(|(stem, _)| names.contains(stem)) {
-            let why = format!("tensor {} has the name of a component of {}", quoted(&t.name), quoted(stem));
+            let why = format!(
+                "tensor {} has the name of a component of {}",
+                quoted(&t.name),
+                quoted(stem)
+            );
             return Err(Error::format(&checkpoint.files[t.file].path, why));
         }
     }
     Ok(())
 }
 
-fn action(t: &TensorInfo, rule: &Rule, carried: Option<&str>) -> std::result::Result<Action, String> {
+fn action(
+    t: &TensorInfo,
+    rule: &Rule,
+    carried: Option<&str>,
+) -> std::result::Result<Action, String> {
     let treatment = &rule.treatment;
     let keep = |why: &str| Ok(Action::Keep(why.into()));
     if treatment.keeps() {
@@ -253,7 +292,9 @@ fn action(t: &TensorInfo, rule: &Rule, carried: Option<&str>) -> std::result::Re
                         GroupSize::Row => Some(cols),
                         GroupSize::Of(g) => cols.is_multiple_of(*g).then_some(*g),
                     })
-                    .ok_or_else(|| format!("{} does not divide its rows of {cols}", sizes_text(sizes)))?,
+                    .ok_or_else(|| {
+                        format!("{} does not divide its rows of {cols}", sizes_text(sizes))
+                    })?,
             };
             (Method::Affine { bits: *bits, symmetric: *symmetric, group }, *objective)
         }
@@ -267,7 +308,9 @@ fn action(t: &TensorInfo, rule: &Rule, carried: Option<&str>) -> std::result::Re
                         GroupSize::Of(g) => rows.is_multiple_of(*g).then_some(*g),
                         GroupSize::Row => None,
                     })
-                    .ok_or_else(|| format!("{} does not divide its {rows} rows", sizes_text(sizes)))?,
+                    .ok_or_else(|| {
+                        format!("{} does not divide its {rows} rows", sizes_text(sizes))
+                    })?,
             };
             (Method::Palette { k: *k, rows: per_table }, Objective::Range)
         }
@@ -313,9 +356,15 @@ fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
             let (of, per) = (u64::from(of), u64::from(per));
             (rows * (cols / per * of + cols % per), false)
         }
-        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Row }) => (rows * kept(density, cols), false),
-        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Tensor }) => (kept(density, n), true),
-        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Model }) if !bound => (kept(density, n), true),
+        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Row }) => {
+            (rows * kept(density, cols), false)
+        }
+        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Tensor }) => {
+            (kept(density, n), true)
+        }
+        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Model }) if !bound => {
+            (kept(density, n), true)
+        }
         Some(Prune::Magnitude { scope: crate::recipe::Scope::Model, .. }) | None => (n, true),
         Some(Prune::Channel { density, .. }) => (kept(density, rows) * cols, true),
         Some(Prune::Block { density, block: [r, c], .. }) => {
@@ -342,11 +391,19 @@ fn memory(checkpoint: &Checkpoint, steps: &[Step], unit_bytes: u64, threads: usi
         Action::Treat(treat) => {
             let whole = if treat.treatment.axis == 1 { 2 * t.bytes } else { 0 };
             let histogram = match treat.manifest.method {
-                Method::Palette { rows: 0, .. } if matches!(t.dtype, DType::F32 | DType::F64) => (24 << 20) * threads as u64,
+                Method::Palette { rows: 0, .. } if matches!(t.dtype, DType::F32 | DType::F64) => {
+                    (24 << 20) * threads as u64
+                }
                 Method::Palette { .. } => (2 << 20) * threads as u64,
                 _ => 0,
             };
-            let scales = treat.manifest.components().iter().filter(|c| c.name == "scales").filter_map(|c| c.bytes()).sum::<u64>();
+            let scales = treat
+                .manifest
+                .components()
+                .iter()
+                .filter(|c| c.name == "scales")
+                .filter_map(|c| c.bytes())
+                .sum::<u64>();
             whole + histogram + 2 * scales
         }
     });

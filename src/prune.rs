@@ -96,7 +96,10 @@ mod tests {
 
     #[test]
     fn densities_round_half_up() {
-        assert_eq!([kept(0.5, 5), kept(0.0, 9), kept(1.0, 9), kept(0.1, 4), kept(0.125, 4)], [3, 0, 9, 0, 1]);
+        assert_eq!(
+            [kept(0.5, 5), kept(0.0, 9), kept(1.0, 9), kept(0.1, 4), kept(0.125, 4)],
+            [3, 0, 9, 0, 1]
+        );
     }
 
     #[test]

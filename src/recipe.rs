@@ -303,8 +303,9 @@ impl Recipe {
     pub fn preset(name: &str) -> Result<Self> {
         let names = || PRESETS.map(|(n, _)| n).join(", ");
         let found = PRESETS.iter().find(|(n, _)| *n == name);
-        let (_, text) =
-            found.ok_or_else(|| Error::Usage(format!("no preset is called {name:?}; there are: {}", names())))?;
+        let (_, text) = found.ok_or_else(|| {
+            Error::Usage(format!("no preset is called {name:?}; there are: {}", names()))
+        })?;
         Self::parse(text)
     }
 
@@ -316,7 +317,10 @@ impl Recipe {
     pub fn parse(text: &str) -> Result<Self> {
         let file: File = toml::from_str(text).map_err(|e| Error::Recipe(e.to_string()))?;
         if file.version != 1 {
-            return Err(Error::Recipe(format!("version {} is not known, expected 1", file.version)));
+            return Err(Error::Recipe(format!(
+                "version {} is not known, expected 1",
+                file.version
+            )));
         }
         if file.rule.is_empty() {
             return Err(Error::Recipe("it has no rule; expected at least one [[rule]]".into()));
@@ -345,14 +349,17 @@ impl Rule {
 
     fn check(raw: RawRule, pattern: String) -> std::result::Result<Self, String> {
         let matcher = match (raw.r#match, raw.regex) {
-            (Some(glob), None) => Matcher::Glob(Glob::new(&glob).map_err(|e| e.to_string())?.compile_matcher()),
+            (Some(glob), None) => {
+                Matcher::Glob(Glob::new(&glob).map_err(|e| e.to_string())?.compile_matcher())
+            }
             (None, Some(regex)) => {
                 Matcher::Regex(Regex::new(&format!("^(?:{regex})")).map_err(|e| e.to_string())?)
             }
             _ => return Err("expected either match = \"glob\" or regex = \"expression\"".into()),
         };
         let dtypes: Vec<String> = raw.dtype.into();
-        let dtypes = dtypes.iter().map(|d| DType::parse(d).ok_or(format!("dtype {d:?} is not known")));
+        let dtypes =
+            dtypes.iter().map(|d| DType::parse(d).ok_or(format!("dtype {d:?} is not known")));
         let treated = raw.prune.is_some() || raw.quantize.is_some();
         if raw.keep == treated {
             return Err("expected keep = true, or prune, quantize or both".into());
@@ -368,7 +375,10 @@ impl Rule {
         }
         let quantize = raw.quantize.map(RawQuantize::check).transpose()?;
         if raw.importance.is_some() && !quantize.as_ref().is_some_and(Quantize::minimises_error) {
-            return Err("importance weighs squared errors; expected a palette, or objective = \"mse\"".into());
+            return Err(
+                "importance weighs squared errors; expected a palette, or objective = \"mse\""
+                    .into(),
+            );
         }
         // Raw is what there is and the default; naming it is allowed.
         let (None | Some(Encode::Raw)) = raw.encode;
@@ -401,7 +411,9 @@ impl Treatment {
 impl Prune {
     fn check(self) -> std::result::Result<(), String> {
         match self {
-            Self::Magnitude { density, .. } | Self::Channel { density, .. } | Self::Block { density, .. }
+            Self::Magnitude { density, .. }
+            | Self::Channel { density, .. }
+            | Self::Block { density, .. }
                 if !(0.0..=1.0).contains(&density) =>
             {
                 Err(format!("density is {density}, expected 0 to 1"))
@@ -431,7 +443,8 @@ impl RawQuantize {
                 if !(2..=8).contains(&bits) {
                     return Err(format!("bits is {bits}, expected 2 to 8"));
                 }
-                let granularity = granularity_of(granularity.unwrap_or(RawGranularity::Channel), group)?;
+                let granularity =
+                    granularity_of(granularity.unwrap_or(RawGranularity::Channel), group)?;
                 Ok(Quantize::Affine { bits, symmetric, granularity, objective })
             }
             Self::Palette { bits, k, granularity, group } => {
@@ -440,8 +453,10 @@ impl RawQuantize {
                     (None, Some(k @ 2..=256)) => k,
                     _ => return Err("expected bits = 1 to 8, or k = 2 to 256".into()),
                 };
-                let granularity = granularity_of(granularity.unwrap_or(RawGranularity::Tensor), group)?;
-                if matches!(&granularity, Granularity::Group(sizes) if sizes.contains(&GroupSize::Row)) {
+                let granularity =
+                    granularity_of(granularity.unwrap_or(RawGranularity::Tensor), group)?;
+                if matches!(&granularity, Granularity::Group(sizes) if sizes.contains(&GroupSize::Row))
+                {
                     return Err("a palette's group is a number of rows; expected numbers".into());
                 }
                 Ok(Quantize::Palette { k, granularity })
@@ -465,7 +480,9 @@ fn granularity_of(
         (RawGranularity::Tensor, true) => Ok(Granularity::Tensor),
         (RawGranularity::Channel, true) => Ok(Granularity::Channel),
         (RawGranularity::Group, false) => Ok(Granularity::Group(sizes)),
-        (RawGranularity::Group, true) => Err("granularity is \"group\", but group is missing".into()),
+        (RawGranularity::Group, true) => {
+            Err("granularity is \"group\", but group is missing".into())
+        }
         (_, false) => Err("group is given, but granularity is not \"group\"".into()),
     }
 }

@@ -43,7 +43,12 @@ impl Parts {
     /// # Errors
     ///
     /// [`Error::Shape`] if the parts do not fit the unit.
-    pub fn restore(&self, manifest: &TensorManifest, blocks: &Blocks, unit: &Unit) -> Result<Vec<u32>> {
+    pub fn restore(
+        &self,
+        manifest: &TensorManifest,
+        blocks: &Blocks,
+        unit: &Unit,
+    ) -> Result<Vec<u32>> {
         let (rows, cols) = unit.shape();
         let dtype = blocks.dtype;
         let groups = groups(manifest).from(unit.start(blocks) as usize);
@@ -54,7 +59,8 @@ impl Parts {
             true => sparse::scatter_codes(&self.stored, bits, cols, &self.mask, 0),
             false => self.stored.clone(),
         };
-        let codes = Tensor::new(&Backend::Cpu, DType::U32, rows, bitpack::words(cols, bits), codes)?;
+        let codes =
+            Tensor::new(&Backend::Cpu, DType::U32, rows, bitpack::words(cols, bits), codes)?;
         let restored = match manifest.method {
             Method::Affine { bits, symmetric, .. } => {
                 let code = AffineCode { bits, symmetric };
@@ -62,7 +68,8 @@ impl Parts {
             }
             _ => {
                 let tables = groups.count(rows * cols).max(1);
-                let book = Codebook { entries: &self.entries, k: self.entries.len() / tables, bits };
+                let book =
+                    Codebook { entries: &self.entries, k: self.entries.len() / tables, bits };
                 depalettize(&Backend::Cpu, &codes, cols, book, groups, dtype)?
             }
         };
@@ -93,7 +100,11 @@ impl<'a> Restorer<'a> {
     /// # Errors
     ///
     /// [`Error::Format`] if the mask does not fit what is stored, [`Error::Digest`], [`Error::Io`].
-    pub fn new(archive: &'a Archive, tensor: &'a ArchivedTensor, manifest: &TensorManifest) -> Result<Self> {
+    pub fn new(
+        archive: &'a Archive,
+        tensor: &'a ArchivedTensor,
+        manifest: &TensorManifest,
+    ) -> Result<Self> {
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
         let units = blocks.units(0, 1);
         let mut restorer = Self { archive, tensor, blocks, units, starts: Vec::new() };
@@ -113,9 +124,11 @@ impl<'a> Restorer<'a> {
             }
             restorer.starts.push(at);
             let name = if manifest.method == Method::Values { "values" } else { "codes" };
-            let (unit, found) = (if name == "values" { 1 } else { 4 }, tensor.components[name].bytes);
+            let (unit, found) =
+                (if name == "values" { 1 } else { 4 }, tensor.components[name].bytes);
             if at * unit != found {
-                return Err(restorer.refuse(&format!("{name} has {found} bytes, its mask needs {}", at * unit)));
+                return Err(restorer
+                    .refuse(&format!("{name} has {found} bytes, its mask needs {}", at * unit)));
             }
         }
         Ok(restorer)
@@ -134,7 +147,11 @@ impl<'a> Restorer<'a> {
 
     fn words(&self, component: &str, offset: u64, len: usize) -> Result<Vec<u32>> {
         let mut words = vec![0; len];
-        self.archive.read_at(&self.tensor.components[component], offset, bytemuck::cast_slice_mut(&mut words))?;
+        self.archive.read_at(
+            &self.tensor.components[component],
+            offset,
+            bytemuck::cast_slice_mut(&mut words),
+        )?;
         Ok(words)
     }
 
@@ -161,7 +178,8 @@ impl<'a> Restorer<'a> {
         } else if let Some(bits) = manifest.method.code_bits().map(u64::from) {
             let row_words = (self.blocks.cols * bits).div_ceil(32);
             let start = unit.rows.start * row_words + unit.cols.start * bits / 32;
-            parts.stored = self.words("codes", start * 4, rows * bitpack::words(cols, bits as u32))?;
+            parts.stored =
+                self.words("codes", start * 4, rows * bitpack::words(cols, bits as u32))?;
         }
         let groups = groups(manifest);
         let first = unit.start(&self.blocks) / groups.size as u64;
@@ -172,11 +190,16 @@ impl<'a> Restorer<'a> {
                 let scales = self.words("scales", first * 4, count)?;
                 let mut zero_points = vec![0; count];
                 if !symmetric {
-                    self.archive.read_at(&self.tensor.components["zero_points"], first, &mut zero_points)?;
+                    self.archive.read_at(
+                        &self.tensor.components["zero_points"],
+                        first,
+                        &mut zero_points,
+                    )?;
                 }
                 let pairs = scales.into_iter().zip(zero_points);
-                parts.scales =
-                    pairs.map(|(s, zero_point)| Scale { scale: f32::from_bits(s), zero_point }).collect();
+                parts.scales = pairs
+                    .map(|(s, zero_point)| Scale { scale: f32::from_bits(s), zero_point })
+                    .collect();
                 if parts.scales.iter().any(|s| !s.scale.is_finite() || s.scale < 0.0) {
                     return Err(self.refuse("a scale is negative, infinite or NaN"));
                 }
@@ -186,7 +209,11 @@ impl<'a> Restorer<'a> {
                 let size = manifest.dtype.bits() as u64 / 8;
                 let mut words = vec![0; words(manifest.dtype, elements)];
                 let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..elements * size as usize];
-                self.archive.read_at(&self.tensor.components["codebook"], first * u64::from(k) * size, bytes)?;
+                self.archive.read_at(
+                    &self.tensor.components["codebook"],
+                    first * u64::from(k) * size,
+                    bytes,
+                )?;
                 parts.entries.resize(elements, 0.0);
                 dtype::decode(manifest.dtype, &words, 0, &mut parts.entries);
                 if parts.entries.iter().any(|e| !e.is_finite()) {

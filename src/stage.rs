@@ -69,12 +69,17 @@ impl Blocks {
             let pieces = self.cols.div_ceil(PIECE);
             let piece = |i: u64| {
                 let (row, start) = (i / pieces, i % pieces * PIECE);
-                Unit { index: i as usize, rows: row..row + 1, cols: start..(start + PIECE).min(self.cols) }
+                Unit {
+                    index: i as usize,
+                    rows: row..row + 1,
+                    cols: start..(start + PIECE).min(self.cols),
+                }
             };
             return (0..self.rows * pieces).map(piece).collect();
         }
         let per_block = self.rows_per_block();
-        let step = (per_block * (bytes / BLOCK_BYTES).max(1)).next_multiple_of(lcm(per_block, whole));
+        let step =
+            (per_block * (bytes / BLOCK_BYTES).max(1)).next_multiple_of(lcm(per_block, whole));
         let unit = |i: u64| Unit {
             index: i as usize,
             rows: i * step..((i + 1) * step).min(self.rows),
@@ -98,7 +103,8 @@ impl Blocks {
     /// The parts of a unit of whole rows that are its blocks, as ranges of its elements.
     pub fn spans(&self, unit: &Unit) -> Vec<Range<usize>> {
         let all = unit.elements();
-        let block = if self.cuts_rows() { all } else { (self.rows_per_block() * self.cols) as usize };
+        let block =
+            if self.cuts_rows() { all } else { (self.rows_per_block() * self.cols) as usize };
         (0..all).step_by(block.max(1)).map(|start| start..(start + block).min(all)).collect()
     }
 }
@@ -180,10 +186,14 @@ impl<'a> Source<'a> {
     /// As [`Checkpoint::read_at`] or [`Archive::read_at`].
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         match self {
-            Self::File(checkpoint, info) => checkpoint.read_at(info.file, info.offset + offset, bytes),
+            Self::File(checkpoint, info) => {
+                checkpoint.read_at(info.file, info.offset + offset, bytes)
+            }
             Self::Archive(archive, info) => archive.read_at(info, offset, bytes),
             Self::Memory(all) => {
-                bytes.copy_from_slice(&bytemuck::cast_slice::<u32, u8>(all)[offset as usize..][..bytes.len()]);
+                bytes.copy_from_slice(
+                    &bytemuck::cast_slice::<u32, u8>(all)[offset as usize..][..bytes.len()],
+                );
                 Ok(())
             }
         }
@@ -196,8 +206,20 @@ pub fn transpose(dtype: DType, elements: &[u32], rows: usize, cols: usize) -> Ve
     match dtype.bits() {
         64 => transpose_of::<u64>(&pairs(elements), &mut [], rows, cols, Some(&mut out)),
         32 => transpose_of::<u32>(elements, &mut out, rows, cols, None),
-        16 => transpose_of::<u16>(bytemuck::cast_slice(elements), bytemuck::cast_slice_mut(&mut out), rows, cols, None),
-        _ => transpose_of::<u8>(bytemuck::cast_slice(elements), bytemuck::cast_slice_mut(&mut out), rows, cols, None),
+        16 => transpose_of::<u16>(
+            bytemuck::cast_slice(elements),
+            bytemuck::cast_slice_mut(&mut out),
+            rows,
+            cols,
+            None,
+        ),
+        _ => transpose_of::<u8>(
+            bytemuck::cast_slice(elements),
+            bytemuck::cast_slice_mut(&mut out),
+            rows,
+            cols,
+            None,
+        ),
     }
     out
 }
@@ -206,7 +228,13 @@ fn pairs(words: &[u32]) -> Vec<u64> {
     words.chunks_exact(2).map(|w| u64::from(w[1]) << 32 | u64::from(w[0])).collect()
 }
 
-fn transpose_of<T: bytemuck::Pod>(from: &[T], to: &mut [T], rows: usize, cols: usize, wide: Option<&mut [u32]>) {
+fn transpose_of<T: bytemuck::Pod>(
+    from: &[T],
+    to: &mut [T],
+    rows: usize,
+    cols: usize,
+    wide: Option<&mut [u32]>,
+) {
     let mut buffer;
     let (to, wide) = match wide {
         Some(wide) => {
@@ -237,7 +265,9 @@ mod tests {
 
     #[test]
     fn units_cover_every_element_once_whatever_their_size() {
-        for (rows, cols) in [(1, 1), (3, 7), (5000, 100), (10, 400_000), (2, 3_000_000), (0, 5), (7, 0)] {
+        for (rows, cols) in
+            [(1, 1), (3, 7), (5000, 100), (10, 400_000), (2, 3_000_000), (0, 5), (7, 0)]
+        {
             for dtype in [DType::F32, DType::BF16, DType::F64] {
                 let blocks = Blocks::new(dtype, (rows, cols));
                 for (bytes, whole) in [(0, 1), (1 << 20, 3), (16 << 20, 1)] {
@@ -271,11 +301,15 @@ mod tests {
     #[test]
     fn transposing_twice_changes_nothing() {
         for dtype in [DType::F64, DType::F32, DType::F16, DType::F8E4M3] {
-            let data: Vec<u32> = (0..words(dtype, 70 * 130) as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+            let data: Vec<u32> =
+                (0..words(dtype, 70 * 130) as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
             let there = transpose(dtype, &data, 70, 130);
             assert_ne!(there, data);
             assert_eq!(transpose(dtype, &there, 130, 70), data);
         }
-        assert_eq!(transpose(DType::F16, &[0x0002_0001, 0x0004_0003], 2, 2), [0x0003_0001, 0x0004_0002]);
+        assert_eq!(
+            transpose(DType::F16, &[0x0002_0001, 0x0004_0003], 2, 2),
+            [0x0003_0001, 0x0004_0002]
+        );
     }
 }

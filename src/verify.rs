@@ -3,7 +3,10 @@
 use crate::{
     DType, Error, Result, TensorInfo, dtype,
     engine::Engine,
-    format::{Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, TensorManifest, digest, header_text, quoted},
+    format::{
+        Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, TensorManifest, digest, header_text,
+        quoted,
+    },
     metrics::Sums,
     plan::describe,
     report::{ComponentReport, ErrorReport, TensorReport},
@@ -21,7 +24,11 @@ const BATCH: usize = 64;
 ///
 /// [`Error::Digest`] if anything is damaged; [`Error::Verify`] if a tensor is further from its source than its limit, or a
 /// metric is not finite; [`Error::Format`] if the source does not fit.
-pub fn check(engine: &Engine, archive: &Archive, against: Option<&Checkpoint>) -> Result<Vec<TensorReport>> {
+pub fn check(
+    engine: &Engine,
+    archive: &Archive,
+    against: Option<&Checkpoint>,
+) -> Result<Vec<TensorReport>> {
     if let Some(source) = against {
         same_tensors(archive, source)?;
     }
@@ -47,7 +54,13 @@ fn same_tensors(archive: &Archive, source: &Checkpoint) -> Result<()> {
     for t in &archive.tensors {
         let (dtype, shape) = original(t);
         match expected.get(t.name.as_str()) {
-            None => return refuse(format!("tensor {} is not in {}", quoted(&t.name), source.root.display())),
+            None => {
+                return refuse(format!(
+                    "tensor {} is not in {}",
+                    quoted(&t.name),
+                    source.root.display()
+                ));
+            }
             Some(s) if (s.dtype, &s.shape[..]) != (dtype, shape) => {
                 return refuse(format!(
                     "tensor {} is {} {shape:?}, in {} it is {} {:?}",
@@ -62,7 +75,12 @@ fn same_tensors(archive: &Archive, source: &Checkpoint) -> Result<()> {
         }
     }
     if archive.tensors.len() != source.tensors.len() {
-        let why = format!("{} tensors, {} has {}", archive.tensors.len(), source.root.display(), source.tensors.len());
+        let why = format!(
+            "{} tensors, {} has {}",
+            archive.tensors.len(),
+            source.root.display(),
+            source.tensors.len()
+        );
         return refuse(why);
     }
     Ok(())
@@ -100,7 +118,8 @@ fn treated(
     let (digests, sums, codes) = if blocks.cuts_rows() {
         by_columns(&restorer, measure)?
     } else {
-        let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
+        let (mut digests, mut sums, mut codes) =
+            (Vec::new(), Sums::default(), CodeCounts::default());
         for batch in restorer.units.chunks(BATCH) {
             let measured = batch.par_iter().map(measure).collect::<Result<Vec<_>>>()?;
             for (d, s, c) in measured {
@@ -139,7 +158,8 @@ fn by_columns(
 ) -> Result<(Vec<Digest>, Sums, CodeCounts)> {
     let pieces = restorer.units.len() / restorer.blocks.rows as usize;
     let columns = (0..pieces).into_par_iter().map(|piece| {
-        let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
+        let (mut digests, mut sums, mut codes) =
+            (Vec::new(), Sums::default(), CodeCounts::default());
         for unit in restorer.units.iter().skip(piece).step_by(pieces) {
             let (d, s, c) = measure(unit)?;
             digests.push((unit.index, d));
@@ -163,7 +183,10 @@ fn sums(dtype: DType, source: &[u32], restored: &[u32], unit: &Unit) -> Sums {
     let cols = unit.shape().1;
     if dtype == DType::F64 {
         let wide = |words: &[u32]| -> Vec<f64> {
-            words.chunks_exact(2).map(|w| f64::from_bits(u64::from(w[1]) << 32 | u64::from(w[0]))).collect()
+            words
+                .chunks_exact(2)
+                .map(|w| f64::from_bits(u64::from(w[1]) << 32 | u64::from(w[0])))
+                .collect()
         };
         return Sums::of(&wide(source), &wide(restored), cols);
     }
@@ -192,7 +215,10 @@ fn kept(
             checkpoint.read_at(original.file, original.offset + start, &mut expected)?;
             if bytes != expected {
                 let path = archive.stored.files[t.file].path.clone();
-                return Err(Error::Digest { path, what: format!("kept tensor {}", quoted(&t.name)) });
+                return Err(Error::Digest {
+                    path,
+                    what: format!("kept tensor {}", quoted(&t.name)),
+                });
             }
         }
         engine.progress.advance(bytes.len() as u64);
@@ -200,8 +226,8 @@ fn kept(
     });
     let nonzero: u64 = chunks.sum::<Result<u64>>()?;
     let mut report = blank(archive, t);
-    report.density =
-        (info.dtype.is_weight() && info.elements() > 0).then(|| nonzero as f64 / info.elements() as f64);
+    report.density = (info.dtype.is_weight() && info.elements() > 0)
+        .then(|| nonzero as f64 / info.elements() as f64);
     report.error = if source.is_some() { ErrorReport::EXACT } else { ErrorReport::default() };
     Ok(report)
 }
@@ -212,7 +238,9 @@ fn nonzero(dtype: DType, bytes: &[u8]) -> u64 {
     if !dtype.is_weight() {
         return 0;
     }
-    let zero = |element: &&[u8]| element[size - 1] & 0x7f != 0 || element[..size - 1].iter().any(|b| *b != 0);
+    let zero = |element: &&[u8]| {
+        element[size - 1] & 0x7f != 0 || element[..size - 1].iter().any(|b| *b != 0)
+    };
     bytes.chunks_exact(size).filter(zero).count() as u64
 }
 
@@ -269,7 +297,8 @@ impl CodeCounts {
                 side[usize::from(byte)] += 1;
             }
         }
-        let bytes: Vec<u64> = (0..256).map(|b| sides.iter().map(|s| u64::from(s[b])).sum()).collect();
+        let bytes: Vec<u64> =
+            (0..256).map(|b| sides.iter().map(|s| u64::from(s[b])).sum()).collect();
         let mut counts = vec![0; 1 << bits];
         for (byte, n) in bytes.iter().enumerate() {
             for part in 0..8 / bits {
@@ -292,7 +321,8 @@ impl CodeCounts {
     fn entropy(&self, elements: u64) -> Option<f64> {
         let n = elements as f64;
         (!self.0.is_empty()).then(|| {
-            let bits = self.0.iter().filter(|c| **c > 0).map(|c| *c as f64 * (n / *c as f64).log2());
+            let bits =
+                self.0.iter().filter(|c| **c > 0).map(|c| *c as f64 * (n / *c as f64).log2());
             bits.sum::<f64>() / n
         })
     }

@@ -16,7 +16,8 @@ fn grids(w: &Tensor, code: AffineCode, groups: Groups) -> Vec<ClipGrid> {
 fn errors_are_those_of_plain_arithmetic() {
     for (bits, symmetric) in [(2, true), (4, true), (8, true), (3, false), (4, false), (8, false)] {
         let code = AffineCode { bits, symmetric };
-        let values: Vec<f32> = noise(bits.into(), 4000).iter().map(|x| x * x * x * 0.1 + 0.01).collect();
+        let values: Vec<f32> =
+            noise(bits.into(), 4000).iter().map(|x| x * x * x * 0.1 + 0.01).collect();
         let w = Tensor::from_f32(&CPU, &values, 1).unwrap();
         let groups = Groups::of(4000);
         let range = range(&CPU, &w, groups).unwrap()[0];
@@ -35,7 +36,11 @@ fn errors_are_those_of_plain_arithmetic() {
             let got = *got as f64 * unit * unit;
             // Rounding to u and the grid's 15 bits move single errors by a unit or two.
             let slack = 4000.0 * 4.0 * unit * unit + 2.0 * 4.0 * unit * (expected * 4000.0).sqrt();
-            assert!((got - expected).abs() <= slack, "{code:?}, clip {}: {got} and {expected}", 32 + i);
+            assert!(
+                (got - expected).abs() <= slack,
+                "{code:?}, clip {}: {got} and {expected}",
+                32 + i
+            );
         }
     }
 }
@@ -49,7 +54,10 @@ fn ties_go_to_the_larger_clip() {
     // A group of zeros has no error anywhere.
     let w = Tensor::from_f32(&CPU, &[0.0; 8], 1).unwrap();
     let code = AffineCode { bits: 4, symmetric: true };
-    assert_eq!(best_clips(&CPU, &w, code, Groups::of(8), &grids(&w, code, Groups::of(8))).unwrap(), [64]);
+    assert_eq!(
+        best_clips(&CPU, &w, code, Groups::of(8), &grids(&w, code, Groups::of(8))).unwrap(),
+        [64]
+    );
 }
 
 #[test]
@@ -58,8 +66,11 @@ fn gpu_agrees_with_reference() {
         for (bits, symmetric) in [(2, true), (4, true), (8, true), (4, false), (7, false)] {
             let code = AffineCode { bits, symmetric };
             for cols in edges(64) {
-                let values: Vec<f32> = noise(bits.into(), 3 * cols).iter().map(|x| x * x * x).collect();
-                for groups in [Groups::of(cols), Groups::of(1), Groups { size: 5 * cols, before: cols }] {
+                let values: Vec<f32> =
+                    noise(bits.into(), 3 * cols).iter().map(|x| x * x * x).collect();
+                for groups in
+                    [Groups::of(cols), Groups::of(1), Groups { size: 5 * cols, before: cols }]
+                {
                     let grids = grids(&matrix(&CPU, dtype, &values, 3), code, groups);
                     cross_check((dtype, code, cols, groups), |on| {
                         clip_errors(on, &matrix(on, dtype, &values, 3), code, groups, &grids)
@@ -79,8 +90,12 @@ fn long_groups_are_summed_in_slices() {
     let code = AffineCode { bits: 4, symmetric: true };
     let groups = Groups { size: 70_000, before: 1_000 };
     let grids = grids(&Tensor::from_f32(&CPU, &values, 1).unwrap(), code, groups);
-    cross_check("long", |on| clip_errors(on, &Tensor::from_f32(on, &values, 1)?, code, groups, &grids));
-    cross_check("best", |on| best_clips(on, &Tensor::from_f32(on, &values, 1)?, code, groups, &grids));
+    cross_check("long", |on| {
+        clip_errors(on, &Tensor::from_f32(on, &values, 1)?, code, groups, &grids)
+    });
+    cross_check("best", |on| {
+        best_clips(on, &Tensor::from_f32(on, &values, 1)?, code, groups, &grids)
+    });
 }
 
 #[test]

@@ -29,7 +29,8 @@ fn gpu_agrees_with_reference() {
                 let entries = noise(9, 3 * k);
                 let words = bitpack::words(cols, bits);
                 // Any pattern is a code; the padding is not read.
-                let packed: Vec<u32> = (0..3 * words as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+                let packed: Vec<u32> =
+                    (0..3 * words as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
                 cross_check((dtype, bits, cols), |on| {
                     let codes = Tensor::new(on, DType::U32, 3, words, packed.clone())?;
                     let book = Codebook { entries: &entries, k, bits };

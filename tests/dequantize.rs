@@ -63,7 +63,10 @@ fn restored_weights_are_within_half_a_step() {
         for (i, (a, b)) in values.iter().zip(back.read_f32(&CPU).unwrap()).enumerate() {
             let step = scales[i / 100].scale;
             // The zero point is a whole number: the ends of an asymmetric range may miss by half a step more.
-            assert!((a - b).abs() <= step * if symmetric { 0.501 } else { 1.001 }, "{a} became {b}, step {step}");
+            assert!(
+                (a - b).abs() <= step * if symmetric { 0.501 } else { 1.001 },
+                "{a} became {b}, step {step}"
+            );
         }
     }
 }
@@ -72,7 +75,8 @@ fn restored_weights_are_within_half_a_step() {
 fn convert(on: &Backend, scales: &[f32], dtype: DType) -> Vec<u32> {
     let code = AffineCode { bits: 8, symmetric: true };
     let n = scales.len();
-    let codes = Tensor::new(on, DType::U32, 1, n.div_ceil(4), vec![0x0101_0101; n.div_ceil(4)]).unwrap();
+    let codes =
+        Tensor::new(on, DType::U32, 1, n.div_ceil(4), vec![0x0101_0101; n.div_ceil(4)]).unwrap();
     let scales: Vec<_> = scales.iter().map(|s| Scale { scale: *s, zero_point: 0 }).collect();
     dequantize(on, &codes, n, code, Groups::of(1), &scales, dtype).unwrap().read(on).unwrap()
 }
@@ -107,7 +111,9 @@ fn eight_bit_floats_round_to_the_nearest_even_pattern() {
         let mut values = Vec::new();
         for b in 0..largest {
             let middle = f32::midpoint(table[b], table[b + 1]);
-            values.extend([-1, 0, 1].map(|n| f32::from_bits(middle.to_bits().wrapping_add_signed(n))));
+            values.extend(
+                [-1, 0, 1].map(|n| f32::from_bits(middle.to_bits().wrapping_add_signed(n))),
+            );
             values.push(-table[b]);
         }
         values.extend([table[largest] * 1.05, 1e9, -1e9, 1e-20]);

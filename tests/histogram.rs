@@ -47,7 +47,12 @@ fn many_tiles_make_one_histogram_and_sums_carry() {
             counting.add(on, &Tensor::from_f32(on, &vec![one; 500_000], 1).unwrap()).unwrap();
         }
         let h = counting.finish(on).unwrap();
-        assert_eq!((h.total(), h.lows.iter().sum::<u64>()), (2_000_000, 2_000_000 * 0xfff), "{}", on.name());
+        assert_eq!(
+            (h.total(), h.lows.iter().sum::<u64>()),
+            (2_000_000, 2_000_000 * 0xfff),
+            "{}",
+            on.name()
+        );
         assert_eq!(h.bins().values, [f64::from(one)], "{}", on.name());
     }
 }

@@ -40,11 +40,15 @@ fn gpu_agrees_with_reference() {
                 for weights in [0, 1 << 20] {
                     // Beside its own palette, thresholds that are themselves weights.
                     let own = Assigner::new(&p, weights);
-                    let on_weights = Assigner::new(&Palette { thresholds: p.entries[1..].to_vec(), ..p.clone() }, weights);
+                    let on_weights = Assigner::new(
+                        &Palette { thresholds: p.entries[1..].to_vec(), ..p.clone() },
+                        weights,
+                    );
                     let mut p = vec![own, on_weights.clone(), on_weights];
                     p.truncate(3);
                     cross_check((dtype, k, cols, weights), |on| {
-                        palettize(on, &matrix(on, dtype, &values, 3), &p, Groups::of(cols), bits)?.read(on)
+                        palettize(on, &matrix(on, dtype, &values, 3), &p, Groups::of(cols), bits)?
+                            .read(on)
                     });
                 }
             }
@@ -62,7 +66,8 @@ fn lookup_and_comparison_give_the_same_codes() {
         palettize(&CPU, &w, &p, Groups::of(20_000), 8).unwrap().read(&CPU).unwrap()
     };
     assert_eq!(codes(0), codes(1 << 30));
-    let plain: Vec<u8> = values.iter().map(|w| thresholds.iter().filter(|t| *t < w).count() as u8).collect();
+    let plain: Vec<u8> =
+        values.iter().map(|w| thresholds.iter().filter(|t| *t < w).count() as u8).collect();
     assert_eq!(bytemuck::cast_slice::<u32, u8>(&codes(0)), plain);
 }
 

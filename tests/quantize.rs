@@ -47,10 +47,15 @@ fn gpu_agrees_with_reference() {
                 let code = AffineCode { bits, symmetric };
                 for cols in edges(64) {
                     let values = noise(bits.into(), 3 * cols);
-                    for groups in [Groups::of(1), Groups::of(cols), Groups { size: 9 * cols, before: 7 * cols }] {
+                    for groups in [
+                        Groups::of(1),
+                        Groups::of(cols),
+                        Groups { size: 9 * cols, before: 7 * cols },
+                    ] {
                         let scales = scales(&matrix(&CPU, dtype, &values, 3), code, groups);
                         cross_check((dtype, code, cols, groups), |on| {
-                            quantize(on, &matrix(on, dtype, &values, 3), code, groups, &scales)?.read(on)
+                            quantize(on, &matrix(on, dtype, &values, 3), code, groups, &scales)?
+                                .read(on)
                         });
                     }
                 }
@@ -71,10 +76,15 @@ fn ties_and_their_neighbours_agree_also_in_integers() {
     values.extend(noise(9, 4096).iter().map(|x| x * 300.0));
     let steps = [1.0, 0.3, 7.0, 1.0 / 3.0, 1e-30, 1e-36, 3e36, 1.1e38];
     for step in steps {
-        let scaled: Vec<f32> =
-            values.iter().map(|v| v * step).map(|v| if v.is_finite() { v } else { f32::MAX }).collect();
+        let scaled: Vec<f32> = values
+            .iter()
+            .map(|v| v * step)
+            .map(|v| if v.is_finite() { v } else { f32::MAX })
+            .collect();
         let scale = [scale(step)];
-        let run = |on: &Backend| quantize(on, &Tensor::from_f32(on, &scaled, 1)?, INT8, Groups::of(1 << 20), &scale);
+        let run = |on: &Backend| {
+            quantize(on, &Tensor::from_f32(on, &scaled, 1)?, INT8, Groups::of(1 << 20), &scale)
+        };
         let expected = run(&CPU).unwrap().read(&CPU).unwrap();
         let codes: &[i8] = bytemuck::cast_slice(&expected);
         for (code, w) in codes.iter().zip(&scaled) {
@@ -84,7 +94,8 @@ fn ties_and_their_neighbours_agree_also_in_integers() {
         if let Some(on @ Backend::Gpu(device)) = gpu() {
             assert_eq!(run(on).unwrap().read(on).unwrap(), expected, "step {step:e}");
             let w = Tensor::from_f32(on, &scaled, 1).unwrap();
-            let codes = quantize_in_integers(device, &w, INT8, Groups::of(1 << 20), &scale).unwrap();
+            let codes =
+                quantize_in_integers(device, &w, INT8, Groups::of(1 << 20), &scale).unwrap();
             assert_eq!(codes.read(on).unwrap(), expected, "in integers, step {step:e}");
         }
     }
@@ -96,7 +107,8 @@ fn gpu_agrees_past_65535_workgroups() {
     let scales = vec![scale(0.01); 70_000];
     cross_check("folded dispatch", |on| {
         let w = Tensor::from_f32(on, &values, 70_000)?;
-        quantize(on, &w, AffineCode { bits: 7, symmetric: true }, Groups::of(300), &scales)?.read(on)
+        quantize(on, &w, AffineCode { bits: 7, symmetric: true }, Groups::of(300), &scales)?
+            .read(on)
     });
 }
 

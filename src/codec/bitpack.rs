@@ -80,7 +80,8 @@ fn pack_even<const BITS: u32>(codes: &[u8], out: &mut [u32]) {
             for (codes, word) in codes.chunks(per).zip(out) {
                 let shifted = codes.iter().enumerate();
                 let mask = (1u32 << BITS) - 1;
-                *word = shifted.fold(0, |w, (i, c)| w | (u32::from(*c) & mask) << (BITS * i as u32));
+                *word =
+                    shifted.fold(0, |w, (i, c)| w | (u32::from(*c) & mask) << (BITS * i as u32));
             }
         }
     }
@@ -147,8 +148,9 @@ mod tests {
     fn every_width_and_length_comes_back() {
         for bits in 1..=8 {
             for len in 0..130 {
-                let codes: Vec<u8> =
-                    (0..len).map(|i| (i as u32 * 37 + bits * 11) as u8 & ((1u16 << bits) - 1) as u8).collect();
+                let codes: Vec<u8> = (0..len)
+                    .map(|i| (i as u32 * 37 + bits * 11) as u8 & ((1u16 << bits) - 1) as u8)
+                    .collect();
                 let mut packed = vec![0xffff_ffff; words(len, bits)];
                 pack(&codes, bits, &mut packed);
                 let mut back = vec![0xAA; len];

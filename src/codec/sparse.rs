@@ -6,7 +6,8 @@ use crate::{DType, words};
 
 /// How many bits of a mask are set in each of its rows of `cols` elements.
 pub fn row_counts(mask: &[u32], cols: usize) -> impl Iterator<Item = usize> {
-    mask.chunks(cols.div_ceil(32).max(1)).map(|row| row.iter().map(|w| w.count_ones() as usize).sum())
+    mask.chunks(cols.div_ceil(32).max(1))
+        .map(|row| row.iter().map(|w| w.count_ones() as usize).sum())
 }
 
 /// Whether every padding bit of a mask is zero.
@@ -39,8 +40,18 @@ pub fn gather(dtype: DType, elements: &[u32], cols: usize, mask: &[u32]) -> Vec<
             next += 2;
         }),
         32 => gather_into(elements, mask, cols, &mut out),
-        16 => gather_into::<u16>(bytemuck::cast_slice(elements), mask, cols, bytemuck::cast_slice_mut(&mut out)),
-        _ => gather_into::<u8>(bytemuck::cast_slice(elements), mask, cols, bytemuck::cast_slice_mut(&mut out)),
+        16 => gather_into::<u16>(
+            bytemuck::cast_slice(elements),
+            mask,
+            cols,
+            bytemuck::cast_slice_mut(&mut out),
+        ),
+        _ => gather_into::<u8>(
+            bytemuck::cast_slice(elements),
+            mask,
+            cols,
+            bytemuck::cast_slice_mut(&mut out),
+        ),
     }
     out
 }
@@ -63,8 +74,18 @@ pub fn scatter(dtype: DType, kept: &[u32], rows: usize, cols: usize, mask: &[u32
             next += 2;
         }),
         32 => scatter_into(kept, mask, cols, &mut out),
-        16 => scatter_into::<u16>(bytemuck::cast_slice(kept), mask, cols, bytemuck::cast_slice_mut(&mut out)),
-        _ => scatter_into::<u8>(bytemuck::cast_slice(kept), mask, cols, bytemuck::cast_slice_mut(&mut out)),
+        16 => scatter_into::<u16>(
+            bytemuck::cast_slice(kept),
+            mask,
+            cols,
+            bytemuck::cast_slice_mut(&mut out),
+        ),
+        _ => scatter_into::<u8>(
+            bytemuck::cast_slice(kept),
+            mask,
+            cols,
+            bytemuck::cast_slice_mut(&mut out),
+        ),
     }
     out
 }
@@ -131,13 +152,15 @@ mod tests {
         for dtype in [DType::F64, DType::F32, DType::F16, DType::F8E4M3] {
             for cols in [1usize, 3, 31, 32, 33, 70] {
                 let rows = 5;
-                let elements: Vec<u32> =
-                    (0..words(dtype, rows * cols) as u32).map(|i| i.wrapping_mul(2_654_435_761) | 0x0101_0101).collect();
+                let elements: Vec<u32> = (0..words(dtype, rows * cols) as u32)
+                    .map(|i| i.wrapping_mul(2_654_435_761) | 0x0101_0101)
+                    .collect();
                 let per_row = cols.div_ceil(32);
                 let mask: Vec<u32> = (0..(rows * per_row) as u32)
                     .map(|i| {
                         let used = cols - (i as usize % per_row * 32).min(cols);
-                        i.wrapping_mul(0x9e37_79b9) & if used >= 32 { u32::MAX } else { (1 << used) - 1 }
+                        i.wrapping_mul(0x9e37_79b9)
+                            & if used >= 32 { u32::MAX } else { (1 << used) - 1 }
                     })
                     .collect();
                 assert!(padding_is_zero(&mask, cols));

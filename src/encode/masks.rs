@@ -6,8 +6,8 @@ use crate::{
     engine::{Engine, Needs, place},
     format::Checkpoint,
     kernels::{
-        BlockGrid, Counting, Groups, Histogram, Range, magnitude_mask, magnitude_sums, magnitude_tail, nm_mask, range,
-        row_threshold,
+        BlockGrid, Counting, Groups, Histogram, Range, magnitude_mask, magnitude_sums,
+        magnitude_tail, nm_mask, range, row_threshold,
     },
     plan::{Action, Plan},
     prune::{Limit, Threshold, kept, largest, refine, threshold},
@@ -50,7 +50,8 @@ impl Mask {
             None => Self::All,
             Some(Prune::NOfM { n, m }) => Self::NOfM(n, m),
             Some(Prune::Magnitude { scope: Scope::Model, .. }) => {
-                let limit = model.ok_or_else(|| Error::Recipe("the model was not surveyed".into()))?;
+                let limit =
+                    model.ok_or_else(|| Error::Recipe("the model was not surveyed".into()))?;
                 Self::Limits(vec![job.cut_off(all(), limit.magnitude, limit.ties)?])
             }
             Some(Prune::Magnitude { density, scope: Scope::Tensor }) => {
@@ -93,7 +94,10 @@ impl Mask {
             Self::NOfM(n, m) => {
                 let needs = Needs { multiple: *m as usize, ..Needs::default() };
                 run(elements, needs, &|on, tile| {
-                    if !range(on, &tile.weights, Groups::of(tile.weights.elements()))?.iter().all(|r| r.is_finite()) {
+                    if !range(on, &tile.weights, Groups::of(tile.weights.elements()))?
+                        .iter()
+                        .all(|r| r.is_finite())
+                    {
                         return Err(job.nonfinite());
                     }
                     nm_mask(on, &tile.weights, *n, *m)?.into_words(on)
@@ -121,8 +125,17 @@ impl Mask {
             Self::Limits(limits) => {
                 let limit = limits[if limits.len() == 1 { 0 } else { unit.rows.start as usize }];
                 run(elements, Needs::default(), &|on, tile| {
-                    let limit = Limit { ties_before: limit.ties_before.saturating_sub(tile.start), ..limit };
-                    magnitude_mask(on, &tile.weights, Groups::of(tile.weights.elements()), &[limit])?.into_words(on)
+                    let limit = Limit {
+                        ties_before: limit.ties_before.saturating_sub(tile.start),
+                        ..limit
+                    };
+                    magnitude_mask(
+                        on,
+                        &tile.weights,
+                        Groups::of(tile.weights.elements()),
+                        &[limit],
+                    )?
+                    .into_words(on)
                 })
             }
             Self::Blocks { keep, rows: down, cols: wide, across } => {
@@ -174,13 +187,18 @@ impl Job<'_> {
             crate::dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
             Ok(values.into_iter().map(move |v| v.to_bits() & 0x7fff_ffff == magnitude))
         };
-        let counts = self.units[units.clone()].par_iter().map(|u| Ok(tied(u)?.filter(|t| *t).count() as u64));
+        let counts = self.units[units.clone()]
+            .par_iter()
+            .map(|u| Ok(tied(u)?.filter(|t| *t).count() as u64));
         let mut left = ties;
         for (unit, n) in self.units[units].iter().zip(counts.collect::<Result<Vec<_>>>()?) {
             if n >= left {
                 let last = tied(unit)?.enumerate().filter(|(_, t)| *t).nth(left as usize - 1);
                 let last = last.map_or(unit.elements(), |(i, _)| i + 1);
-                return Ok(Limit { threshold: magnitude, ties_before: unit.start(&self.blocks) + last as u64 });
+                return Ok(Limit {
+                    threshold: magnitude,
+                    ties_before: unit.start(&self.blocks) + last as u64,
+                });
             }
             left -= n;
         }
@@ -198,7 +216,9 @@ impl Job<'_> {
         let ranges = self.units.par_iter().map(|unit| {
             let mut elements = self.source.load(&self.blocks, unit)?;
             self.engine.run(&self.blocks, unit, &mut elements, Needs::default(), |on, tiles| {
-                let of = |tile: &crate::engine::Tile| range(on, &tile.weights, Groups::of(tile.weights.elements()));
+                let of = |tile: &crate::engine::Tile| {
+                    range(on, &tile.weights, Groups::of(tile.weights.elements()))
+                };
                 Ok(tiles.iter().map(of).collect::<Result<Vec<_>>>()?.concat())
             })
         });
@@ -207,21 +227,38 @@ impl Job<'_> {
         if all.is_finite() { Ok(all) } else { Err(self.nonfinite()) }
     }
 
-    fn largest_blocks(&self, rows: usize, cols: usize, norm: crate::recipe::Norm, density: f64) -> Result<Mask> {
+    fn largest_blocks(
+        &self,
+        rows: usize,
+        cols: usize,
+        norm: crate::recipe::Norm,
+        density: f64,
+    ) -> Result<Mask> {
         let absmax = self.range()?.absmax();
-        let inverse = if absmax < f32::MIN_POSITIVE { 0.0 } else { (32767.0 / f64::from(absmax)) as f32 };
+        let inverse =
+            if absmax < f32::MIN_POSITIVE { 0.0 } else { (32767.0 / f64::from(absmax)) as f32 };
         let across = (self.blocks.cols as usize).div_ceil(cols);
         let down = (self.blocks.rows as usize).div_ceil(rows);
-        let grid = |row: usize, col: usize| BlockGrid { rows, cols, row0: row % rows, col0: col % cols };
+        let grid =
+            |row: usize, col: usize| BlockGrid { rows, cols, row0: row % rows, col0: col % cols };
         let partial = self.units.par_iter().map(|unit| {
             let mut elements = self.source.load(&self.blocks, unit)?;
-            let needs = Needs { table_bytes: 8, group: (rows * cols).min(self.blocks.cols as usize), multiple: 1 };
+            let needs = Needs {
+                table_bytes: 8,
+                group: (rows * cols).min(self.blocks.cols as usize),
+                multiple: 1,
+            };
             self.engine.run(&self.blocks, unit, &mut elements, needs, |on, tiles| {
                 let of = |tile: &crate::engine::Tile| {
                     let row = unit.rows.start as usize + tile.rows.start;
                     let col = unit.cols.start as usize + tile.cols.start;
                     let sums = magnitude_sums(on, &tile.weights, grid(row, col), norm, inverse)?;
-                    Ok((row / rows, col / cols, grid(row, col).count(tile.rows.len(), tile.cols.len()).1, sums))
+                    Ok((
+                        row / rows,
+                        col / cols,
+                        grid(row, col).count(tile.rows.len(), tile.cols.len()).1,
+                        sums,
+                    ))
                 };
                 tiles.iter().map(of).collect::<Result<Vec<_>>>()
             })
@@ -238,14 +275,20 @@ impl Job<'_> {
 }
 
 /// Counts units on the device, or all of them on the CPU if it fails.
-fn count(engine: &Engine, blocks: &Blocks, source: &Source, units: &[Unit]) -> Result<Histogram> {
+pub fn count(
+    engine: &Engine,
+    blocks: &Blocks,
+    source: &Source,
+    units: &[Unit],
+) -> Result<Histogram> {
     if let on @ Backend::Gpu(gpu) = engine.backend() {
         let counted = || {
             let counting = Mutex::new(Counting::new(on, blocks.dtype)?);
             units.par_iter().try_for_each(|unit| {
                 let mut elements = source.load(blocks, unit)?;
                 engine.on_device(blocks, unit, &mut elements, |on, tiles| {
-                    let mut counting = counting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let mut counting =
+                        counting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     tiles.iter().try_for_each(|tile| counting.add(on, &tile.weights))
                 })
             })?;
@@ -261,7 +304,9 @@ fn count(engine: &Engine, blocks: &Blocks, source: &Source, units: &[Unit]) -> R
         let mut counting = Counting::new(&Backend::Cpu, blocks.dtype)?;
         for unit in units {
             let mut elements = source.load(blocks, unit)?;
-            engine.on_cpu(blocks, unit, &mut elements, |tile| counting.add(&Backend::Cpu, &tile.weights))?;
+            engine.on_cpu(blocks, unit, &mut elements, |tile| {
+                counting.add(&Backend::Cpu, &tile.weights)
+            })?;
         }
         counting.finish(&Backend::Cpu)
     });
@@ -273,7 +318,13 @@ fn count(engine: &Engine, blocks: &Blocks, source: &Source, units: &[Unit]) -> R
     Ok(histograms.into_iter().reduce(merge).unwrap_or_else(|| Histogram::new(blocks.dtype)))
 }
 
-fn tail(engine: &Engine, blocks: &Blocks, unit: &Unit, elements: &mut Vec<u32>, prefix: u32) -> Result<Vec<u64>> {
+fn tail(
+    engine: &Engine,
+    blocks: &Blocks,
+    unit: &Unit,
+    elements: &mut Vec<u32>,
+    prefix: u32,
+) -> Result<Vec<u64>> {
     engine.run(blocks, unit, elements, Needs::default(), |on, tiles| {
         let of = |tile: &crate::engine::Tile| magnitude_tail(on, &tile.weights, prefix);
         Ok(sum_tails(tiles.iter().map(of).collect::<Result<_>>()?))
@@ -291,7 +342,11 @@ fn sum_tails(tails: Vec<Vec<u64>>) -> Vec<u64> {
 /// # Errors
 ///
 /// [`Error::NonFinite`] if such a tensor holds NaN or infinite values and its rule refuses them; otherwise it takes no part.
-pub fn model_limits(engine: &Engine, checkpoint: &Checkpoint, plan: &Plan) -> Result<Vec<Option<ModelLimit>>> {
+pub fn model_limits(
+    engine: &Engine,
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+) -> Result<Vec<Option<ModelLimit>>> {
     let mut limits = vec![None; plan.steps.len()];
     let mut rules: Vec<(usize, f64)> = Vec::new();
     for step in &plan.steps {
@@ -305,7 +360,9 @@ pub fn model_limits(engine: &Engine, checkpoint: &Checkpoint, plan: &Plan) -> Re
     for (rule, density) in rules {
         // Ties go to the first tensor by name.
         let mut members: Vec<usize> = (0..plan.steps.len())
-            .filter(|i| plan.steps[*i].rule == rule && matches!(plan.steps[*i].action, Action::Treat(_)))
+            .filter(|i| {
+                plan.steps[*i].rule == rule && matches!(plan.steps[*i].action, Action::Treat(_))
+            })
             .collect();
         members.sort_by_key(|i| &checkpoint.tensors[*i].name);
         let mut surveyed = Vec::new();
@@ -325,7 +382,9 @@ pub fn model_limits(engine: &Engine, checkpoint: &Checkpoint, plan: &Plan) -> Re
             (u32::MAX - 1, 0)
         } else {
             let mut all = vec![0u64; 1 << 19];
-            surveyed.iter().for_each(|s| s.4.prefixes.iter().for_each(|(p, n)| all[*p as usize] += n));
+            surveyed
+                .iter()
+                .for_each(|s| s.4.prefixes.iter().for_each(|(p, n)| all[*p as usize] += n));
             let (mut left, mut prefix) = (keep, 0);
             for (p, n) in all.iter().enumerate().rev() {
                 if *n >= left {
@@ -373,7 +432,8 @@ impl Magnitudes {
             false => histogram.value(b),
         };
         let occupied = histogram.counts.iter().enumerate().filter(|(_, n)| **n > 0);
-        let prefixes = occupied.map(|(b, n)| ((value(b).to_bits() & 0x7fff_ffff) >> 12, *n)).collect();
+        let prefixes =
+            occupied.map(|(b, n)| ((value(b).to_bits() & 0x7fff_ffff) >> 12, *n)).collect();
         Self { prefixes, total: histogram.total(), ties: 0 }
     }
 }

@@ -39,10 +39,14 @@ impl Tables {
     /// Goes through the tensor if a group does not fit into a unit.
     pub(super) fn survey(job: &Job, mask: &Mask) -> Result<Self> {
         let size = groups(&job.treat.manifest).size as u64;
-        let inside = job.units.iter().all(|u| u.start(&job.blocks).is_multiple_of(size) && (u.elements() as u64).is_multiple_of(size));
+        let inside = job.units.iter().all(|u| {
+            u.start(&job.blocks).is_multiple_of(size) && (u.elements() as u64).is_multiple_of(size)
+        });
         match job.treat.manifest.method {
             Method::Affine { .. } if !inside => job.survey_scales(mask).map(Self::Scales),
-            Method::Palette { .. } if !inside || size == job.blocks.elements() => job.survey_palettes(mask).map(Self::Palettes),
+            Method::Palette { .. } if !inside || size == job.blocks.elements() => {
+                job.survey_palettes(mask).map(Self::Palettes)
+            }
             _ => Ok(Self::Own),
         }
     }
@@ -67,14 +71,18 @@ impl Job<'_> {
             let mut all: Vec<Option<Range>> = vec![None; count];
             for tile in tiles {
                 let g = tile.start as usize / groups.size - first;
-                for (i, r) in range(on, &tile.weights, groups.from(tile.start as usize))?.into_iter().enumerate() {
+                for (i, r) in range(on, &tile.weights, groups.from(tile.start as usize))?
+                    .into_iter()
+                    .enumerate()
+                {
                     let seen = &mut all[g + i];
                     *seen = Some(seen.map_or(r, |s| s.union(r)));
                 }
             }
             Ok(all)
         })?;
-        let ranges: Vec<Range> = ranges.into_iter().map(|r| r.unwrap_or(Range { min: 0.0, max: 0.0 })).collect();
+        let ranges: Vec<Range> =
+            ranges.into_iter().map(|r| r.unwrap_or(Range { min: 0.0, max: 0.0 })).collect();
         if ranges.iter().all(|r| r.is_finite()) { Ok(ranges) } else { Err(self.nonfinite()) }
     }
 
@@ -90,7 +98,8 @@ impl Job<'_> {
         let needs = Needs { table_bytes: 16, group: groups.size, multiple: 1 };
         let clips = self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
             let whole = |t: &Tile| {
-                (t.start as usize).is_multiple_of(groups.size) && t.weights.elements().is_multiple_of(groups.size)
+                (t.start as usize).is_multiple_of(groups.size)
+                    && t.weights.elements().is_multiple_of(groups.size)
             };
             let of = |t: &Tile| {
                 let g = t.start as usize / groups.size - first;
@@ -117,7 +126,8 @@ impl Job<'_> {
     fn survey_scales(&self, mask: &Mask) -> Result<Vec<Scale>> {
         let (code, groups) = (self.code(), self.groups());
         let count = self.blocks.elements().div_ceil(groups.size as u64) as usize;
-        let surveyed = self.units.par_iter().map(|unit| self.ranges(unit, &mut self.load(unit, mask)?.0));
+        let surveyed =
+            self.units.par_iter().map(|unit| self.ranges(unit, &mut self.load(unit, mask)?.0));
         let mut ranges: Vec<Option<Range>> = vec![None; count];
         for (unit, found) in self.units.iter().zip(surveyed.collect::<Result<Vec<_>>>()?) {
             let g = unit.start(&self.blocks) as usize / groups.size;
@@ -125,7 +135,8 @@ impl Job<'_> {
                 *seen = Some(seen.map_or(r, |s| s.union(r)));
             }
         }
-        let ranges: Vec<Range> = ranges.into_iter().map(|r| r.unwrap_or(Range { min: 0.0, max: 0.0 })).collect();
+        let ranges: Vec<Range> =
+            ranges.into_iter().map(|r| r.unwrap_or(Range { min: 0.0, max: 0.0 })).collect();
         if self.treat.objective == Objective::Range {
             return Ok(ranges.iter().map(|r| code.scale(*r, 64)).collect());
         }
@@ -171,7 +182,8 @@ impl Job<'_> {
         let size = self.groups().size as u64;
         let importance = Importance::open(self)?;
         let tables = (0..self.blocks.elements().div_ceil(size)).map(|g| {
-            let units: Vec<&Unit> = self.units.iter().filter(|u| u.start(&self.blocks) / size == g).collect();
+            let units: Vec<&Unit> =
+                self.units.iter().filter(|u| u.start(&self.blocks) / size == g).collect();
             let span = units[0].index..units[units.len() - 1].index + 1;
             let bins = match (mask, &importance) {
                 (Mask::All, None) => self.histogram(span.clone())?.bins(),
@@ -187,7 +199,12 @@ impl Job<'_> {
     }
 
     /// Bins of only the survivors, or of weights of unequal importance.
-    fn selected_bins(&self, units: std::ops::Range<usize>, mask: &Mask, importance: Option<&Importance>) -> Result<Bins> {
+    fn selected_bins(
+        &self,
+        units: std::ops::Range<usize>,
+        mask: &Mask,
+        importance: Option<&Importance>,
+    ) -> Result<Bins> {
         // The range refuses what is not finite; a histogram would have.
         self.range()?;
         let per_thread = units.len().div_ceil(rayon::current_num_threads()).max(1);
@@ -214,13 +231,19 @@ impl Job<'_> {
         let occupied = sums.iter().enumerate().filter(|(_, s)| s[0] > 0);
         Ok(Bins::of_sorted(occupied.map(|(b, [weight, low])| {
             let key = (b as u32) << 12;
-            let (start, end) = (f64::from(order_key::to_f32(key)), f64::from(order_key::to_f32(key | 0xfff)));
+            let (start, end) =
+                (f64::from(order_key::to_f32(key)), f64::from(order_key::to_f32(key | 0xfff)));
             (start + (end - start) * (*low as f64 / *weight as f64) / 4095.0, *weight as f64)
         })))
     }
 
     /// The survivors of a unit and their importance.
-    fn selected(&self, unit: &Unit, mask: &Mask, importance: Option<&Importance>) -> Result<(Vec<f32>, Vec<u32>)> {
+    fn selected(
+        &self,
+        unit: &Unit,
+        mask: &Mask,
+        importance: Option<&Importance>,
+    ) -> Result<(Vec<f32>, Vec<u32>)> {
         let (elements, bits) = self.load(unit, mask)?;
         let mut values = vec![0.0; unit.elements()];
         dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
@@ -249,11 +272,18 @@ impl Job<'_> {
                 }
             }
         }
-        Ok(Some(Bins::of_sorted(found.into_iter().map(|key| (f64::from(order_key::to_f32(key)), 1.0)))))
+        Ok(Some(Bins::of_sorted(
+            found.into_iter().map(|key| (f64::from(order_key::to_f32(key)), 1.0)),
+        )))
     }
 
     /// The palettes of a unit that consists of whole tables, from its sorted rows.
-    pub(super) fn palettes(&self, unit: &Unit, elements: &mut Vec<u32>, mask: &[u32]) -> Result<Vec<Table>> {
+    pub(super) fn palettes(
+        &self,
+        unit: &Unit,
+        elements: &mut Vec<u32>,
+        mask: &[u32],
+    ) -> Result<Vec<Table>> {
         let (rows, cols) = unit.shape();
         let per_table = self.groups().size / cols;
         self.ranges(unit, elements)?;
@@ -286,7 +316,8 @@ impl Job<'_> {
                     &merged[..]
                 }
             };
-            let bins = Bins::of_sorted(keys.iter().map(|k| (f64::from(order_key::to_f32(*k)), 1.0)));
+            let bins =
+                Bins::of_sorted(keys.iter().map(|k| (f64::from(order_key::to_f32(*k)), 1.0)));
             self.table(&bins, keys.len() as u64)
         };
         Ok(sorted.par_chunks(per_table * cols).map(table).collect())
@@ -316,10 +347,16 @@ impl Job<'_> {
         let tables = values.par_chunks(per_table * cols).zip(weights.par_chunks(per_table * cols));
         Ok(tables
             .map(|(values, weights)| {
-                let mut pairs: Vec<(u32, u32)> =
-                    values.iter().zip(weights).filter(|(_, w)| **w > 0).map(|(v, w)| (order_key::of_f32(*v), *w)).collect();
+                let mut pairs: Vec<(u32, u32)> = values
+                    .iter()
+                    .zip(weights)
+                    .filter(|(_, w)| **w > 0)
+                    .map(|(v, w)| (order_key::of_f32(*v), *w))
+                    .collect();
                 pairs.sort_unstable();
-                let bins = Bins::of_sorted(pairs.iter().map(|(k, w)| (f64::from(order_key::to_f32(*k)), f64::from(*w))));
+                let bins = Bins::of_sorted(
+                    pairs.iter().map(|(k, w)| (f64::from(order_key::to_f32(*k)), f64::from(*w))),
+                );
                 self.table(&bins, values.len() as u64)
             })
             .collect())
@@ -345,7 +382,12 @@ impl Importance {
     fn open(job: &Job) -> Result<Option<Self>> {
         let Some(path) = &job.treat.treatment.importance else { return Ok(None) };
         let checkpoint = Checkpoint::open(path)?;
-        let refuse = |why: String| Err(crate::Error::format(path, format!("importance of tensor {}: {why}", quoted(job.name))));
+        let refuse = |why: String| {
+            Err(crate::Error::format(
+                path,
+                format!("importance of tensor {}: {why}", quoted(job.name)),
+            ))
+        };
         let Some(tensor) = checkpoint.tensors.iter().position(|t| t.name == job.name) else {
             return refuse("it is missing".into());
         };
@@ -354,11 +396,17 @@ impl Importance {
         let per_column = info.shape != manifest.shape;
         if !info.dtype.is_weight() || per_column && info.elements() != job.blocks.cols {
             let found = format!("it is {} {:?}", info.dtype.name(), info.shape);
-            return refuse(format!("{found}, expected floats of shape {:?} or [{}]", manifest.shape, job.blocks.cols));
+            return refuse(format!(
+                "{found}, expected floats of shape {:?} or [{}]",
+                manifest.shape, job.blocks.cols
+            ));
         }
         let axis = if per_column { 0 } else { manifest.axis };
         let source = Source::open(&checkpoint, info, axis)?;
-        let blocks = Blocks::new(info.dtype, if per_column { (1, info.elements()) } else { manifest.matrix() });
+        let blocks = Blocks::new(
+            info.dtype,
+            if per_column { (1, info.elements()) } else { manifest.matrix() },
+        );
         let mut largest = 0.0f32;
         for unit in blocks.units(0, 1) {
             let mut values = vec![0.0; unit.elements()];
@@ -382,12 +430,20 @@ impl Importance {
         let take = |dtype, words: &[u32], first: usize, len: usize| {
             let mut values = vec![0.0; len];
             dtype::decode(dtype, words, first, &mut values);
-            values.into_iter().map(|v| (f64::from(v) * self.inverse).round_ties_even() as u32).collect::<Vec<_>>()
+            values
+                .into_iter()
+                .map(|v| (f64::from(v) * self.inverse).round_ties_even() as u32)
+                .collect::<Vec<_>>()
         };
         if self.per_column {
             let blocks = Blocks::new(info.dtype, (1, info.elements()));
             let whole = Unit { index: 0, rows: 0..1, cols: unit.cols.clone() };
-            let row = take(info.dtype, &Source::open(&self.checkpoint, info, 0)?.load(&blocks, &whole)?, 0, cols);
+            let row = take(
+                info.dtype,
+                &Source::open(&self.checkpoint, info, 0)?.load(&blocks, &whole)?,
+                0,
+                cols,
+            );
             return Ok(row.repeat(rows));
         }
         let source = Source::open(&self.checkpoint, info, job.treat.manifest.axis)?;

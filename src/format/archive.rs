@@ -1,4 +1,6 @@
-use super::{CHUNK, Checkpoint, Digest, Manifest, TensorManifest, digest, quoted, writer::digest_position};
+use super::{
+    CHUNK, Checkpoint, Digest, Manifest, TensorManifest, digest, quoted, writer::digest_position,
+};
 use crate::{Error, Result, TensorInfo, format::header::described_bytes};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -52,18 +54,25 @@ impl Archive {
                 let why = "no tersor manifest: this is not a tersor archive; make one with `tersor compress`";
                 return Err(Error::format(&file.path, why));
             };
-            let (manifest, header_digest) = Manifest::parse(text).map_err(|why| Error::format(&file.path, why))?;
+            let (manifest, header_digest) =
+                Manifest::parse(text).map_err(|why| Error::format(&file.path, why))?;
             check_header(&stored, i, header_digest)?;
             let chunks = (file.len - file.data_start).div_ceil(CHUNK);
             if manifest.chunks.len() as u64 != chunks {
-                let why = format!("manifest: {} chunk digests, expected {chunks}", manifest.chunks.len());
+                let why =
+                    format!("manifest: {} chunk digests, expected {chunks}", manifest.chunks.len());
                 return Err(Error::format(&file.path, why));
             }
             manifests.push(manifest);
         }
         let tensors = assemble(&stored, &manifests)?;
         let room = 8.max(2 * rayon::current_num_threads() + 2);
-        Ok(Self { stored, tensors, manifests, cache: Mutex::new(Cache { chunks: Vec::new(), room }) })
+        Ok(Self {
+            stored,
+            tensors,
+            manifests,
+            cache: Mutex::new(Cache { chunks: Vec::new(), room }),
+        })
     }
 
     /// Reads bytes of a stored tensor, from `offset` within it, out of chunks whose digest has been checked; from any thread.
@@ -89,8 +98,10 @@ impl Archive {
     pub fn manifest_bytes(&self, tensor: &ArchivedTensor) -> u64 {
         let Some(treated) = &tensor.treated else { return 0 };
         let alone = |tensors| Manifest { tensors, chunks: Vec::new() }.to_text();
-        let (without, with) =
-            (alone(BTreeMap::new()), alone(BTreeMap::from([(tensor.name.clone(), treated.clone())])));
+        let (without, with) = (
+            alone(BTreeMap::new()),
+            alone(BTreeMap::from([(tensor.name.clone(), treated.clone())])),
+        );
         // Every quote inside the metadata value carries a backslash; a comma parts it from its neighbour.
         let quotes = |text: &str| text.matches('"').count();
         (with.len() - without.len() + quotes(&with) - quotes(&without) + 1) as u64
@@ -126,7 +137,10 @@ impl Archive {
             return Ok(bytes);
         }
         let end = start + bytes.len() as u64;
-        Err(Error::Digest { path: source.path.clone(), what: format!("chunk {index} (bytes {start} to {end})") })
+        Err(Error::Digest {
+            path: source.path.clone(),
+            what: format!("chunk {index} (bytes {start} to {end})"),
+        })
     }
 }
 
@@ -143,41 +157,69 @@ fn check_header(stored: &Checkpoint, file: usize, expected: Digest) -> Result<()
 
 /// Matches the stored tensors with the manifests: every component there once, with the right type and length.
 fn assemble(stored: &Checkpoint, manifests: &[Manifest]) -> Result<Vec<ArchivedTensor>> {
-    let mut by_name: HashMap<&str, &TensorInfo> = stored.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+    let mut by_name: HashMap<&str, &TensorInfo> =
+        stored.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
     let mut tensors = Vec::new();
     for (file, manifest) in manifests.iter().enumerate() {
         for (name, treated) in &manifest.tensors {
-            let refuse = |why: String| Error::format(&stored.files[file].path, format!("tensor {}: {why}", quoted(name)));
+            let refuse = |why: String| {
+                Error::format(&stored.files[file].path, format!("tensor {}: {why}", quoted(name)))
+            };
             let mut components = BTreeMap::new();
             for c in treated.components() {
                 let full = format!("{name}.{}", c.name);
-                let info = by_name.remove(full.as_str()).ok_or_else(|| refuse(format!("{} is missing", c.name)))?;
-                if info.file != file || info.dtype != c.dtype || c.shape.as_ref().is_some_and(|s| *s != info.shape) {
+                let info = by_name
+                    .remove(full.as_str())
+                    .ok_or_else(|| refuse(format!("{} is missing", c.name)))?;
+                if info.file != file
+                    || info.dtype != c.dtype
+                    || c.shape.as_ref().is_some_and(|s| *s != info.shape)
+                {
                     let (dtype, shape) = (c.dtype.name(), c.shape.unwrap_or_default());
                     let found = format!("{} is {} {:?}", c.name, info.dtype.name(), info.shape);
-                    return Err(refuse(format!("{found}, expected {dtype} {shape:?} in the same file")));
+                    return Err(refuse(format!(
+                        "{found}, expected {dtype} {shape:?} in the same file"
+                    )));
                 }
                 components.insert(c.name, info.clone());
             }
             let restored = described_bytes(treated.dtype, &treated.shape).unwrap_or(0);
             // What survives is at most everything; the exact number is checked against the mask when it is read.
             for name in ["values", "codes"] {
-                if let Some(info) = components.get(name).filter(|c| treated.pruned && (c.shape.len() != 1 || c.bytes > restored.saturating_mul(4))) {
-                    return Err(refuse(format!("{name} is {:?}, which no mask of it can need", info.shape)));
+                if let Some(info) = components.get(name).filter(|c| {
+                    treated.pruned && (c.shape.len() != 1 || c.bytes > restored.saturating_mul(4))
+                }) {
+                    return Err(refuse(format!(
+                        "{name} is {:?}, which no mask of it can need",
+                        info.shape
+                    )));
                 }
             }
-            tensors.push(ArchivedTensor { name: name.clone(), file, treated: Some(treated.clone()), components });
+            tensors.push(ArchivedTensor {
+                name: name.clone(),
+                file,
+                treated: Some(treated.clone()),
+                components,
+            });
         }
     }
     for kept in stored.tensors.iter().filter(|t| by_name.contains_key(t.name.as_str())) {
         let components = BTreeMap::from([("", kept.clone())]);
-        tensors.push(ArchivedTensor { name: kept.name.clone(), file: kept.file, treated: None, components });
+        tensors.push(ArchivedTensor {
+            name: kept.name.clone(),
+            file: kept.file,
+            treated: None,
+            components,
+        });
     }
     tensors.sort_by_key(|t| t.components.values().map(|c| (c.file, c.offset)).min());
     let mut names: Vec<_> = tensors.iter().map(|t| t.name.as_str()).collect();
     names.sort_unstable();
     if let Some(w) = names.windows(2).find(|w| w[0] == w[1]) {
-        return Err(Error::format(&stored.root, format!("tensor {} is stored twice", quoted(w[0]))));
+        return Err(Error::format(
+            &stored.root,
+            format!("tensor {} is stored twice", quoted(w[0])),
+        ));
     }
     Ok(tensors)
 }

@@ -12,8 +12,20 @@ const MAX_JSON: u64 = 256 << 20;
 /// How deep other files of a folder are looked for.
 const MAX_DEPTH: usize = 3;
 /// Endings of files that hold weights in other formats; they are not carried along.
-const OTHER_WEIGHTS: [&str; 12] =
-    ["safetensors", "bin", "pt", "pth", "ckpt", "gguf", "onnx", "h5", "msgpack", "npz", "tflite", "ot"];
+const OTHER_WEIGHTS: [&str; 12] = [
+    "safetensors",
+    "bin",
+    "pt",
+    "pth",
+    "ckpt",
+    "gguf",
+    "onnx",
+    "h5",
+    "msgpack",
+    "npz",
+    "tflite",
+    "ot",
+];
 
 /// What the scales of a quantized weight add to its name.
 const SCALE_ENDINGS: [&str; 5] = ["_scale_inv", "_scale", ".scale", ".scales", "_scales"];
@@ -67,8 +79,10 @@ impl Checkpoint {
             if index.is_file() {
                 return Self::open_index(&index, path);
             }
-            let mut found: Vec<_> =
-                list(path)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "safetensors")).collect();
+            let mut found: Vec<_> = list(path)?
+                .into_iter()
+                .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
+                .collect();
             if let Some(model) = found.iter().find(|p| p.ends_with("model.safetensors")) {
                 found = vec![model.clone()];
             }
@@ -89,7 +103,8 @@ impl Checkpoint {
             return Err(Error::format(path, "this is neither a regular file nor a folder"));
         }
         if name.ends_with(".index.json") {
-            let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let root =
+                path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             return Self::open_index(path, root);
         }
         Self::with_files(path, &[path.to_path_buf()], false)
@@ -128,7 +143,11 @@ impl Checkpoint {
                     return Err(Error::format(index, why));
                 }
                 None => {
-                    let why = format!("tensor {} of shard {} is not listed", quoted(&t.name), quoted(shard));
+                    let why = format!(
+                        "tensor {} of shard {} is not listed",
+                        quoted(&t.name),
+                        quoted(shard)
+                    );
                     return Err(Error::format(index, why));
                 }
             }
@@ -137,7 +156,8 @@ impl Checkpoint {
             let present: HashSet<_> = open.tensors.iter().map(|t| &t.name).collect();
             let missing = listed.iter().find(|(name, _)| !present.contains(name));
             let (name, shard) = missing.map_or(("?", "?"), |(n, s)| (n.as_str(), s.as_str()));
-            let why = format!("tensor {} is listed but not in shard {}", quoted(name), quoted(shard));
+            let why =
+                format!("tensor {} is listed but not in shard {}", quoted(name), quoted(shard));
             return Err(Error::format(index, why));
         }
         Ok(open)
@@ -164,7 +184,12 @@ impl Checkpoint {
         for t in &tensors {
             if let Some(other) = owner.insert(&t.name, t.file) {
                 let (a, b) = (&files[other].name, &files[t.file].name);
-                let why = format!("tensor {} is in {} and in {}, expected once", quoted(&t.name), quoted(a), quoted(b));
+                let why = format!(
+                    "tensor {} is in {} and in {}, expected once",
+                    quoted(&t.name),
+                    quoted(a),
+                    quoted(b)
+                );
                 return Err(Error::format(root, why));
             }
         }
@@ -172,7 +197,8 @@ impl Checkpoint {
         if is_folder {
             walk(root, Path::new(""), 0, &mut |relative| {
                 let weights = |e: &std::ffi::OsStr| OTHER_WEIGHTS.iter().any(|w| e == *w);
-                let shard = relative.parent() == Some(Path::new("")) && files.iter().any(|f| relative == Path::new(&f.name));
+                let shard = relative.parent() == Some(Path::new(""))
+                    && files.iter().any(|f| relative == Path::new(&f.name));
                 match relative.extension() {
                     _ if shard => {}
                     Some(e) if weights(e) => left_out.push(relative),
@@ -198,7 +224,10 @@ impl Checkpoint {
         read_exact_at(&source.file, buf, offset).map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => {
                 let end = offset + buf.len() as u64;
-                Error::format(&source.path, format!("the file has become shorter than {end} bytes while it was read"))
+                Error::format(
+                    &source.path,
+                    format!("the file has become shorter than {end} bytes while it was read"),
+                )
             }
             _ => Error::Io { path: source.path.clone(), source: e },
         })
@@ -227,21 +256,39 @@ impl Checkpoint {
         if self.is_folder && config.is_file() {
             let json: serde_json::Value = parse_json(&config)?;
             if json.get("quantization_config").is_some_and(|q| !q.is_null()) {
-                return Ok(vec![Some("the checkpoint is already quantized (config.json)"); self.tensors.len()]);
+                return Ok(vec![
+                    Some("the checkpoint is already quantized (config.json)");
+                    self.tensors.len()
+                ]);
             }
         }
         let names: HashSet<&str> = self.tensors.iter().map(|t| t.name.as_str()).collect();
-        let has = |stem: &str, endings: &[&str]| endings.iter().any(|e| names.contains(format!("{stem}{e}").as_str()));
+        let has = |stem: &str, endings: &[&str]| {
+            endings.iter().any(|e| names.contains(format!("{stem}{e}").as_str()))
+        };
         let reason = |t: &TensorInfo| {
             let stem = t.name.strip_suffix("weight").unwrap_or(&t.name);
             let scaled = has(&t.name, &SCALE_ENDINGS)
-                || stem.len() < t.name.len() && has(stem, &["scale", "scales", "weight_scale", "weight_scale_inv"]);
+                || stem.len() < t.name.len()
+                    && has(stem, &["scale", "scales", "weight_scale", "weight_scale_inv"]);
             let packed = |stem: &str| {
-                has(stem, &["qweight", "weight_packed", "weight_format", "quant_map", "weight.quant_map", "SCB"])
+                has(
+                    stem,
+                    &[
+                        "qweight",
+                        "weight_packed",
+                        "weight_format",
+                        "quant_map",
+                        "weight.quant_map",
+                        "SCB",
+                    ],
+                )
             };
             let module = t.name.rfind('.').map_or("", |dot| &t.name[..=dot]);
             match t.dtype {
-                DType::F8E4M3 | DType::F8E5M2 if scaled => Some("already quantized: FP8 with scales"),
+                DType::F8E4M3 | DType::F8E5M2 if scaled => {
+                    Some("already quantized: FP8 with scales")
+                }
                 _ if !t.dtype.is_weight() => None,
                 _ if !module.is_empty() && packed(module) && !t.name.ends_with(".weight") => {
                     Some("belongs to a layer that is already quantized")
@@ -252,7 +299,8 @@ impl Checkpoint {
         let mut reasons: Vec<_> = self.tensors.iter().map(reason).collect();
         // The scales of FP8 weights are part of the quantization, not weights of their own.
         let is_f8 = |t: &&TensorInfo| matches!(t.dtype, DType::F8E4M3 | DType::F8E5M2);
-        let f8: HashSet<&str> = self.tensors.iter().filter(is_f8).map(|t| t.name.as_str()).collect();
+        let f8: HashSet<&str> =
+            self.tensors.iter().filter(is_f8).map(|t| t.name.as_str()).collect();
         for (t, r) in self.tensors.iter().zip(&mut reasons) {
             let base = SCALE_ENDINGS.iter().find_map(|e| t.name.strip_suffix(e));
             if r.is_none() && base.is_some_and(|b| f8.contains(b)) {
@@ -272,7 +320,10 @@ fn check_basename(index: &Path, name: &str) -> Result<()> {
     if plain {
         return Ok(());
     }
-    let why = format!("shard name {}, expected the plain name of a .safetensors file in the same folder", quoted(name));
+    let why = format!(
+        "shard name {}, expected the plain name of a .safetensors file in the same folder",
+        quoted(name)
+    );
     Err(Error::format(index, why))
 }
 
@@ -288,7 +339,9 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
 struct Unique(BTreeMap<String, String>);
 
 impl<'de> serde::Deserialize<'de> for Unique {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
         struct Visitor;
         impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = Unique;
@@ -297,7 +350,10 @@ impl<'de> serde::Deserialize<'de> for Unique {
                 f.write_str("an object of tensor name to shard name")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> std::result::Result<Unique, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Unique, A::Error> {
                 let mut unique = BTreeMap::new();
                 while let Some((key, value)) = map.next_entry::<String, String>()? {
                     if unique.contains_key(&key) {
@@ -324,8 +380,10 @@ fn parse_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
-    let mut paths =
-        entries.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>().map_err(Error::io(folder))?;
+    let mut paths = entries
+        .map(|e| e.map(|e| e.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(Error::io(folder))?;
     paths.sort();
     Ok(paths)
 }
@@ -338,7 +396,9 @@ fn walk(root: &Path, relative: &Path, depth: usize, found: &mut impl FnMut(PathB
         // The metadata of what a link points to: the Hugging Face cache consists of links.
         match fs::metadata(&path) {
             Ok(meta) if meta.is_file() && !hidden => found(relative),
-            Ok(meta) if meta.is_dir() && !hidden && depth < MAX_DEPTH => walk(root, &relative, depth + 1, found)?,
+            Ok(meta) if meta.is_dir() && !hidden && depth < MAX_DEPTH => {
+                walk(root, &relative, depth + 1, found)?
+            }
             _ => {}
         }
     }
@@ -351,7 +411,11 @@ pub(super) fn read_exact_at(file: &File, buf: &mut [u8], offset: u64) -> std::io
 }
 
 #[cfg(windows)]
-pub(super) fn read_exact_at(file: &File, mut buf: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+pub(super) fn read_exact_at(
+    file: &File,
+    mut buf: &mut [u8],
+    mut offset: u64,
+) -> std::io::Result<()> {
     while !buf.is_empty() {
         match std::os::windows::fs::FileExt::seek_read(file, buf, offset)? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),

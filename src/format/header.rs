@@ -40,7 +40,9 @@ pub fn read(path: &Path, reader: impl Read, file_len: u64, file: usize) -> Resul
     let refuse = |why: String| Error::format(path, why);
     let mut length = [0; 8];
     if file_len < 8 {
-        return Err(refuse(format!("{file_len} bytes are too few for a safetensors file, expected at least 8")));
+        return Err(refuse(format!(
+            "{file_len} bytes are too few for a safetensors file, expected at least 8"
+        )));
     }
     reader.read_exact(&mut length).map_err(Error::io(path))?;
     if let Some(kind) = foreign(&length) {
@@ -48,11 +50,15 @@ pub fn read(path: &Path, reader: impl Read, file_len: u64, file: usize) -> Resul
     }
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER {
-        return Err(refuse(format!("the header claims {length} bytes, expected at most {MAX_HEADER}")));
+        return Err(refuse(format!(
+            "the header claims {length} bytes, expected at most {MAX_HEADER}"
+        )));
     }
     if length < 2 || length > file_len - 8 {
         let rest = file_len - 8;
-        return Err(refuse(format!("the header claims {length} bytes, expected 2 to the {rest} that follow")));
+        return Err(refuse(format!(
+            "the header claims {length} bytes, expected 2 to the {rest} that follow"
+        )));
     }
     let mut parser = Parser {
         path,
@@ -74,7 +80,9 @@ pub fn read(path: &Path, reader: impl Read, file_len: u64, file: usize) -> Resul
 fn foreign(start: &[u8; 8]) -> Option<&'static str> {
     match start {
         [b'P', b'K', 3 | 5, 4 | 6, ..] => Some("a zip archive, perhaps a PyTorch checkpoint"),
-        [0x80, 2..=5, b'}' | b']' | b'c' | b'(' | b'q' | 0x8a | 0x95, ..] => Some("a Python pickle"),
+        [0x80, 2..=5, b'}' | b']' | b'c' | b'(' | b'q' | 0x8a | 0x95, ..] => {
+            Some("a Python pickle")
+        }
         [b'G', b'G', b'U', b'F', ..] => Some("a GGUF file"),
         [0x89, b'H', b'D', b'F', ..] => Some("an HDF5 file"),
         [0x1f, 0x8b, ..] => Some("a gzip file"),
@@ -96,13 +104,26 @@ fn check_names(path: &Path, tensors: &[TensorInfo]) -> Result<()> {
 }
 
 /// Sorts the tensors by position and demands that they cover the data section once. Offsets become file positions.
-fn check_layout(path: &Path, tensors: &mut [TensorInfo], data_start: u64, file_len: u64) -> Result<()> {
+fn check_layout(
+    path: &Path,
+    tensors: &mut [TensorInfo],
+    data_start: u64,
+    file_len: u64,
+) -> Result<()> {
     tensors.sort_by_key(|t| (t.offset, t.offset + t.bytes));
     let mut expected = 0;
     for t in tensors.iter_mut() {
         if t.offset != expected {
-            let what = if t.offset < expected { "overlaps what is before it" } else { "leaves a hole before it" };
-            let why = format!("tensor {} {what}: it starts at {}, expected {expected}", quoted(&t.name), t.offset);
+            let what = if t.offset < expected {
+                "overlaps what is before it"
+            } else {
+                "leaves a hole before it"
+            };
+            let why = format!(
+                "tensor {} {what}: it starts at {}, expected {expected}",
+                quoted(&t.name),
+                t.offset
+            );
             return Err(Error::format(path, why));
         }
         expected += t.bytes;
@@ -110,7 +131,9 @@ fn check_layout(path: &Path, tensors: &mut [TensorInfo], data_start: u64, file_l
     }
     let found = file_len - data_start;
     if expected != found {
-        let why = format!("the data section has {found} bytes, expected the {expected} that the header describes");
+        let why = format!(
+            "the data section has {found} bytes, expected the {expected} that the header describes"
+        );
         return Err(Error::format(path, why));
     }
     Ok(())
@@ -194,7 +217,9 @@ impl<R: Read> Parser<'_, R> {
     fn tensor(&mut self, name: String) -> Result<()> {
         if name.len() > MAX_NAME || name.contains('\0') {
             let name = quoted(&name);
-            return self.refuse(format!("tensor name {name}: expected at most {MAX_NAME} bytes and no NUL"));
+            return self.refuse(format!(
+                "tensor name {name}: expected at most {MAX_NAME} bytes and no NUL"
+            ));
         }
         if self.header.tensors.len() == MAX_TENSORS {
             return self.refuse(format!("more than {MAX_TENSORS} tensors"));
@@ -221,31 +246,48 @@ impl<R: Read> Parser<'_, R> {
                 "data_offsets" => {
                     let offsets = self.numbers(2, &name)?;
                     let Ok(offsets) = offsets.try_into() else {
-                        return self.refuse(format!("tensor {}: data_offsets, expected two numbers", quoted(&name)));
+                        return self.refuse(format!(
+                            "tensor {}: data_offsets, expected two numbers",
+                            quoted(&name)
+                        ));
                     };
                     entry.offsets.replace(offsets).is_some()
                 }
                 other => {
                     let other = quoted(other);
-                    return self.refuse(format!("tensor {}: key {other} is not known", quoted(&name)));
+                    return self
+                        .refuse(format!("tensor {}: key {other} is not known", quoted(&name)));
                 }
             };
             if again {
-                return self.refuse(format!("tensor {}: key {} appears twice", quoted(&name), quoted(&key)));
+                return self.refuse(format!(
+                    "tensor {}: key {} appears twice",
+                    quoted(&name),
+                    quoted(&key)
+                ));
             }
         }
-        let Entry { dtype: Some(dtype), shape: Some(shape), offsets: Some([start, end]) } = entry else {
-            return self.refuse(format!("tensor {}: expected dtype, shape and data_offsets", quoted(&name)));
+        let Entry { dtype: Some(dtype), shape: Some(shape), offsets: Some([start, end]) } = entry
+        else {
+            return self.refuse(format!(
+                "tensor {}: expected dtype, shape and data_offsets",
+                quoted(&name)
+            ));
         };
         let described = described_bytes(dtype, &shape);
         if start > end || Some(end - start) != described {
             let expected = match described {
                 Some(bytes) => format!("{bytes} for {} {shape:?}", dtype.name()),
-                None => format!("a whole number of bytes below 2^64, which {} {shape:?} is not", dtype.name()),
+                None => format!(
+                    "a whole number of bytes below 2^64, which {} {shape:?} is not",
+                    dtype.name()
+                ),
             };
             let found = i128::from(end) - i128::from(start);
-            let why =
-                format!("tensor {}: data_offsets [{start}, {end}] hold {found} bytes, expected {expected}", quoted(&name));
+            let why = format!(
+                "tensor {}: data_offsets [{start}, {end}] hold {found} bytes, expected {expected}",
+                quoted(&name)
+            );
             return self.refuse(why);
         }
         self.header.tensors.push(TensorInfo {
@@ -276,7 +318,9 @@ impl<R: Read> Parser<'_, R> {
     fn number(&mut self, name: &str) -> Result<u64> {
         self.text.clear();
         while let Some(byte) = self.peek()? {
-            if !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E') || self.text.len() > 24 {
+            if !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
+                || self.text.len() > 24
+            {
                 break;
             }
             self.text.push(byte);
@@ -305,11 +349,15 @@ impl<R: Read> Parser<'_, R> {
     fn string(&mut self, most: usize) -> Result<String> {
         self.text.clear();
         loop {
-            let Some(byte) = self.next()? else { return self.refuse("the header ends inside a string") };
+            let Some(byte) = self.next()? else {
+                return self.refuse("the header ends inside a string");
+            };
             match byte {
                 b'"' => break,
                 b'\\' => self.escape()?,
-                0..=0x1f => return self.refuse("a control character in a string, expected an escape"),
+                0..=0x1f => {
+                    return self.refuse("a control character in a string, expected an escape");
+                }
                 _ => self.text.push(byte),
             }
             if self.text.len() > most {
@@ -342,7 +390,9 @@ impl<R: Read> Parser<'_, R> {
                     }
                     code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
                 }
-                let Some(c) = char::from_u32(code) else { return self.refuse("half a surrogate pair") };
+                let Some(c) = char::from_u32(code) else {
+                    return self.refuse("half a surrogate pair");
+                };
                 self.text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
                 return Ok(());
             }

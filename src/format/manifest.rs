@@ -178,8 +178,11 @@ impl TensorManifest {
             };
             match key.as_str() {
                 "affine" => {
-                    let n = numbers(3).filter(|n| (2..=8).contains(&n[0]) && n[1] <= 1).ok_or_else(wrong)?;
-                    of.method = Method::Affine { bits: n[0] as u8, symmetric: n[1] == 1, group: n[2] };
+                    let n = numbers(3)
+                        .filter(|n| (2..=8).contains(&n[0]) && n[1] <= 1)
+                        .ok_or_else(wrong)?;
+                    of.method =
+                        Method::Affine { bits: n[0] as u8, symmetric: n[1] == 1, group: n[2] };
                 }
                 "palette" => {
                     let n = numbers(2).filter(|n| (1..=256).contains(&n[0])).ok_or_else(wrong)?;
@@ -198,7 +201,8 @@ impl TensorManifest {
                 }
                 "shape" => {
                     let list = value.as_array().filter(|l| l.len() <= 32).ok_or_else(wrong)?;
-                    of.shape = list.iter().map(Value::as_u64).collect::<Option<_>>().ok_or_else(wrong)?;
+                    of.shape =
+                        list.iter().map(Value::as_u64).collect::<Option<_>>().ok_or_else(wrong)?;
                     seen_shape = true;
                 }
                 "max_rel_error" => of.max_rel_error = Some(value.as_f64().ok_or_else(wrong)?),
@@ -222,7 +226,9 @@ impl TensorManifest {
             Method::Affine { group, .. } if group != 0 && !cols.is_multiple_of(group) => {
                 Err(format!("groups of {group} do not divide rows of {cols}"))
             }
-            Method::Palette { rows: per_table, .. } if per_table != 0 && !rows.is_multiple_of(per_table) => {
+            Method::Palette { rows: per_table, .. }
+                if per_table != 0 && !rows.is_multiple_of(per_table) =>
+            {
                 Err(format!("tables for {per_table} rows do not divide {rows} rows"))
             }
             Method::Values if !self.pruned => Err("neither pruned nor quantized".into()),
@@ -250,7 +256,8 @@ impl Manifest {
     /// The canonical text, with the header's own digest standing as 22 times `A`.
     pub fn to_text(&self) -> String {
         let chunks: Vec<u8> = self.chunks.concat();
-        let tensors: Map<String, Value> = self.tensors.iter().map(|(n, t)| (n.clone(), t.to_json())).collect();
+        let tensors: Map<String, Value> =
+            self.tensors.iter().map(|(n, t)| (n.clone(), t.to_json())).collect();
         // serde_json keeps the order of insertion; these keys are in order.
         let mut map = Map::new();
         map.insert("chunks".into(), BASE64.encode(chunks).into());
@@ -271,19 +278,31 @@ impl Manifest {
         let version = map.get("version").and_then(Value::as_u64);
         if version != Some(VERSION) {
             let found = map.get("version").map_or("missing".into(), |v| cut(&v.to_string()));
-            return Err(format!("manifest: version is {found}, expected {VERSION}; a newer tersor may read it"));
+            return Err(format!(
+                "manifest: version is {found}, expected {VERSION}; a newer tersor may read it"
+            ));
         }
-        if let Some(key) = map.keys().find(|k| !["chunks", "header", "tensors", "version"].contains(&k.as_str())) {
+        if let Some(key) =
+            map.keys().find(|k| !["chunks", "header", "tensors", "version"].contains(&k.as_str()))
+        {
             return Err(format!("manifest: key {} is not known", quoted(key)));
         }
-        let text_of = |key: &str| map.get(key).and_then(Value::as_str).ok_or(format!("manifest: expected {key}"));
-        let chunks = BASE64.decode(text_of("chunks")?).map_err(|e| format!("manifest: chunks: {e}"))?;
+        let text_of = |key: &str| {
+            map.get(key).and_then(Value::as_str).ok_or(format!("manifest: expected {key}"))
+        };
+        let chunks =
+            BASE64.decode(text_of("chunks")?).map_err(|e| format!("manifest: chunks: {e}"))?;
         if !chunks.len().is_multiple_of(16) {
-            return Err(format!("manifest: chunks have {} bytes, expected a multiple of 16", chunks.len()));
+            return Err(format!(
+                "manifest: chunks have {} bytes, expected a multiple of 16",
+                chunks.len()
+            ));
         }
         let header = decode_digest(text_of("header")?).ok_or("manifest: header is no digest")?;
-        let tensors = map.get("tensors").and_then(Value::as_object).ok_or("manifest: expected tensors")?;
-        let tensors = tensors.iter().map(|(n, t)| Ok((n.clone(), TensorManifest::from_json(n, t)?)));
+        let tensors =
+            map.get("tensors").and_then(Value::as_object).ok_or("manifest: expected tensors")?;
+        let tensors =
+            tensors.iter().map(|(n, t)| Ok((n.clone(), TensorManifest::from_json(n, t)?)));
         Ok((
             Self {
                 tensors: tensors.collect::<Result<_, String>>()?,

@@ -7,9 +7,9 @@ mod manifest;
 mod writer;
 
 pub use archive::Archive;
+pub use archive::ArchivedTensor;
 pub use checkpoint::{Checkpoint, SourceFile};
 pub use header::quoted;
-pub use archive::ArchivedTensor;
 pub use manifest::{COMPONENTS, Component, Manifest, Method, TensorManifest, code_bits, matrix};
 pub use writer::{Entry, OutputFile, OutputFolder, header_text};
 

@@ -33,7 +33,13 @@ impl OutputFile {
         enough_space(&temporary, expected)?;
         let open = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary);
         let file = open.map_err(Error::io(&temporary))?;
-        Ok(Self { target: target.into(), temporary, file, reserve: reserve.next_multiple_of(8), finished: false })
+        Ok(Self {
+            target: target.into(),
+            temporary,
+            file,
+            reserve: reserve.next_multiple_of(8),
+            finished: false,
+        })
     }
 
     /// Writes bytes at a position of the data section; from any thread.
@@ -68,7 +74,12 @@ impl OutputFile {
     ///
     /// [`Error::Io`]. Panics if the entries do not cover the data section once, or the header is longer than its reserve:
     /// both are bugs of the caller that must never reach a disk.
-    pub fn seal(&self, entries: &[Entry], metadata: &[(String, String)], data_len: u64) -> Result<u64> {
+    pub fn seal(
+        &self,
+        entries: &[Entry],
+        metadata: &[(String, String)],
+        data_len: u64,
+    ) -> Result<u64> {
         let mut expected = 0;
         for (name, _, _, bytes) in entries {
             assert_eq!(bytes.start, expected, "{name} does not start where the last tensor ends");
@@ -76,7 +87,12 @@ impl OutputFile {
         }
         assert_eq!(expected, data_len, "the tensors do not cover the data");
         let mut text = header_text(entries, metadata);
-        assert!(text.len() as u64 + 8 <= self.reserve, "header of {} bytes, reserve {}", text.len(), self.reserve);
+        assert!(
+            text.len() as u64 + 8 <= self.reserve,
+            "header of {} bytes, reserve {}",
+            text.len(),
+            self.reserve
+        );
         text.extend(std::iter::repeat_n(' ', self.reserve as usize - 8 - text.len()));
         if let Some(at) = digest_position(text.as_bytes()) {
             text.replace_range(at..at + 22, &encode_digest(super::digest(text.as_bytes())));
@@ -223,7 +239,8 @@ pub fn header_text(entries: &[Entry], metadata: &[(String, String)]) -> String {
     metadata.sort_by_key(|(k, _)| (k != "tersor", k));
     let mut parts: Vec<String> = Vec::with_capacity(entries.len() + 1);
     if !metadata.is_empty() {
-        let pairs: Vec<_> = metadata.iter().map(|(k, v)| format!("{}:{}", quote(k), quote(v))).collect();
+        let pairs: Vec<_> =
+            metadata.iter().map(|(k, v)| format!("{}:{}", quote(k), quote(v))).collect();
         parts.push(format!("\"__metadata__\":{{{}}}", pairs.join(",")));
     }
     for (name, dtype, shape, bytes) in entries {
@@ -286,7 +303,10 @@ fn enough_space(path: &Path, expected: u64) -> Result<()> {
     match free_bytes(path) {
         Some(free) if free < expected => {
             let why = format!("the disk is too full: {expected} bytes are needed, {free} are free");
-            Err(Error::Io { path: path.into(), source: std::io::Error::new(std::io::ErrorKind::StorageFull, why) })
+            Err(Error::Io {
+                path: path.into(),
+                source: std::io::Error::new(std::io::ErrorKind::StorageFull, why),
+            })
         }
         _ => Ok(()),
     }

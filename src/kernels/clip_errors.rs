@@ -62,7 +62,8 @@ pub fn clip_errors(
                 .chunks_exact(2 * CLIP_COUNT)
                 .map(|slice| std::array::from_fn(|i| value(&slice[2 * i..])))
                 .collect();
-            let sum = |slices: &[ClipErrors]| std::array::from_fn(|i| slices.iter().map(|s| s[i]).sum());
+            let sum =
+                |slices: &[ClipErrors]| std::array::from_fn(|i| slices.iter().map(|s| s[i]).sum());
             Ok(slices.chunks(per_group).map(sum).collect())
         }
     }
@@ -83,7 +84,9 @@ pub fn best_clips(
 ) -> Result<Vec<u32>> {
     check(weights, groups, grids)?;
     match on {
-        Backend::Gpu(gpu) if groups.size <= SLICE => Ok(on_gpu(gpu, weights, code, groups, grids, true)?.0),
+        Backend::Gpu(gpu) if groups.size <= SLICE => {
+            Ok(on_gpu(gpu, weights, code, groups, grids, true)?.0)
+        }
         _ => Ok(clip_errors(on, weights, code, groups, grids)?.iter().map(best_clip).collect()),
     }
 }
@@ -100,25 +103,34 @@ fn check(weights: &Tensor, groups: Groups, grids: &[ClipGrid]) -> Result<()> {
     Ok(())
 }
 
-fn reference(weights: &Tensor, code: AffineCode, groups: Groups, grids: &[ClipGrid]) -> Result<Vec<ClipErrors>> {
+fn reference(
+    weights: &Tensor,
+    code: AffineCode,
+    groups: Groups,
+    grids: &[ClipGrid],
+) -> Result<Vec<ClipErrors>> {
     let (words, elements, dtype) = (weights.words()?, weights.elements(), weights.dtype());
     let reciprocals = reciprocals();
-    let errors = grids.par_iter().enumerate().with_min_len((1 << 17) / groups.size.min(1 << 17) + 1).map(|(g, grid)| {
-        let mut errors = [0; CLIP_COUNT];
-        let (mut values, mut us, mut limits) = ([0.0; CHUNK], [0; CHUNK], [0; CHUNK]);
-        let span = groups.span(g, elements);
-        for at in span.clone().step_by(CHUNK) {
-            let len = (span.end - at).min(CHUNK);
-            dtype::decode(dtype, words, at, &mut values[..len]);
-            to_units(&values[..len], grid, &mut us[..len], &mut limits[..len]);
-            for (i, error) in errors.iter_mut().enumerate() {
-                let step = grid.steps_per_64th * (CLIPS.start() + i as u32);
-                let m = (grid.codes_per_u * reciprocals[i] + 16384) >> 15;
-                *error += squares(&us[..len], &limits[..len], step, m, ClipGrid::shift(code));
+    let errors = grids
+        .par_iter()
+        .enumerate()
+        .with_min_len((1 << 17) / groups.size.min(1 << 17) + 1)
+        .map(|(g, grid)| {
+            let mut errors = [0; CLIP_COUNT];
+            let (mut values, mut us, mut limits) = ([0.0; CHUNK], [0; CHUNK], [0; CHUNK]);
+            let span = groups.span(g, elements);
+            for at in span.clone().step_by(CHUNK) {
+                let len = (span.end - at).min(CHUNK);
+                dtype::decode(dtype, words, at, &mut values[..len]);
+                to_units(&values[..len], grid, &mut us[..len], &mut limits[..len]);
+                for (i, error) in errors.iter_mut().enumerate() {
+                    let step = grid.steps_per_64th * (CLIPS.start() + i as u32);
+                    let m = (grid.codes_per_u * reciprocals[i] + 16384) >> 15;
+                    *error += squares(&us[..len], &limits[..len], step, m, ClipGrid::shift(code));
+                }
             }
-        }
-        errors
-    });
+            errors
+        });
     Ok(errors.collect())
 }
 
@@ -159,7 +171,10 @@ fn on_gpu(
     decide: bool,
 ) -> Result<(Vec<u32>, usize)> {
     if !gpu.numerics().rounds_exactly() {
-        return Err(Error::Gpu { kernel: KERNEL.name, message: "the device does not round as IEEE".into() });
+        return Err(Error::Gpu {
+            kernel: KERNEL.name,
+            message: "the device does not round as IEEE".into(),
+        });
     }
     let elements = weights.elements();
     let (group, first) = groups.for_device(elements);

@@ -35,10 +35,17 @@ impl Groups {
     }
 
     /// Cuts elements of the tile at the borders of groups; `values` has one entry per group of the tile.
-    pub fn spans<T: Copy>(self, elements: Range<usize>, values: &[T]) -> impl Iterator<Item = (Range<usize>, T)> {
+    pub fn spans<T: Copy>(
+        self,
+        elements: Range<usize>,
+        values: &[T],
+    ) -> impl Iterator<Item = (Range<usize>, T)> {
         let groups = match elements.is_empty() {
             true => 0..0,
-            false => (self.before + elements.start) / self.size..(self.before + elements.end).div_ceil(self.size),
+            false => {
+                (self.before + elements.start) / self.size
+                    ..(self.before + elements.end).div_ceil(self.size)
+            }
         };
         groups.map(move |g| {
             let span = self.span(g, elements.end);

@@ -58,8 +58,13 @@ impl Histogram {
     /// How many of them were NaN or infinite.
     pub fn nonfinite(&self) -> u64 {
         // A wide bin that starts finite is finite: the largest finite keys end their bins.
-        let start = |b: usize| if self.lows.is_empty() { self.value(b) } else { order_key::to_f32((b as u32) << 12) };
-        (0..self.counts.len()).filter(|b| self.counts[*b] > 0 && !start(*b).is_finite()).map(|b| self.counts[b]).sum()
+        let start = |b: usize| {
+            if self.lows.is_empty() { self.value(b) } else { order_key::to_f32((b as u32) << 12) }
+        };
+        (0..self.counts.len())
+            .filter(|b| self.counts[*b] > 0 && !start(*b).is_finite())
+            .map(|b| self.counts[b])
+            .sum()
     }
 
     /// The value of a bin of a narrow type.
@@ -75,13 +80,16 @@ impl Histogram {
     pub fn bins(&self) -> Bins {
         let occupied = (0..self.counts.len()).filter(|b| self.counts[*b] > 0);
         if self.lows.is_empty() {
-            return Bins::of_sorted(occupied.map(|b| (f64::from(self.value(b)), self.counts[b] as f64)));
+            return Bins::of_sorted(
+                occupied.map(|b| (f64::from(self.value(b)), self.counts[b] as f64)),
+            );
         }
         Bins::of_sorted(occupied.map(|b| {
             // One bin has one exponent, so values are linear in their keys; -0 ends its bin and +0 starts the next.
             // Multiplied before it is divided, so that a bin of equal weights gives exactly their value.
             let key = (b as u32) << 12;
-            let (start, end) = (f64::from(order_key::to_f32(key)), f64::from(order_key::to_f32(key | 0xfff)));
+            let (start, end) =
+                (f64::from(order_key::to_f32(key)), f64::from(order_key::to_f32(key | 0xfff)));
             let mean_low = self.lows[b] as f64 / self.counts[b] as f64;
             (start + (end - start) * mean_low / 4095.0, self.counts[b] as f64)
         }))
@@ -131,7 +139,9 @@ impl Counting {
         }
         let sum = Histogram::new(dtype);
         let gpu = match on {
-            Backend::Cpu => return Ok(Self::Cpu { pending: vec![0; sum.counts.len()], sum, seen: 0 }),
+            Backend::Cpu => {
+                return Ok(Self::Cpu { pending: vec![0; sum.counts.len()], sum, seen: 0 });
+            }
             Backend::Gpu(gpu) => gpu,
         };
         let (all, fits) = (sum.counts.len() as u64, gpu.max_bytes() / 4);
@@ -157,7 +167,12 @@ impl Counting {
             Self::Gpu { dtype, .. } => *dtype,
         };
         if weights.dtype() != expected {
-            return Err(Error::shape(KERNEL.name, "dtype", weights.dtype().name(), expected.name()));
+            return Err(Error::shape(
+                KERNEL.name,
+                "dtype",
+                weights.dtype().name(),
+                expected.name(),
+            ));
         }
         match (self, on) {
             (Self::Cpu { sum, pending, seen }, Backend::Cpu) => {
@@ -175,7 +190,10 @@ impl Counting {
                 Ok(())
             }
             (Self::Gpu { windows, .. }, Backend::Gpu(gpu)) => add_on_gpu(gpu, windows, weights),
-            _ => Err(Error::Gpu { kernel: KERNEL.name, message: "the histogram is on another backend".into() }),
+            _ => Err(Error::Gpu {
+                kernel: KERNEL.name,
+                message: "the histogram is on another backend".into(),
+            }),
         }
     }
 
@@ -198,7 +216,8 @@ impl Counting {
                         sum.counts[first + i] = n.into();
                     }
                     if !sum.lows.is_empty() {
-                        let pairs = gpu.read(&lows, bins)?.into_iter().zip(gpu.read(&carries, bins)?);
+                        let pairs =
+                            gpu.read(&lows, bins)?.into_iter().zip(gpu.read(&carries, bins)?);
                         for (i, (low, carry)) in pairs.enumerate() {
                             sum.lows[first + i] = u64::from(carry) << 32 | u64::from(low);
                         }
@@ -206,7 +225,10 @@ impl Counting {
                 }
                 Ok(sum)
             }
-            _ => Err(Error::Gpu { kernel: KERNEL.name, message: "the histogram is on another backend".into() }),
+            _ => Err(Error::Gpu {
+                kernel: KERNEL.name,
+                message: "the histogram is on another backend".into(),
+            }),
         }
     }
 }
@@ -230,8 +252,12 @@ fn flush(sum: &mut Histogram, pending: &mut [u64]) {
 
 fn count(dtype: DType, words: &[u32], span: std::ops::Range<usize>, pending: &mut [u64]) {
     match dtype {
-        DType::F16 | DType::BF16 => count_patterns(&bytemuck::cast_slice::<u32, u16>(words)[span], pending),
-        DType::F8E4M3 | DType::F8E5M2 => count_patterns(&bytemuck::cast_slice::<u32, u8>(words)[span], pending),
+        DType::F16 | DType::BF16 => {
+            count_patterns(&bytemuck::cast_slice::<u32, u16>(words)[span], pending)
+        }
+        DType::F8E4M3 | DType::F8E5M2 => {
+            count_patterns(&bytemuck::cast_slice::<u32, u8>(words)[span], pending)
+        }
         _ => {
             let mut chunk = [0.0; 1024];
             for at in span.clone().step_by(1024) {
@@ -277,8 +303,12 @@ fn add_on_gpu(gpu: &Gpu, windows: &[(u32, u32, [Buffer; 3])], weights: &Tensor) 
     let workgroups = KERNEL.workgroups(elements.div_ceil(8)).min(gpu.max_workgroups());
     let invocations = workgroups * u64::from(KERNEL.workgroup);
     for (first, bins, [counts, lows, carries]) in windows {
-        let params =
-            Params { elements: elements as u32, first: *first, bins: *bins, invocations: invocations as u32 };
+        let params = Params {
+            elements: elements as u32,
+            first: *first,
+            bins: *bins,
+            invocations: invocations as u32,
+        };
         let constants = [("DTYPE", dtype::code(weights.dtype()))];
         let buffers = [weights.buffer()?, counts, lows, carries];
         gpu.dispatch(&KERNEL, &constants, &params, &buffers, workgroups)?;

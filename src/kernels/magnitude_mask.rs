@@ -44,7 +44,12 @@ struct Params {
 /// # Source
 ///
 /// Han, Pool, Tran, Dally 2015, arXiv 1506.02626.
-pub fn magnitude_mask(on: &Backend, weights: &Tensor, groups: Groups, limits: &[Limit]) -> Result<Tensor> {
+pub fn magnitude_mask(
+    on: &Backend,
+    weights: &Tensor,
+    groups: Groups,
+    limits: &[Limit],
+) -> Result<Tensor> {
     super::expect_weights(KERNEL.name, weights)?;
     let expected = groups.count(weights.elements());
     if limits.len() != expected {

@@ -65,10 +65,21 @@ impl BlockGrid {
 /// # Source
 ///
 /// Li et al. 2017, arXiv 1608.08710.
-pub fn magnitude_sums(on: &Backend, weights: &Tensor, grid: BlockGrid, norm: Norm, inverse: f32) -> Result<Vec<u64>> {
+pub fn magnitude_sums(
+    on: &Backend,
+    weights: &Tensor,
+    grid: BlockGrid,
+    norm: Norm,
+    inverse: f32,
+) -> Result<Vec<u64>> {
     super::expect_weights(KERNEL.name, weights)?;
     if grid.rows == 0 || grid.cols == 0 || grid.row0 >= grid.rows || grid.col0 >= grid.cols {
-        return Err(Error::shape(KERNEL.name, "grid", format!("{grid:?}"), "blocks of at least one weight"));
+        return Err(Error::shape(
+            KERNEL.name,
+            "grid",
+            format!("{grid:?}"),
+            "blocks of at least one weight",
+        ));
     }
     match on {
         Backend::Cpu => reference(weights, grid, norm, inverse),
@@ -96,11 +107,18 @@ fn reference(weights: &Tensor, grid: BlockGrid, norm: Norm, inverse: f32) -> Res
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn sum_of(weights: &[f32], inverse: f32, squared: bool) -> u64 {
     // Below 2^22, so that adding 2^23 rounds to an integer, ties to even.
-    let u = |w: &f32| u64::from((w.abs() * inverse + 8_388_608.0).to_bits() - 8_388_608f32.to_bits());
+    let u =
+        |w: &f32| u64::from((w.abs() * inverse + 8_388_608.0).to_bits() - 8_388_608f32.to_bits());
     if squared { weights.iter().map(|w| u(w) * u(w)).sum() } else { weights.iter().map(u).sum() }
 }
 
-fn on_gpu(gpu: &Gpu, weights: &Tensor, grid: BlockGrid, norm: Norm, inverse: f32) -> Result<Vec<u64>> {
+fn on_gpu(
+    gpu: &Gpu,
+    weights: &Tensor,
+    grid: BlockGrid,
+    norm: Norm,
+    inverse: f32,
+) -> Result<Vec<u64>> {
     let (rows, cols) = (weights.rows(), weights.cols());
     let refuse = |message: &str| Err(Error::Gpu { kernel: KERNEL.name, message: message.into() });
     if !gpu.numerics().rounds_exactly() {
@@ -125,8 +143,10 @@ fn on_gpu(gpu: &Gpu, weights: &Tensor, grid: BlockGrid, norm: Norm, inverse: f32
         blocks: blocks as u32,
         inverse,
     };
-    let constants =
-        [("DTYPE", dtype::code(weights.dtype())), ("SQUARED", f64::from(u8::from(norm == Norm::L2)))];
+    let constants = [
+        ("DTYPE", dtype::code(weights.dtype())),
+        ("SQUARED", f64::from(u8::from(norm == Norm::L2))),
+    ];
     gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], blocks as u64)?;
     let value = |w: &[u32]| u64::from(w[1]) << 32 | u64::from(w[0]);
     Ok(gpu.read(&out, 2 * blocks)?.chunks_exact(2).map(value).collect())

@@ -36,7 +36,9 @@ struct Params {
 pub fn magnitude_tail(on: &Backend, weights: &Tensor, prefix: u32) -> Result<Vec<u64>> {
     super::expect_weights(KERNEL.name, weights)?;
     match on {
-        Backend::Cpu => Ok(reference(weights.dtype(), weights.words()?, weights.elements(), prefix)),
+        Backend::Cpu => {
+            Ok(reference(weights.dtype(), weights.words()?, weights.elements(), prefix))
+        }
         Backend::Gpu(gpu) => on_gpu(gpu, weights, prefix),
     }
 }
@@ -49,7 +51,9 @@ fn reference(dtype: DType, words: &[u32], elements: usize, prefix: u32) -> Vec<u
         dtype::decode(dtype, words, at, chunk);
         if contains(chunk, prefix) {
             let magnitudes = chunk.iter().map(|w| w.to_bits() & 0x7fff_ffff);
-            magnitudes.filter(|m| m >> 12 == prefix).for_each(|m| counts[(m & 0xfff) as usize] += 1);
+            magnitudes
+                .filter(|m| m >> 12 == prefix)
+                .for_each(|m| counts[(m & 0xfff) as usize] += 1);
         }
     }
     counts

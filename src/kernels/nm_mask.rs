@@ -51,14 +51,21 @@ pub fn nm_mask(on: &Backend, weights: &Tensor, n: u32, m: u32) -> Result<Tensor>
     let words = cols.div_ceil(32);
     match on {
         Backend::Cpu => {
-            let mask = reference(weights.dtype(), weights.words()?, (rows, cols), n as usize, m as usize);
+            let mask =
+                reference(weights.dtype(), weights.words()?, (rows, cols), n as usize, m as usize);
             Ok(Tensor::cpu(DType::U32, rows, words, mask))
         }
         Backend::Gpu(gpu) => on_gpu(gpu, weights, n, m),
     }
 }
 
-fn reference(dtype: DType, weights: &[u32], (rows, cols): (usize, usize), n: usize, m: usize) -> Vec<u32> {
+fn reference(
+    dtype: DType,
+    weights: &[u32],
+    (rows, cols): (usize, usize),
+    n: usize,
+    m: usize,
+) -> Vec<u32> {
     let words = cols.div_ceil(32);
     let mut mask = vec![0; rows * words];
     let task = task_rows(rows, cols);
@@ -118,6 +125,12 @@ fn on_gpu(gpu: &Gpu, weights: &Tensor, n: u32, m: u32) -> Result<Tensor> {
     let total = (rows * words) as u32;
     let params = Params { cols: cols as u32, words: words as u32, n, total };
     let constants = [("DTYPE", dtype::code(weights.dtype())), ("M", m.into())];
-    gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], KERNEL.workgroups(total.into()))?;
+    gpu.dispatch(
+        &KERNEL,
+        &constants,
+        &params,
+        &[weights.buffer()?, &out],
+        KERNEL.workgroups(total.into()),
+    )?;
     Ok(Tensor::gpu(DType::U32, rows, words, out))
 }

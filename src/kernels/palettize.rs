@@ -131,12 +131,18 @@ pub fn palettize<P: Borrow<Assigner> + Sync>(
     }
     let longest = palettes.iter().map(|p| p.borrow().keys.len()).max().unwrap_or(0);
     if !(1..=8).contains(&bits) || longest >= 1 << bits {
-        return Err(Error::shape(KERNEL.name, "bits", bits, format!("1 to 8, enough for {} entries", longest + 1)));
+        return Err(Error::shape(
+            KERNEL.name,
+            "bits",
+            bits,
+            format!("1 to 8, enough for {} entries", longest + 1),
+        ));
     }
     let (rows, cols) = (weights.rows(), weights.cols());
     match on {
         Backend::Cpu => {
-            let codes = reference(weights.dtype(), weights.words()?, (rows, cols), palettes, groups, bits);
+            let codes =
+                reference(weights.dtype(), weights.words()?, (rows, cols), palettes, groups, bits);
             Ok(Tensor::cpu(DType::U32, rows, bitpack::words(cols, bits), codes))
         }
         Backend::Gpu(gpu) => on_gpu(gpu, weights, palettes, groups, bits),
@@ -194,8 +200,14 @@ fn on_gpu<P: Borrow<Assigner>>(
     }
     let (group, first) = groups.for_device(weights.elements());
     let total = (rows * words) as u32;
-    let params =
-        Params { cols: cols as u32, words: words as u32, group, first, stride: stride as u32, total };
+    let params = Params {
+        cols: cols as u32,
+        words: words as u32,
+        group,
+        first,
+        stride: stride as u32,
+        total,
+    };
     let constants = [("DTYPE", dtype::code(weights.dtype())), ("BITS", bits.into())];
     let buffers = [weights.buffer()?, &gpu.upload(&thresholds)?, &out];
     gpu.dispatch(&KERNEL, &constants, &params, &buffers, KERNEL.workgroups(total.into()))?;

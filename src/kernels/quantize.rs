@@ -63,18 +63,25 @@ pub fn quantize(
     let (rows, cols) = (weights.rows(), weights.cols());
     match on {
         Backend::Cpu => {
-            let codes = reference(weights.dtype(), weights.words()?, (rows, cols), code, groups, scales);
+            let codes =
+                reference(weights.dtype(), weights.words()?, (rows, cols), code, groups, scales);
             Ok(Tensor::cpu(DType::U32, rows, bitpack::words(cols, code.bits.into()), codes))
         }
         Backend::Gpu(gpu) => {
-            let integer = !gpu.numerics().rounds_exactly() || scales.iter().any(|s| s.inverse().is_subnormal());
+            let integer = !gpu.numerics().rounds_exactly()
+                || scales.iter().any(|s| s.inverse().is_subnormal());
             on_gpu(gpu, weights, code, groups, scales, integer)
         }
     }
 }
 
 /// Refuses an alphabet or a number of scales that does not fit.
-pub(super) fn expect_code(kernel: &'static str, code: AffineCode, groups: usize, scales: &[Scale]) -> Result<()> {
+pub(super) fn expect_code(
+    kernel: &'static str,
+    code: AffineCode,
+    groups: usize,
+    scales: &[Scale],
+) -> Result<()> {
     if !(2..=8).contains(&code.bits) {
         return Err(Error::shape(kernel, "bits", code.bits, "2 to 8"));
     }
@@ -122,9 +129,16 @@ const CHUNK: usize = 2048;
 const MAGIC: f32 = 12_582_912.0;
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn round(weights: &[f32], inverse: f32, zero_point: i32, (lowest, highest): (i32, i32), codes: &mut [u8]) {
+fn round(
+    weights: &[f32],
+    inverse: f32,
+    zero_point: i32,
+    (lowest, highest): (i32, i32),
+    codes: &mut [u8],
+) {
     for (w, code) in weights.iter().zip(codes) {
-        let rounded = ((w * inverse).clamp(-1000.0, 1000.0) + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
+        let rounded = ((w * inverse).clamp(-1000.0, 1000.0) + MAGIC).to_bits() as i32
+            - MAGIC.to_bits() as i32;
         *code = (rounded + zero_point).clamp(lowest, highest) as u8;
     }
 }

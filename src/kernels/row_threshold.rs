@@ -69,7 +69,10 @@ fn on_gpu(gpu: &Gpu, weights: &Tensor, keep: usize) -> Result<Vec<Limit>> {
     let (rows, cols) = (weights.rows(), weights.cols());
     if cols > 1 << 21 {
         // Six passes over the columns by 256 lanes must stay below 65,535 iterations.
-        return Err(Error::Gpu { kernel: KERNEL.name, message: format!("rows of {cols} are too long") });
+        return Err(Error::Gpu {
+            kernel: KERNEL.name,
+            message: format!("rows of {cols} are too long"),
+        });
     }
     let out = gpu.alloc(8 * rows)?;
     let params = Params { rows: rows as u32, cols: cols as u32, keep: keep as u32 };

@@ -58,14 +58,18 @@ fn reference(dtype: DType, words: &[u32], rows: usize, cols: usize) -> Vec<u32> 
         DType::F16 => 8,
         _ => 0,
     };
-    sorted.par_chunks_mut(cols.max(1)).enumerate().with_min_len((1 << 17) / cols.max(1) + 1).for_each_init(
-        || (vec![0.0; cols], vec![0; cols]),
-        |(values, scratch), (r, sorted)| {
-            dtype::decode(dtype, words, r * cols, values);
-            sorted.iter_mut().zip(values).for_each(|(key, w)| *key = order_key::of_f32(*w));
-            radix_sort(sorted, scratch, low);
-        },
-    );
+    sorted
+        .par_chunks_mut(cols.max(1))
+        .enumerate()
+        .with_min_len((1 << 17) / cols.max(1) + 1)
+        .for_each_init(
+            || (vec![0.0; cols], vec![0; cols]),
+            |(values, scratch), (r, sorted)| {
+                dtype::decode(dtype, words, r * cols, values);
+                sorted.iter_mut().zip(values).for_each(|(key, w)| *key = order_key::of_f32(*w));
+                radix_sort(sorted, scratch, low);
+            },
+        );
     sorted
 }
 
@@ -107,7 +111,11 @@ fn on_gpu(gpu: &Gpu, weights: &Tensor) -> Result<Tensor> {
         return Err(Error::Gpu { kernel: KERNEL.name, message });
     }
     let out = gpu.alloc(4 * rows * cols)?;
-    let params = Params { rows: rows as u32, cols: cols as u32, padded: cols.next_power_of_two().max(2) as u32 };
+    let params = Params {
+        rows: rows as u32,
+        cols: cols as u32,
+        padded: cols.next_power_of_two().max(2) as u32,
+    };
     let constants = [("DTYPE", dtype::code(weights.dtype()))];
     gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], rows as u64)?;
     Ok(Tensor::gpu(DType::U32, rows, cols, out))

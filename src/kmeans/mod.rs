@@ -62,7 +62,9 @@ pub fn palette(bins: &Bins, k: usize, dtype: DType) -> Palette {
     } else {
         let sums = solve::Sums::new(bins);
         let cuts = solve::optimal_cuts(bins, k);
-        cuts.windows(2).map(|c| if c[1] - c[0] == 1 { bins.values[c[0]] } else { sums.centroid(c[0], c[1]) }).collect()
+        cuts.windows(2)
+            .map(|c| if c[1] - c[0] == 1 { bins.values[c[0]] } else { sums.centroid(c[0], c[1]) })
+            .collect()
     };
     let rounded = round_to(dtype, &centroids);
     let mut palette = Palette { entries: vec![rounded[0]], thresholds: Vec::new() };

@@ -63,7 +63,8 @@ impl Sums {
     }
 
     pub(super) fn error(&self, cuts: &[usize]) -> f64 {
-        self.total - cuts.windows(2).filter(|c| c[1] > c[0]).map(|c| self.gain(c[0], c[1])).sum::<f64>()
+        self.total
+            - cuts.windows(2).filter(|c| c[1] > c[0]).map(|c| self.gain(c[0], c[1])).sum::<f64>()
     }
 }
 
@@ -97,7 +98,9 @@ fn search(sums: &Sums, k: usize, start: f64) -> Vec<usize> {
                 libm::sqrt(low) * libm::sqrt(high)
             } else {
                 let share = libm::log(runs_low / k as f64) / libm::log(runs_low / runs_high);
-                libm::exp(libm::log(low) + share.clamp(0.1, 0.9) * (libm::log(high) - libm::log(low)))
+                libm::exp(
+                    libm::log(low) + share.clamp(0.1, 0.9) * (libm::log(high) - libm::log(low)),
+                )
             }
         } else if low > 0.0 {
             guess.max(low * 1.05)
@@ -150,7 +153,11 @@ fn priced(sums: &Sums, price: f64) -> Vec<usize> {
             let (mut worse, mut better) = (t, n);
             while better - worse > 1 {
                 let middle = (worse + better) / 2;
-                if value(j, middle) < value(last, middle) { better = middle } else { worse = middle }
+                if value(j, middle) < value(last, middle) {
+                    better = middle
+                } else {
+                    worse = middle
+                }
             }
             queue.push((j as u32, better as u32));
             break;
@@ -222,7 +229,8 @@ fn companded(bins: &Bins, k: usize) -> Vec<usize> {
     let mut cumulative = vec![0.0; cells + 1];
     for t in 0..cells {
         let around = &mass[t.saturating_sub(2)..(t + 3).min(cells)];
-        cumulative[t + 1] = cumulative[t] + libm::cbrt(around.iter().sum::<f64>() / around.len() as f64);
+        cumulative[t + 1] =
+            cumulative[t] + libm::cbrt(around.iter().sum::<f64>() / around.len() as f64);
     }
     let (mut cuts, mut t) = (vec![0], 0);
     for q in 1..k {
@@ -242,7 +250,13 @@ fn companded(bins: &Bins, k: usize) -> Vec<usize> {
 /// A few steps of Lloyd's iteration on the prefix sums: only to find a good first price.
 fn lloyd(bins: &Bins, sums: &Sums, cuts: &mut [usize]) {
     for _ in 0..10 {
-        let centroid = |c: &[usize]| if c[1] > c[0] { sums.centroid(c[0], c[1]) } else { bins.values[c[0].min(sums.len - 1)] };
+        let centroid = |c: &[usize]| {
+            if c[1] > c[0] {
+                sums.centroid(c[0], c[1])
+            } else {
+                bins.values[c[0].min(sums.len - 1)]
+            }
+        };
         let centroids: Vec<f64> = cuts.windows(2).map(centroid).collect();
         let mut changed = false;
         for (cut, pair) in cuts[1..].iter_mut().zip(centroids.windows(2)) {
@@ -296,7 +310,10 @@ mod tests {
     #[test]
     fn the_priced_search_is_as_good_as_the_layered_program() {
         for (law, values) in laws() {
-            let equal = Bins { weights: vec![1.0; bins(values.clone(), 1).values.len()], ..bins(values.clone(), 1) };
+            let equal = Bins {
+                weights: vec![1.0; bins(values.clone(), 1).values.len()],
+                ..bins(values.clone(), 1)
+            };
             for bins in [bins(values, 1), equal] {
                 let sums = Sums::new(&bins);
                 for k in [2, 3, 7, 16, 40, bins.values.len() - 1] {
@@ -307,7 +324,10 @@ mod tests {
                     assert_eq!(cuts.len(), k + 1, "{law}");
                     assert!(cuts.windows(2).all(|c| c[0] < c[1]), "{law}");
                     let (got, best) = (sums.error(&cuts), sums.error(&layered(&sums, k)));
-                    assert!((got - best).abs() <= 1e-12 * sums.total.max(best), "{law}, k = {k}: {got} > {best}");
+                    assert!(
+                        (got - best).abs() <= 1e-12 * sums.total.max(best),
+                        "{law}, k = {k}: {got} > {best}"
+                    );
                 }
             }
         }
@@ -315,7 +335,13 @@ mod tests {
 
     #[test]
     fn the_layered_program_is_as_good_as_trying_everything() {
-        fn brute(sums: &Sums, k: usize, at: usize, cuts: &mut Vec<usize>, best: &mut (f64, Vec<usize>)) {
+        fn brute(
+            sums: &Sums,
+            k: usize,
+            at: usize,
+            cuts: &mut Vec<usize>,
+            best: &mut (f64, Vec<usize>),
+        ) {
             if k == 1 {
                 cuts.push(sums.len);
                 let error = sums.error(cuts);

@@ -1,0 +1,40 @@
+use super::{Common, RecipeArgs, table};
+use clap::Args;
+use std::path::PathBuf;
+use tersor::{Result, pipeline};
+
+#[derive(Args)]
+pub struct Compress {
+    /// A .safetensors file, an index.json or a Hugging Face folder
+    model: PathBuf,
+    /// The archive: a file for a file, a folder for a folder
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// Only plan: print what would be done and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Replace an existing output
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl Compress {
+    pub fn run(self) -> Result<u8> {
+        let recipe = self.recipe.read()?;
+        if self.dry_run {
+            return super::plan::print(&self.model, &recipe, &self.common);
+        }
+        let backend = self.common.backend()?;
+        let report = {
+            let progress = self.common.progress();
+            let options = self.common.options(&backend, &*progress, self.force);
+            pipeline::compress(&self.model, &self.output, &recipe, &options)?
+        };
+        self.common.print(&report, || table::summary(&report))?;
+        Ok(if report.repaired_tiles > 0 { 3 } else { 0 })
+    }
+}

@@ -1,0 +1,39 @@
+use super::{Common, table};
+use clap::Args;
+use std::path::PathBuf;
+use tersor::{Result, pipeline};
+
+#[derive(Args)]
+pub struct Decompress {
+    /// An archive: a file, an index.json or a folder
+    archive: PathBuf,
+    /// The checkpoint: a file for a file, a folder for a folder
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+    /// Replace an existing output
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl Decompress {
+    pub fn run(self) -> Result<u8> {
+        let backend = self.common.backend()?;
+        let report = {
+            let progress = self.common.progress();
+            let options = self.common.options(&backend, &*progress, self.force);
+            pipeline::decompress(&self.archive, &self.output, &options)?
+        };
+        self.common.print(&report, || {
+            let rows = [
+                vec!["in".into(), table::bytes(report.input_bytes)],
+                vec!["out".into(), table::bytes(report.output_bytes)],
+                vec!["tensors".into(), report.tensors.len().to_string()],
+                vec!["seconds".into(), format!("{:.2}", report.seconds)],
+            ];
+            table::table(&rows)
+        })?;
+        Ok(0)
+    }
+}

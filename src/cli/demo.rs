@@ -1,0 +1,157 @@
+use super::{CANCEL, Common, table};
+use clap::Args;
+use flate2::read::GzDecoder;
+use serde::Serialize;
+use std::io::Read;
+use tersor::{
+    Error, Result, Silent,
+    format::Checkpoint,
+    nn::{Linear, error_rate},
+    pipeline,
+    recipe::{PRESETS, Recipe},
+    report::Report,
+};
+
+/// LeNet-300-100, trained on MNIST; see assets/README.md.
+const NETWORK: &[u8] = include_bytes!("../../assets/lenet-300-100.safetensors");
+const IMAGES: &[u8] = include_bytes!("../../assets/t10k-images-idx3-ubyte.gz");
+const LABELS: &[u8] = include_bytes!("../../assets/t10k-labels-idx1-ubyte.gz");
+
+#[derive(Args)]
+pub struct Demo {
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Serialize)]
+struct Row {
+    preset: &'static str,
+    bytes: u64,
+    ratio: f64,
+    bits_per_weight: f64,
+    rel_error: f64,
+    test_error_before: f64,
+    test_error_after: f64,
+    seconds: f64,
+    backend: String,
+}
+
+impl Demo {
+    pub fn run(self) -> Result<u8> {
+        let backend = self.common.backend()?;
+        let (images, labels) = (images()?, unpack(LABELS)?[8..].to_vec());
+        let folder = Scratch::new()?;
+        let model = folder.0.join("lenet-300-100.safetensors");
+        std::fs::write(&model, NETWORK).map_err(Error::io(&model))?;
+        let before = test_error(&model, &images, &labels)?;
+        let mut rows = Vec::new();
+        for (preset, _) in PRESETS {
+            CANCEL.check()?;
+            let options = self.common.options(&backend, &Silent, true);
+            let (archive, restored) =
+                (folder.0.join("archive.safetensors"), folder.0.join("restored.safetensors"));
+            let report = pipeline::compress(&model, &archive, &Recipe::preset(preset)?, &options)?;
+            pipeline::decompress(&archive, &restored, &options)?;
+            rows.push(row(preset, &report, before, test_error(&restored, &images, &labels)?));
+        }
+        let json = serde_json::json!({
+            "ok": true,
+            "network": "LeNet-300-100",
+            "images": images.len(),
+            "backend": backend.name(),
+            "presets": rows,
+        });
+        self.common.print(&json, || {
+            let head =
+                ["preset", "bytes", "ratio", "bits/weight", "rel error", "test error", "before", "seconds", "backend"];
+            let mut cells = vec![head.map(String::from).to_vec()];
+            cells.push(vec!["(original)".into(), NETWORK.len().to_string(), "1.00x".into(), "32.00".into(), "0".into(), percent(before)]);
+            cells.extend(rows.iter().map(|r| {
+                vec![
+                    r.preset.into(),
+                    r.bytes.to_string(),
+                    format!("{:.2}x", r.ratio),
+                    format!("{:.2}", r.bits_per_weight),
+                    format!("{:.5}", r.rel_error),
+                    percent(r.test_error_after),
+                    percent(r.test_error_before),
+                    format!("{:.3}", r.seconds),
+                    r.backend.clone(),
+                ]
+            }));
+            let why = match &backend {
+                tersor::Backend::Cpu if tersor::gpu::adapters().iter().all(|a| a.software) => {
+                    "No hardware GPU was found, so the CPU did the work; the bytes would be the same.\n"
+                }
+                _ => "",
+            };
+            format!(
+                "LeNet-300-100 on the {} MNIST test images, with the weights restored from each archive:\n\n{}\n{why}",
+                images.len(),
+                table::table(&cells)
+            )
+        })?;
+        Ok(0)
+    }
+}
+
+fn row(preset: &'static str, report: &Report, before: f64, after: f64) -> Row {
+    let treated: Vec<_> = report.tensors.iter().filter(|t| t.method != "kept").collect();
+    let weights: u64 = treated.iter().map(|t| t.shape.iter().product::<u64>()).sum();
+    let bytes: u64 = treated.iter().map(|t| t.bytes).sum();
+    // The largest of the tensors, which is what a user has to fear.
+    let rel_error = treated.iter().filter_map(|t| t.error.rel_error).fold(0.0, f64::max);
+    Row {
+        preset,
+        bytes: report.output_bytes,
+        ratio: report.ratio,
+        bits_per_weight: bytes as f64 * 8.0 / weights as f64,
+        rel_error,
+        test_error_before: before,
+        test_error_after: after,
+        seconds: report.seconds,
+        backend: report.backend.clone(),
+    }
+}
+
+fn percent(x: f64) -> String {
+    format!("{:.2} %", 100.0 * x)
+}
+
+fn test_error(model: &std::path::Path, images: &[Vec<f32>], labels: &[u8]) -> Result<f64> {
+    let checkpoint = Checkpoint::open(model)?;
+    let layers = ["fc1", "fc2", "fc3"].map(|name| Linear::load(&checkpoint, name));
+    Ok(error_rate(&layers.into_iter().collect::<Result<Vec<_>>>()?, images, labels))
+}
+
+fn unpack(gz: &[u8]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    GzDecoder::new(gz).read_to_end(&mut bytes).map_err(Error::io("the embedded images"))?;
+    Ok(bytes)
+}
+
+/// Pixels from 0 to 1, a vector for each image; the file has a header of 16 bytes.
+fn images() -> Result<Vec<Vec<f32>>> {
+    let pixels = unpack(IMAGES)?;
+    Ok(pixels[16..]
+        .chunks_exact(28 * 28)
+        .map(|image| image.iter().map(|p| f32::from(*p) / 255.0).collect())
+        .collect())
+}
+
+/// A folder of its own that goes away again.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("tersor-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(Error::io(&path))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}

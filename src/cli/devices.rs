@@ -1,0 +1,68 @@
+use super::{say, table};
+use clap::Args;
+use tersor::{
+    Result,
+    gpu::{Gpu, GpuOptions, Numerics, adapters},
+};
+
+#[derive(Args)]
+pub struct Devices {
+    /// Print one JSON object on stdout and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Devices {
+    pub fn run(self) -> Result<u8> {
+        let found = adapters();
+        let numerics: Vec<std::result::Result<Numerics, String>> = found
+            .iter()
+            .map(|a| {
+                let options = GpuOptions { adapter: Some(a.name.clone()), ..Default::default() };
+                Gpu::open(&options).map(|gpu| gpu.numerics()).map_err(|e| e.to_string())
+            })
+            .collect();
+        if self.json {
+            let list: Vec<_> = found
+                .iter()
+                .zip(&numerics)
+                .map(|(a, n)| serde_json::json!({"adapter": a, "numerics": n.as_ref().ok(), "error": n.as_ref().err()}))
+                .collect();
+            say(&format!("{}\n", serde_json::json!({"ok": true, "adapters": list})))?;
+            return Ok(0);
+        }
+        if found.is_empty() {
+            say(
+                "no GPU adapter (Vulkan, Metal or DX12) was found; everything runs on the CPU, with the same bytes\n",
+            )?;
+            return Ok(0);
+        }
+        for (a, n) in found.iter().zip(&numerics) {
+            let mut rows = vec![
+                vec!["adapter".into(), a.title.clone()],
+                vec!["longest binding".into(), table::bytes(a.max_binding_bytes)],
+                vec!["longest buffer".into(), table::bytes(a.max_buffer_bytes)],
+                vec!["timestamps".into(), yes(a.timestamps)],
+            ];
+            match n {
+                Ok(n) => rows.extend([
+                    vec!["multiplies as IEEE".into(), yes(n.multiply_exact)],
+                    vec!["rounds ties to even".into(), yes(n.round_ties_even)],
+                    vec!["flushes subnormals".into(), yes(n.flushes_subnormals)],
+                    vec!["contracts a*b+c".into(), yes(n.contracts)],
+                    vec!["reassociates".into(), yes(n.reassociates)],
+                ]),
+                Err(e) => rows.push(vec!["cannot be opened".into(), e.clone()]),
+            }
+            let taken =
+                if a.software { "taken by --device gpu only" } else { "taken by --device auto" };
+            rows.push(vec!["use".into(), taken.into()]);
+            say(&format!("{}\n", table::table(&rows)))?;
+        }
+        Ok(0)
+    }
+}
+
+fn yes(b: bool) -> String {
+    if b { "yes" } else { "no" }.into()
+}

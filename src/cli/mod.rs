@@ -1,0 +1,281 @@
+//! One module per subcommand; what they share is here.
+
+mod bars;
+mod compress;
+mod decompress;
+mod demo;
+mod devices;
+mod inspect;
+mod plan;
+mod table;
+mod verify;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+use tersor::{
+    Backend, Cancel, Device, Error, Progress, Result, gpu::GpuOptions, pipeline::Options,
+};
+
+/// Raised by SIGINT and SIGTERM; jobs look at it between units.
+static CANCEL: Cancel = Cancel::new();
+
+/// Makes neural-network checkpoints small: one verified file, the same bytes from every GPU and from the CPU.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 done; 1 damaged or outside its limits; 2 usage, malformed input, I/O; \
+3 done, but tiles that failed on the GPU were redone on the CPU; 130/143 on a signal."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compress the built-in network with every preset and classify 10,000 images before and after
+    Demo(demo::Demo),
+    /// Show every tensor of a checkpoint: type, shape, range, deviation, outliers, entropy, histogram
+    Inspect(inspect::Inspect),
+    /// Show what a recipe would do, from the headers alone
+    Plan(plan::Plan),
+    /// Compress a checkpoint into an archive and verify it
+    Compress(compress::Compress),
+    /// Restore a checkpoint from an archive
+    Decompress(decompress::Decompress),
+    /// Check an archive: every digest, a full decode, and with --against the error of every tensor
+    Verify(verify::Verify),
+    /// List the GPU adapters and what they can do
+    Devices(devices::Devices),
+}
+
+/// Flags that every job takes.
+#[derive(Args)]
+struct Common {
+    /// Where kernels run: auto takes hardware GPUs only, gpu takes any adapter
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceName,
+    /// Part of the name of the GPU adapter to use
+    #[arg(long, value_name = "NAME")]
+    adapter: Option<String>,
+    /// Threads; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Memory the job may take: 512MiB, 4GiB, ...
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_size)]
+    memory: u64,
+    /// Print one JSON object on stdout and nothing else
+    #[arg(long)]
+    json: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    Auto,
+    Cpu,
+    Gpu,
+}
+
+/// Which recipe to use.
+#[derive(Args)]
+struct RecipeArgs {
+    /// A recipe that comes with tersor: int8, int4, palette8, palette4, sparse24
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "recipe",
+        conflicts_with = "recipe"
+    )]
+    preset: Option<String>,
+    /// A recipe file (TOML)
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+}
+
+impl RecipeArgs {
+    fn read(&self) -> Result<tersor::recipe::Recipe> {
+        match (&self.preset, &self.recipe) {
+            (Some(name), _) => tersor::recipe::Recipe::preset(name),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+                tersor::recipe::Recipe::parse(&text).map_err(|e| {
+                    Error::Recipe(format!(
+                        "{}: {}",
+                        path.display(),
+                        e.to_string().trim_start_matches("recipe: ")
+                    ))
+                })
+            }
+            (None, None) => Err(Error::Usage("name a --preset or a --recipe".into())),
+        }
+    }
+}
+
+impl Common {
+    fn backend(&self) -> Result<Backend> {
+        let device = match self.device {
+            DeviceName::Auto => Device::Auto,
+            DeviceName::Cpu => Device::Cpu,
+            DeviceName::Gpu => Device::Gpu,
+        };
+        Backend::open_with(
+            device,
+            &GpuOptions { adapter: self.adapter.clone(), ..Default::default() },
+        )
+    }
+
+    fn options<'a>(
+        &self,
+        backend: &'a Backend,
+        progress: &'a dyn Progress,
+        force: bool,
+    ) -> Options<'a> {
+        Options {
+            backend,
+            threads: self.threads,
+            memory: self.memory,
+            force,
+            progress,
+            cancel: &CANCEL,
+        }
+    }
+
+    /// Bars on a terminal, unless nothing is to be said.
+    fn progress(&self) -> Box<dyn Progress> {
+        if self.quiet || self.json || !std::io::stderr().is_terminal() {
+            Box::new(tersor::Silent)
+        } else {
+            Box::new(bars::Bars::default())
+        }
+    }
+
+    /// Prints a result: as JSON, as text, or not at all.
+    fn print(&self, json: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        match (self.json, self.quiet) {
+            (true, _) => say(&format!("{}\n", serde_json::json!(json))),
+            (false, true) => Ok(()),
+            (false, false) => say(&text()),
+        }
+    }
+}
+
+/// Writes to stdout. A reader that has gone away is not an error.
+fn say(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::Io { path: "stdout".into(), source: e })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Parses the arguments, runs the subcommand, and turns its outcome into an exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(e) = watch_signals() {
+        eprintln!("tersor: signals: {e}");
+        return ExitCode::from(2);
+    }
+    let json = match &cli.command {
+        Command::Demo(c) => c.common.json,
+        Command::Inspect(c) => c.common.json,
+        Command::Plan(c) => c.common.json,
+        Command::Compress(c) => c.common.json,
+        Command::Decompress(c) => c.common.json,
+        Command::Verify(c) => c.common.json,
+        Command::Devices(c) => c.json,
+    };
+    let done = match cli.command {
+        Command::Demo(c) => c.run(),
+        Command::Inspect(c) => c.run(),
+        Command::Plan(c) => c.run(),
+        Command::Compress(c) => c.run(),
+        Command::Decompress(c) => c.run(),
+        Command::Verify(c) => c.run(),
+        Command::Devices(c) => c.run(),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            eprintln!("tersor: {e}");
+            if json {
+                _ = say(&format!("{}\n", serde_json::json!({"ok": false, "error": e.to_string()})));
+            }
+            ExitCode::from(match e {
+                Error::Digest { .. } | Error::Verify { .. } => 1,
+                Error::Interrupted(signal) => 128 + signal as u8,
+                _ => 2,
+            })
+        }
+    }
+}
+
+/// The first signal asks the job to stop and clean up; a second one ends the process at once.
+fn watch_signals() -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        let mut raised = false;
+        for signal in signals.forever() {
+            if std::mem::replace(&mut raised, true) {
+                std::process::exit(128 + signal);
+            }
+            CANCEL.raise(signal);
+        }
+    });
+    Ok(())
+}
+
+/// A number of bytes with a binary or decimal unit.
+fn parse_size(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kib" | "k" => 1024.0,
+        "mib" | "m" => 1024.0 * 1024.0,
+        "gib" | "g" => 1024.0 * 1024.0 * 1024.0,
+        "tib" | "t" => 1024.0f64.powi(4),
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        _ => return Err(format!("the unit {unit:?} is not known; try 512MiB or 4GiB")),
+    };
+    let number: f64 =
+        number.parse().map_err(|_| format!("{text:?} is no size; try 512MiB or 4GiB"))?;
+    if !(number * factor).is_finite() || number <= 0.0 {
+        return Err(format!("{text:?} is no size; try 512MiB or 4GiB"));
+    }
+    Ok((number * factor) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_size;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("4GiB"), Ok(4 << 30));
+        assert_eq!(parse_size("1.5 mib"), Ok(3 << 19));
+        assert_eq!(parse_size("100"), Ok(100));
+        assert!(
+            parse_size("4 parsecs").is_err()
+                && parse_size("GiB").is_err()
+                && parse_size("-1").is_err()
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        super::Cli::command().debug_assert();
+    }
+}

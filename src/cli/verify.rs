@@ -1,0 +1,29 @@
+use super::{Common, table};
+use clap::Args;
+use std::path::PathBuf;
+use tersor::{Result, pipeline};
+
+#[derive(Args)]
+pub struct Verify {
+    /// An archive: a file, an index.json or a folder
+    archive: PathBuf,
+    /// The checkpoint it was made from: measures the error of every tensor
+    #[arg(long, value_name = "MODEL")]
+    against: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl Verify {
+    pub fn run(self) -> Result<u8> {
+        let backend = self.common.backend()?;
+        let report = {
+            let progress = self.common.progress();
+            let options = self.common.options(&backend, &*progress, false);
+            pipeline::verify(&self.archive, self.against.as_deref(), &options)?
+        };
+        self.common
+            .print(&report, || format!("every digest holds\n\n{}", table::summary(&report)))?;
+        Ok(0)
+    }
+}
