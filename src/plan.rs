@@ -155,7 +155,9 @@ impl Plan {
             }
         }
         for (rule, used) in recipe.rules.iter().zip(used) {
-            if !used && !rule.optional {
+            // The rule that ends a recipe by keeping the rest need not have a rest.
+            let the_rest = rule.pattern == "*" && rule.treatment.keeps();
+            if !used && !rule.optional && !the_rest {
                 wrong.push(format!("rule {} matches no tensor", quoted(&rule.pattern)));
             }
         }

@@ -95,3 +95,18 @@ pub fn words_of(dtype: DType, values: &[f32]) -> Vec<u32> {
 pub fn matrix(on: &Backend, dtype: DType, values: &[f32], rows: usize) -> Tensor {
     Tensor::new(on, dtype, rows, values.len() / rows, words_of(dtype, values)).unwrap()
 }
+
+/// Writes a checkpoint with the `safetensors` crate: name, type, shape and words of each tensor.
+pub fn write_checkpoint(path: &std::path::Path, tensors: &[(&str, DType, Vec<usize>, Vec<u32>)]) {
+    let views: Vec<_> = tensors
+        .iter()
+        .map(|(name, dtype, shape, words)| {
+            let bytes = shape.iter().product::<usize>() * dtype.bits() / 8;
+            let kind = serde_json::from_value(serde_json::json!(dtype.name())).unwrap();
+            let data = &bytemuck::cast_slice::<u32, u8>(words)[..bytes];
+            (*name, safetensors::tensor::TensorView::new(kind, shape.clone(), data).unwrap())
+        })
+        .collect();
+    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(views, Some(metadata), path).unwrap();
+}

@@ -1,0 +1,484 @@
+//! The main job end to end on small checkpoints: the same bytes from every backend, any number of threads and any memory, and
+//! everything comes back.
+
+mod support;
+use std::{collections::BTreeMap, fs, path::Path};
+use support::{CPU, WEIGHTS, gpu, noise, tiny_gpu, words_of, write_checkpoint};
+use tersor::{
+    Backend, Cancel, DType, Error, Silent,
+    format::{Archive, Checkpoint},
+    pipeline::{Options, compress, decompress, verify},
+    recipe::{PRESETS, Recipe},
+    report::Report,
+};
+
+static CANCEL: Cancel = Cancel::new();
+
+fn options(backend: &Backend) -> Options<'_> {
+    Options {
+        backend,
+        threads: 2,
+        memory: 1 << 30,
+        force: true,
+        progress: &Silent,
+        cancel: &CANCEL,
+    }
+}
+
+/// A checkpoint with everything that is odd: every type, odd widths, empty and scalar tensors, constants, few values.
+fn zoo(path: &Path) {
+    let weights =
+        |seed, n| -> Vec<f32> { noise(seed, n).iter().map(|x| x * x * x * 0.1).collect() };
+    let mut tensors: Vec<(String, DType, Vec<usize>, Vec<u32>)> = Vec::new();
+    for (i, dtype) in WEIGHTS.into_iter().enumerate() {
+        for (rows, cols) in [(48, 64), (33, 61), (8, 512)] {
+            let name = format!("layer{i}.{rows}x{cols}.weight");
+            tensors.push((
+                name,
+                dtype,
+                vec![rows, cols],
+                words_of(dtype, &weights(i as u64, rows * cols)),
+            ));
+        }
+        tensors.push((format!("layer{i}.bias"), dtype, vec![77], words_of(dtype, &weights(9, 77))));
+    }
+    let f32_of = |values: Vec<f32>| words_of(DType::F32, &values);
+    tensors.push((
+        "embed.weight".into(),
+        DType::BF16,
+        vec![64, 96],
+        words_of(DType::BF16, &weights(7, 64 * 96)),
+    ));
+    tensors.push((
+        "conv.weight".into(),
+        DType::F16,
+        vec![20, 7, 3, 3],
+        words_of(DType::F16, &weights(3, 1260)),
+    ));
+    tensors.push(("zeros.weight".into(), DType::F32, vec![40, 40], f32_of(vec![0.0; 1600])));
+    tensors.push((
+        "three.weight".into(),
+        DType::F32,
+        vec![40, 40],
+        f32_of((0..1600).map(|i| [0.5, -1.0, 0.0][i % 3]).collect()),
+    ));
+    tensors.push(("tiny.weight".into(), DType::F32, vec![40, 40], f32_of(vec![1e-38; 1600])));
+    tensors.push((
+        "huge.weight".into(),
+        DType::F32,
+        vec![40, 40],
+        f32_of(noise(4, 1600).iter().map(|x| x * 3.4e38).collect()),
+    ));
+    tensors.push(("empty.weight".into(), DType::F32, vec![0, 40], vec![]));
+    tensors.push(("scalar".into(), DType::F32, vec![], f32_of(vec![1.5])));
+    tensors.push(("ids".into(), DType::I64, vec![9], (0..18).collect()));
+    tensors.push(("flags".into(), DType::Bool, vec![5], vec![0x0100_0101, 1]));
+    let borrowed: Vec<_> =
+        tensors.iter().map(|(n, d, s, w)| (n.as_str(), *d, s.clone(), w.clone())).collect();
+    write_checkpoint(path, &borrowed);
+}
+
+fn contents(path: &Path) -> BTreeMap<String, (DType, Vec<u64>, Vec<u8>)> {
+    let c = Checkpoint::open(path).unwrap();
+    c.tensors
+        .iter()
+        .map(|t| {
+            let mut bytes = vec![0; t.bytes as usize];
+            c.read_at(t.file, t.offset, &mut bytes).unwrap();
+            (t.name.clone(), (t.dtype, t.shape.clone(), bytes))
+        })
+        .collect()
+}
+
+fn recipes() -> Vec<(String, Recipe)> {
+    let keep = "\n[[rule]]\nmatch = \"*\"\nkeep = true\n";
+    let treat = |what: &str| {
+        let rule =
+            "version = 1\n[[rule]]\nmatch = \"*.weight\"\nmin_dims = 2\nmin_elements = 1000\n";
+        (what.to_owned(), Recipe::parse(&format!("{rule}{what}\n{keep}")).unwrap())
+    };
+    let mut all: Vec<_> =
+        PRESETS.iter().map(|(n, text)| ((*n).to_owned(), Recipe::parse(text).unwrap())).collect();
+    all.extend([
+        treat("quantize = { kind = \"affine\", bits = 8, symmetric = false, granularity = \"tensor\" }"),
+        treat("quantize = { kind = \"affine\", bits = 5, symmetric = false, granularity = \"channel\", objective = \"mse\" }"),
+        treat("quantize = { kind = \"affine\", bits = 3, granularity = \"tensor\", objective = \"mse\" }"),
+        treat("axis = 1\nquantize = { kind = \"affine\", bits = 4, granularity = \"channel\", objective = \"mse\" }"),
+        treat("quantize = { kind = \"palette\", k = 13, granularity = \"channel\" }"),
+        treat("quantize = { kind = \"palette\", bits = 2, granularity = \"group\", group = [8, 3, 4] }"),
+        treat("prune = { kind = \"magnitude\", density = 0.1 }"),
+        treat("prune = { kind = \"magnitude\", density = 0.3, scope = \"row\" }"),
+        treat("prune = { kind = \"magnitude\", density = 0.25, scope = \"model\" }"),
+        treat("prune = { kind = \"n:m\", n = 3, m = 7 }\nquantize = { kind = \"affine\", bits = 6 }"),
+        treat("prune = { kind = \"magnitude\", density = 0.2 }\nquantize = { kind = \"palette\", bits = 4 }"),
+        treat("prune = { kind = \"magnitude\", density = 0.2 }\nquantize = { kind = \"palette\", bits = 3, granularity = \"channel\" }"),
+        treat("prune = { kind = \"channel\", density = 0.4 }\nquantize = { kind = \"affine\", bits = 8, symmetric = false }"),
+        treat("prune = { kind = \"channel\", density = 0.5, norm = \"l1\" }"),
+        treat("prune = { kind = \"block\", density = 0.5, block = [4, 16] }"),
+    ]);
+    all
+}
+
+fn run(input: &Path, output: &Path, recipe: &Recipe, backend: &Backend) -> Report {
+    compress(input, output, recipe, &options(backend)).unwrap()
+}
+
+#[test]
+fn the_same_bytes_from_every_backend_and_everything_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output, back) = (
+        dir.path().join("in.safetensors"),
+        dir.path().join("out.safetensors"),
+        dir.path().join("back.safetensors"),
+    );
+    zoo(&input);
+    let source = contents(&input);
+    for (name, recipe) in recipes() {
+        let report = run(&input, &output, &recipe, &CPU);
+        let expected = fs::read(&output).unwrap();
+        assert_eq!(report.output_bytes, expected.len() as u64, "{name}");
+        let treated: Vec<_> = report.tensors.iter().filter(|t| t.method != "kept").collect();
+        assert!(treated.len() > 8, "{name}: only {} tensors treated", treated.len());
+
+        decompress(&output, &back, &options(&CPU)).unwrap();
+        let restored = contents(&back);
+        assert_eq!(
+            restored.keys().collect::<Vec<_>>(),
+            source.keys().collect::<Vec<_>>(),
+            "{name}"
+        );
+        for t in &report.tensors {
+            let ((dtype, shape, bytes), (d, s, b)) = (&source[&t.name], &restored[&t.name]);
+            assert_eq!((dtype, shape), (d, s), "{name}: {}", t.name);
+            assert_eq!(
+                t.method == "kept" || t.error.mse == Some(0.0),
+                bytes == b || same_values(*dtype, bytes, b),
+                "{name}: {}",
+                t.name
+            );
+        }
+        let checked = verify(&output, Some(&input), &options(&CPU)).unwrap();
+        assert!(checked.ok && checked.tensors.len() == source.len(), "{name}");
+
+        for on in [gpu(), tiny_gpu()].into_iter().flatten() {
+            let report = run(&input, &output, &recipe, on);
+            assert!(
+                fs::read(&output).unwrap() == expected,
+                "{name}: the bytes of {} differ",
+                on.name()
+            );
+            assert!(report.gpu_tiles > 0, "{name}: nothing ran on {}", on.name());
+            let preset = PRESETS.iter().any(|(n, _)| *n == name);
+            assert!(
+                !preset || report.cpu_tiles == 0,
+                "{name}: {:?} on {}",
+                report.cpu_reasons,
+                on.name()
+            );
+        }
+    }
+}
+
+/// Equal but for the sign of zeros.
+fn same_values(dtype: DType, a: &[u8], b: &[u8]) -> bool {
+    let size = dtype.bits() / 8;
+    let clean = |e: &[u8]| {
+        let mut e = e.to_vec();
+        if e[size - 1] & 0x7f == 0 && e[..size - 1].iter().all(|x| *x == 0) {
+            e[size - 1] = 0;
+        }
+        e
+    };
+    a.chunks(size).zip(b.chunks(size)).all(|(a, b)| clean(a) == clean(b))
+}
+
+#[test]
+fn bytes_depend_on_neither_threads_nor_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    // Several blocks, and a row that is cut into pieces.
+    let long = noise(5, 1_500_000);
+    let wide = noise(6, 700 * 1000);
+    write_checkpoint(
+        &input,
+        &[
+            ("long.weight", DType::BF16, vec![1, 1_500_000], words_of(DType::BF16, &long)),
+            ("wide.weight", DType::F32, vec![700, 1000], words_of(DType::F32, &wide)),
+        ],
+    );
+    for (name, recipe) in recipes() {
+        let mut first: Option<Vec<u8>> = None;
+        for (threads, memory) in [(1, 1 << 30), (3, 1 << 30), (2, 256 << 20)] {
+            compress(&input, &output, &recipe, &Options { threads, memory, ..options(&CPU) })
+                .unwrap();
+            let bytes = fs::read(&output).unwrap();
+            assert!(
+                first.get_or_insert_with(|| bytes.clone()) == &bytes,
+                "{name}: {threads} threads, {memory} bytes"
+            );
+        }
+    }
+}
+
+#[test]
+fn values_that_are_not_finite_are_kept_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut values = noise(1, 4096);
+        values[1234] = bad;
+        let words = values.iter().map(|v| v.to_bits()).collect();
+        write_checkpoint(&input, &[("a.weight", DType::F32, vec![64, 64], words)]);
+        for (name, recipe) in recipes() {
+            let report = run(&input, &output, &recipe, &CPU);
+            assert_eq!(report.tensors[0].method, "kept", "{name}");
+            assert!(report.warnings.len() == 1 && report.tensors[0].reason.is_some(), "{name}");
+            assert_eq!(contents(&input), contents(&output), "{name}: bit for bit");
+            let strict = recipe.rules.iter().map(|r| {
+                let mut rule = r.clone();
+                rule.treatment.nonfinite = tersor::recipe::NonFinite::Error;
+                rule
+            });
+            let strict = Recipe { rules: strict.collect() };
+            fs::remove_file(&output).unwrap();
+            let error = compress(&input, &output, &strict, &options(&CPU)).unwrap_err();
+            assert!(matches!(error, Error::NonFinite { .. }), "{name}: {error}");
+            assert!(!output.exists(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_mask_keeps_exactly_the_share_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output, back) = (
+        dir.path().join("in.safetensors"),
+        dir.path().join("out.safetensors"),
+        dir.path().join("back.safetensors"),
+    );
+    // Few distinct magnitudes: nearly everything is a tie. Sixty-four rows of 100 in two tensors.
+    let values =
+        |seed| -> Vec<f32> { noise(seed, 6400).iter().map(|x| (x * 5.0).round() + 0.25).collect() };
+    let (a, b) = (values(1), values(2));
+    write_checkpoint(
+        &input,
+        &[
+            ("b.weight", DType::F32, vec![64, 100], words_of(DType::F32, &b)),
+            ("a.weight", DType::F32, vec![64, 100], words_of(DType::F32, &a)),
+        ],
+    );
+    let kept_of = |scope: &str| {
+        let text = format!(
+            "version = 1\n[[rule]]\nmatch = \"*\"\nprune = {{ kind = \"magnitude\", density = 0.37, scope = \"{scope}\" }}\n"
+        );
+        run(&input, &output, &Recipe::parse(&text).unwrap(), &CPU);
+        decompress(&output, &back, &options(&CPU)).unwrap();
+        let restored = contents(&back);
+        ["a.weight", "b.weight"].map(|n| {
+            bytemuck::pod_collect_to_vec::<u8, f32>(&restored[n].2)
+                .iter()
+                .map(|v| *v != 0.0)
+                .collect::<Vec<bool>>()
+        })
+    };
+    // The oracle: larger magnitude first, then lower index; over the model, then by name.
+    let oracle = |values: &[f32], keep: usize| {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|x, y| values[*y].abs().total_cmp(&values[*x].abs()).then(x.cmp(y)));
+        let mut kept = vec![false; values.len()];
+        order[..keep].iter().for_each(|i| kept[*i] = true);
+        kept
+    };
+    assert_eq!(kept_of("tensor"), [oracle(&a, 2368), oracle(&b, 2368)]);
+    let rows = |v: &[f32]| v.chunks(100).flat_map(|row| oracle(row, 37)).collect::<Vec<_>>();
+    assert_eq!(kept_of("row"), [rows(&a), rows(&b)]);
+    let model = oracle(&[a.clone(), b.clone()].concat(), 4736);
+    assert_eq!(kept_of("model").concat(), model);
+}
+
+#[test]
+fn importance_moves_the_palette() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, importance, output) = (
+        dir.path().join("in.safetensors"),
+        dir.path().join("imp.safetensors"),
+        dir.path().join("out.safetensors"),
+    );
+    let values = noise(3, 64 * 64);
+    write_checkpoint(
+        &input,
+        &[("a.weight", DType::F32, vec![64, 64], words_of(DType::F32, &values))],
+    );
+    // Only the first column matters.
+    let of_column: Vec<f32> = (0..64).map(|c| if c == 0 { 1.0 } else { 0.0 }).collect();
+    write_checkpoint(
+        &importance,
+        &[("a.weight", DType::F32, vec![64], words_of(DType::F32, &of_column))],
+    );
+    let column_error = |weighted: bool, granularity: &str| {
+        let extra = if weighted {
+            format!("importance = {:?}", importance.to_str().unwrap())
+        } else {
+            String::new()
+        };
+        let text = format!(
+            "version = 1\n[[rule]]\nmatch = \"*\"\nquantize = {{ kind = \"palette\", bits = 3, granularity = \"{granularity}\" }}\n{extra}\n"
+        );
+        run(&input, &output, &Recipe::parse(&text).unwrap(), &CPU);
+        let back = dir.path().join("back.safetensors");
+        decompress(&output, &back, &options(&CPU)).unwrap();
+        let restored: Vec<f32> = bytemuck::pod_collect_to_vec(&contents(&back)["a.weight"].2);
+        (0..64).map(|r| (restored[r * 64] - values[r * 64]).powi(2)).sum::<f32>()
+    };
+    assert!(column_error(true, "tensor") < 0.8 * column_error(false, "tensor"));
+    // With one value per row that counts, eight entries restore it exactly.
+    assert_eq!(column_error(true, "channel"), 0.0);
+}
+
+#[test]
+fn outputs_are_not_replaced_by_accident() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    zoo(&input);
+    let recipe = Recipe::preset("int8").unwrap();
+    fs::write(&output, "precious").unwrap();
+    let refused = |r: tersor::Result<Report>, what: &str| {
+        let error = r.unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    };
+    refused(
+        compress(&input, &output, &recipe, &Options { force: false, ..options(&CPU) }),
+        "--force",
+    );
+    refused(compress(&input, &input, &recipe, &options(&CPU)), "input itself");
+    #[cfg(unix)]
+    {
+        let link = dir.path().join("link.safetensors");
+        std::os::unix::fs::symlink(&input, &link).unwrap();
+        refused(compress(&input, &link, &recipe, &options(&CPU)), "input itself");
+    }
+    assert_eq!(fs::read(&output).unwrap(), b"precious");
+    // Stopped in the middle: the old file stays, and nothing else.
+    static STOP: Cancel = Cancel::new();
+    STOP.raise(2);
+    let stopped = compress(&input, &output, &recipe, &Options { cancel: &STOP, ..options(&CPU) });
+    assert!(matches!(stopped, Err(Error::Interrupted(2))));
+    assert_eq!(fs::read(&output).unwrap(), b"precious");
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|n| !n.to_string_lossy().contains("tersor")), "{left:?}");
+    run(&input, &output, &recipe, &CPU);
+    refused(
+        compress(&output, &dir.path().join("twice.safetensors"), &recipe, &options(&CPU)),
+        "archive already",
+    );
+}
+
+#[test]
+fn folders_keep_their_shards_and_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output, back) =
+        (dir.path().join("in"), dir.path().join("out"), dir.path().join("back"));
+    fs::create_dir_all(input.join("1_Pooling")).unwrap();
+    let shard = |name: &str, tensor: &str, seed| {
+        let words = words_of(DType::BF16, &noise(seed, 64 * 64));
+        write_checkpoint(&input.join(name), &[(tensor, DType::BF16, vec![64, 64], words)]);
+    };
+    shard("model-00001-of-00002.safetensors", "a.weight", 1);
+    shard("model-00002-of-00002.safetensors", "b.weight", 2);
+    let index = r#"{"metadata":{"total_size":16384},"weight_map":{"a.weight":"model-00001-of-00002.safetensors","b.weight":"model-00002-of-00002.safetensors"}}"#;
+    fs::write(input.join("model.safetensors.index.json"), index).unwrap();
+    fs::write(input.join("config.json"), "{}").unwrap();
+    fs::write(input.join("1_Pooling/config.json"), "{\"x\":1}").unwrap();
+    fs::write(input.join("pytorch_model.bin"), "other weights").unwrap();
+    let recipe = Recipe::preset("palette4").unwrap();
+    for round in 0..2 {
+        let report = run(&input, &output, &recipe, &CPU);
+        assert_eq!(report.warnings.len(), 1, "the other weights are named");
+        assert!(report.ratio > 3.0, "round {round}");
+        assert_eq!(fs::read(output.join("1_Pooling/config.json")).unwrap(), b"{\"x\":1}");
+        assert!(!output.join("pytorch_model.bin").exists());
+        verify(&output, Some(&input), &options(&CPU)).unwrap();
+        verify(&output.join("model.safetensors.index.json"), Some(&input), &options(&CPU)).unwrap();
+        decompress(&output, &back, &options(&CPU)).unwrap();
+        assert_eq!(
+            contents(&back).keys().collect::<Vec<_>>(),
+            contents(&input).keys().collect::<Vec<_>>()
+        );
+    }
+    let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3, "nothing else is left: {names:?}");
+    // A checkpoint that is quantized already is carried bit for bit, and says so.
+    fs::write(input.join("config.json"), r#"{"quantization_config":{"quant_method":"gptq"}}"#)
+        .unwrap();
+    let report = run(&input, &output, &recipe, &CPU);
+    assert!(report.tensors.iter().all(|t| t.method == "kept" && t.reason.as_ref().unwrap().contains("already quantized")));
+}
+
+#[test]
+fn every_damage_to_an_archive_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output, damaged) = (
+        dir.path().join("in.safetensors"),
+        dir.path().join("out.safetensors"),
+        dir.path().join("bad.safetensors"),
+    );
+    write_checkpoint(
+        &input,
+        &[
+            ("a.weight", DType::F32, vec![8, 32], words_of(DType::F32, &noise(1, 256))),
+            ("bias", DType::F32, vec![3], words_of(DType::F32, &noise(2, 3))),
+        ],
+    );
+    let recipes = [
+        "quantize = { kind = \"affine\", bits = 4, symmetric = false }",
+        "quantize = { kind = \"palette\", bits = 2 }",
+        "prune = { kind = \"n:m\", n = 1, m = 4 }\nquantize = { kind = \"affine\", bits = 8 }",
+    ];
+    for what in recipes {
+        let text = format!(
+            "version = 1\n[[rule]]\nmatch = \"a*\"\n{what}\n[[rule]]\nmatch = \"*\"\nkeep = true\n"
+        );
+        run(&input, &output, &Recipe::parse(&text).unwrap(), &CPU);
+        let good = fs::read(&output).unwrap();
+        let refused = |bytes: &[u8], how: String| {
+            fs::write(&damaged, bytes).unwrap();
+            assert!(verify(&damaged, None, &options(&CPU)).is_err(), "{what}: {how}");
+        };
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            refused(&bytes, format!("bit {bit}"));
+        }
+        for len in 0..good.len() {
+            refused(&good[..len], format!("cut to {len}"));
+        }
+        refused(&[&good[..], &[0]].concat(), "a byte more".into());
+    }
+}
+
+#[test]
+fn the_manifest_of_a_small_archive_is_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    fs::write(&input, fs::read("assets/lenet-300-100.safetensors").unwrap()).unwrap();
+    run(&input, &output, &Recipe::preset("palette4").unwrap(), &CPU);
+    let archive = Archive::open(&output).unwrap();
+    let manifest = archive.stored.files[0].metadata.iter().find(|(k, _)| k == "tersor").unwrap();
+    assert!(manifest.1.len() < 800, "{} bytes: {}", manifest.1.len(), manifest.1);
+}
+
+#[test]
+fn an_error_beyond_its_limit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    zoo(&input);
+    let text = |limit| {
+        format!(
+            "version = 1\n[[rule]]\nmatch = \"embed*\"\nquantize = {{ kind = \"affine\", bits = 2 }}\nmax_rel_error = {limit}\n[[rule]]\nmatch = \"*\"\nkeep = true\n"
+        )
+    };
+    let error = compress(&input, &output, &Recipe::parse(&text(0.01)).unwrap(), &options(&CPU))
+        .unwrap_err();
+    assert!(matches!(error, Error::Verify { metric: "rel_error", .. }) && !output.exists());
+    run(&input, &output, &Recipe::parse(&text(0.99)).unwrap(), &CPU);
+}
