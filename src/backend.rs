@@ -56,7 +56,7 @@ impl Backend {
     pub fn name(&self) -> &str {
         match self {
             Self::Cpu => "cpu",
-            Self::Gpu(gpu) => gpu.name(),
+            Self::Gpu(gpu) => gpu.title(),
         }
     }
 }

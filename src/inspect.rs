@@ -116,7 +116,7 @@ impl WeightSummary {
         let some = |x: f64| x.is_finite().then_some(x);
         Self {
             min: finite().next().map(|(v, _)| *v),
-            max: finite().last().map(|(v, _)| *v),
+            max: finite().next_back().map(|(v, _)| *v),
             mean: some(mean),
             deviation: some(deviation),
             outliers: finite()

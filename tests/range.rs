@@ -50,12 +50,12 @@ fn gpu_agrees_past_65535_workgroups() {
     let check = |group| {
         cross_check(group, |on| bits(on, &matrix(on, DType::F32, &values, 1), Groups::of(group)))
     };
-    [17, 1 << 20, usize::MAX].map(check);
+    [17, 1 << 20, usize::MAX].into_iter().for_each(check);
 }
 
 #[test]
 fn every_16_and_8_bit_pattern_is_decoded_alike() {
-    let halves: Vec<u32> = (0..32768u32).map(|i| (2 * i + 1) << 16 | 2 * i).collect();
+    let halves: Vec<u32> = (0..32768u32).map(|i| ((2 * i + 1) << 16) | (2 * i)).collect();
     let bytes: Vec<u32> = (0..64u32).map(|i| 0x0302_0100 + i * 0x0404_0404).collect();
     for (dtype, words) in [
         (DType::F16, &halves),

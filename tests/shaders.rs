@@ -123,7 +123,7 @@ fn the_cross_check_can_fail() {
 fn the_device_rounds_as_the_reference_does() {
     // Not a property of shaders but of this device: kernels rely on it or take their integer path.
     if let Some(Backend::Gpu(gpu)) = support::gpu() {
-        eprintln!("{}: {:?}", gpu.name(), gpu.numerics());
+        eprintln!("{}: {:?}", gpu.title(), gpu.numerics());
         assert!(gpu.numerics().rounds_exactly());
     }
 }

@@ -33,10 +33,16 @@ pub struct ArchivedTensor {
     pub components: BTreeMap<&'static str, TensorInfo>,
 }
 
-/// Chunks whose digest has been checked, the last used first. A chunk that two threads want at once is hashed once.
+/// A chunk's file and number.
+type ChunkId = (usize, u64);
+
+/// A chunk's bytes, once their digest has been checked.
+type Chunk = Arc<OnceLock<Vec<u8>>>;
+
+/// Chunks whose digest has been checked, the last used first.
 #[derive(Debug)]
 struct Cache {
-    chunks: Vec<((usize, u64), Arc<OnceLock<Vec<u8>>>)>,
+    chunks: Vec<(ChunkId, Chunk)>,
     room: usize,
 }
 
@@ -107,7 +113,7 @@ impl Archive {
         (with.len() - without.len() + quotes(&with) - quotes(&without) + 1) as u64
     }
 
-    fn chunk(&self, file: usize, index: u64) -> Result<Arc<OnceLock<Vec<u8>>>> {
+    fn chunk(&self, file: usize, index: u64) -> Result<Chunk> {
         let slot = {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             let key = (file, index);

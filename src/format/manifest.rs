@@ -118,7 +118,7 @@ impl TensorManifest {
         match self.method {
             Method::Values => add("values", self.dtype, None),
             Method::Affine { bits, symmetric, group } => {
-                let scales = if group == 0 { vec![1] } else { vec![rows, cols / group] };
+                let scales = cols.checked_div(group).map_or(vec![1], |groups| vec![rows, groups]);
                 add("codes", DType::U32, codes(bits));
                 add("scales", DType::F32, Some(scales.clone()));
                 if !symmetric {
@@ -126,7 +126,7 @@ impl TensorManifest {
                 }
             }
             Method::Palette { k, rows: per_table } => {
-                let tables = if per_table == 0 { 1 } else { rows / per_table };
+                let tables = rows.checked_div(per_table).unwrap_or(1);
                 add("codes", DType::U32, codes(code_bits(k)));
                 add("codebook", self.dtype, Some(vec![tables, k.into()]));
             }

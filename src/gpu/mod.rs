@@ -54,7 +54,7 @@ pub struct Pending {
 
 impl Gpu {
     /// Adapter, API and driver, and whether it is software.
-    pub fn name(&self) -> &str {
+    pub fn title(&self) -> &str {
         &self.adapter.title
     }
 
@@ -75,7 +75,7 @@ impl Gpu {
 
     /// The longest tensor, in bytes, that one buffer can hold and one binding can show.
     pub fn max_bytes(&self) -> u64 {
-        u64::from(self.limits.max_storage_buffer_binding_size).min(self.limits.max_buffer_size) & !3
+        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size) & !3
     }
 
     /// The most workgroups one dispatch can start, folded over three dimensions.

@@ -151,7 +151,7 @@ fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
         backend: format!("{:?}", info.backend),
         driver,
         software,
-        max_binding_bytes: limits.max_storage_buffer_binding_size.into(),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         timestamps: adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY),
     }

@@ -192,8 +192,8 @@ pub(super) fn layered(sums: &Sums, k: usize) -> Vec<usize> {
             }
             let j = (j0 + j1) / 2;
             let (mut most, mut at) = (f64::NEG_INFINITY, i0);
-            for i in i0..=i1.min(j - 1) {
-                let value = before[i] + sums.gain(i, j);
+            for (i, gained) in before.iter().enumerate().take(i1.min(j - 1) + 1).skip(i0) {
+                let value = gained + sums.gain(i, j);
                 if value > most {
                     (most, at) = (value, i);
                 }
