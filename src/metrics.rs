@@ -12,8 +12,6 @@ pub struct Sums {
     elements: u64,
     /// Restored elements that are not zero.
     pub nonzero: u64,
-    /// Restored elements that are zero although their source is not.
-    pub zeroed: u64,
     squared_error: f64,
     absolute_error: f64,
     largest_error: f64,
@@ -27,21 +25,35 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// The sums over rows of `cols` weights.
-    pub fn of<T: Copy + Into<f64>>(source: &[T], restored: &[T], cols: usize) -> Self {
+    /// The sums over `rows` rows of `cols` weights. `load(first, source, restored)` fills in elements from `first` on; it is
+    /// asked for a part of a row at a time, so that the buffers stay in the first cache.
+    pub fn of<T: Copy + Default + Into<f64>>(
+        rows: usize,
+        cols: usize,
+        mut load: impl FnMut(usize, &mut [T], &mut [T]),
+    ) -> Self {
         let mut sums = Self {
             column_error: vec![0.0; cols],
             column_weight: vec![0.0; cols],
             ..Self::default()
         };
         let mut lanes = Lanes::default();
-        for (w, q) in source.chunks(cols.max(1)).zip(restored.chunks(cols.max(1))) {
-            add_row(w, q, &mut lanes, &mut sums.column_error, &mut sums.column_weight);
+        let (mut w, mut q) = ([T::default(); PART], [T::default(); PART]);
+        // Down a strip of columns, so that its column sums stay in the first cache too.
+        for start in (0..cols).step_by(PART) {
+            let len = PART.min(cols - start);
+            let (errors, weights) = (
+                &mut sums.column_error[start..start + len],
+                &mut sums.column_weight[start..start + len],
+            );
+            for row in 0..rows {
+                load(row * cols + start, &mut w[..len], &mut q[..len]);
+                add_row(&w[..len], &q[..len], &mut lanes, errors, weights);
+            }
         }
         let sum = |lanes: &[f64; LANES]| lanes.iter().sum::<f64>();
-        sums.elements = source.len() as u64;
-        sums.nonzero = lanes.nonzero.iter().sum();
-        sums.zeroed = lanes.zeroed.iter().sum();
+        sums.elements = (rows * cols) as u64;
+        sums.nonzero = sum(&lanes.nonzero) as u64;
         sums.squared_error = sum(&lanes.squared_error);
         sums.absolute_error = sum(&lanes.absolute_error);
         sums.largest_error = lanes.largest_error.iter().fold(0.0, |a, b| larger(a, *b));
@@ -50,11 +62,19 @@ impl Sums {
         sums
     }
 
+    /// The sums over rows that are in memory.
+    #[cfg(test)]
+    fn of_slices<T: Copy + Default + Into<f64>>(source: &[T], restored: &[T], cols: usize) -> Self {
+        Self::of(source.len() / cols, cols, |first, w, q| {
+            w.copy_from_slice(&source[first..first + w.len()]);
+            q.copy_from_slice(&restored[first..first + q.len()]);
+        })
+    }
+
     /// Adds the sums of the rows that follow.
     pub fn add(&mut self, next: &Self) {
         self.elements += next.elements;
         self.nonzero += next.nonzero;
-        self.zeroed += next.zeroed;
         self.squared_error += next.squared_error;
         self.absolute_error += next.absolute_error;
         self.largest_error = larger(self.largest_error, next.largest_error);
@@ -159,10 +179,12 @@ impl ErrorReport {
     }
 }
 
-#[derive(Default)]
+/// Elements that are decoded at a time: a multiple of [`LANES`], so that parts do not change the order.
+const PART: usize = 512;
+
+#[derive(Clone, Copy, Default)]
 struct Lanes {
-    nonzero: [u64; LANES],
-    zeroed: [u64; LANES],
+    nonzero: [f64; LANES],
     squared_error: [f64; LANES],
     absolute_error: [f64; LANES],
     largest_error: [f64; LANES],
@@ -171,31 +193,35 @@ struct Lanes {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn add_row<T: Copy + Into<f64>>(
+fn add_row<T: Copy + Default + Into<f64>>(
     source: &[T],
     restored: &[T],
     lanes: &mut Lanes,
     column_error: &mut [f64],
     column_weight: &mut [f64],
 ) {
-    let columns = column_error.chunks_mut(LANES).zip(column_weight.chunks_mut(LANES));
-    for ((w, q), (errors, weights)) in source.chunks(LANES).zip(restored.chunks(LANES)).zip(columns)
-    {
-        if let (Ok(w), Ok(q), Ok(errors), Ok(weights)) = (
-            <&[T; LANES]>::try_from(w),
-            <&[T; LANES]>::try_from(q),
-            <&mut [f64; LANES]>::try_from(&mut *errors),
-            <&mut [f64; LANES]>::try_from(&mut *weights),
-        ) {
-            for l in 0..LANES {
-                add_one(w[l].into(), q[l].into(), l, lanes, &mut errors[l], &mut weights[l]);
-            }
-        } else {
-            for l in 0..w.len() {
-                add_one(w[l].into(), q[l].into(), l, lanes, &mut errors[l], &mut weights[l]);
-            }
+    // A local copy stays in registers.
+    let mut sums = *lanes;
+    let (w, w_rest) = source.as_chunks::<LANES>();
+    let (q, q_rest) = restored.as_chunks::<LANES>();
+    let (errors, errors_rest) = column_error.as_chunks_mut::<LANES>();
+    let (weights, weights_rest) = column_weight.as_chunks_mut::<LANES>();
+    for (((w, q), errors), weights) in w.iter().zip(q).zip(errors).zip(weights) {
+        for l in 0..LANES {
+            add_one(w[l].into(), q[l].into(), l, &mut sums, &mut errors[l], &mut weights[l]);
         }
     }
+    for l in 0..w_rest.len() {
+        add_one(
+            w_rest[l].into(),
+            q_rest[l].into(),
+            l,
+            &mut sums,
+            &mut errors_rest[l],
+            &mut weights_rest[l],
+        );
+    }
+    *lanes = sums;
 }
 
 #[inline(always)]
@@ -209,8 +235,7 @@ fn add_one(
 ) {
     let error = w - q;
     let size = error.abs();
-    lanes.nonzero[l] += u64::from(q != 0.0);
-    lanes.zeroed[l] += u64::from(q == 0.0 && w != 0.0);
+    lanes.nonzero[l] += if q == 0.0 { 0.0 } else { 1.0 };
     lanes.squared_error[l] += error * error;
     lanes.absolute_error[l] += size;
     // A NaN stays: it fails every comparison with what is already there.
@@ -229,38 +254,38 @@ mod tests {
     #[test]
     fn worked_example() {
         let (w, q) = ([3.0f32, -4.0, 0.0, 1.0], [3.0f32, -3.0, 0.0, 0.0]);
-        let sums = Sums::of(&w, &q, 2);
+        let sums = Sums::of_slices(&w, &q, 2);
         let r = sums.report();
         assert_eq!((r.mse, r.mean_abs_error, r.max_abs_error), (Some(0.5), Some(0.5), Some(1.0)));
         // Columns: |w| sums to 3 and 5, the error to 0 and 2.
         assert_eq!(r.rel_op_norm_1, Some(0.4));
         assert!((r.cosine.unwrap() - 21.0 / (26.0f64 * 18.0).sqrt()).abs() < 1e-15);
         assert!((r.sqnr_db.unwrap() - 10.0 * 13f64.log10()).abs() < 1e-12);
-        assert_eq!((sums.density(), sums.zeroed), (Some(0.5), 1));
+        assert_eq!(sums.density(), Some(0.5));
     }
 
     #[test]
     fn what_averages_hide_is_seen() {
         // Vectors that an averaged error lets pass: overflow, underflow, one zeroed element in many.
-        let r = Sums::of(&[1e200f64; 4], &[-1e200; 4], 4).report();
+        let r = Sums::of_slices(&[1e200f64; 4], &[-1e200; 4], 4).report();
         assert!(r.not_finite().is_some());
-        let r = Sums::of(&[1e-30f32; 4], &[7e-30; 4], 4).report();
+        let r = Sums::of_slices(&[1e-30f32; 4], &[7e-30; 4], 4).report();
         assert!(r.rel_error.unwrap() > 5.0);
         let mut q = vec![0.5f32; 1 << 16];
         q[12_345] = 0.0;
-        assert_eq!(Sums::of(&vec![0.5; 1 << 16], &q, 256).report().max_abs_error, Some(0.5));
-        let r = Sums::of(&[f32::NAN, 1.0], &[1.0, 1.0], 2).report();
+        assert_eq!(Sums::of_slices(&vec![0.5; 1 << 16], &q, 256).report().max_abs_error, Some(0.5));
+        let r = Sums::of_slices(&[f32::NAN, 1.0], &[1.0, 1.0], 2).report();
         assert!(r.not_finite().is_some());
     }
 
     #[test]
     fn exact_is_exact_and_parts_add_up() {
         let w: Vec<f32> = (0..1000).map(|i| (i as f32).sin()).collect();
-        assert_eq!(Sums::of(&w, &w, 10).report().cosine, Some(1.0));
+        assert_eq!(Sums::of_slices(&w, &w, 10).report().cosine, Some(1.0));
         let q: Vec<f32> = w.iter().map(|w| (w * 10.0).round() / 10.0).collect();
-        let whole = Sums::of(&w, &q, 10).report();
-        let mut parts = Sums::of(&w[..500], &q[..500], 10);
-        parts.add(&Sums::of(&w[500..], &q[500..], 10));
+        let whole = Sums::of_slices(&w, &q, 10).report();
+        let mut parts = Sums::of_slices(&w[..500], &q[..500], 10);
+        parts.add(&Sums::of_slices(&w[500..], &q[500..], 10));
         let parts = parts.report();
         assert!((whole.mse.unwrap() - parts.mse.unwrap()).abs() < 1e-15);
         assert!((whole.rel_op_norm_1.unwrap() - parts.rel_op_norm_1.unwrap()).abs() < 1e-12);

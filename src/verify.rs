@@ -180,22 +180,21 @@ fn by_columns(
 }
 
 fn sums(dtype: DType, source: &[u32], restored: &[u32], unit: &Unit) -> Sums {
-    let cols = unit.shape().1;
+    let (rows, cols) = unit.shape();
     if dtype == DType::F64 {
-        let wide = |words: &[u32]| -> Vec<f64> {
-            words
-                .chunks_exact(2)
-                .map(|w| f64::from_bits(u64::from(w[1]) << 32 | u64::from(w[0])))
-                .collect()
+        let wide = |words: &[u32], i: usize| {
+            f64::from_bits(u64::from(words[2 * i + 1]) << 32 | u64::from(words[2 * i]))
         };
-        return Sums::of(&wide(source), &wide(restored), cols);
+        return Sums::of(rows, cols, |first, w: &mut [f64], q: &mut [f64]| {
+            for (i, (w, q)) in w.iter_mut().zip(q).enumerate() {
+                (*w, *q) = (wide(source, first + i), wide(restored, first + i));
+            }
+        });
     }
-    let decode = |words: &[u32]| {
-        let mut values = vec![0.0; unit.elements()];
-        dtype::decode(dtype, words, 0, &mut values);
-        values
-    };
-    Sums::of(&decode(source), &decode(restored), cols)
+    Sums::of(rows, cols, |first, w: &mut [f32], q: &mut [f32]| {
+        dtype::decode(dtype, source, first, w);
+        dtype::decode(dtype, restored, first, q);
+    })
 }
 
 fn kept(
