@@ -44,7 +44,7 @@ impl Parts {
     ///
     /// [`Error::Shape`] if the parts do not fit the unit.
     pub fn restore(
-        &self,
+        self,
         manifest: &TensorManifest,
         blocks: &Blocks,
         unit: &Unit,
@@ -57,7 +57,7 @@ impl Parts {
         };
         let codes = match manifest.pruned {
             true => sparse::scatter_codes(&self.stored, bits, cols, &self.mask, 0),
-            false => self.stored.clone(),
+            false => self.stored,
         };
         let codes =
             Tensor::new(&Backend::Cpu, DType::U32, rows, bitpack::words(cols, bits), codes)?;
