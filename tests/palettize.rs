@@ -10,7 +10,7 @@ use tersor::{
 
 fn assigner(thresholds: &[f32], weights: u64) -> Assigner {
     let entries = (0..=thresholds.len()).map(|i| i as f32).collect();
-    Assigner::new(&Palette { entries, thresholds: thresholds.to_vec() }, weights)
+    Assigner::new(&Palette { entries, thresholds: thresholds.to_vec() }, DType::F32, weights)
 }
 
 #[test]
@@ -39,9 +39,10 @@ fn gpu_agrees_with_reference() {
                 let p = palette(&bins, k, dtype);
                 for weights in [0, 1 << 20] {
                     // Beside its own palette, thresholds that are themselves weights.
-                    let own = Assigner::new(&p, weights);
+                    let own = Assigner::new(&p, dtype, weights);
                     let on_weights = Assigner::new(
                         &Palette { thresholds: p.entries[1..].to_vec(), ..p.clone() },
+                        dtype,
                         weights,
                     );
                     let mut p = vec![own, on_weights.clone(), on_weights];
@@ -76,7 +77,7 @@ fn every_weight_takes_its_nearest_entry() {
     let values = noise(5, 5000);
     let w = Tensor::from_f32(&CPU, &values, 1).unwrap();
     let p = palette(&histogram(&CPU, &w).unwrap().bins(), 16, DType::F32);
-    let a = [Assigner::new(&p, 5000)];
+    let a = [Assigner::new(&p, DType::F32, 5000)];
     let codes = palettize(&CPU, &w, &a, Groups::of(5000), 8).unwrap().read(&CPU).unwrap();
     for (w, code) in values.iter().zip(bytemuck::cast_slice::<u32, u8>(&codes)) {
         let of = (p.entries[usize::from(*code)] - w).abs();

@@ -171,7 +171,11 @@ impl Job<'_> {
     fn table(&self, bins: &Bins, weights: u64) -> Table {
         let k = self.k();
         let Palette { mut entries, thresholds } = palette(bins, k, self.blocks.dtype);
-        let assigner = Assigner::new(&Palette { entries: entries.clone(), thresholds }, weights);
+        let assigner = Assigner::new(
+            &Palette { entries: entries.clone(), thresholds },
+            self.blocks.dtype,
+            weights,
+        );
         let last = entries[entries.len() - 1];
         entries.resize(k, last);
         (entries, assigner)

@@ -30,52 +30,101 @@ struct Params {
     total: u32,
 }
 
-/// A palette prepared for assignment: its thresholds as order keys and, for many weights, a table over the top of the key.
+/// A palette prepared for assignment: its thresholds as order keys and, for many weights, a table.
 #[derive(Clone, Debug)]
 pub struct Assigner {
     keys: Vec<u32>,
-    /// For every value of the key's top 16 bits, the code of the smallest key that has them.
-    starts: Vec<u8>,
+    table: Table,
+}
+
+#[derive(Clone, Debug)]
+enum Table {
+    /// So few weights that it would not pay.
+    None,
+    /// The code of every pattern of a type of 8 or 16 bits.
+    Patterns(DType, Vec<u8>),
+    /// For every value of the order key's top 16 bits, the code of the smallest key that has them.
+    Starts(Vec<u8>),
 }
 
 /// With so few thresholds, comparing with every one is faster than looking up.
 const FEW: usize = 16;
 
 impl Assigner {
-    /// Prepares a palette for about `weights` weights.
-    pub fn new(palette: &Palette, weights: u64) -> Self {
+    /// Prepares a palette for about `weights` weights of `dtype`.
+    pub fn new(palette: &Palette, dtype: DType, weights: u64) -> Self {
         let keys: Vec<u32> = palette.thresholds.iter().map(|t| order_key::of_f32(*t)).collect();
-        let mut starts = Vec::new();
-        if keys.len() > FEW && weights > 1 << 17 {
-            let mut code = 0;
-            starts.extend((0..1u32 << 16).map(|top| {
-                while code < keys.len() && keys[code] < top << 16 {
-                    code += 1;
-                }
-                code as u8
-            }));
-        }
-        Self { keys, starts }
+        let code = |key: u32| keys.partition_point(|t| *t < key) as u8;
+        let table = match dtype {
+            _ if weights <= 1 << 17 => Table::None,
+            DType::F16 | DType::BF16 | DType::F8E4M3 | DType::F8E5M2 => {
+                let patterns = 1 << dtype.bits();
+                let all: Vec<u32> = match dtype.bits() {
+                    16 => (0..patterns / 2).map(|i| ((2 * i + 1) << 16) | (2 * i)).collect(),
+                    _ => (0..patterns / 4).map(|i| 0x0302_0100 + i * 0x0404_0404).collect(),
+                };
+                let mut values = vec![0.0; patterns as usize];
+                dtype::decode(dtype, &all, 0, &mut values);
+                Table::Patterns(
+                    dtype,
+                    values.into_iter().map(|v| code(order_key::of_f32(v))).collect(),
+                )
+            }
+            _ if keys.len() > FEW => {
+                Table::Starts((0..1u32 << 16).map(|top| code(top << 16)).collect())
+            }
+            _ => Table::None,
+        };
+        Self { keys, table }
     }
 
-    fn assign(&self, weights: &[f32], codes: &mut [u8]) {
-        if self.keys.len() <= FEW {
-            compare_all(weights, &self.keys, codes);
-        } else if self.starts.is_empty() {
-            for (w, code) in weights.iter().zip(codes) {
-                let key = order_key::of_f32(*w);
-                *code = self.keys.partition_point(|t| *t < key) as u8;
-            }
-        } else {
-            for (w, code) in weights.iter().zip(codes) {
-                let key = order_key::of_f32(*w);
-                let mut c = usize::from(self.starts[(key >> 16) as usize & 0xffff]);
-                while c < self.keys.len() && self.keys[c] < key {
-                    c += 1;
+    /// Codes of weights, from element `first` of `words` on.
+    fn assign(&self, dtype: DType, words: &[u32], first: usize, codes: &mut [u8]) {
+        match &self.table {
+            Table::Patterns(of, table) if *of == dtype => {
+                let span = first..first + codes.len();
+                match dtype.bits() {
+                    16 => look_up(&bytemuck::cast_slice::<u32, u16>(words)[span], table, codes),
+                    _ => look_up(&bytemuck::cast_slice::<u32, u8>(words)[span], table, codes),
                 }
-                *code = c as u8;
+            }
+            _ => {
+                let mut values = [0.0; CHUNK];
+                for (i, codes) in codes.chunks_mut(CHUNK).enumerate() {
+                    let values = &mut values[..codes.len()];
+                    dtype::decode(dtype, words, first + i * CHUNK, values);
+                    self.assign_values(values, codes);
+                }
             }
         }
+    }
+
+    fn assign_values(&self, weights: &[f32], codes: &mut [u8]) {
+        match &self.table {
+            _ if self.keys.len() <= FEW => compare_all(weights, &self.keys, codes),
+            Table::Starts(starts) => {
+                for (w, code) in weights.iter().zip(codes) {
+                    let key = order_key::of_f32(*w);
+                    let mut c = usize::from(starts[(key >> 16) as usize & 0xffff]);
+                    while c < self.keys.len() && self.keys[c] < key {
+                        c += 1;
+                    }
+                    *code = c as u8;
+                }
+            }
+            _ => {
+                for (w, code) in weights.iter().zip(codes) {
+                    let key = order_key::of_f32(*w);
+                    *code = self.keys.partition_point(|t| *t < key) as u8;
+                }
+            }
+        }
+    }
+}
+
+fn look_up<T: Copy + Into<usize>>(patterns: &[T], table: &[u8], codes: &mut [u8]) {
+    for (p, code) in patterns.iter().zip(codes) {
+        *code = table[(*p).into()];
     }
 }
 
@@ -165,15 +214,16 @@ fn reference<P: Borrow<Assigner> + Sync>(
     let task = task_rows(rows, cols);
     let palettes: Vec<&Assigner> = palettes.iter().map(Borrow::borrow).collect();
     packed.par_chunks_mut((task * words).max(1)).enumerate().for_each(|(t, packed)| {
-        let (mut values, mut codes) = (vec![0.0; cols.min(CHUNK)], vec![0; cols]);
+        let mut codes = vec![0; cols];
         for (r, packed) in packed.chunks_mut(words.max(1)).enumerate() {
             let start = (t * task + r) * cols;
             for (span, palette) in groups.spans(start..start + cols, &palettes) {
-                for at in span.clone().step_by(CHUNK) {
-                    let values = &mut values[..(span.end - at).min(CHUNK)];
-                    dtype::decode(dtype, weights, at, values);
-                    palette.assign(values, &mut codes[at - start..][..values.len()]);
-                }
+                palette.assign(
+                    dtype,
+                    weights,
+                    span.start,
+                    &mut codes[span.start - start..span.end - start],
+                );
             }
             bitpack::pack(&codes, bits, packed);
         }

@@ -73,6 +73,8 @@ fn search(sums: &Sums, k: usize, start: f64) -> Vec<usize> {
     // The price below which there are too many runs, and above which too few, with how many.
     let (mut low, mut high) = (0.0, f64::INFINITY);
     let (mut runs_low, mut runs_high) = (sums.len as f64, 1.0);
+    // The best partitions at those two prices.
+    let (mut many, mut few) = (Vec::new(), Vec::new());
     let mut price = start;
     for step in 0.. {
         let cuts = priced(sums, price);
@@ -81,11 +83,11 @@ fn search(sums: &Sums, k: usize, start: f64) -> Vec<usize> {
             return cuts;
         }
         if runs > k {
-            (low, runs_low) = (price, runs as f64);
+            (low, runs_low, many) = (price, runs as f64, cuts);
         } else {
-            (high, runs_high) = (price, runs as f64);
+            (high, runs_high, few) = (price, runs as f64, cuts);
         }
-        if step > 80 || high - low <= 1e-13 * high {
+        if step > 80 || high.is_finite() && high - low <= 1e-13 * high {
             break;
         }
         // The number of runs is about proportional to price^(-1/3).
@@ -111,7 +113,25 @@ fn search(sums: &Sums, k: usize, start: f64) -> Vec<usize> {
             break;
         }
     }
-    layered(sums, k)
+    // Ties leave no price that k runs are best for. Small problems are decided by the layered program, which prefers lower
+    // boundaries throughout; it would take seconds for large ones.
+    if k * sums.len <= 1 << 20 || many.is_empty() || few.is_empty() {
+        return layered(sums, k);
+    }
+    spliced(&few, &many, k)
+}
+
+/// A best partition into k runs from two that are equally good at one price, with fewer and with more runs.
+///
+/// The one with more is followed up to a run that lies within a run of the other, and the other from the end of that on. Such
+/// a run exists because the gain is Monge, and for the same reason neither path gets worse by changing over.
+fn spliced(few: &[usize], many: &[usize], k: usize) -> Vec<usize> {
+    let ahead = k - (few.len() - 1);
+    let inside = |i: &usize| few[*i] <= many[i + ahead] && many[i + ahead + 1] <= few[i + 1];
+    let i = (0..few.len() - 1)
+        .find(inside)
+        .expect("a path with more runs has one within a run of the other");
+    [&many[..=i + ahead], &few[i + 1..]].concat()
 }
 
 /// The best partition for a price per run, the number of runs left free.
@@ -368,6 +388,28 @@ mod tests {
                 let error = sums.error(&optimal_cuts(&bins, k));
                 assert!((error - best.0).abs() <= 1e-12 * sums.total, "seed {seed}, k = {k}");
             }
+        }
+    }
+
+    #[test]
+    fn splicing_gives_the_partition_between() {
+        // Equal gaps: at most prices a whole range of numbers of runs is equally good.
+        let bins = Bins { values: (0..64).map(f64::from).collect(), weights: vec![1.0; 64] };
+        let sums = Sums::new(&bins);
+        for (a, b) in [(3, 9), (7, 8), (1, 30), (16, 32)] {
+            let (few, many) = (layered(&sums, a.max(2)), layered(&sums, b));
+            for k in few.len()..many.len() - 1 {
+                let cuts = spliced(&few, &many, k);
+                assert_eq!((cuts.len(), cuts[0], cuts[k]), (k + 1, 0, 64));
+                assert!(cuts.windows(2).all(|c| c[0] < c[1]));
+            }
+        }
+        // Where the two really are equally good, so is what lies between: 64 values into 16 or 32 equal runs at price 1.5.
+        let (few, many) = (priced(&sums, 4.6), priced(&sums, 4.4));
+        for k in few.len()..many.len() - 1 {
+            let (got, best) =
+                (sums.error(&spliced(&few, &many, k)), sums.error(&layered(&sums, k)));
+            assert!((got - best).abs() <= 1e-9 * best, "{k}: {got} > {best}");
         }
     }
 
