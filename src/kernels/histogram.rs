@@ -253,10 +253,10 @@ fn flush(sum: &mut Histogram, pending: &mut [u64]) {
 fn count(dtype: DType, words: &[u32], span: std::ops::Range<usize>, pending: &mut [u64]) {
     match dtype {
         DType::F16 | DType::BF16 => {
-            count_patterns(&bytemuck::cast_slice::<u32, u16>(words)[span], pending)
+            count_patterns::<u16, 65536>(&bytemuck::cast_slice::<u32, u16>(words)[span], pending);
         }
         DType::F8E4M3 | DType::F8E5M2 => {
-            count_patterns(&bytemuck::cast_slice::<u32, u8>(words)[span], pending)
+            count_patterns::<u8, 256>(&bytemuck::cast_slice::<u32, u8>(words)[span], pending);
         }
         _ => {
             let mut chunk = [0.0; 1024];
@@ -273,21 +273,20 @@ fn count(dtype: DType, words: &[u32], span: std::ops::Range<usize>, pending: &mu
 }
 
 /// Four histograms side by side, so that a run of equal patterns does not wait for its own last addition.
-fn count_patterns<T: Copy + Into<usize>>(patterns: &[T], pending: &mut [u64]) {
-    let bins = pending.len();
-    if patterns.len() < bins {
+fn count_patterns<T: Copy + Into<usize>, const BINS: usize>(patterns: &[T], pending: &mut [u64]) {
+    if patterns.len() < BINS {
         return patterns.iter().for_each(|p| pending[(*p).into()] += 1);
     }
-    let mut sides = vec![0u32; 4 * bins];
-    let (ab, cd) = sides.split_at_mut(2 * bins);
-    let ((a, b), (c, d)) = (ab.split_at_mut(bins), cd.split_at_mut(bins));
+    // Arrays whose length the compiler knows: no pattern lies outside.
+    let mut sides = vec![[0u32; BINS]; 4];
+    let [a, b, c, d] = &mut sides[..] else { unreachable!("there are four") };
     let fours = patterns.chunks_exact(4);
-    fours.remainder().iter().for_each(|p| a[(*p).into()] += 1);
+    fours.remainder().iter().for_each(|p| a[(*p).into() % BINS] += 1);
     for p in fours {
-        a[p[0].into()] += 1;
-        b[p[1].into()] += 1;
-        c[p[2].into()] += 1;
-        d[p[3].into()] += 1;
+        a[p[0].into() % BINS] += 1;
+        b[p[1].into() % BINS] += 1;
+        c[p[2].into() % BINS] += 1;
+        d[p[3].into() % BINS] += 1;
     }
     for (i, n) in pending.iter_mut().enumerate() {
         *n += u64::from(a[i]) + u64::from(b[i]) + u64::from(c[i]) + u64::from(d[i]);

@@ -43,12 +43,16 @@ enum Table {
     None,
     /// The code of every pattern of a type of 8 or 16 bits.
     Patterns(DType, Vec<u8>),
-    /// For every value of the order key's top 16 bits, the code of the smallest key that has them.
-    Starts(Vec<u8>),
+    /// For every value of the order key's top 16 bits, the code of the smallest key that has them; the most thresholds that
+    /// share such bits; and the thresholds, filled up with keys that nothing exceeds.
+    Starts(Vec<u8>, usize, Box<[u32; 256]>),
 }
 
 /// With so few thresholds, comparing with every one is faster than looking up.
 const FEW: usize = 16;
+
+/// With more thresholds than this in one cell of a table, a binary search is faster.
+const CROWDED: usize = 6;
 
 impl Assigner {
     /// Prepares a palette for about `weights` weights of `dtype`.
@@ -71,7 +75,13 @@ impl Assigner {
                 )
             }
             _ if keys.len() > FEW => {
-                Table::Starts((0..1u32 << 16).map(|top| code(top << 16)).collect())
+                let starts: Vec<u8> = (0..1u32 << 16).map(|top| code(top << 16)).collect();
+                let crowd =
+                    |top: usize| keys.iter().filter(|k| (**k >> 16) as usize == top).count();
+                let most = keys.iter().map(|k| crowd((k >> 16) as usize)).max().unwrap_or(0);
+                let mut padded = Box::new([u32::MAX; 256]);
+                padded[..keys.len()].copy_from_slice(&keys);
+                if most <= CROWDED { Table::Starts(starts, most, padded) } else { Table::None }
             }
             _ => Table::None,
         };
@@ -84,8 +94,16 @@ impl Assigner {
             Table::Patterns(of, table) if *of == dtype => {
                 let span = first..first + codes.len();
                 match dtype.bits() {
-                    16 => look_up(&bytemuck::cast_slice::<u32, u16>(words)[span], table, codes),
-                    _ => look_up(&bytemuck::cast_slice::<u32, u8>(words)[span], table, codes),
+                    16 => look_up::<u16, 65536>(
+                        &bytemuck::cast_slice::<u32, u16>(words)[span],
+                        table,
+                        codes,
+                    ),
+                    _ => look_up::<u8, 256>(
+                        &bytemuck::cast_slice::<u32, u8>(words)[span],
+                        table,
+                        codes,
+                    ),
                 }
             }
             _ => {
@@ -102,14 +120,15 @@ impl Assigner {
     fn assign_values(&self, weights: &[f32], codes: &mut [u8]) {
         match &self.table {
             _ if self.keys.len() <= FEW => compare_all(weights, &self.keys, codes),
-            Table::Starts(starts) => {
+            Table::Starts(starts, most, thresholds) => {
                 for (w, code) in weights.iter().zip(codes) {
                     let key = order_key::of_f32(*w);
-                    let mut c = usize::from(starts[(key >> 16) as usize & 0xffff]);
-                    while c < self.keys.len() && self.keys[c] < key {
-                        c += 1;
+                    let mut c = starts[(key >> 16) as usize & 0xffff];
+                    // The same number of steps for every weight: nothing to mispredict.
+                    for _ in 0..*most {
+                        c += u8::from(thresholds[usize::from(c)] < key);
                     }
-                    *code = c as u8;
+                    *code = c;
                 }
             }
             _ => {
@@ -122,9 +141,15 @@ impl Assigner {
     }
 }
 
-fn look_up<T: Copy + Into<usize>>(patterns: &[T], table: &[u8], codes: &mut [u8]) {
+fn look_up<T: Copy + Into<usize>, const PATTERNS: usize>(
+    patterns: &[T],
+    table: &[u8],
+    codes: &mut [u8],
+) {
+    // An array whose length the compiler knows: no pattern lies outside.
+    let table: &[u8; PATTERNS] = table.try_into().expect("a code for every pattern");
     for (p, code) in patterns.iter().zip(codes) {
-        *code = table[(*p).into()];
+        *code = table[(*p).into() % PATTERNS];
     }
 }
 

@@ -26,7 +26,9 @@ pub struct Palette {
 impl Bins {
     /// Bins of values in ascending order, equal ones together.
     pub fn of_sorted(sorted: impl IntoIterator<Item = (f64, f64)>) -> Self {
-        let mut bins = Self::default();
+        let sorted = sorted.into_iter();
+        let room = sorted.size_hint().1.unwrap_or(0);
+        let mut bins = Self { values: Vec::with_capacity(room), weights: Vec::with_capacity(room) };
         for (value, weight) in sorted {
             match (bins.values.last(), bins.weights.last_mut()) {
                 (Some(last), Some(sum)) if *last == value => *sum += weight,
