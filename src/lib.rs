@@ -1,4 +1,23 @@
-//! Weight compression on any GPU, with the same bytes from the CPU.
+//! tersor makes neural-network checkpoints small: it clusters, quantizes and prunes their weights with compute shaders on any
+//! GPU, and a CPU backend computes the same bytes.
+//!
+//! # Which function to use
+//!
+//! - A checkpoint on disk becomes an archive, and an archive a checkpoint again: [`pipeline::compress`],
+//!   [`pipeline::decompress`], [`pipeline::verify`]. What is done to which tensor says a [`recipe::Recipe`].
+//! - A matrix in memory: [`ops::quantize`] for integer codes (the choice for speed of inference), [`ops::palettize`] for a
+//!   table of the best k values (the choice for least error at a given size), [`ops::prune_magnitude`] and [`ops::prune_nm`]
+//!   for sparsity.
+//! - A single step of these, tile by tile: [`kernels`].
+//! - What is in a checkpoint: [`inspect::inspect`].
+//!
+//! Everything takes a [`Backend`], which [`Backend::open`] opens: the CPU, or a GPU through wgpu.
+//!
+//! # Promises
+//!
+//! The same input, recipe and version give the same bytes on the CPU and on every GPU, with any number of threads and any
+//! tile size. Every archive is reopened, decoded and measured before a job says that it is done. A tensor that cannot be
+//! treated is kept bit for bit, and the report says why.
 
 pub mod affine;
 pub mod codec;
@@ -9,6 +28,7 @@ pub mod inspect;
 pub mod kernels;
 pub mod kmeans;
 pub mod nn;
+pub mod ops;
 pub mod pipeline;
 pub mod plan;
 pub mod prune;

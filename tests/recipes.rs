@@ -1,0 +1,117 @@
+//! Recipes and plans: the shipped ones, and what is refused.
+
+mod support;
+use support::write_checkpoint;
+use tersor::{
+    DType, Error,
+    format::Checkpoint,
+    plan::{Action, Plan},
+    recipe::{PRESETS, Recipe},
+};
+
+fn rule(body: &str) -> String {
+    format!("version = 1\n[[rule]]\nmatch = \"*\"\n{body}\n")
+}
+
+#[test]
+fn every_preset_parses() {
+    for (name, _) in PRESETS {
+        assert!(Recipe::preset(name).is_ok(), "{name}");
+    }
+    assert!(matches!(Recipe::preset("int9"), Err(Error::Usage(_))));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_its_place() {
+    let cases = [
+        (rule("keeep = true"), "line 4"),
+        (rule("keeep = true"), "unknown field `keeep`"),
+        (rule("prune = { kind = \"magnitude\", dens = 1 }"), "line 4"),
+        (rule("quantize = { kind = \"affine\", bits = 9 }"), "bits is 9, expected 2 to 8"),
+        (
+            rule("quantize = { kind = \"affine\", bits = 4, granularity = \"group\" }"),
+            "group is missing",
+        ),
+        (rule("quantize = { kind = \"affine\", bits = 4, group = 32 }"), "granularity is not"),
+        (rule("quantize = { kind = \"palette\" }"), "expected bits = 1 to 8, or k = 2 to 256"),
+        (rule("quantize = { kind = \"palette\", k = 300 }"), "k = 2 to 256"),
+        (rule("prune = { kind = \"magnitude\", density = 1.5 }"), "density is 1.5"),
+        (rule("prune = { kind = \"n:m\", n = 4, m = 4 }"), "n:m is 4:4"),
+        (rule("prune = { kind = \"block\", density = 0.5, block = [0, 4] }"), "block is [0, 4]"),
+        (rule("keep = true\nprune = { kind = \"n:m\", n = 2, m = 4 }"), "expected keep = true, or"),
+        (rule(""), "expected keep = true, or"),
+        (rule("keep = true\naxis = 2"), "axis is 2"),
+        (rule("keep = true\nregex = \"x\""), "either match"),
+        (rule("keep = true\ndtype = \"F99\""), "dtype \"F99\" is not known"),
+        (
+            rule("quantize = { kind = \"affine\", bits = 8 }\nimportance = \"x\""),
+            "importance weighs",
+        ),
+        (rule("quantize = { kind = \"affine\", bits = 8 }\nencode = \"zip\""), "unknown variant"),
+        (
+            rule("quantize = { kind = \"affine\", bits = 8 }\nmax_rel_error = -1"),
+            "max_rel_error is -1",
+        ),
+        ("version = 2\n[[rule]]\nmatch = \"*\"\nkeep = true".into(), "version 2 is not known"),
+        ("version = 1".into(), "no rule"),
+        ("not toml".into(), "line 1"),
+    ];
+    for (text, expected) in cases {
+        let error = Recipe::parse(&text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn everything_that_does_not_fit_is_named_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("in.safetensors");
+    let zeros = |n| vec![0; n];
+    write_checkpoint(
+        &path,
+        &[
+            ("a.weight", DType::F32, vec![10, 30], zeros(300)),
+            ("b.weight", DType::F32, vec![10, 31], zeros(310)),
+            ("c.weight", DType::F32, vec![10, 32], zeros(320)),
+            ("d", DType::F32, vec![5], zeros(5)),
+        ],
+    );
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let plan = |text: &str| Plan::new(&checkpoint, &Recipe::parse(text).unwrap(), 1 << 20, 2);
+    let text = "version = 1\n[[rule]]\nmatch = \"nothing*\"\nkeep = true\n[[rule]]\nmatch = \"*.weight\"\nquantize = { kind = \"affine\", bits = 4, granularity = \"group\", group = 16 }\n";
+    let error = plan(text).unwrap_err().to_string();
+    for expected in [
+        "\"a.weight\"",
+        "\"b.weight\"",
+        "group 16",
+        "no rule matches tensor \"d\"",
+        "\"nothing*\" matches no tensor",
+    ] {
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    assert!(!error.contains("c.weight"), "{error}");
+    // The first matching rule wins; a treated form that is not smaller is kept.
+    let text = "version = 1\n[[rule]]\nregex = \"[ab]\\\\.weight$\"\nquantize = { kind = \"affine\", bits = 8 }\n[[rule]]\nmatch = \"*\"\nquantize = { kind = \"palette\", k = 256 }\n";
+    let planned = plan(text).unwrap();
+    let kinds: Vec<bool> =
+        planned.steps.iter().map(|s| matches!(s.action, Action::Treat(_))).collect();
+    let names: Vec<_> = checkpoint.tensors.iter().map(|t| t.name.as_str()).collect();
+    for (name, treated) in names.iter().zip(kinds) {
+        assert_eq!(treated, ["a.weight", "b.weight"].contains(name), "{name}");
+    }
+}
+
+#[test]
+fn names_of_components_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("in.safetensors");
+    write_checkpoint(
+        &path,
+        &[("w", DType::F32, vec![2, 2], vec![0; 4]), ("w.scales", DType::F32, vec![2], vec![0; 2])],
+    );
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let error = Plan::new(&checkpoint, &Recipe::preset("int8").unwrap(), 1 << 20, 1)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("\"w.scales\" has the name of a component of \"w\""), "{error}");
+}
