@@ -52,3 +52,8 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use progress::{Cancel, Progress, Silent};
 pub use tensor::{Tensor, TensorInfo, words};
+
+/// The README's example is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
