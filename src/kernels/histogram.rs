@@ -278,6 +278,7 @@ fn count_patterns<T: Copy + Into<usize>, const BINS: usize>(patterns: &[T], pend
         return patterns.iter().for_each(|p| pending[(*p).into()] += 1);
     }
     // Arrays whose length the compiler knows: no pattern lies outside.
+    #[allow(clippy::useless_vec, reason = "a megabyte is too much for the stack")]
     let mut sides = vec![[0u32; BINS]; 4];
     let [a, b, c, d] = &mut sides[..] else { unreachable!("there are four") };
     let fours = patterns.chunks_exact(4);
