@@ -105,7 +105,7 @@ fn recipes() -> Vec<(String, Recipe)> {
         treat("quantize = { kind = \"affine\", bits = 3, granularity = \"tensor\", objective = \"mse\" }"),
         treat("axis = 1\nquantize = { kind = \"affine\", bits = 4, granularity = \"channel\", objective = \"mse\" }"),
         treat("quantize = { kind = \"palette\", k = 13, granularity = \"channel\" }"),
-        treat("quantize = { kind = \"palette\", bits = 2, granularity = \"group\", group = [8, 3, 4] }"),
+        treat("quantize = { kind = \"palette\", bits = 2, granularity = \"group\", group = [8, 3, 4, 1] }"),
         treat("prune = { kind = \"magnitude\", density = 0.1 }"),
         treat("prune = { kind = \"magnitude\", density = 0.3, scope = \"row\" }"),
         treat("prune = { kind = \"magnitude\", density = 0.25, scope = \"model\" }"),

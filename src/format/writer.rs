@@ -30,7 +30,7 @@ impl OutputFile {
     pub fn create(target: &Path, reserve: u64, expected: u64, force: bool) -> Result<Self> {
         refuse_existing(target, force, false)?;
         let temporary = temporary_beside(target);
-        enough_space(&temporary, expected)?;
+        enough_space(target, expected)?;
         let open = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary);
         let file = open.map_err(Error::io(&temporary))?;
         Ok(Self {
@@ -165,7 +165,7 @@ impl OutputFolder {
     pub fn create(target: &Path, expected: u64, force: bool) -> Result<Self> {
         refuse_existing(target, force, true)?;
         let temporary = temporary_beside(target);
-        enough_space(&temporary, expected)?;
+        enough_space(target, expected)?;
         fs::create_dir(&temporary).map_err(Error::io(&temporary))?;
         Ok(Self { target: target.into(), temporary, finished: false })
     }

@@ -1,0 +1,197 @@
+//! Every kernel on every backend: bytes that the step must move per second. Results are compared before they are timed. On a
+//! GPU the time is that of the device's own timestamps, transfers left out.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use std::time::{Duration, Instant};
+use tersor::{
+    Backend, DType, Device, Result, Tensor,
+    affine::{AffineCode, ClipGrid, Scale},
+    dtype,
+    kernels::*,
+    kmeans::{Palette, palette},
+    prune::Limit,
+    recipe::Norm,
+    words,
+};
+
+const COLS: usize = 4096;
+
+/// What a kernel needs, on one backend.
+struct Inputs {
+    on: Backend,
+    weights: Tensor,
+    dtype: DType,
+    per_row: Vec<Scale>,
+    per_128: Vec<ClipGrid>,
+    limits: Vec<Limit>,
+    palette: Palette,
+    int8: Tensor,
+    codes4: Tensor,
+}
+
+const INT8: AffineCode = AffineCode { bits: 8, symmetric: true };
+const INT4: AffineCode = AffineCode { bits: 4, symmetric: true };
+
+impl Inputs {
+    fn new(on: Backend, dtype: DType, rows: usize) -> Self {
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+            f32::from_bits(0x3f80_0000 | (state >> 9)) - 1.5
+        };
+        let values: Vec<f32> =
+            (0..rows * COLS).map(|_| (random() + random() + random()) * 0.02).collect();
+        let mut data = vec![0; words(dtype, values.len())];
+        dtype::encode(dtype, &values, &mut data, 0);
+        let cpu = Tensor::new(&Backend::Cpu, dtype, rows, COLS, data.clone()).unwrap();
+        let weights = Tensor::new(&on, dtype, rows, COLS, data).unwrap();
+        let ranges = range(&Backend::Cpu, &cpu, Groups::of(COLS)).unwrap();
+        let per_row: Vec<_> = ranges.iter().map(|r| INT8.scale(*r, 64)).collect();
+        let groups = range(&Backend::Cpu, &cpu, Groups::of(128)).unwrap();
+        let limits = row_threshold(&Backend::Cpu, &cpu, COLS / 2).unwrap();
+        let limits: Vec<_> = limits
+            .iter()
+            .enumerate()
+            .map(|(r, l)| Limit { ties_before: l.ties_before + (r * COLS) as u64, ..*l })
+            .collect();
+        let palette = palette(&histogram(&Backend::Cpu, &cpu).unwrap().bins(), 16, dtype);
+        let assigner = [Assigner::new(&palette, dtype, values.len() as u64)];
+        Self {
+            int8: quantize(&on, &weights, INT8, Groups::of(COLS), &per_row).unwrap(),
+            codes4: palettize(&on, &weights, &assigner, Groups::of(values.len()), 4).unwrap(),
+            per_128: groups.iter().map(|r| ClipGrid::new(INT4, *r)).collect(),
+            on,
+            weights,
+            dtype,
+            per_row,
+            limits,
+            palette,
+        }
+    }
+}
+
+/// Runs a kernel and returns a word of its result, or all of them to compare.
+type Run = fn(&Inputs, bool) -> Result<Vec<u32>>;
+
+fn words_of(i: &Inputs, t: Tensor, all: bool) -> Result<Vec<u32>> {
+    if all { t.into_words(&i.on) } else { Ok(Vec::new()) }
+}
+
+/// Name, bytes written per weight, and how to run it.
+const KERNELS: [(&str, f64, Run); 12] = [
+    ("range per row", 0.0, |i, _| {
+        Ok(range(&i.on, &i.weights, Groups::of(COLS))?
+            .iter()
+            .flat_map(|r| [r.min.to_bits(), r.max.to_bits()])
+            .collect())
+    }),
+    ("histogram", 0.0, |i, _| {
+        Ok(histogram(&i.on, &i.weights)?.counts.iter().map(|n| *n as u32).collect())
+    }),
+    ("quantize int8 per row", 1.0, |i, all| {
+        words_of(i, quantize(&i.on, &i.weights, INT8, Groups::of(COLS), &i.per_row)?, all)
+    }),
+    ("clip search int4 per 128", 0.0, |i, _| {
+        best_clips(&i.on, &i.weights, INT4, Groups::of(128), &i.per_128)
+    }),
+    ("dequantize int8", 1.0, |i, all| {
+        words_of(
+            i,
+            dequantize(&i.on, &i.int8, COLS, INT8, Groups::of(COLS), &i.per_row, i.dtype)?,
+            all,
+        )
+    }),
+    ("palettize k = 16", 0.5, |i, all| {
+        let n = i.weights.elements();
+        let assigner = [Assigner::new(&i.palette, i.dtype, n as u64)];
+        words_of(i, palettize(&i.on, &i.weights, &assigner, Groups::of(n), 4)?, all)
+    }),
+    ("depalettize k = 16", 0.5, |i, all| {
+        let book = Codebook { entries: &i.palette.entries, k: i.palette.entries.len(), bits: 4 };
+        words_of(
+            i,
+            depalettize(&i.on, &i.codes4, COLS, book, Groups::of(i.weights.elements()), i.dtype)?,
+            all,
+        )
+    }),
+    ("sort rows", 4.0, |i, all| words_of(i, sort_rows(&i.on, &i.weights)?, all)),
+    ("mask 2:4", 0.125, |i, all| words_of(i, nm_mask(&i.on, &i.weights, 2, 4)?, all)),
+    ("mask by threshold", 0.125, |i, all| {
+        words_of(i, magnitude_mask(&i.on, &i.weights, Groups::of(COLS), &i.limits)?, all)
+    }),
+    ("threshold per row", 0.0, |i, _| {
+        Ok(row_threshold(&i.on, &i.weights, COLS / 2)?
+            .iter()
+            .flat_map(|l| [l.threshold, l.ties_before as u32])
+            .collect())
+    }),
+    ("norms of rows", 0.0, |i, _| {
+        let grid = BlockGrid { rows: 1, cols: COLS, row0: 0, col0: 0 };
+        Ok(magnitude_sums(&i.on, &i.weights, grid, Norm::L2, 32767.0)?
+            .iter()
+            .map(|s| *s as u32)
+            .collect())
+    }),
+];
+
+fn bench(c: &mut Criterion) {
+    let mut backends = vec![(Backend::Cpu, 16 << 20)];
+    match Backend::open(Device::Gpu) {
+        Ok(Backend::Gpu(gpu)) => {
+            // A software adapter takes seconds for what a card does in a millisecond.
+            let elements = if gpu.adapter().software { 1 << 20 } else { 64 << 20 };
+            backends.push((Backend::Gpu(gpu), elements));
+        }
+        _ => println!("SKIPPED on GPU: no adapter"),
+    }
+    for dtype in [DType::BF16, DType::F32] {
+        let reference = Inputs::new(Backend::Cpu, dtype, (1 << 20) / COLS);
+        let expected: Vec<_> =
+            KERNELS.iter().map(|(_, _, run)| run(&reference, true).unwrap()).collect();
+        for (on, elements) in &backends {
+            let title = format!("{}/{}", on.name(), dtype.name());
+            let open = || match on {
+                Backend::Cpu => Backend::Cpu,
+                Backend::Gpu(_) => Backend::open(Device::Gpu).unwrap(),
+            };
+            let small = Inputs::new(open(), dtype, (1 << 20) / COLS);
+            for ((name, _, run), expected) in KERNELS.iter().zip(&expected) {
+                assert!(
+                    run(&small, true).unwrap() == *expected,
+                    "{name} on {title}: the results differ"
+                );
+            }
+            let inputs = Inputs::new(open(), dtype, elements / COLS);
+            let mut group = c.benchmark_group(title);
+            group.sample_size(10);
+            for (name, written, run) in KERNELS {
+                let read = dtype.bits() as f64 / 8.0;
+                group.throughput(Throughput::Bytes(((read + written) * *elements as f64) as u64));
+                group.bench_with_input(BenchmarkId::from_parameter(name), &inputs, |b, inputs| {
+                    b.iter_custom(|times| (0..times).map(|_| once(inputs, run)).sum());
+                });
+            }
+        }
+    }
+}
+
+/// The time of one run: the device's own, or the host's on the CPU.
+fn once(inputs: &Inputs, run: Run) -> Duration {
+    match &inputs.on {
+        Backend::Gpu(gpu) => {
+            gpu.timed(|| run(inputs, false)).expect("the adapter has timestamps").1
+        }
+        Backend::Cpu => {
+            let started = Instant::now();
+            std::hint::black_box(run(inputs, false).expect("the CPU does not fail"));
+            started.elapsed()
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
+    targets = bench
+}
+criterion_main!(benches);
