@@ -33,14 +33,21 @@ impl Numerics {
 
     pub(super) fn measure(gpu: &Gpu) -> Result<Self> {
         let [a, b, c] = operands();
-        let len = a.len();
-        let words: Vec<u32> = [&a, &b, &c].into_iter().flatten().map(|x| x.to_bits()).collect();
-        let out = gpu.alloc(16 * len)?;
-        let workgroups = (len as u64).div_ceil(KERNEL.workgroup.into());
-        gpu.dispatch(&KERNEL, &[], &(len as u32), &[&gpu.upload(&words)?, &out], workgroups)?;
-        let got = gpu.read(&out, 4 * len)?;
+        // Results of product, rounded product, sum and difference, an array for each. So few at a time fit any binding.
+        let mut got = [const { Vec::<u32>::new() }; 4];
+        for at in (0..a.len()).step_by(512) {
+            let span = at..(at + 512).min(a.len());
+            let len = span.len();
+            let operands = [&a[span.clone()], &b[span.clone()], &c[span]];
+            let words: Vec<u32> = operands.into_iter().flatten().map(|x| x.to_bits()).collect();
+            let out = gpu.alloc(16 * len)?;
+            let workgroups = (len as u64).div_ceil(KERNEL.workgroup.into());
+            gpu.dispatch(&KERNEL, &[], &(len as u32), &[&gpu.upload(&words)?, &out], workgroups)?;
+            let results = gpu.read(&out, 4 * len)?;
+            got.iter_mut().zip(results.chunks(len)).for_each(|(all, part)| all.extend(part));
+        }
         let all = |row: usize, expected: &dyn Fn(usize) -> f32, counts: &dyn Fn(usize) -> bool| {
-            (0..len).filter(|&i| counts(i)).all(|i| got[row * len + i] == expected(i).to_bits())
+            (0..a.len()).filter(|&i| counts(i)).all(|i| got[row][i] == expected(i).to_bits())
         };
         let product = |i: usize| a[i] * b[i];
         let normal = |i: usize| product(i).is_normal() && product(i).abs() < 1e30;
