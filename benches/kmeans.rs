@@ -5,7 +5,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use tersor::{
     Backend, DType, Tensor, dtype,
-    kernels::{Assigner, Groups, histogram, order_key, palettize, sort_rows},
+    kernels::{Assigner, Groups, histogram, palettize, sort_rows},
     kmeans::{Bins, Palette, palette},
     words,
 };
@@ -43,10 +43,7 @@ fn whole(w: &Tensor, k: usize) -> (Palette, Tensor) {
 
 fn per_channel(w: &Tensor, k: usize) -> Vec<Palette> {
     let sorted = sort_rows(&Backend::Cpu, w).unwrap().read(&Backend::Cpu).unwrap();
-    let bins = |keys: &[u32]| {
-        Bins::of_sorted(keys.iter().map(|k| (f64::from(order_key::to_f32(*k)), 1.0)))
-    };
-    sorted.chunks(w.cols()).map(|keys| palette(&bins(keys), k, w.dtype())).collect()
+    sorted.chunks(w.cols()).map(|keys| palette(&Bins::of_keys(keys), k, w.dtype())).collect()
 }
 
 /// Squared error of a palette over sorted weights.

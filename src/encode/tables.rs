@@ -320,9 +320,7 @@ impl Job<'_> {
                     &merged[..]
                 }
             };
-            let bins =
-                Bins::of_sorted(keys.iter().map(|k| (f64::from(order_key::to_f32(*k)), 1.0)));
-            self.table(&bins, keys.len() as u64)
+            self.table(&Bins::of_keys(keys), keys.len() as u64)
         };
         Ok(sorted.par_chunks(per_table * cols).map(table).collect())
     }

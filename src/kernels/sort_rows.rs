@@ -73,33 +73,43 @@ fn reference(dtype: DType, words: &[u32], rows: usize, cols: usize) -> Vec<u32> 
     sorted
 }
 
-/// Sorts by the bits from `low` on, 8 or 11 at a time; the bits below must follow the sign, as those of decoded floats do.
+/// Sorts by the bits from `low` on; the bits below must follow the sign, as those of decoded floats do.
 fn radix_sort(keys: &mut [u32], scratch: &mut [u32], low: u32) {
-    if keys.len() < 64 {
-        return keys.sort_unstable();
+    match low {
+        _ if keys.len() < 64 => keys.sort_unstable(),
+        16 => radix_passes::<256, 2>(keys, scratch, low),
+        8 => radix_passes::<256, 3>(keys, scratch, low),
+        _ => radix_passes::<2048, 3>(keys, scratch, 0),
     }
-    let width = if low == 0 { 11 } else { 8 };
-    let mask = (1usize << width) - 1;
+}
+
+/// As many passes, each by a digit of so many values, from bit `low` on.
+fn radix_passes<const DIGITS: usize, const PASSES: usize>(
+    keys: &mut [u32],
+    scratch: &mut [u32],
+    low: u32,
+) {
+    let digit = |key: u32, pass: usize| {
+        (key >> (low + pass as u32 * DIGITS.ilog2())) as usize & (DIGITS - 1)
+    };
+    let mut starts = [[0u32; DIGITS]; PASSES];
+    for key in keys.iter() {
+        (0..PASSES).for_each(|pass| starts[pass][digit(*key, pass)] += 1);
+    }
     let (mut from, mut to) = (&mut *keys, scratch);
-    let mut passes = 0;
-    let mut shift = low;
-    while shift < 32 {
-        let mut starts = [0u32; 2048];
-        from.iter().for_each(|key| starts[(key >> shift) as usize & mask] += 1);
+    for (pass, starts) in starts.iter_mut().enumerate() {
         let mut next = 0;
-        for start in &mut starts[..=mask] {
+        for start in starts.iter_mut() {
             (*start, next) = (next, next + *start);
         }
         for key in from.iter() {
-            let start = &mut starts[(key >> shift) as usize & mask];
+            let start = &mut starts[digit(*key, pass)];
             to[*start as usize] = *key;
             *start += 1;
         }
         std::mem::swap(&mut from, &mut to);
-        passes += 1;
-        shift += width;
     }
-    if passes % 2 == 1 {
+    if PASSES % 2 == 1 {
         to.copy_from_slice(from);
     }
 }

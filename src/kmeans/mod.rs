@@ -2,7 +2,7 @@
 
 mod solve;
 
-use crate::{DType, dtype};
+use crate::{DType, dtype, kernels::order_key};
 
 /// Distinct values and how much each weighs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +24,26 @@ pub struct Palette {
 }
 
 impl Bins {
+    /// Bins of single values, from their [order keys](order_key) in ascending order, as
+    /// [`sort_rows`](crate::kernels::sort_rows) gives them; both zeros are one value.
+    pub fn of_keys(keys: &[u32]) -> Self {
+        let (mut values, mut weights) = (vec![0.0; keys.len()], vec![0.0; keys.len()]);
+        let one_zero = |key: u32| key + u32::from(key == order_key::of_f32(-0.0));
+        // Without a branch on whether the value ends here, which nothing could predict.
+        let (mut len, mut start) = (0, 0);
+        for (i, key) in keys.iter().enumerate() {
+            let key = one_zero(*key);
+            values[len] = f64::from(order_key::to_f32(key));
+            weights[len] = (i + 1 - start) as f64;
+            let ends = keys.get(i + 1).is_none_or(|next| one_zero(*next) != key);
+            len += usize::from(ends);
+            start = if ends { i + 1 } else { start };
+        }
+        values.truncate(len);
+        weights.truncate(len);
+        Self { values, weights }
+    }
+
     /// Bins of values in ascending order, equal ones together.
     pub fn of_sorted(sorted: impl IntoIterator<Item = (f64, f64)>) -> Self {
         let sorted = sorted.into_iter();
@@ -63,7 +83,7 @@ pub fn palette(bins: &Bins, k: usize, dtype: DType) -> Palette {
         bins.values.clone()
     } else {
         let sums = solve::Sums::new(bins);
-        let cuts = solve::optimal_cuts(bins, k);
+        let cuts = solve::optimal_cuts(bins, &sums, k);
         cuts.windows(2)
             .map(|c| if c[1] - c[0] == 1 { bins.values[c[0]] } else { sums.centroid(c[0], c[1]) })
             .collect()
@@ -96,6 +116,15 @@ fn round_to(dtype: DType, values: &[f64]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_make_the_bins_of_their_values() {
+        let values = [-2.5, -0.0, 0.0, 0.0, 1e-40, 7.0, 7.0];
+        let keys = values.map(order_key::of_f32);
+        assert_eq!(Bins::of_keys(&keys), Bins::of_sorted(values.map(|v| (f64::from(v), 1.0))));
+        assert_eq!(Bins::of_keys(&[]), Bins::default());
+        assert_eq!(Bins::of_keys(&[!0 >> 1, 1 << 31]).weights, [2.0]);
+    }
 
     #[test]
     fn fewer_values_than_entries_have_no_error() {

@@ -14,24 +14,23 @@ use super::Bins;
 /// Boundaries `0 = c₀ < c₁ < .. < cₖ = B` of the k runs of least squared error.
 ///
 /// Needs `1 <= k < bins.len()`.
-pub(super) fn optimal_cuts(bins: &Bins, k: usize) -> Vec<usize> {
-    let sums = Sums::new(bins);
+pub(super) fn optimal_cuts(bins: &Bins, sums: &Sums, k: usize) -> Vec<usize> {
     if k == 1 {
         return vec![0, sums.len];
     }
     let mut cuts = companded(bins, k);
-    lloyd(bins, &sums, &mut cuts);
+    lloyd(bins, sums, &mut cuts);
     // For a smooth density the error falls as k^-2, so a run is worth about 2 SSE / k.
-    let price = 2.0 * sums.error(&cuts) / k as f64;
-    search(&sums, k, price.max(f64::MIN_POSITIVE))
+    let price = 1.93 * sums.error(&cuts) / k as f64;
+    search(sums, k, price.max(f64::MIN_POSITIVE))
 }
 
 /// Prefix sums of weights and of mean-centred values. The error of a partition is a constant minus the sum of its gains, so
 /// no prefix sum of squares is needed, which is faster and better conditioned.
 pub(super) struct Sums {
     len: usize,
-    weight: Vec<f64>,
-    moment: Vec<f64>,
+    /// Weight and moment of the bins before each.
+    before: Vec<[f64; 2]>,
     total: f64,
     mean: f64,
 }
@@ -41,25 +40,27 @@ impl Sums {
         let len = bins.values.len();
         let weights: f64 = bins.weights.iter().sum();
         let mean = bins.values.iter().zip(&bins.weights).map(|(v, w)| v * w).sum::<f64>() / weights;
-        let (mut weight, mut moment, mut total) = (vec![0.0; len + 1], vec![0.0; len + 1], 0.0);
+        let (mut before, mut total) = (vec![[0.0; 2]; len + 1], 0.0);
         for i in 0..len {
             let (v, w) = (bins.values[i] - mean, bins.weights[i]);
-            weight[i + 1] = weight[i] + w;
-            moment[i + 1] = moment[i] + w * v;
+            let [weight, moment] = before[i];
+            before[i + 1] = [weight + w, moment + w * v];
             total += w * v * v;
         }
-        Self { len, weight, moment, total, mean }
+        Self { len, before, total, mean }
     }
 
     /// By how much the error falls when bins i..j get a centroid of their own.
     #[inline(always)]
     fn gain(&self, i: usize, j: usize) -> f64 {
-        let moment = self.moment[j] - self.moment[i];
-        moment * moment / (self.weight[j] - self.weight[i])
+        let ([weight_i, moment_i], [weight_j, moment_j]) = (self.before[i], self.before[j]);
+        let moment = moment_j - moment_i;
+        moment * moment / (weight_j - weight_i)
     }
 
     pub(super) fn centroid(&self, i: usize, j: usize) -> f64 {
-        (self.moment[j] - self.moment[i]) / (self.weight[j] - self.weight[i]) + self.mean
+        let ([weight_i, moment_i], [weight_j, moment_j]) = (self.before[i], self.before[j]);
+        (moment_j - moment_i) / (weight_j - weight_i) + self.mean
     }
 
     pub(super) fn error(&self, cuts: &[usize]) -> f64 {
@@ -75,13 +76,22 @@ fn search(sums: &Sums, k: usize, start: f64) -> Vec<usize> {
     let (mut runs_low, mut runs_high) = (sums.len as f64, 1.0);
     // The best partitions at those two prices.
     let (mut many, mut few) = (Vec::new(), Vec::new());
-    let mut price = start;
+    // The number of runs is about proportional to price^(-1/power).
+    let (mut price, mut power, mut previous) = (start, 3.0, None);
     for step in 0.. {
         let cuts = priced(sums, price);
         let runs = cuts.len() - 1;
         if runs == k {
             return cuts;
         }
+        // The price was probably close to that of one run more or less.
+        let near = if runs > k { runs as f64 - 0.5 } else { runs as f64 + 0.5 };
+        let here = (libm::log(price), libm::log(near / k as f64));
+        if let Some((log_price, log_runs)) = previous.replace(here) {
+            let measured: f64 = (here.0 - log_price) / (log_runs - here.1);
+            power = if measured.is_finite() { measured.clamp(2.0, 6.0) } else { 3.0 };
+        }
+        let guess = libm::exp(here.0 + power * here.1);
         if runs > k {
             (low, runs_low, many) = (price, runs as f64, cuts);
         } else {
@@ -90,11 +100,6 @@ fn search(sums: &Sums, k: usize, start: f64) -> Vec<usize> {
         if step > 80 || high.is_finite() && high - low <= 1e-13 * high {
             break;
         }
-        // The number of runs is about proportional to price^(-1/3).
-        let guess = {
-            let ratio = runs as f64 / k as f64;
-            price * ratio * ratio * ratio
-        };
         price = if low > 0.0 && high.is_finite() {
             if step % 4 == 3 {
                 low.sqrt() * high.sqrt()
@@ -105,9 +110,9 @@ fn search(sums: &Sums, k: usize, start: f64) -> Vec<usize> {
                 )
             }
         } else if low > 0.0 {
-            guess.max(low * 1.05)
+            guess.max(low * 1.03)
         } else {
-            guess.min(high / 1.05)
+            guess.min(high / 1.03)
         };
         if !(price > low && price < high) {
             break;
@@ -248,7 +253,7 @@ pub(super) fn layered(sums: &Sums, k: usize) -> Vec<usize> {
 /// A first guess: boundaries spread by about the cube root of the smoothed density (Panter and Dite 1951).
 fn companded(bins: &Bins, k: usize) -> Vec<usize> {
     let n = bins.values.len();
-    let cells = (16 * k).max(1024);
+    let cells = (8 * k).max(256);
     let (low, high) = (bins.values[0], bins.values[n - 1]);
     let width = (high - low) / cells as f64;
     let mut mass = vec![0.0; cells];
@@ -355,7 +360,7 @@ mod tests {
                     if k >= bins.values.len() {
                         continue;
                     }
-                    let cuts = optimal_cuts(&bins, k);
+                    let cuts = optimal_cuts(&bins, &sums, k);
                     assert_eq!(cuts.len(), k + 1, "{law}");
                     assert!(cuts.windows(2).all(|c| c[0] < c[1]), "{law}");
                     let (got, best) = (sums.error(&cuts), sums.error(&layered(&sums, k)));
@@ -400,7 +405,7 @@ mod tests {
                 brute(&sums, k, 0, &mut vec![0], &mut best);
                 let error = sums.error(&layered(&sums, k));
                 assert!((error - best.0).abs() <= 1e-12 * sums.total, "seed {seed}, k = {k}");
-                let error = sums.error(&optimal_cuts(&bins, k));
+                let error = sums.error(&optimal_cuts(&bins, &sums, k));
                 assert!((error - best.0).abs() <= 1e-12 * sums.total, "seed {seed}, k = {k}");
             }
         }
@@ -432,7 +437,7 @@ mod tests {
     fn a_tie_goes_to_the_lower_boundary() {
         // Three equal gaps into two runs: {0} {1 2} and {0 1} {2} are equally good.
         let bins = Bins { values: vec![0.0, 1.0, 2.0], weights: vec![1.0; 3] };
-        assert_eq!(optimal_cuts(&bins, 2), [0, 1, 3]);
+        assert_eq!(optimal_cuts(&bins, &Sums::new(&bins), 2), [0, 1, 3]);
         assert_eq!(layered(&Sums::new(&bins), 2), [0, 1, 3]);
     }
 }
