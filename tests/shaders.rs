@@ -30,9 +30,10 @@ fn every_shader_is_registered_and_has_host_and_test() {
     // The numerics probe is the device's own self-test: its host file is src/gpu/numerics.rs.
     let kernels: BTreeSet<_> = registered.into_iter().filter(|k| k != "numerics").collect();
     assert!(!kernels.is_empty());
-    for (dir, found) in
-        [("src/kernels", stems("src/kernels", "rs")), ("tests", stems("tests", "rs"))]
-    {
+    for (dir, found) in [
+        ("src/kernels", stems("src/kernels", "rs")),
+        ("tests/kernels", stems("tests/kernels", "rs")),
+    ] {
         let missing: Vec<_> = kernels.difference(&found).collect();
         assert!(missing.is_empty(), "{dir} has no file for {missing:?}");
     }

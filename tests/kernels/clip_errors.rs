@@ -1,7 +1,6 @@
 //! The search for the clip of least squared error: against plain arithmetic, agreement, refusal.
 
-mod support;
-use support::{CPU, WEIGHTS, cross_check, edges, matrix, noise};
+use crate::support::{CPU, WEIGHTS, cross_check, edges, matrix, noise};
 use tersor::{
     DType, Error, Tensor,
     affine::{AffineCode, ClipErrors, ClipGrid, best_clip},

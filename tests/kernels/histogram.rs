@@ -1,7 +1,6 @@
 //! The exact histogram: worked example, agreement on ordinary and tiny devices, refusal.
 
-mod support;
-use support::{CPU, WEIGHTS, backends, cross_check, edges, gpu, matrix, noise, tiny_gpu};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, gpu, matrix, noise, tiny_gpu};
 use tersor::{
     DType, Error, Tensor,
     kernels::{Counting, histogram},

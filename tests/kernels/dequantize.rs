@@ -1,7 +1,6 @@
 //! Restoring weights from codes, and the conversions between float types that end it.
 
-mod support;
-use support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
 use tersor::{
     Backend, DType, Error, Tensor,
     affine::{AffineCode, Scale},

@@ -1,7 +1,6 @@
 //! The range of groups: worked example, agreement, refusal.
 
-mod support;
-use support::{WEIGHTS, backends, cross_check, edges, matrix, noise};
+use crate::support::{WEIGHTS, backends, cross_check, edges, matrix, noise};
 use tersor::{
     Backend, DType, Error, Result, Tensor,
     kernels::{Groups, range},

@@ -1,7 +1,6 @@
 //! Restoring weights from palette codes: worked example, agreement, refusal.
 
-mod support;
-use support::{CPU, WEIGHTS, backends, cross_check, edges, noise};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, noise};
 use tersor::{
     DType, Error, Tensor,
     codec::bitpack,

@@ -1,7 +1,6 @@
 //! N:M masks: worked example, oracle, agreement, refusal.
 
-mod support;
-use support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
 use tersor::{DType, Error, Tensor, kernels::nm_mask};
 
 #[test]

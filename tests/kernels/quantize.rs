@@ -1,7 +1,6 @@
 //! Rounding weights to codes: worked example, agreement, refusal.
 
-mod support;
-use support::{CPU, WEIGHTS, backends, cross_check, edges, gpu, matrix, noise};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, gpu, matrix, noise};
 use tersor::{
     Backend, DType, Error, Tensor,
     affine::{AffineCode, Scale},

@@ -1,7 +1,6 @@
 //! The low bits of magnitudes: an exact threshold over a tensor, against sorting.
 
-mod support;
-use support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
 use tersor::{
     DType, Error, Tensor,
     kernels::{histogram, magnitude_tail},

@@ -1,7 +1,6 @@
 //! Thresholds of rows: worked example, against sorting, agreement, refusal.
 
-mod support;
-use support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
 use tersor::{Error, Tensor, kernels::row_threshold, prune::Limit};
 
 #[test]

@@ -1,7 +1,6 @@
 //! Sorting rows: worked example, against the standard library, agreement, refusal.
 
-mod support;
-use support::{CPU, WEIGHTS, backends, cross_check, edges, gpu, matrix, noise};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, gpu, matrix, noise};
 use tersor::{
     DType, Error, Tensor,
     kernels::{order_key, sort_rows},

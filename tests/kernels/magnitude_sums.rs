@@ -1,7 +1,6 @@
 //! Integer norms of blocks: worked example, agreement, refusal.
 
-mod support;
-use support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
 use tersor::{
     Error, Tensor,
     kernels::{BlockGrid, magnitude_sums},

@@ -1,7 +1,6 @@
 //! Assignment to a palette: worked example, agreement, refusal.
 
-mod support;
-use support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
 use tersor::{
     DType, Error, Tensor,
     kernels::{Assigner, Groups, histogram, palettize},
