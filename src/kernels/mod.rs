@@ -1,5 +1,6 @@
 //! One module per kernel. Each holds the contract, the CPU reference and the GPU path.
 
+mod activation;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
@@ -16,6 +17,7 @@ mod range;
 mod row_threshold;
 mod sort_rows;
 
+pub use activation::Activation;
 pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;

@@ -62,6 +62,24 @@ pub fn assert_same<T: PartialEq + std::fmt::Debug>(
     }
 }
 
+/// Demands that every element lies within its own bound of the f64 reference; a NaN never does.
+pub fn assert_within(
+    case: &impl std::fmt::Debug,
+    expected: &[f64],
+    bound: impl Fn(usize) -> f64,
+    got: &[f32],
+) {
+    assert_eq!(expected.len(), got.len(), "{case:?}: length");
+    for (i, (e, g)) in expected.iter().zip(got).enumerate() {
+        let error = (e - f64::from(*g)).abs();
+        assert!(
+            error <= bound(i),
+            "{case:?}: element {i}: {g}, expected {e} within {:e}",
+            bound(i)
+        );
+    }
+}
+
 /// Lengths on either side of a workgroup boundary, where kernels go wrong.
 pub fn edges(workgroup: usize) -> [usize; 6] {
     [1, 2, workgroup - 1, workgroup, workgroup + 1, 3 * workgroup + 7]
