@@ -60,6 +60,11 @@ fn error(sorted: &[f64], p: &Palette) -> f64 {
 }
 
 fn bench(c: &mut Criterion) {
+    // For scripts/peers_kmeans.py: the same weights as raw f32.
+    if let Some(path) = std::env::var_os("KMEANS_DATA") {
+        let data = gaussian(DType::F32, N).read(&Backend::Cpu).unwrap();
+        std::fs::write(path, bytemuck::cast_slice::<u32, u8>(&data)).unwrap();
+    }
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap();
     // The 20-bit bins of f32 against the optimum over single values, on the first million weights.
     let f32s = gaussian(DType::F32, 1 << 20);

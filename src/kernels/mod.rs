@@ -1,6 +1,7 @@
 //! One module per kernel. Each holds the contract, the CPU reference and the GPU path.
 
 mod activation;
+mod add;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
@@ -18,6 +19,7 @@ mod row_threshold;
 mod sort_rows;
 
 pub use activation::Activation;
+pub use add::add;
 pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
@@ -38,6 +40,7 @@ use crate::{Error, Result, Tensor};
 /// Every kernel, for the tests and benches that must not miss one.
 pub const ALL: &[&crate::gpu::Kernel] = &[
     &crate::gpu::NUMERICS,
+    &add::KERNEL,
     &clip_errors::KERNEL,
     &depalettize::KERNEL,
     &dequantize::KERNEL,

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod add;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
