@@ -2,11 +2,10 @@ use super::{CANCEL, Common, table};
 use clap::Args;
 use flate2::read::GzDecoder;
 use serde::Serialize;
-use std::io::Read;
+use std::{io::Read, path::Path};
 use tersor::{
-    Error, Result, Silent,
-    format::Checkpoint,
-    nn::{Linear, error_rate},
+    Backend, Error, Result, Silent,
+    nn::{Arithmetic, Calibration, IntegerNetwork, LENET_300_100, Model, Network},
     pipeline,
     recipe::{PRESETS, Recipe},
     report::Report,
@@ -16,6 +15,9 @@ use tersor::{
 const NETWORK: &[u8] = include_bytes!("../../assets/lenet-300-100.safetensors");
 const IMAGES: &[u8] = include_bytes!("../../assets/t10k-images-idx3-ubyte.gz");
 const LABELS: &[u8] = include_bytes!("../../assets/t10k-labels-idx1-ubyte.gz");
+
+/// Images that the integer network is calibrated on.
+const CALIBRATION: usize = 200;
 
 #[derive(Args)]
 pub struct Demo {
@@ -32,6 +34,12 @@ struct Row {
     rel_error: f64,
     test_error_before: f64,
     test_error_after: f64,
+    /// Of the network that runs on the compressed weights.
+    inference_error: f64,
+    /// What it multiplies.
+    inference: &'static str,
+    /// What its weights take on the device.
+    inference_bytes: u64,
     seconds: f64,
     backend: String,
 }
@@ -39,11 +47,21 @@ struct Row {
 impl Demo {
     pub fn run(self) -> Result<u8> {
         let backend = self.common.backend()?;
-        let (images, labels) = (images()?, unpack(LABELS)?[8..].to_vec());
+        let (pixels, labels) = (unpack(IMAGES)?[16..].to_vec(), unpack(LABELS)?[8..].to_vec());
         let folder = Scratch::new()?;
         let model = folder.0.join("lenet-300-100.safetensors");
         std::fs::write(&model, NETWORK).map_err(Error::io(&model))?;
-        let before = test_error(&model, &images, &labels)?;
+        let test = |classes: Vec<usize>| {
+            let wrong = classes.iter().zip(&labels).filter(|(c, l)| **c != usize::from(**l));
+            wrong.count() as f64 / labels.len() as f64
+        };
+        let load = |on: &Backend, path: &Path| {
+            Network::load(&Model::open(path)?, on, LENET_300_100, Arithmetic::Float)
+        };
+        let original = load(&backend, &model)?;
+        let before = test(original.classify(&backend, &pixels)?);
+        // Scales between integer layers come from the first images, without their labels.
+        let calibration = Calibration::measure(&original, &backend, &pixels[..CALIBRATION * 784])?;
         let mut rows = Vec::new();
         for (preset, _) in PRESETS {
             CANCEL.check()?;
@@ -52,18 +70,31 @@ impl Demo {
                 (folder.0.join("archive.safetensors"), folder.0.join("restored.safetensors"));
             let report = pipeline::compress(&model, &archive, &Recipe::preset(preset)?, &options)?;
             pipeline::decompress(&archive, &restored, &options)?;
-            rows.push(row(preset, &report, before, test_error(&restored, &images, &labels)?));
+            let after = test(load(&backend, &restored)?.classify(&backend, &pixels)?);
+            let inference = match preset {
+                "int8" => {
+                    let archive = Model::open(&archive)?;
+                    let network = IntegerNetwork::load(&archive, &backend, LENET_300_100, &calibration)?;
+                    let classes = network.classes(&network.sums(&backend, &pixels)?);
+                    (test(classes), "integers", network.bytes())
+                }
+                _ => {
+                    let network = load(&backend, &archive)?;
+                    (test(network.classify(&backend, &pixels)?), "codes x f32", network.bytes())
+                }
+            };
+            rows.push(row(preset, &report, before, after, inference));
         }
         let json = serde_json::json!({
             "ok": true,
             "network": "LeNet-300-100",
-            "images": images.len(),
+            "images": labels.len(),
             "backend": backend.name(),
             "presets": rows,
         });
         self.common.print(&json, || {
             let head =
-                ["preset", "bytes", "ratio", "bits/weight", "rel error", "test error", "before", "seconds", "backend"];
+                ["preset", "bytes", "ratio", "bits/weight", "rel error", "test error", "before", "compressed form", "runs as", "on device", "seconds", "backend"];
             let mut cells = vec![head.map(String::from).to_vec()];
             cells.push(vec!["(original)".into(), NETWORK.len().to_string(), "1.00x".into(), "32.00".into(), "0".into(), percent(before)]);
             cells.extend(rows.iter().map(|r| {
@@ -75,6 +106,9 @@ impl Demo {
                     format!("{:.5}", r.rel_error),
                     percent(r.test_error_after),
                     percent(r.test_error_before),
+                    percent(r.inference_error),
+                    r.inference.into(),
+                    r.inference_bytes.to_string(),
                     format!("{:.3}", r.seconds),
                     r.backend.clone(),
                 ]
@@ -86,8 +120,8 @@ impl Demo {
                 _ => "",
             };
             format!(
-                "LeNet-300-100 on the {} MNIST test images, with the weights restored from each archive:\n\n{}\n{why}",
-                images.len(),
+                "LeNet-300-100 on the {} MNIST test images: with the weights restored from each archive, and run on the archive's own codes.\n\n{}\n{why}",
+                labels.len(),
                 table::table(&cells)
             )
         })?;
@@ -95,7 +129,13 @@ impl Demo {
     }
 }
 
-fn row(preset: &'static str, report: &Report, before: f64, after: f64) -> Row {
+fn row(
+    preset: &'static str,
+    report: &Report,
+    before: f64,
+    after: f64,
+    (inference_error, inference, inference_bytes): (f64, &'static str, u64),
+) -> Row {
     let treated: Vec<_> = report.tensors.iter().filter(|t| t.method != "kept").collect();
     let weights: u64 = treated.iter().map(|t| t.shape.iter().product::<u64>()).sum();
     let bytes: u64 = treated.iter().map(|t| t.bytes).sum();
@@ -109,6 +149,9 @@ fn row(preset: &'static str, report: &Report, before: f64, after: f64) -> Row {
         rel_error,
         test_error_before: before,
         test_error_after: after,
+        inference_error,
+        inference,
+        inference_bytes,
         seconds: report.seconds,
         backend: report.backend.clone(),
     }
@@ -118,25 +161,10 @@ fn percent(x: f64) -> String {
     format!("{:.2} %", 100.0 * x)
 }
 
-fn test_error(model: &std::path::Path, images: &[Vec<f32>], labels: &[u8]) -> Result<f64> {
-    let checkpoint = Checkpoint::open(model)?;
-    let layers = ["fc1", "fc2", "fc3"].map(|name| Linear::load(&checkpoint, name));
-    Ok(error_rate(&layers.into_iter().collect::<Result<Vec<_>>>()?, images, labels))
-}
-
 fn unpack(gz: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     GzDecoder::new(gz).read_to_end(&mut bytes).map_err(Error::io("the embedded images"))?;
     Ok(bytes)
-}
-
-/// Pixels from 0 to 1, a vector for each image; the file has a header of 16 bytes.
-fn images() -> Result<Vec<Vec<f32>>> {
-    let pixels = unpack(IMAGES)?;
-    Ok(pixels[16..]
-        .chunks_exact(28 * 28)
-        .map(|image| image.iter().map(|p| f32::from(*p) / 255.0).collect())
-        .collect())
 }
 
 /// A folder of its own that goes away again.

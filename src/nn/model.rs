@@ -1,0 +1,329 @@
+use super::Weight;
+use crate::{
+    Backend, DType, Error, Result, Tensor,
+    affine::Scale,
+    dtype,
+    format::{Archive, ArchivedTensor, Checkpoint, Method, TensorManifest},
+    kernels::{AffineMatrix, Int8, PaletteMatrix, SparseMatrix},
+    recipe::Objective,
+    restore::{Restorer, groups, kept},
+    stage::{Blocks, Source},
+    words,
+};
+use std::path::{Path, PathBuf};
+
+/// The weights of a network by name: a checkpoint as it is, or an archive in the form that it stores.
+#[derive(Debug)]
+pub struct Model {
+    path: PathBuf,
+    stored: Stored,
+}
+
+#[derive(Debug)]
+enum Stored {
+    Checkpoint(Checkpoint),
+    Archive(Archive),
+}
+
+/// 8-bit codes of a matrix, and a scale for each of its rows.
+#[derive(Debug)]
+pub(super) struct Int8Channels {
+    pub codes: Int8,
+    pub scales: Vec<f32>,
+}
+
+impl Model {
+    /// Opens a checkpoint or an archive: a file, an index.json or a folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::open`] and [`Archive::open`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let archived = |f: &crate::format::SourceFile| f.metadata.iter().any(|(k, _)| k == "tersor");
+        let stored = match checkpoint.files.iter().any(archived) {
+            true => Stored::Archive(Archive::open(path)?),
+            false => Stored::Checkpoint(checkpoint),
+        };
+        Ok(Self { path: path.into(), stored })
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.shape(name).is_some()
+    }
+
+    /// Original type and shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<(DType, &[u64])> {
+        match &self.stored {
+            Stored::Checkpoint(c) => {
+                c.tensors.iter().find(|t| t.name == name).map(|t| (t.dtype, &t.shape[..]))
+            }
+            Stored::Archive(a) => {
+                a.tensors.iter().find(|t| t.name == name).map(crate::verify::original)
+            }
+        }
+    }
+
+    /// Rows and columns of the weight of a layer: the first dimension, and the product of the rest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] if it is missing, holds no weights, has fewer than two dimensions, or not `cols` columns.
+    pub(super) fn expect_matrix(&self, name: &str, cols: usize) -> Result<(usize, usize)> {
+        let (dtype, shape) = self.shape(name).ok_or_else(|| self.refuse(name, "is missing"))?;
+        let inputs: u64 = shape.iter().skip(1).product();
+        if !dtype.is_weight() || shape.len() < 2 || inputs != cols as u64 {
+            let found = format!("is {} {shape:?}, expected floats for {cols} inputs", dtype.name());
+            return Err(self.refuse(name, &found));
+        }
+        Ok((shape[0] as usize, cols))
+    }
+
+    /// A tensor of `len` elements, whatever its shape, restored to f32 on the host: biases, norms.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] if it is missing or has another length; [`Error::Digest`], [`Error::Io`].
+    pub(super) fn values(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        let (dtype, shape) = self.shape(name).ok_or_else(|| self.refuse(name, "is missing"))?;
+        if !dtype.is_weight() || shape.iter().product::<u64>() != len as u64 {
+            let found = format!("is {} {shape:?}, expected {len} floats", dtype.name());
+            return Err(self.refuse(name, &found));
+        }
+        let mut values = vec![0.0; len];
+        dtype::decode(dtype, &self.restored(name)?, 0, &mut values);
+        Ok(values)
+    }
+
+    /// [`Model::values`] as a row on a backend.
+    pub(super) fn vector(&self, on: &Backend, name: &str, len: usize) -> Result<Tensor> {
+        Tensor::from_f32(on, &self.values(name, len)?, 1)
+    }
+
+    /// A weight of `cols` columns in the form that is stored.
+    ///
+    /// What has no product of its own form goes to the device restored, in its original type: tensors stored with `axis = 1`.
+    /// Survivors of a mask that are codes go there as values, or, where zero is code 0, as codes of the whole matrix.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::expect_matrix`]; [`Error::Digest`], [`Error::Io`]; [`Error::Gpu`] if it does not fit the device.
+    pub(super) fn weight(&self, on: &Backend, name: &str, cols: usize) -> Result<Weight> {
+        let (rows, cols) = self.expect_matrix(name, cols)?;
+        let dense = || {
+            let (dtype, _) = self.shape(name).expect("the matrix was found");
+            Ok(Weight::Dense(Tensor::new(on, dtype, rows, cols, self.restored(name)?)?))
+        };
+        let Some((archive, tensor, manifest)) = self.treated(name) else { return dense() };
+        if manifest.axis != 0 {
+            return dense();
+        }
+        let parts = Whole::read(archive, tensor, manifest)?;
+        let group = groups(manifest).size;
+        Ok(match manifest.method {
+            Method::Affine { bits, symmetric, .. } if !manifest.pruned || symmetric => {
+                let code = crate::affine::AffineCode { bits, symmetric };
+                let codes = parts.all_codes(manifest, cols);
+                Weight::Affine(AffineMatrix::new(on, codes, (rows, cols), code, group, &parts.scales)?)
+            }
+            Method::Palette { .. } if !manifest.pruned => {
+                let bits = manifest.method.code_bits().expect("palettes have codes").into();
+                let shape = (rows, cols);
+                Weight::Palette(PaletteMatrix::new(on, parts.codes, shape, bits, group, &parts.entries)?)
+            }
+            Method::Values => {
+                let (values, shape) = (parts.codes, (rows, cols));
+                Weight::Sparse(SparseMatrix::new(on, parts.mask, values, manifest.dtype, shape)?)
+            }
+            _ => {
+                let restored = self.restored(name)?;
+                let values = crate::codec::sparse::gather(manifest.dtype, &restored, cols, &parts.mask);
+                Weight::Sparse(SparseMatrix::new(on, parts.mask, values, manifest.dtype, (rows, cols))?)
+            }
+        })
+    }
+
+    /// [`Model::int8`], or for a tensor that is no more than kept, such as a tiny one, the codes of its rows by their range.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::weight`]; [`Error::Format`] where the tensor is stored in another form, [`Error::Shape`] if its values are
+    /// not finite.
+    pub(super) fn int8_or_rounded(
+        &self,
+        on: &Backend,
+        name: &str,
+        cols: usize,
+    ) -> Result<Int8Channels> {
+        if let Some(stored) = self.int8(on, name, cols)? {
+            return Ok(stored);
+        }
+        if self.treated(name).is_some() {
+            let expected = "is stored otherwise, expected symmetric 8-bit codes with a scale per row";
+            return Err(self.refuse(name, expected));
+        }
+        let (dtype, _) = self.shape(name).ok_or_else(|| self.refuse(name, "is missing"))?;
+        let (rows, cols) = self.expect_matrix(name, cols)?;
+        let kept = Tensor::new(on, dtype, rows, cols, self.restored(name)?)?;
+        let code = crate::affine::AffineCode { bits: 8, symmetric: true };
+        let rounded = crate::ops::quantize(on, &kept, code, None, Objective::Range)?;
+        Ok(Int8Channels {
+            scales: rounded.scales.iter().map(|s| s.scale).collect(),
+            codes: Int8 { words: rounded.codes, cols, signed: true },
+        })
+    }
+
+    /// A weight that is stored as symmetric 8-bit codes with one scale for each row, or for all: what integer products take.
+    /// `None` where it is stored otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::weight`].
+    pub(super) fn int8(&self, on: &Backend, name: &str, cols: usize) -> Result<Option<Int8Channels>> {
+        let (rows, cols) = self.expect_matrix(name, cols)?;
+        let Some((archive, tensor, manifest)) = self.treated(name) else { return Ok(None) };
+        let Method::Affine { bits: 8, symmetric: true, group } = manifest.method else { return Ok(None) };
+        if manifest.axis != 0 || group != 0 && group != cols as u64 {
+            return Ok(None);
+        }
+        let parts = Whole::read(archive, tensor, manifest)?;
+        let codes = parts.all_codes(manifest, cols);
+        let row_words = cols.div_ceil(4);
+        let scale = |r: usize| parts.scales[if group == 0 { 0 } else { r }].scale;
+        Ok(Some(Int8Channels {
+            scales: (0..rows).map(scale).collect(),
+            codes: Int8 {
+                words: Tensor::new(on, DType::U32, rows, row_words, codes)?,
+                cols,
+                signed: true,
+            },
+        }))
+    }
+
+    /// An error that names a tensor of this model.
+    pub(super) fn refuse(&self, name: &str, found: &str) -> Error {
+        let layer = name.rsplit_once('.').map_or(name, |(layer, _)| layer);
+        let (layer, name) = (crate::format::quoted(layer), crate::format::quoted(name));
+        Error::format(&self.path, format!("layer {layer}: {name} {found}"))
+    }
+
+    fn treated(&self, name: &str) -> Option<(&Archive, &ArchivedTensor, &TensorManifest)> {
+        let Stored::Archive(archive) = &self.stored else { return None };
+        let tensor = archive.tensors.iter().find(|t| t.name == name)?;
+        Some((archive, tensor, tensor.treated.as_ref()?))
+    }
+
+    /// The whole tensor in its original type and shape, as words.
+    fn restored(&self, name: &str) -> Result<Vec<u32>> {
+        if let Some((archive, tensor, manifest)) = self.treated(name) {
+            let restorer = Restorer::new(archive, tensor, manifest)?;
+            let (rows, cols) = (restorer.blocks.rows as usize, restorer.blocks.cols as usize);
+            let mut all = Joined::new(manifest.dtype, rows * cols);
+            for unit in &restorer.units {
+                let parts = restorer.parts(manifest, unit)?;
+                all.push(&parts.restore(manifest, &restorer.blocks, unit)?, unit.elements());
+            }
+            return Ok(match manifest.axis {
+                0 => all.words,
+                _ => crate::stage::transpose(manifest.dtype, &all.words, rows, cols),
+            });
+        }
+        let (source, info) = match &self.stored {
+            Stored::Checkpoint(c) => {
+                let info = c.tensors.iter().find(|t| t.name == name);
+                let info = info.ok_or_else(|| self.refuse(name, "is missing"))?;
+                (Source::File(c, info), info)
+            }
+            Stored::Archive(a) => {
+                let tensor = a.tensors.iter().find(|t| t.name == name);
+                let tensor = tensor.ok_or_else(|| self.refuse(name, "is missing"))?;
+                (kept(a, tensor), &tensor.components[""])
+            }
+        };
+        let blocks = Blocks::new(info.dtype, (info.rows(), info.cols()));
+        let mut all = Joined::new(info.dtype, info.elements() as usize);
+        for unit in blocks.units(0, 1) {
+            all.push(&source.load(&blocks, &unit)?, unit.elements());
+        }
+        Ok(all.words)
+    }
+}
+
+/// Elements of several units, one after the other.
+struct Joined {
+    words: Vec<u32>,
+    bytes: usize,
+    size: usize,
+}
+
+impl Joined {
+    fn new(dtype: DType, elements: usize) -> Self {
+        Self { words: vec![0; words(dtype, elements)], bytes: 0, size: dtype.bits() / 8 }
+    }
+
+    fn push(&mut self, part: &[u32], elements: usize) {
+        let len = elements * self.size;
+        bytemuck::cast_slice_mut::<u32, u8>(&mut self.words)[self.bytes..][..len]
+            .copy_from_slice(&bytemuck::cast_slice::<u32, u8>(part)[..len]);
+        self.bytes += len;
+    }
+}
+
+/// The components of a whole tensor.
+#[derive(Default)]
+struct Whole {
+    mask: Vec<u32>,
+    /// Packed codes, or the survivors' values.
+    codes: Vec<u32>,
+    scales: Vec<Scale>,
+    entries: Vec<f32>,
+}
+
+impl Whole {
+    fn read(archive: &Archive, tensor: &ArchivedTensor, manifest: &TensorManifest) -> Result<Self> {
+        let restorer = Restorer::new(archive, tensor, manifest)?;
+        let all = groups(manifest);
+        let tables = all.count(restorer.blocks.elements() as usize);
+        let mut whole = Self::default();
+        // Survivors of a unit need not end on a word.
+        let mut values = Vec::<u8>::new();
+        for unit in &restorer.units {
+            let parts = restorer.parts(manifest, unit)?;
+            let first = unit.start(&restorer.blocks) as usize / all.size;
+            if whole.scales.len() < first + parts.scales.len() {
+                whole.scales.resize(first + parts.scales.len(), Scale::default());
+            }
+            whole.scales[first..][..parts.scales.len()].copy_from_slice(&parts.scales);
+            if let Method::Palette { k, .. } = manifest.method {
+                let k = k as usize;
+                whole.entries.resize(tables * k, 0.0);
+                whole.entries[first * k..][..parts.entries.len()].copy_from_slice(&parts.entries);
+            }
+            if manifest.method == Method::Values {
+                let kept: usize = crate::codec::sparse::row_counts(&parts.mask, unit.shape().1).sum();
+                let bytes = kept * manifest.dtype.bits() / 8;
+                values.extend(&bytemuck::cast_slice::<u32, u8>(&parts.stored)[..bytes]);
+            } else {
+                whole.codes.extend(parts.stored);
+            }
+            whole.mask.extend(parts.mask);
+        }
+        if manifest.method == Method::Values {
+            values.resize(values.len().next_multiple_of(4), 0);
+            whole.codes = bytemuck::pod_collect_to_vec(&values);
+        }
+        Ok(whole)
+    }
+
+    /// Codes of every element: of pruned ones, that of zero in symmetric codes.
+    fn all_codes(&self, manifest: &TensorManifest, cols: usize) -> Vec<u32> {
+        match manifest.pruned {
+            true => {
+                let bits = manifest.method.code_bits().unwrap_or(8).into();
+                crate::codec::sparse::scatter_codes(&self.codes, bits, cols, &self.mask, 0)
+            }
+            false => self.codes.clone(),
+        }
+    }
+}
