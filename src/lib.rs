@@ -44,6 +44,7 @@ mod error;
 mod metrics;
 mod progress;
 mod restore;
+mod simd;
 mod tensor;
 mod verify;
 
