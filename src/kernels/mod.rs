@@ -1,14 +1,18 @@
 //! One module per kernel. Each holds the contract, the CPU reference and the GPU path.
 
 mod activation;
+mod binarize;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
 mod groups;
 mod histogram;
+mod im2col;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
+mod matmul_binary;
+mod max_pool;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
@@ -18,14 +22,18 @@ mod row_threshold;
 mod sort_rows;
 
 pub use activation::Activation;
+pub use binarize::{BinaryMatrix, binarize};
 pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
 pub use groups::Groups;
 pub use histogram::{Counting, Histogram, histogram};
+pub use im2col::{Image, Window, im2col};
 pub use magnitude_mask::magnitude_mask;
 pub use magnitude_sums::{BlockGrid, magnitude_sums};
 pub use magnitude_tail::magnitude_tail;
+pub use matmul_binary::{matmul_binary, xnor_dots};
+pub use max_pool::max_pool;
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -38,13 +46,17 @@ use crate::{Error, Result, Tensor};
 /// Every kernel, for the tests and benches that must not miss one.
 pub const ALL: &[&crate::gpu::Kernel] = &[
     &crate::gpu::NUMERICS,
+    &binarize::KERNEL,
     &clip_errors::KERNEL,
     &depalettize::KERNEL,
     &dequantize::KERNEL,
     &histogram::KERNEL,
+    &im2col::KERNEL,
     &magnitude_mask::KERNEL,
     &magnitude_sums::KERNEL,
     &magnitude_tail::KERNEL,
+    &matmul_binary::KERNEL,
+    &max_pool::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,

@@ -3,13 +3,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod binarize;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
 mod histogram;
+mod im2col;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
+mod matmul_binary;
+mod max_pool;
 mod nm_mask;
 mod palettize;
 mod quantize;
