@@ -4,6 +4,7 @@ mod activate;
 mod activation;
 mod add;
 mod attention;
+mod binarize;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
@@ -15,6 +16,12 @@ mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
 mod masked_mean;
+mod im2col;
+mod magnitude_mask;
+mod magnitude_sums;
+mod magnitude_tail;
+mod matmul_binary;
+mod max_pool;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
@@ -28,6 +35,7 @@ pub use activate::activate;
 pub use activation::Activation;
 pub use add::add;
 pub use attention::attention;
+pub use binarize::{BinaryMatrix, binarize};
 pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
@@ -39,6 +47,12 @@ pub use magnitude_mask::magnitude_mask;
 pub use magnitude_sums::{BlockGrid, magnitude_sums};
 pub use magnitude_tail::magnitude_tail;
 pub use masked_mean::masked_mean;
+pub use im2col::{Image, Window, im2col};
+pub use magnitude_mask::magnitude_mask;
+pub use magnitude_sums::{BlockGrid, magnitude_sums};
+pub use magnitude_tail::magnitude_tail;
+pub use matmul_binary::{matmul_binary, xnor_dots};
+pub use max_pool::max_pool;
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -55,6 +69,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &add::KERNEL,
     &activate::KERNEL,
     &attention::KERNEL,
+    &binarize::KERNEL,
     &clip_errors::KERNEL,
     &depalettize::KERNEL,
     &dequantize::KERNEL,
@@ -65,6 +80,12 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &magnitude_sums::KERNEL,
     &magnitude_tail::KERNEL,
     &masked_mean::KERNEL,
+    &im2col::KERNEL,
+    &magnitude_mask::KERNEL,
+    &magnitude_sums::KERNEL,
+    &magnitude_tail::KERNEL,
+    &matmul_binary::KERNEL,
+    &max_pool::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,
