@@ -121,7 +121,8 @@ impl Gpu {
 
     /// Starts `workgroups` workgroups of `kernel` and waits for nothing.
     ///
-    /// `constants` are the kernel's overrides besides `WG`; `buffers` its bindings from 1 on.
+    /// `constants` are the kernel's overrides, `WG` only if it is not the kernel's usual width; `buffers` its bindings from 1
+    /// on.
     ///
     /// # Errors
     ///
@@ -286,8 +287,9 @@ impl Gpu {
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
-        let mut overrides = constants.to_vec();
-        overrides.push(("WG", kernel.workgroup.into()));
+        let mut overrides = vec![("WG", kernel.workgroup.into())];
+        overrides.retain(|(name, _)| constants.iter().all(|(n, _)| n != name));
+        overrides.extend_from_slice(constants);
         let pipeline = self.check(kernel.name, || {
             let module = trusted_module(&self.device, kernel);
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {

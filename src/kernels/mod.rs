@@ -22,11 +22,14 @@ mod magnitude_sums;
 mod magnitude_tail;
 mod matmul_binary;
 mod max_pool;
+mod matmul_i8;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
 mod quantize;
+mod quantize_rows;
 mod range;
+mod requantize;
 mod row_threshold;
 mod softmax;
 mod sort_rows;
@@ -53,10 +56,13 @@ pub use magnitude_sums::{BlockGrid, magnitude_sums};
 pub use magnitude_tail::magnitude_tail;
 pub use matmul_binary::{matmul_binary, xnor_dots};
 pub use max_pool::max_pool;
+pub use matmul_i8::{Channels, Epilogue, Int8, Tile, matmul_i8, matmul_i8_in_tiles};
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
+pub use quantize_rows::{Int8Rows, quantize_rows, quantize_rows_in_integers};
 pub use range::{Range, range};
+pub use requantize::{multiplier, requantize};
 pub use row_threshold::row_threshold;
 pub use softmax::softmax;
 pub use sort_rows::sort_rows;
@@ -86,10 +92,13 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &magnitude_tail::KERNEL,
     &matmul_binary::KERNEL,
     &max_pool::KERNEL,
+    &matmul_i8::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,
+    &quantize_rows::KERNEL,
     &range::KERNEL,
+    &requantize::KERNEL,
     &row_threshold::KERNEL,
     &softmax::KERNEL,
     &sort_rows::KERNEL,

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
     name: "quantize",
-    wgsl: wgsl!("lib/grid", "lib/dtype", "lib/bits", "quantize"),
+    wgsl: wgsl!("lib/grid", "lib/dtype", "lib/bits", "lib/rounding", "quantize"),
     workgroup: 256,
     params: size_of::<Params>(),
 };
@@ -129,7 +129,7 @@ const CHUNK: usize = 2048;
 const MAGIC: f32 = 12_582_912.0;
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn round(
+pub(super) fn round(
     weights: &[f32],
     inverse: f32,
     zero_point: i32,

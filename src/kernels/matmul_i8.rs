@@ -1,0 +1,415 @@
+use super::{Activation, requantize};
+use crate::{
+    Backend, DType, Error, Result, Tensor,
+    codec::bitpack,
+    gpu::{Gpu, Kernel},
+    wgsl,
+};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+/// The shader.
+pub static KERNEL: Kernel = Kernel {
+    name: "matmul_i8",
+    wgsl: wgsl!("lib/grid", "lib/activation", "lib/fixed_point", "matmul_i8"),
+    workgroup: 256,
+    params: size_of::<Params>(),
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    m: u32,
+    n: u32,
+    words: u32,
+    tiles_m: u32,
+    tiles_n: u32,
+    zero_point: i32,
+    lowest: i32,
+    highest: i32,
+}
+
+/// A matrix of codes of 8 bits.
+#[derive(Clone, Debug)]
+pub struct Int8 {
+    /// U32 `[rows, ceil(cols / 4)]`: four codes to a word, the first in the low byte, padding zero, as
+    /// [`quantize`](super::quantize()) packs them.
+    pub words: Tensor,
+    /// Codes per row.
+    pub cols: usize,
+    /// Codes are -128 to 127 (weights: -127 to 127), otherwise 0 to 255.
+    pub signed: bool,
+}
+
+/// What belongs to each output of an integer product, on the backend where the product runs.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    table: Tensor,
+    zero_points: bool,
+    fixed_point: bool,
+}
+
+impl Channels {
+    /// Moves the table to a backend, a row for each output, of four words:
+    ///
+    /// - the offset that is added to the sum, i32;
+    /// - the zero point of that row of the weights, i32, one of their codes;
+    /// - the scale, f32 bits; for [`Epilogue::Requantize`] the [`multiplier`](super::multiplier), i32;
+    /// - the bias, f32 bits; for [`Epilogue::Requantize`] the shift.
+    ///
+    /// That all zero points are zero, which saves the sums over the activations, is seen here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gpu`] if the table does not fit the device, or the device fails.
+    pub fn new(on: &Backend, rows: &[[u32; 4]]) -> Result<Self> {
+        Ok(Self {
+            table: Tensor::new(on, DType::U32, rows.len(), 4, rows.as_flattened().to_vec())?,
+            zero_points: rows.iter().any(|r| r[1] != 0),
+            fixed_point: rows.iter().all(|r| r[2] < 1 << 31 && (1..=62).contains(&r[3])),
+        })
+    }
+
+    /// The table, U32 `[N, 4]`.
+    pub(super) fn table(&self) -> &Tensor {
+        &self.table
+    }
+
+    /// Refuses a table that has not `n` rows.
+    pub(super) fn expect(&self, kernel: &'static str, n: usize) -> Result<()> {
+        if self.table.rows() != n {
+            return Err(Error::shape(kernel, "channels", self.table.rows(), n));
+        }
+        Ok(())
+    }
+
+    /// Refuses a table that holds no multipliers and shifts.
+    pub(super) fn expect_fixed_point(&self, kernel: &'static str) -> Result<()> {
+        if !self.fixed_point {
+            let expected = "a multiplier below 2^31 and a shift of 1 to 62 in every row";
+            return Err(Error::shape(kernel, "channels", "something else", expected));
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of the sums.
+#[derive(Clone, Copy, Debug)]
+pub enum Epilogue<'a> {
+    /// I32 `[M, N]`: they are the result.
+    Sum,
+    /// F32 `[M, N]`: `act(f32(sum) * (row * scale) + bias)`, with the channel's scale and bias.
+    Float {
+        /// F32 `[M, 1]`: the scale of each row of the activations; none: 1.
+        rows: Option<&'a Tensor>,
+        /// What is applied last.
+        activation: Activation,
+    },
+    /// U32 `[M, ceil(N / 4)]`: codes, packed as in [`Int8`]; see [`requantize`](super::requantize()).
+    Requantize {
+        /// The code of zero.
+        zero_point: i32,
+        /// The smallest code; the zero point makes it a ReLU.
+        lowest: i32,
+        /// The largest code.
+        highest: i32,
+    },
+}
+
+/// Multiplies matrices of codes; the weights are given output by output.
+///
+/// `sum[m, n] = Σ_k a[m, k] * (w[n, k] - zero[n]) + offset[n]`, then the epilogue
+///
+/// - `a`: `[M, K]`, activations; `w`: `[N, K]`, weights; each signed or unsigned.
+/// - `channels`: `[N]`, in the form that the epilogue takes.
+/// - returns what the epilogue says.
+///
+/// K is at most 132,104 for signed activations and weights, 66,311 for unsigned activations, 65,793 for unsigned weights or
+/// zero points, 33,025 for both, so that no sum leaves 32 bits: `K * max|a| * max|w - zero| < 2^31`. The offset is added
+/// in arithmetic that wraps: that its sum fits is the caller's matter.
+///
+/// Agreement: exact, for sums and codes. Floats: `6 * 2^-24 * (|sum * row * scale| + |bias|)` from the value in real numbers
+/// before the activation, where `row * scale` is a normal number.
+///
+/// # Errors
+///
+/// [`Error::Shape`] if the shapes do not chain, K is too large, or the channels or the codes' limits are none; [`Error::Gpu`]
+/// if the device fails.
+///
+/// # Source
+///
+/// Zero points and integer sums: Jacob et al. 2018, arXiv 1712.05877. The tile: research of this project on public kernels,
+/// above all llama.cpp's `mul_mmq.comp`.
+pub fn matmul_i8(
+    on: &Backend,
+    a: &Int8,
+    w: &Int8,
+    channels: &Channels,
+    epilogue: Epilogue<'_>,
+) -> Result<Tensor> {
+    expect(a, w, channels, epilogue)?;
+    match on {
+        Backend::Cpu => reference(a, w, channels, epilogue),
+        Backend::Gpu(gpu) => {
+            let tile = Tile::best(a.words.rows(), w.words.rows());
+            on_gpu(gpu, a, w, channels, epilogue, tile)
+        }
+    }
+}
+
+/// Refuses shapes that do not chain, sums that could overflow, and an epilogue that does not fit.
+fn expect(a: &Int8, w: &Int8, channels: &Channels, epilogue: Epilogue<'_>) -> Result<()> {
+    expect_int8("words of a", a)?;
+    expect_int8("words of w", w)?;
+    if w.cols != a.cols {
+        return Err(Error::shape(KERNEL.name, "cols of w", w.cols, a.cols));
+    }
+    let longest = longest(a.signed, w.signed && !channels.zero_points);
+    if a.cols > longest {
+        let expected = format!("at most {longest}, so that sums fit 32 bits");
+        return Err(Error::shape(KERNEL.name, "cols", a.cols, expected));
+    }
+    channels.expect(KERNEL.name, w.words.rows())?;
+    match epilogue {
+        Epilogue::Sum | Epilogue::Float { rows: None, .. } => Ok(()),
+        Epilogue::Float { rows: Some(rows), .. } => {
+            let (got, m) = ((rows.dtype(), rows.rows(), rows.cols()), a.words.rows());
+            if got != (DType::F32, m, 1) {
+                let got = format!("{} [{}, {}]", got.0.name(), got.1, got.2);
+                return Err(Error::shape(KERNEL.name, "rows", got, format!("F32 [{m}, 1]")));
+            }
+            Ok(())
+        }
+        Epilogue::Requantize { zero_point, lowest, highest } => {
+            requantize::expect_codes(KERNEL.name, zero_point, lowest, highest)?;
+            channels.expect_fixed_point(KERNEL.name)
+        }
+    }
+}
+
+/// Refuses words that do not hold the codes.
+fn expect_int8(what: &'static str, codes: &Int8) -> Result<()> {
+    let (words, expected) = (&codes.words, bitpack::words(codes.cols, 8));
+    if words.dtype() != DType::U32 || words.cols() != expected {
+        let got = format!("{} a row, {}", words.cols(), words.dtype().name());
+        return Err(Error::shape(KERNEL.name, what, got, format!("{expected} a row, U32")));
+    }
+    Ok(())
+}
+
+/// The longest K whose sums fit 32 bits. A zero point is a code of the weights, so their difference is at most 255.
+fn longest(a_signed: bool, weights_within_127: bool) -> usize {
+    let a = if a_signed { 128 } else { 255 };
+    let w = if weights_within_127 { 127 } else { 255 };
+    i32::MAX as usize / (a * w)
+}
+
+impl Epilogue<'_> {
+    /// Type and columns of the result.
+    fn output(self, n: usize) -> (DType, usize) {
+        match self {
+            Epilogue::Sum => (DType::I32, n),
+            Epilogue::Float { .. } => (DType::F32, n),
+            Epilogue::Requantize { .. } => (DType::U32, bitpack::words(n, 8)),
+        }
+    }
+}
+
+fn reference(a: &Int8, w: &Int8, channels: &Channels, epilogue: Epilogue<'_>) -> Result<Tensor> {
+    let (m, n, words) = (a.words.rows(), w.words.rows(), a.words.cols());
+    let (codes, table) = (a.words.words()?, channels.table.words()?);
+    let mut sums = sums(codes, a.signed, w.words.words()?, w.signed, m, n, words);
+    sums.par_chunks_mut(n.max(1)).enumerate().for_each(|(r, sums)| {
+        let sum_of_a = match channels.zero_points {
+            true => row_sum(&codes[r * words..][..words], a.signed),
+            false => 0,
+        };
+        correct(sums, sum_of_a, table);
+    });
+    let (dtype, cols) = epilogue.output(n);
+    let out = match epilogue {
+        Epilogue::Sum => sums.into_iter().map(|s| s as u32).collect(),
+        Epilogue::Float { rows, activation } => {
+            let scales = rows.map(Tensor::words).transpose()?;
+            let mut out = vec![0; m * n];
+            let rows = out.par_chunks_mut(n.max(1)).zip(sums.par_chunks(n.max(1)));
+            rows.enumerate().for_each(|(r, (out, sums))| {
+                floats(sums, scales.map_or(1.0, |s| f32::from_bits(s[r])), table, activation, out);
+            });
+            out
+        }
+        Epilogue::Requantize { zero_point, lowest, highest } => {
+            requantize::reference(&sums, n, table, zero_point, lowest, highest)
+        }
+    };
+    Ok(Tensor::cpu(dtype, m, cols, out))
+}
+
+/// `Σ_k a[m, k] * w[n, k]` over rows of `words` words.
+fn sums(
+    a: &[u32],
+    a_signed: bool,
+    w: &[u32],
+    w_signed: bool,
+    m: usize,
+    n: usize,
+    words: usize,
+) -> Vec<i32> {
+    let mut sums = vec![0; m * n];
+    sums.par_chunks_mut(n.max(1)).enumerate().for_each(|(r, sums)| {
+        products(&a[r * words..][..words], a_signed, w, w_signed, sums);
+    });
+    sums
+}
+
+/// One row of [`sums`].
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn products(a: &[u32], a_signed: bool, w: &[u32], w_signed: bool, sums: &mut [i32]) {
+    for (n, sum) in sums.iter_mut().enumerate() {
+        let w = &w[n * a.len()..][..a.len()];
+        *sum = match (a_signed, w_signed) {
+            (true, true) => dot::<i8, i8>(a, w),
+            (true, false) => dot::<i8, u8>(a, w),
+            (false, true) => dot::<u8, i8>(a, w),
+            (false, false) => dot::<u8, u8>(a, w),
+        };
+    }
+}
+
+#[inline(always)]
+fn dot<A, W>(a: &[u32], w: &[u32]) -> i32
+where
+    A: bytemuck::AnyBitPattern + Into<i32>,
+    W: bytemuck::AnyBitPattern + Into<i32>,
+{
+    let (a, w): (&[A], &[W]) = (bytemuck::cast_slice(a), bytemuck::cast_slice(w));
+    a.iter().zip(w).fold(0, |sum: i32, (a, w)| sum.wrapping_add((*a).into() * (*w).into()))
+}
+
+/// The sum of a row of codes.
+fn row_sum(codes: &[u32], signed: bool) -> i32 {
+    match signed {
+        true => bytemuck::cast_slice::<_, i8>(codes).iter().map(|c| i32::from(*c)).sum(),
+        false => bytemuck::cast_slice::<_, u8>(codes).iter().map(|c| i32::from(*c)).sum(),
+    }
+}
+
+/// Takes zero points into account and adds offsets.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn correct(sums: &mut [i32], sum_of_a: i32, channels: &[u32]) {
+    for (sum, [offset, zero, ..]) in sums.iter_mut().zip(channels.as_chunks::<4>().0) {
+        let zeros = sum_of_a.wrapping_mul(*zero as i32);
+        *sum = sum.wrapping_sub(zeros).wrapping_add(*offset as i32);
+    }
+}
+
+/// One row of [`Epilogue::Float`].
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn floats(sums: &[i32], row: f32, channels: &[u32], activation: Activation, out: &mut [u32]) {
+    let channels = channels.as_chunks::<4>().0;
+    for ((sum, [.., scale, bias]), out) in sums.iter().zip(channels).zip(out) {
+        let x = *sum as f32 * (row * f32::from_bits(*scale)) + f32::from_bits(*bias);
+        *out = activation.apply(x).to_bits();
+    }
+}
+
+/// How the outputs are divided among workgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tile {
+    /// 8 x 16, for so few rows that a larger tile would stand empty.
+    Few,
+    /// 64 x 64, for so few outputs that larger tiles would leave the device idle.
+    Small,
+    /// 128 x 128.
+    Large,
+}
+
+impl Tile {
+    fn best(m: usize, n: usize) -> Self {
+        match m {
+            ..=16 => Self::Few,
+            _ if m.min(n) <= 64 || m.div_ceil(128) * n.div_ceil(128) < 256 => Self::Small,
+            _ => Self::Large,
+        }
+    }
+
+    fn size(self) -> (usize, usize) {
+        match self {
+            Self::Few => (8, 16),
+            Self::Small => (64, 64),
+            Self::Large => (128, 128),
+        }
+    }
+}
+
+fn on_gpu(
+    gpu: &Gpu,
+    a: &Int8,
+    w: &Int8,
+    channels: &Channels,
+    epilogue: Epilogue<'_>,
+    tile: Tile,
+) -> Result<Tensor> {
+    let (m, n, words) = (a.words.rows(), w.words.rows(), a.words.cols());
+    let (dtype, cols) = epilogue.output(n);
+    let out = gpu.alloc(4 * m * cols)?;
+    let (tiles_m, tiles_n) = (m.div_ceil(tile.size().0), n.div_ceil(tile.size().1));
+    let mut params = Params {
+        m: m as u32,
+        n: n as u32,
+        words: words as u32,
+        tiles_m: tiles_m as u32,
+        tiles_n: tiles_n as u32,
+        zero_point: 0,
+        lowest: 0,
+        highest: 0,
+    };
+    let (kind, activation, rows) = match epilogue {
+        Epilogue::Sum => (0.0, Activation::None, None),
+        Epilogue::Float { rows, activation } => (1.0, activation, rows),
+        Epilogue::Requantize { zero_point, lowest, highest } => {
+            params = Params { zero_point, lowest, highest, ..params };
+            (2.0, Activation::None, None)
+        }
+    };
+    let small = tile == Tile::Small;
+    let aligned = words > 0 && words.is_multiple_of(4);
+    let flag = |on: bool| f64::from(u8::from(on));
+    let constants = [
+        ("WG", if small { 64.0 } else { KERNEL.workgroup.into() }),
+        ("SIDE", if small { 8.0 } else { 16.0 }),
+        ("FEW", flag(tile == Tile::Few)),
+        ("ALIGNED", flag(aligned)),
+        ("A_SIGNED", flag(a.signed)),
+        ("W_SIGNED", flag(w.signed)),
+        ("ZERO_POINTS", flag(channels.zero_points)),
+        ("ROW_SCALES", flag(rows.is_some())),
+        ("EPILOGUE", kind),
+        ("ACTIVATION", activation.code()),
+    ];
+    // Any buffer does for a binding that is not read, if it holds an element.
+    let table = channels.table.buffer()?;
+    let (a, w) = (a.words.buffer()?, w.words.buffer()?);
+    let (a4, w4) = if aligned { (a, w) } else { (table, table) };
+    let rows = rows.map(Tensor::buffer).transpose()?.unwrap_or(table);
+    let buffers = [a, a4, w, w4, table, rows, &out];
+    gpu.dispatch(&KERNEL, &constants, &params, &buffers, tiles_m as u64 * tiles_n as u64)?;
+    Ok(Tensor::gpu(dtype, m, cols, out))
+}
+
+/// [`matmul_i8`] on a GPU in tiles of one size, for the tests and benches: it chooses by the number of outputs.
+///
+/// # Errors
+///
+/// As [`matmul_i8`].
+pub fn matmul_i8_in_tiles(
+    gpu: &Gpu,
+    a: &Int8,
+    w: &Int8,
+    channels: &Channels,
+    epilogue: Epilogue<'_>,
+    tile: Tile,
+) -> Result<Tensor> {
+    expect(a, w, channels, epilogue)?;
+    on_gpu(gpu, a, w, channels, epilogue, tile)
+}
