@@ -19,7 +19,9 @@ impl Progress for Bars {
         if !self.draw {
             return;
         }
-        let template = "{prefix:>12} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+        // The bar takes what the numbers leave of the line, so that none of them is cut off.
+        let template = "{prefix:>12} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} \
+                        {decimal_bytes_per_sec} {eta} left";
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(bytes)
