@@ -154,7 +154,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             let checker = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0);
             let reports = verify::check(&checker, &archive, Some(&checkpoint))?;
             checkpoint.unchanged()?;
-            Ok(Described::new(&archive, path, reports)?)
+            Described::new(&archive, path, reports)
         })
     })?;
     let mut report = finish(&engine, checkpoint.bytes(), described.bytes, started, described);

@@ -27,7 +27,7 @@ static CANCEL: Cancel = Cancel::new();
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 done; 1 damaged or outside its limits; 2 usage, malformed input, I/O; \
+    after_help = "Exit codes: 0 done; 1 damaged, not what it is compared with, or outside its limits; 2 usage, malformed input, I/O; \
 3 done, but tiles that failed on the GPU were redone on the CPU; 130/143 on a signal."
 )]
 struct Cli {
@@ -43,7 +43,7 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Show what a recipe would do, from the headers alone
     Plan(plan::Plan),
-    /// Compress a checkpoint into an archive and verify it
+    /// Compress a checkpoint into an archive and verify it, on the CPU whatever the device
     Compress(compress::Compress),
     /// Restore a checkpoint from an archive
     Decompress(decompress::Decompress),
