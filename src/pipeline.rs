@@ -11,7 +11,7 @@ use crate::{
     plan::{Action, Plan, Treat},
     progress::{Cancel, Progress},
     recipe::{NonFinite, Prune, Recipe, Scope},
-    report::{Report, TensorReport},
+    report::{ComponentReport, Report, TensorReport},
     restore::{self, Restorer},
     stage::{Source, transpose},
     verify, words,
@@ -87,7 +87,7 @@ pub fn plan(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Resu
     Ok(plan)
 }
 
-/// Compresses a checkpoint into an archive, reopens and measures it, and only then puts it in its place.
+/// Compresses a checkpoint into an archive, reopens and measures it on the CPU, and only then puts it in its place.
 ///
 /// # Errors
 ///
@@ -109,7 +109,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             ),
         );
     }
-    let (reports, written) = options.run(|| {
+    let described = options.run(|| {
         let limits = model_limits(&engine, &checkpoint, &plan)?;
         options.progress.begin("compressing", checkpoint.tensors.iter().map(|t| t.bytes).sum());
         write(
@@ -150,12 +150,15 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
         .finish(|path| {
             let archive = Archive::open(path)?;
             options.progress.begin("verifying", checkpoint.tensors.iter().map(|t| t.bytes).sum());
-            let reports = verify::check(&engine, &archive, Some(&checkpoint))?;
+            // On the CPU, whatever has compressed: what a device has done is checked by other code.
+            let checker = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0);
+            let reports = verify::check(&checker, &archive, Some(&checkpoint))?;
             checkpoint.unchanged()?;
-            Ok((reports, archive.stored.bytes() + index_bytes(path)))
+            Described::new(&archive, path, reports)
         })
     })?;
-    let mut report = finish(&engine, checkpoint.bytes(), written, started, notes.warnings, reports);
+    let mut report = finish(&engine, checkpoint.bytes(), described.bytes, started, described);
+    report.warnings = notes.warnings;
     let order: BTreeMap<&str, usize> =
         checkpoint.tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
     report.tensors.sort_by_key(|t| order.get(t.name.as_str()).copied());
@@ -177,7 +180,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     Ok(report)
 }
 
-/// Restores a checkpoint from an archive.
+/// Restores a checkpoint from an archive, on the backend of the options.
 ///
 /// # Errors
 ///
@@ -186,13 +189,14 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
     let started = Instant::now();
     let archive = Archive::open(input)?;
     not_the_input(&archive.stored, output)?;
-    let engine = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0);
+    let engine =
+        Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
     let bytes = |t: &ArchivedTensor| {
         let (dtype, shape) = verify::original(t);
         shape.iter().product::<u64>() * dtype.bits() as u64 / 8
     };
     let total: u64 = archive.tensors.iter().map(bytes).sum();
-    let (reports, written) = options.run(|| {
+    let written = options.run(|| {
         options.progress.begin("restoring", total);
         write(
             &engine,
@@ -226,15 +230,16 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
         )?
         .finish(|path| {
             let restored = Checkpoint::open(path)?;
-            let reports =
-                archive.tensors.iter().map(|t| verify::blank(&archive, t)).collect::<Vec<_>>();
-            Ok((reports, restored.bytes() + index_bytes(path)))
+            Ok(restored.bytes() + index_bytes(path))
         })
     })?;
-    Ok(finish(&engine, archive.stored.bytes(), written, started, Vec::new(), reports))
+    let tensors = archive.tensors.iter().map(|t| verify::blank(&archive, t)).collect();
+    let described = Described::new(&archive, input, tensors)?;
+    Ok(finish(&engine, described.bytes, written, started, described))
 }
 
-/// Checks an archive: digests, structure, a full decode; and with `against`, the error of every tensor.
+/// Checks an archive: digests, structure, a full decode on the backend of the options; and with `against`, the error of every
+/// tensor, measured on the CPU.
 ///
 /// # Errors
 ///
@@ -243,7 +248,8 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
     let started = Instant::now();
     let archive = Archive::open(input)?;
     let source = against.map(Checkpoint::open).transpose()?;
-    let engine = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0);
+    let engine =
+        Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
     let bytes = |t: &ArchivedTensor| {
         let (dtype, shape) = verify::original(t);
         shape.iter().product::<u64>() * dtype.bits() as u64 / 8
@@ -254,10 +260,23 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
         verify::check(&engine, &archive, source.as_ref())
     })?;
     let original = source.as_ref().map_or(total, Checkpoint::bytes);
-    let stored = archive.stored.bytes() + index_bytes(input);
-    let mut report = finish(&engine, original, stored, started, Vec::new(), reports);
-    report.ratio = original as f64 / stored as f64;
-    Ok(report)
+    let described = Described::new(&archive, input, reports)?;
+    Ok(finish(&engine, original, described.bytes, started, described))
+}
+
+/// An archive's tensors and the rest of it: together every byte.
+struct Described {
+    bytes: u64,
+    tensors: Vec<TensorReport>,
+    overhead: Vec<ComponentReport>,
+}
+
+impl Described {
+    fn new(archive: &Archive, path: &Path, tensors: Vec<TensorReport>) -> Result<Self> {
+        let index = index_bytes(path);
+        let overhead = verify::overhead(archive, &tensors, index)?;
+        Ok(Self { bytes: archive.stored.bytes() + index, tensors, overhead })
+    }
 }
 
 /// What happened beside the plan.
@@ -280,8 +299,7 @@ fn finish(
     input_bytes: u64,
     output_bytes: u64,
     started: Instant,
-    warnings: Vec<String>,
-    tensors: Vec<TensorReport>,
+    archive: Described,
 ) -> Report {
     let counts = engine.counts();
     Report {
@@ -295,14 +313,16 @@ fn finish(
         output_bytes,
         ratio: input_bytes as f64 / output_bytes as f64,
         seconds: started.elapsed().as_secs_f64(),
-        warnings,
-        tensors,
+        warnings: Vec::new(),
+        overhead: archive.overhead,
+        tensors: archive.tensors,
     }
 }
 
-/// The file that lists a folder's shards, if there is one.
+/// The file that lists a folder's shards, if there is one: in the folder, or what was named itself.
 fn index_bytes(path: &Path) -> u64 {
-    fs::metadata(path.join(INDEX)).map_or(0, |m| m.len())
+    let named = path.to_string_lossy().ends_with(".index.json");
+    fs::metadata(if named { path.to_path_buf() } else { path.join(INDEX) }).map_or(0, |m| m.len())
 }
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -361,6 +381,7 @@ fn renamed(error: Error, temporary: &Path, target: &Path) -> Error {
     match error {
         Error::Format { path, why } => Error::Format { path: rename(path), why },
         Error::Digest { path, what } => Error::Digest { path: rename(path), what },
+        Error::Differs { path, what, from } => Error::Differs { path: rename(path), what, from },
         Error::Io { path, source } => Error::Io { path: rename(path), source },
         other => other,
     }
@@ -483,7 +504,7 @@ impl FileWriter {
         t: &ArchivedTensor,
         manifest: &TensorManifest,
     ) -> Result<()> {
-        let restorer = Restorer::new(archive, t, manifest)?;
+        let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
         let (blocks, size) = (&restorer.blocks, manifest.dtype.bits() as u64 / 8);
         let whole = Mutex::new(match manifest.axis {
             0 => Vec::new(),
@@ -491,7 +512,8 @@ impl FileWriter {
         });
         let digests = restorer.units.par_iter().map(|unit| {
             engine.cancel.check()?;
-            let restored = restorer.parts(manifest, unit)?.restore(manifest, blocks, unit)?;
+            let parts = restorer.parts(manifest, unit)?;
+            let restored = parts.restore(Some(engine), manifest, blocks, unit)?;
             let at = unit.start(blocks) * size;
             let bytes =
                 &bytemuck::cast_slice::<u32, u8>(&restored)[..unit.elements() * size as usize];

@@ -63,7 +63,7 @@ impl Treat {
     }
 }
 
-/// A stored form in words: `affine int8 per channel`, `2:4, values`.
+/// A stored form in words: `int8 per channel`, `2:4, values`.
 pub fn describe(manifest: &TensorManifest, prune: Option<Prune>) -> String {
     let (rows, cols) = manifest.matrix();
     let code = match manifest.method {
@@ -143,7 +143,12 @@ impl Plan {
                 continue;
             };
             used[rule] = true;
-            match action(t, &recipe.rules[rule], carried) {
+            let keeps = recipe.rules[rule].treatment.keeps();
+            let done = match keeps {
+                true => Ok(Action::Keep(why_kept(t, &recipe.rules, rule))),
+                false => action(t, &recipe.rules[rule], carried),
+            };
+            match done {
                 Ok(action) => {
                     let bytes = match &action {
                         Action::Keep(_) => t.bytes,
@@ -259,6 +264,20 @@ fn refuse_archives(checkpoint: &Checkpoint) -> Result<()> {
     Ok(())
 }
 
+/// Why a rule that keeps was the first to match: what the rules before it, which would have treated a tensor of this name, ask
+/// for in vain; or the rule itself.
+fn why_kept(t: &TensorInfo, rules: &[Rule], rule: usize) -> String {
+    if !t.dtype.is_weight() {
+        return format!("{} holds no weights", t.dtype.name());
+    }
+    let missed = rules[..rule].iter().filter(|r| !r.treatment.keeps());
+    let missed = missed.filter_map(|r| r.unmet(&t.name, t.dtype, &t.shape)).next();
+    missed.map_or_else(
+        || format!("rule {}, {}, keeps it", rule + 1, rules[rule].pattern),
+        |why| format!("it {why}"),
+    )
+}
+
 fn action(
     t: &TensorInfo,
     rule: &Rule,
@@ -266,9 +285,6 @@ fn action(
 ) -> std::result::Result<Action, String> {
     let treatment = &rule.treatment;
     let keep = |why: &str| Ok(Action::Keep(why.into()));
-    if treatment.keeps() {
-        return keep("the recipe keeps it");
-    }
     if let Some(why) = carried {
         return keep(why);
     }

@@ -31,10 +31,10 @@ impl Compress {
         let backend = self.common.backend()?;
         let report = {
             let progress = self.common.progress();
-            let options = self.common.options(&backend, &*progress, self.force);
+            let options = self.common.options(&backend, &progress, self.force);
             pipeline::compress(&self.model, &self.output, &recipe, &options)?
         };
         self.common.print(&report, || table::summary(&report))?;
-        Ok(if report.repaired_tiles > 0 { 3 } else { 0 })
+        Ok(super::code(&report))
     }
 }
