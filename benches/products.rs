@@ -33,8 +33,15 @@ struct Product {
     bytes: u64,
 }
 
-const FORMS: [&str; 7] =
-    ["int8 x int8", "f32", "int8", "int4, groups of 128", "palette of 16", "palette of 256", "2:4 f16"];
+const FORMS: [&str; 7] = [
+    "int8 x int8",
+    "f32",
+    "int8",
+    "int4, groups of 128",
+    "palette of 16",
+    "palette of 256",
+    "2:4 f16",
+];
 
 fn product(on: Backend, form: &str, (m, n, k): (usize, usize, usize)) -> Result<Product> {
     let x = Tensor::from_f32(&on, &values(1, m * k), m)?;
@@ -52,7 +59,7 @@ fn product(on: Backend, form: &str, (m, n, k): (usize, usize, usize)) -> Result<
                 Ok(Int8 { words, cols: k, signed: true })
             };
             let (a, w) = (matrix(1, m)?, matrix(2, n)?);
-            let channels = Tensor::new(&on, DType::U32, n, 4, vec![0; 4 * n])?;
+            let channels = Channels::new(&on, &vec![[0; 4]; n])?;
             let run = move |on: &Backend| matmul_i8(on, &a, &w, &channels, Epilogue::Sum);
             (Box::new(run), (n * k) as u64)
         }
@@ -137,9 +144,13 @@ fn bench(c: &mut Criterion) {
                     1 | 8 => Throughput::Bytes(p.bytes),
                     _ => Throughput::Elements(2 * (m * n * k) as u64),
                 });
-                group.bench_with_input(BenchmarkId::from_parameter(format!("{m} x {n} x {k}")), &p, |b, p| {
-                    b.iter_custom(|times| (0..times).map(|_| once(p)).sum());
-                });
+                group.bench_with_input(
+                    BenchmarkId::from_parameter(format!("{m} x {n} x {k}")),
+                    &p,
+                    |b, p| {
+                        b.iter_custom(|times| (0..times).map(|_| once(p)).sum());
+                    },
+                );
             }
         }
         let mut group = c.benchmark_group(format!("products/{title}/binary"));
@@ -152,16 +163,21 @@ fn bench(c: &mut Criterion) {
         for m in [1, side] {
             let on = open(on_gpu);
             let matrix = |seed, rows: usize| {
-                let bits = Tensor::new(&on, DType::U32, rows, side / 32, noise(seed, rows * side / 32));
+                let bits =
+                    Tensor::new(&on, DType::U32, rows, side / 32, noise(seed, rows * side / 32));
                 let scales = Tensor::from_f32(&on, &vec![1.0; rows], rows);
                 BinaryMatrix { bits: bits.unwrap(), scales: scales.unwrap(), cols: side }
             };
             let (a, w) = (matrix(1, m), matrix(2, side));
             let p = Product { on, run: Box::new(move |on| xnor_dots(on, &a, &w)), bytes: 0 };
             group.throughput(Throughput::Elements(2 * (m * side * side) as u64));
-            group.bench_with_input(BenchmarkId::from_parameter(format!("{m} x {side} x {side}")), &p, |b, p| {
-                b.iter_custom(|times| (0..times).map(|_| once(p)).sum());
-            });
+            group.bench_with_input(
+                BenchmarkId::from_parameter(format!("{m} x {side} x {side}")),
+                &p,
+                |b, p| {
+                    b.iter_custom(|times| (0..times).map(|_| once(p)).sum());
+                },
+            );
         }
     }
 }

@@ -64,8 +64,11 @@ fn lenets_classify_with_compressed_weights() {
         let float = Network::load(&model, &CPU, architecture, Arithmetic::Float).unwrap();
         let before = error(&float.classify(&CPU, &pixels).unwrap(), &labels);
         assert!((before - expected).abs() < 0.011, "{name}: {before} %");
-        for (preset, worse) in [("int8", 0.1), ("int4", 0.3), ("palette8", 0.1), ("palette4", 0.3), ("sparse24", 2.0)] {
-            let path = archive(dir.path(), &original, &Recipe::preset(preset).unwrap(), "a.safetensors");
+        for (preset, worse) in
+            [("int8", 0.1), ("int4", 0.3), ("palette8", 0.1), ("palette4", 0.3), ("sparse24", 2.0)]
+        {
+            let path =
+                archive(dir.path(), &original, &Recipe::preset(preset).unwrap(), "a.safetensors");
             let model = Model::open(&path).unwrap();
             let network = Network::load(&model, &CPU, architecture, Arithmetic::Float).unwrap();
             assert!(network.bytes() < float.bytes(), "{name}, {preset}: {} bytes", network.bytes());
@@ -76,7 +79,8 @@ fn lenets_classify_with_compressed_weights() {
             if let Some(on) = gpu() {
                 let few = &pixels[..500 * 784];
                 let there = Network::load(&model, on, architecture, Arithmetic::Float).unwrap();
-                let (a, b) = (there.classify(on, few).unwrap(), network.classify(&CPU, few).unwrap());
+                let (a, b) =
+                    (there.classify(on, few).unwrap(), network.classify(&CPU, few).unwrap());
                 let differ = a.iter().zip(&b).filter(|(a, b)| a != b).count();
                 assert!(differ <= 1, "{name}, {preset}: {differ} of 500 differ");
             }
@@ -94,7 +98,8 @@ fn integers_alone_give_the_same_sums_everywhere() {
         let float = Network::load(&float, &CPU, architecture, Arithmetic::Float).unwrap();
         let before = error(&float.classify(&CPU, &pixels).unwrap(), &labels);
         let calibration = Calibration::measure(&float, &CPU, &pixels[..200 * 784]).unwrap();
-        let path = archive(dir.path(), &original, &Recipe::preset("int8").unwrap(), "a.safetensors");
+        let path =
+            archive(dir.path(), &original, &Recipe::preset("int8").unwrap(), "a.safetensors");
         let model = Model::open(&path).unwrap();
         let network = IntegerNetwork::load(&model, &CPU, architecture, &calibration).unwrap();
         let sums = network.sums(&CPU, &pixels).unwrap();
@@ -116,7 +121,10 @@ fn what_does_not_fit_is_named() {
     let mut wider = LENET_300_100;
     wider.image = [28, 29, 1];
     let error = Network::load(&model, &CPU, wider, Arithmetic::Float).unwrap_err().to_string();
-    assert!(error.contains("\"fc1.weight\" is F32 [300, 784], expected floats for 812 inputs"), "{error}");
+    assert!(
+        error.contains("\"fc1.weight\" is F32 [300, 784], expected floats for 812 inputs"),
+        "{error}"
+    );
     let float = Network::load(&model, &CPU, LENET_300_100, Arithmetic::Float).unwrap();
     let calibration = Calibration::measure(&float, &CPU, &[7; 784]).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -129,7 +137,8 @@ fn what_does_not_fit_is_named() {
 
 /// The folder of all-MiniLM-L6-v2 (`scripts/fetch_minilm.sh`), or `None` after saying so.
 fn minilm() -> Option<PathBuf> {
-    let folder = std::env::var_os("TERSOR_MINILM").map_or_else(|| asset("../minilm"), PathBuf::from);
+    let folder =
+        std::env::var_os("TERSOR_MINILM").map_or_else(|| asset("../minilm"), PathBuf::from);
     let found = folder.join("model.safetensors").is_file();
     if !found {
         eprintln!("SKIPPED: no all-MiniLM-L6-v2; get it with scripts/fetch_minilm.sh minilm");
@@ -143,10 +152,12 @@ struct Reference {
 }
 
 fn reference() -> Reference {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/minilm-embeddings.safetensors");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/minilm-embeddings.safetensors");
     let bytes = std::fs::read(path).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let words = |name: &str| bytemuck::pod_collect_to_vec::<u8, u32>(file.tensor(name).unwrap().data());
+    let words =
+        |name: &str| bytemuck::pod_collect_to_vec::<u8, u32>(file.tensor(name).unwrap().data());
     let (lengths, tokens) = (words("lengths"), words("tokens"));
     let mut at = 0;
     let sentence = |n: &u32| {
@@ -168,12 +179,19 @@ fn cosines(folder: &Path, on: &Backend, arithmetic: Arithmetic) -> (f64, f64) {
     let embeddings = bert.embed(on, &tokens).unwrap();
     assert_eq!(embeddings.len(), 20);
     let cosine = |(a, b): (&Vec<f32>, &Vec<f32>)| {
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let dot = |a: &[f32], b: &[f32]| {
+            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+        };
         dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
     };
     let all: Vec<f64> = embeddings.iter().zip(&reference.embeddings).map(cosine).collect();
-    let (mean, least) = (all.iter().sum::<f64>() / 20.0, all.iter().fold(1.0, |a: f64, b| a.min(*b)));
-    eprintln!("{}, {}: cosine {mean:.5} in the mean, {least:.5} at least", folder.display(), on.name());
+    let (mean, least) =
+        (all.iter().sum::<f64>() / 20.0, all.iter().fold(1.0, |a: f64, b| a.min(*b)));
+    eprintln!(
+        "{}, {}: cosine {mean:.5} in the mean, {least:.5} at least",
+        folder.display(),
+        on.name()
+    );
     (mean, least)
 }
 
@@ -195,7 +213,9 @@ fn bert_agrees_with_pytorch() {
     let dir = tempfile::tempdir().unwrap();
     let int8 = r#"{ kind = "affine", bits = 8, symmetric = true, granularity = "channel", objective = "range" }"#;
     let int4 = |symmetric: bool| {
-        format!(r#"{{ kind = "affine", bits = 4, symmetric = {symmetric}, granularity = "group", group = 32, objective = "mse" }}"#)
+        format!(
+            r#"{{ kind = "affine", bits = 4, symmetric = {symmetric}, granularity = "group", group = 32, objective = "mse" }}"#
+        )
     };
     // What transformers with compressed-tensors reaches in this setting: 0.9974, 0.9694, 0.9755.
     for (quantize, arithmetic, mean, least) in [
@@ -226,10 +246,22 @@ fn bert_refuses_what_it_cannot_run() {
     for (from, to, expected) in [
         ("\"bert\"", "\"gpt2\"", "model_type is \"gpt2\", expected bert"),
         ("\"gelu\"", "\"silu\"", "hidden_act is \"silu\", expected gelu or relu"),
-        ("\"absolute\"", "\"relative_key\"", "position_embedding_type is \"relative_key\", expected absolute"),
+        (
+            "\"absolute\"",
+            "\"relative_key\"",
+            "position_embedding_type is \"relative_key\", expected absolute",
+        ),
         ("\"num_attention_heads\": 12", "\"num_attention_heads\": 7", "expected a divisor of 384"),
-        ("\"hidden_size\": 384", "\"hidden_size\": 768", "is F32 [30522, 384], expected floats for 768 inputs"),
-        ("\"num_hidden_layers\": 6", "\"num_hidden_layers\": 7", "encoder.layer.6.attention.self.query"),
+        (
+            "\"hidden_size\": 384",
+            "\"hidden_size\": 768",
+            "is F32 [30522, 384], expected floats for 768 inputs",
+        ),
+        (
+            "\"num_hidden_layers\": 6",
+            "\"num_hidden_layers\": 7",
+            "encoder.layer.6.attention.self.query",
+        ),
         ("\"hidden_size\": 384,", "", "missing field `hidden_size`"),
     ] {
         assert!(config.contains(from), "{from}");

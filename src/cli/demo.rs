@@ -74,7 +74,8 @@ impl Demo {
             let inference = match preset {
                 "int8" => {
                     let archive = Model::open(&archive)?;
-                    let network = IntegerNetwork::load(&archive, &backend, LENET_300_100, &calibration)?;
+                    let network =
+                        IntegerNetwork::load(&archive, &backend, LENET_300_100, &calibration)?;
                     let classes = network.classes(&network.sums(&backend, &pixels)?);
                     (test(classes), "integers", network.bytes())
                 }

@@ -3,6 +3,7 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::bitpack,
     gpu::{Gpu, Kernel},
+    simd::dots_i8,
     wgsl,
 };
 use multiversion::multiversion;
@@ -68,6 +69,11 @@ impl Channels {
             zero_points: rows.iter().any(|r| r[1] != 0),
             fixed_point: rows.iter().all(|r| r[2] < 1 << 31 && (1..=62).contains(&r[3])),
         })
+    }
+
+    /// Bytes it takes on the device.
+    pub fn bytes(&self) -> u64 {
+        16 * self.table.rows() as u64
     }
 
     /// The table, U32 `[N, 4]`.
@@ -218,7 +224,8 @@ impl Epilogue<'_> {
 fn reference(a: &Int8, w: &Int8, channels: &Channels, epilogue: Epilogue<'_>) -> Result<Tensor> {
     let (m, n, words) = (a.words.rows(), w.words.rows(), a.words.cols());
     let (codes, table) = (a.words.words()?, channels.table.words()?);
-    let mut sums = sums(codes, a.signed, w.words.words()?, w.signed, m, n, words);
+    let mut sums = vec![0; m * n];
+    dots_i8(codes, a.signed, w.words.words()?, w.signed, (m, n, words), &mut sums);
     sums.par_chunks_mut(n.max(1)).enumerate().for_each(|(r, sums)| {
         let sum_of_a = match channels.zero_points {
             true => row_sum(&codes[r * words..][..words], a.signed),
@@ -243,47 +250,6 @@ fn reference(a: &Int8, w: &Int8, channels: &Channels, epilogue: Epilogue<'_>) ->
         }
     };
     Ok(Tensor::cpu(dtype, m, cols, out))
-}
-
-/// `Σ_k a[m, k] * w[n, k]` over rows of `words` words.
-fn sums(
-    a: &[u32],
-    a_signed: bool,
-    w: &[u32],
-    w_signed: bool,
-    m: usize,
-    n: usize,
-    words: usize,
-) -> Vec<i32> {
-    let mut sums = vec![0; m * n];
-    sums.par_chunks_mut(n.max(1)).enumerate().for_each(|(r, sums)| {
-        products(&a[r * words..][..words], a_signed, w, w_signed, sums);
-    });
-    sums
-}
-
-/// One row of [`sums`].
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn products(a: &[u32], a_signed: bool, w: &[u32], w_signed: bool, sums: &mut [i32]) {
-    for (n, sum) in sums.iter_mut().enumerate() {
-        let w = &w[n * a.len()..][..a.len()];
-        *sum = match (a_signed, w_signed) {
-            (true, true) => dot::<i8, i8>(a, w),
-            (true, false) => dot::<i8, u8>(a, w),
-            (false, true) => dot::<u8, i8>(a, w),
-            (false, false) => dot::<u8, u8>(a, w),
-        };
-    }
-}
-
-#[inline(always)]
-fn dot<A, W>(a: &[u32], w: &[u32]) -> i32
-where
-    A: bytemuck::AnyBitPattern + Into<i32>,
-    W: bytemuck::AnyBitPattern + Into<i32>,
-{
-    let (a, w): (&[A], &[W]) = (bytemuck::cast_slice(a), bytemuck::cast_slice(w));
-    a.iter().zip(w).fold(0, |sum: i32, (a, w)| sum.wrapping_add((*a).into() * (*w).into()))
 }
 
 /// The sum of a row of codes.

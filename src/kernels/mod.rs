@@ -11,21 +11,23 @@ mod dequantize;
 mod gather_rows;
 mod groups;
 mod histogram;
+mod im2col;
 mod layer_norm;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
 mod masked_mean;
-mod im2col;
-mod magnitude_mask;
-mod magnitude_sums;
-mod magnitude_tail;
+mod matmul_affine;
 mod matmul_binary;
-mod max_pool;
+mod matmul_f32;
 mod matmul_i8;
+mod matmul_palette;
+mod matmul_sparse;
+mod max_pool;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
+mod product;
 mod quantize;
 mod quantize_rows;
 mod range;
@@ -45,18 +47,19 @@ pub use dequantize::dequantize;
 pub use gather_rows::gather_rows;
 pub use groups::Groups;
 pub use histogram::{Counting, Histogram, histogram};
+pub use im2col::{Image, Window, im2col};
 pub use layer_norm::layer_norm;
 pub use magnitude_mask::magnitude_mask;
 pub use magnitude_sums::{BlockGrid, magnitude_sums};
 pub use magnitude_tail::magnitude_tail;
 pub use masked_mean::masked_mean;
-pub use im2col::{Image, Window, im2col};
-pub use magnitude_mask::magnitude_mask;
-pub use magnitude_sums::{BlockGrid, magnitude_sums};
-pub use magnitude_tail::magnitude_tail;
+pub use matmul_affine::{AffineMatrix, matmul_affine};
 pub use matmul_binary::{matmul_binary, xnor_dots};
-pub use max_pool::max_pool;
+pub use matmul_f32::matmul_f32;
 pub use matmul_i8::{Channels, Epilogue, Int8, Tile, matmul_i8, matmul_i8_in_tiles};
+pub use matmul_palette::{PaletteMatrix, matmul_palette};
+pub use matmul_sparse::{SparseMatrix, matmul_sparse};
+pub use max_pool::max_pool;
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -72,8 +75,8 @@ use crate::{DType, Error, Result, Tensor};
 /// Every kernel, for the tests and benches that must not miss one.
 pub const ALL: &[&crate::gpu::Kernel] = &[
     &crate::gpu::NUMERICS,
-    &add::KERNEL,
     &activate::KERNEL,
+    &add::KERNEL,
     &attention::KERNEL,
     &binarize::KERNEL,
     &clip_errors::KERNEL,
@@ -81,18 +84,19 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &dequantize::KERNEL,
     &gather_rows::KERNEL,
     &histogram::KERNEL,
+    &im2col::KERNEL,
     &layer_norm::KERNEL,
     &magnitude_mask::KERNEL,
     &magnitude_sums::KERNEL,
     &magnitude_tail::KERNEL,
     &masked_mean::KERNEL,
-    &im2col::KERNEL,
-    &magnitude_mask::KERNEL,
-    &magnitude_sums::KERNEL,
-    &magnitude_tail::KERNEL,
+    &matmul_affine::KERNEL,
     &matmul_binary::KERNEL,
-    &max_pool::KERNEL,
+    &matmul_f32::KERNEL,
     &matmul_i8::KERNEL,
+    &matmul_palette::KERNEL,
+    &matmul_sparse::KERNEL,
+    &max_pool::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,

@@ -113,8 +113,10 @@ impl Bert {
             true => "bert.",
             false => "",
         };
-        let (width, wide, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let embedding = |name: &str| Embedding::load(&model, on, &format!("{prefix}embeddings.{name}"), width);
+        let (width, wide, eps) =
+            (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        let embedding =
+            |name: &str| Embedding::load(&model, on, &format!("{prefix}embeddings.{name}"), width);
         let layer = |l: usize| {
             let name = |part: &str| format!("{prefix}encoder.layer.{l}.{part}");
             let linear = |part: &str, inputs: usize, outputs: usize, activation| {
@@ -144,7 +146,13 @@ impl Bert {
             words: embedding("word_embeddings")?,
             positions: embedding("position_embeddings")?,
             types: embedding("token_type_embeddings")?,
-            norm: LayerNorm::load(&model, on, &format!("{prefix}embeddings.LayerNorm"), width, eps)?,
+            norm: LayerNorm::load(
+                &model,
+                on,
+                &format!("{prefix}embeddings.LayerNorm"),
+                width,
+                eps,
+            )?,
             layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
             config,
         })
@@ -169,10 +177,12 @@ impl Bert {
             return Err(Error::shape("bert", "tokens", longest, format!("at most {most}")));
         }
         let lengths: Vec<u32> = sequences.iter().map(|s| s.len() as u32).collect();
-        let padded = |s: &&[u32]| (0..longest).map(|i| s.get(i).copied().unwrap_or(0)).collect::<Vec<_>>();
+        let padded =
+            |s: &&[u32]| (0..longest).map(|i| s.get(i).copied().unwrap_or(0)).collect::<Vec<_>>();
         let ids: Vec<u32> = sequences.iter().flat_map(padded).collect();
         let positions: Vec<u32> = (0..longest as u32).collect();
-        let places = add(on, &self.positions.forward(on, &positions)?, &self.types.forward(on, &[0])?)?;
+        let places =
+            add(on, &self.positions.forward(on, &positions)?, &self.types.forward(on, &[0])?)?;
         let embedded = add(on, &self.words.forward(on, &ids)?, &places)?;
         let mut x = self.norm.forward(on, &embedded, None)?;
         for layer in &self.layers {
@@ -199,7 +209,11 @@ impl Bert {
     /// Bytes its weights take on the device.
     pub fn bytes(&self) -> u64 {
         let layers: u64 = self.layers.iter().map(EncoderLayer::bytes).sum();
-        self.words.bytes() + self.positions.bytes() + self.types.bytes() + self.norm.bytes() + layers
+        self.words.bytes()
+            + self.positions.bytes()
+            + self.types.bytes()
+            + self.norm.bytes()
+            + layers
     }
 
     /// How many of its dense layers multiply integers, and how many there are.

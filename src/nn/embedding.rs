@@ -16,19 +16,8 @@ pub struct Embedding {
 #[derive(Clone, Debug)]
 enum Table {
     Dense(Tensor),
-    Affine {
-        codes: Tensor,
-        code: crate::affine::AffineCode,
-        group: usize,
-        scales: Vec<Scale>,
-    },
-    Palette {
-        codes: Tensor,
-        bits: u32,
-        k: usize,
-        group: usize,
-        entries: Vec<f32>,
-    },
+    Affine { codes: Tensor, code: crate::affine::AffineCode, group: usize, scales: Vec<Scale> },
+    Palette { codes: Tensor, bits: u32, k: usize, group: usize, entries: Vec<f32> },
 }
 
 impl Embedding {
@@ -45,7 +34,8 @@ impl Embedding {
             Weight::Dense(t) => Table::Dense(t),
             Weight::Affine(m) => {
                 let pairs = m.scales.read(on)?;
-                let scale = |p: &[u32]| Scale { scale: f32::from_bits(p[0]), zero_point: p[1] as u8 };
+                let scale =
+                    |p: &[u32]| Scale { scale: f32::from_bits(p[0]), zero_point: p[1] as u8 };
                 let scales = pairs.chunks_exact(2).map(scale).collect();
                 Table::Affine { codes: m.codes, code: m.code, group: m.group, scales }
             }
@@ -69,7 +59,10 @@ impl Embedding {
         let width = self.width;
         // Numbers of the scales or tables of each row, one after the other.
         let parts = |group: usize| {
-            let first = move |id: &u32| *id as usize * width / group..(*id as usize * width / group) + (width / group).max(1);
+            let first = move |id: &u32| {
+                *id as usize * width / group
+                    ..(*id as usize * width / group) + (width / group).max(1)
+            };
             ids.iter().flat_map(first)
         };
         match &self.table {
@@ -85,7 +78,9 @@ impl Embedding {
                 let one = *group == self.rows * width;
                 let entries: Vec<f32> = match one {
                     true => entries.clone(),
-                    false => parts(*group).flat_map(|t| &entries[t * k..(t + 1) * k]).copied().collect(),
+                    false => {
+                        parts(*group).flat_map(|t| &entries[t * k..(t + 1) * k]).copied().collect()
+                    }
                 };
                 let groups = Groups::of(if one { ids.len() * width } else { width });
                 let book = Codebook { entries: &entries, k: *k, bits: *bits };

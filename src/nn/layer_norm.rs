@@ -16,7 +16,13 @@ impl LayerNorm {
     ///
     /// [`Error::Format`](crate::Error::Format) if one is missing or has another length;
     /// [`Error::Digest`](crate::Error::Digest), [`Error::Io`](crate::Error::Io), [`Error::Gpu`](crate::Error::Gpu).
-    pub fn load(model: &Model, on: &Backend, name: &str, width: usize, epsilon: f32) -> Result<Self> {
+    pub fn load(
+        model: &Model,
+        on: &Backend,
+        name: &str,
+        width: usize,
+        epsilon: f32,
+    ) -> Result<Self> {
         Ok(Self {
             gamma: model.vector(on, &format!("{name}.weight"), width)?,
             beta: model.vector(on, &format!("{name}.bias"), width)?,

@@ -91,7 +91,8 @@ impl Linear {
             Form::Float { weight, bias } => weight.product(on, x, bias.as_ref(), self.activation),
             Form::Int8 { codes, channels } => {
                 let x = quantize_rows(on, x)?;
-                let epilogue = Epilogue::Float { rows: Some(&x.scales), activation: self.activation };
+                let epilogue =
+                    Epilogue::Float { rows: Some(&x.scales), activation: self.activation };
                 matmul_i8(on, &x.codes, codes, channels, epilogue)
             }
         }

@@ -40,7 +40,8 @@ impl Model {
     /// As [`Checkpoint::open`] and [`Archive::open`].
     pub fn open(path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let archived = |f: &crate::format::SourceFile| f.metadata.iter().any(|(k, _)| k == "tersor");
+        let archived =
+            |f: &crate::format::SourceFile| f.metadata.iter().any(|(k, _)| k == "tersor");
         let stored = match checkpoint.files.iter().any(archived) {
             true => Stored::Archive(Archive::open(path)?),
             false => Stored::Checkpoint(checkpoint),
@@ -125,12 +126,26 @@ impl Model {
             Method::Affine { bits, symmetric, .. } if !manifest.pruned || symmetric => {
                 let code = crate::affine::AffineCode { bits, symmetric };
                 let codes = parts.all_codes(manifest, cols);
-                Weight::Affine(AffineMatrix::new(on, codes, (rows, cols), code, group, &parts.scales)?)
+                Weight::Affine(AffineMatrix::new(
+                    on,
+                    codes,
+                    (rows, cols),
+                    code,
+                    group,
+                    &parts.scales,
+                )?)
             }
             Method::Palette { .. } if !manifest.pruned => {
                 let bits = manifest.method.code_bits().expect("palettes have codes").into();
                 let shape = (rows, cols);
-                Weight::Palette(PaletteMatrix::new(on, parts.codes, shape, bits, group, &parts.entries)?)
+                Weight::Palette(PaletteMatrix::new(
+                    on,
+                    parts.codes,
+                    shape,
+                    bits,
+                    group,
+                    &parts.entries,
+                )?)
             }
             Method::Values => {
                 let (values, shape) = (parts.codes, (rows, cols));
@@ -138,8 +153,15 @@ impl Model {
             }
             _ => {
                 let restored = self.restored(name)?;
-                let values = crate::codec::sparse::gather(manifest.dtype, &restored, cols, &parts.mask);
-                Weight::Sparse(SparseMatrix::new(on, parts.mask, values, manifest.dtype, (rows, cols))?)
+                let values =
+                    crate::codec::sparse::gather(manifest.dtype, &restored, cols, &parts.mask);
+                Weight::Sparse(SparseMatrix::new(
+                    on,
+                    parts.mask,
+                    values,
+                    manifest.dtype,
+                    (rows, cols),
+                )?)
             }
         })
     }
@@ -160,7 +182,8 @@ impl Model {
             return Ok(stored);
         }
         if self.treated(name).is_some() {
-            let expected = "is stored otherwise, expected symmetric 8-bit codes with a scale per row";
+            let expected =
+                "is stored otherwise, expected symmetric 8-bit codes with a scale per row";
             return Err(self.refuse(name, expected));
         }
         let (dtype, _) = self.shape(name).ok_or_else(|| self.refuse(name, "is missing"))?;
@@ -180,10 +203,17 @@ impl Model {
     /// # Errors
     ///
     /// As [`Model::weight`].
-    pub(super) fn int8(&self, on: &Backend, name: &str, cols: usize) -> Result<Option<Int8Channels>> {
+    pub(super) fn int8(
+        &self,
+        on: &Backend,
+        name: &str,
+        cols: usize,
+    ) -> Result<Option<Int8Channels>> {
         let (rows, cols) = self.expect_matrix(name, cols)?;
         let Some((archive, tensor, manifest)) = self.treated(name) else { return Ok(None) };
-        let Method::Affine { bits: 8, symmetric: true, group } = manifest.method else { return Ok(None) };
+        let Method::Affine { bits: 8, symmetric: true, group } = manifest.method else {
+            return Ok(None);
+        };
         if manifest.axis != 0 || group != 0 && group != cols as u64 {
             return Ok(None);
         }
@@ -217,12 +247,12 @@ impl Model {
     /// The whole tensor in its original type and shape, as words.
     fn restored(&self, name: &str) -> Result<Vec<u32>> {
         if let Some((archive, tensor, manifest)) = self.treated(name) {
-            let restorer = Restorer::new(archive, tensor, manifest)?;
+            let restorer = Restorer::new(archive, tensor, manifest, 0)?;
             let (rows, cols) = (restorer.blocks.rows as usize, restorer.blocks.cols as usize);
             let mut all = Joined::new(manifest.dtype, rows * cols);
             for unit in &restorer.units {
                 let parts = restorer.parts(manifest, unit)?;
-                all.push(&parts.restore(manifest, &restorer.blocks, unit)?, unit.elements());
+                all.push(&parts.restore(None, manifest, &restorer.blocks, unit)?, unit.elements());
             }
             return Ok(match manifest.axis {
                 0 => all.words,
@@ -282,7 +312,7 @@ struct Whole {
 
 impl Whole {
     fn read(archive: &Archive, tensor: &ArchivedTensor, manifest: &TensorManifest) -> Result<Self> {
-        let restorer = Restorer::new(archive, tensor, manifest)?;
+        let restorer = Restorer::new(archive, tensor, manifest, 0)?;
         let all = groups(manifest);
         let tables = all.count(restorer.blocks.elements() as usize);
         let mut whole = Self::default();
@@ -301,7 +331,8 @@ impl Whole {
                 whole.entries[first * k..][..parts.entries.len()].copy_from_slice(&parts.entries);
             }
             if manifest.method == Method::Values {
-                let kept: usize = crate::codec::sparse::row_counts(&parts.mask, unit.shape().1).sum();
+                let kept: usize =
+                    crate::codec::sparse::row_counts(&parts.mask, unit.shape().1).sum();
                 let bytes = kept * manifest.dtype.bits() / 8;
                 values.extend(&bytemuck::cast_slice::<u32, u8>(&parts.stored)[..bytes]);
             } else {

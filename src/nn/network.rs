@@ -173,7 +173,12 @@ impl Network {
         for batch in pixels.chunks(BATCH * self.architecture.image.iter().product::<usize>()) {
             let outputs = self.forward(on, &self.images(on, batch)?)?;
             let width = outputs.cols();
-            classes.extend(outputs.read_f32(on)?.chunks(width).map(|o| largest(o.iter().copied().map(f64::from))));
+            classes.extend(
+                outputs
+                    .read_f32(on)?
+                    .chunks(width)
+                    .map(|o| largest(o.iter().copied().map(f64::from))),
+            );
         }
         Ok(classes)
     }
@@ -195,6 +200,8 @@ pub(super) const BATCH: usize = 250;
 
 /// The number of the largest, the first of equal ones.
 pub(super) fn largest(outputs: impl Iterator<Item = f64>) -> usize {
-    let best = outputs.enumerate().fold((0, f64::NEG_INFINITY), |best, (i, o)| if o > best.1 { (i, o) } else { best });
+    let best = outputs
+        .enumerate()
+        .fold((0, f64::NEG_INFINITY), |best, (i, o)| if o > best.1 { (i, o) } else { best });
     best.0
 }

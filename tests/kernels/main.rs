@@ -3,8 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod add;
 mod activate;
+mod add;
 mod attention;
 mod binarize;
 mod clip_errors;
@@ -12,20 +12,22 @@ mod depalettize;
 mod dequantize;
 mod gather_rows;
 mod histogram;
+mod im2col;
 mod layer_norm;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
 mod masked_mean;
-mod im2col;
-mod magnitude_mask;
-mod magnitude_sums;
-mod magnitude_tail;
+mod matmul_affine;
 mod matmul_binary;
-mod max_pool;
+mod matmul_f32;
 mod matmul_i8;
+mod matmul_palette;
+mod matmul_sparse;
+mod max_pool;
 mod nm_mask;
 mod palettize;
+mod product;
 mod quantize;
 mod quantize_rows;
 mod range;
