@@ -34,19 +34,21 @@ impl<T> Block<'_, T> {
     }
 }
 
-/// Cuts the matrix `out` of `n` columns into rectangles of at most `rows` x `cols` and gives each to a task.
+/// Cuts the matrix `out` of `n` columns into rectangles of at most `rows` x `cols` and does each one's work, on at most `tasks`
+/// threads.
 pub(super) fn for_each_block<T: Send>(
     out: &mut [T],
     n: usize,
     (rows, cols): (usize, usize),
+    tasks: usize,
     work: impl Fn(Block<'_, T>) + Sync,
 ) {
     assert!(out.len().is_multiple_of(n) && rows > 0 && cols > 0);
     let (m, across) = (out.len() / n, n.div_ceil(cols));
     let matrix = Matrix(out.as_mut_ptr());
-    share(m.div_ceil(rows) * across, |task| {
+    share(m.div_ceil(rows) * across, tasks, |block| {
         let matrix = &matrix;
-        let (row, col) = (task / across * rows, task % across * cols);
+        let (row, col) = (block / across * rows, block % across * cols);
         work(Block {
             // SAFETY: (row, col) is an element of the matrix.
             first: unsafe { matrix.0.add(row * n + col) },
@@ -71,25 +73,25 @@ pub(super) fn tasks(nanoseconds: usize) -> usize {
     }
 }
 
-/// Runs tasks on this thread and, while there are more, on others. This thread starts at once, whether it is one of rayon's or
-/// not, so that little work does not wait for one to wake.
-fn share(tasks: usize, work: impl Fn(usize) + Sync) {
+/// Does pieces of work on this thread and, while there are more, on others, at most on `tasks`. This thread starts at once,
+/// whether it is one of rayon's or not, so that little work does not wait for one to wake.
+fn share(pieces: usize, tasks: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     let take = || {
         loop {
-            let task = next.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
+            let piece = next.fetch_add(1, Ordering::Relaxed);
+            if piece >= pieces {
                 break;
             }
-            work(task);
+            work(piece);
         }
     };
-    let helpers = rayon::current_num_threads().min(tasks).saturating_sub(1);
-    if helpers == 0 {
+    let threads = rayon::current_num_threads().min(tasks).min(pieces);
+    if threads < 2 {
         return take();
     }
     rayon::in_place_scope(|scope| {
-        for _ in 0..helpers {
+        for _ in 1..threads {
             scope.spawn(|_| take());
         }
         take();

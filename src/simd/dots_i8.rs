@@ -65,8 +65,9 @@ fn portable(a: Codes, w: Codes, (m, n, words): (usize, usize, usize), out: &mut 
     /// Rows of `a` for which a row of `w` is widened once.
     const ROWS: usize = 32;
     let rows = m.min(ROWS);
-    let tasks = tasks(m * n * words / 4).div_ceil(m.div_ceil(rows));
-    for_each_block(out, n, (rows, n.div_ceil(tasks)), |mut out| {
+    let tasks = tasks(m * n * words / 4);
+    let cols = n.div_ceil(tasks.div_ceil(m.div_ceil(rows)));
+    for_each_block(out, n, (rows, cols), tasks, |mut out| {
         let a = wide(a, out.rows.clone(), words);
         for (j, col) in out.cols.clone().enumerate() {
             let w = wide(w, col..col + 1, words);

@@ -44,9 +44,10 @@ fn product<F: Floats>(
     out: &mut [f32],
 ) {
     let tasks = tasks(n * k * (m + 8) / 64);
-    let rows = (TASK / k).clamp(12, 96).next_multiple_of(6).min(m);
+    let most = (TASK / k).clamp(12, 96);
+    let rows = m.div_ceil(m.div_ceil(most)).next_multiple_of(6);
     let cols = n.div_ceil(tasks.div_ceil(m.div_ceil(rows))).next_multiple_of(COLS);
-    for_each_block(out, n, (rows, cols), |out| floats.enter(Task { x, w, k, out }));
+    for_each_block(out, n, (rows, cols), tasks, |out| floats.enter(Task { x, w, k, out }));
 }
 
 /// Some rows and columns of outputs.

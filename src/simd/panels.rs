@@ -11,8 +11,8 @@ use std::{arch::x86_64::*, borrow::Cow};
 /// Steps of a panel that stay in the first cache while all rows of a task pass by: 24 KiB of 48 lanes.
 const DEPTH: usize = 128;
 
-/// Rows of a task at most: their codes stay in the second cache while all panels pass by.
-const ROWS: usize = 120;
+/// Rows of a task, or a few more: their codes stay in the second cache while all panels pass by.
+const ROWS: usize = 128;
 
 /// The product by panels.
 pub(super) fn product<I: Isa>(
@@ -28,8 +28,8 @@ pub(super) fn product<I: Isa>(
     let count = n.div_ceil(width);
     // One panel a row.
     let mut panels = vec![0; count * size];
-    let some = count.div_ceil(tasks(n * words / 4));
-    for_each_block(&mut panels, size, (some, size), |mut panels| {
+    let pack = tasks(n * words / 4);
+    for_each_block(&mut panels, size, (count.div_ceil(pack), size), pack, |mut panels| {
         for (at, panel) in panels.rows.clone().enumerate() {
             let rows = panel * width..n.min((panel + 1) * width);
             // The last panel has fewer vectors if those are enough.
@@ -40,9 +40,9 @@ pub(super) fn product<I: Isa>(
         }
     });
     let tasks = tasks(m * n * words / 128);
-    let rows = m.div_ceil(tasks).next_multiple_of(I::TILE.0).min(ROWS);
+    let rows = m.div_ceil(tasks.max(m.div_ceil(ROWS))).next_multiple_of(I::TILE.0);
     let cols = n.div_ceil(tasks.div_ceil(m.div_ceil(rows))).next_multiple_of(width);
-    for_each_block(out, n, (rows, cols), |out| {
+    for_each_block(out, n, (rows, cols), tasks, |out| {
         let task = Task { a, words, panels: &panels, flipped: flip != 0, out };
         if a_signed {
             isa.enter(Signed::<true>(task));

@@ -20,8 +20,9 @@ pub(super) fn product<I: Isa>(
 ) {
     let a = &steps::<I>(a, a_signed);
     let flipped = flip::<I>(a_signed, w_signed) != 0;
-    let cols = n.div_ceil(tasks(n * words * (m + 8) / 64)).next_multiple_of(COLS);
-    for_each_block(out, n, (m, cols), |out| {
+    let tasks = tasks(n * words * (m + 5) / 128);
+    let cols = n.div_ceil(tasks).next_multiple_of(COLS);
+    for_each_block(out, n, (m, cols), tasks, |out| {
         let task = Task { a, w, words, flipped, out };
         match (a_signed, w_signed) {
             (false, false) => isa.enter(Signed::<false, false>(task)),
