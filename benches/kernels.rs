@@ -127,7 +127,7 @@ const KERNELS: [(&str, f64, Run); 12] = [
     }),
     ("norms of rows", 0.0, |i, _| {
         let grid = BlockGrid { rows: 1, cols: COLS, row0: 0, col0: 0 };
-        Ok(magnitude_sums(&i.on, &i.weights, grid, Norm::L2, 32767.0)?
+        Ok(magnitude_sums(&i.on, &i.weights, grid, Norm::L2, &[32767.0])?
             .iter()
             .map(|s| *s as u32)
             .collect())

@@ -252,7 +252,7 @@ impl Job<'_> {
                 let of = |tile: &crate::engine::Tile| {
                     let row = unit.rows.start as usize + tile.rows.start;
                     let col = unit.cols.start as usize + tile.cols.start;
-                    let sums = magnitude_sums(on, &tile.weights, grid(row, col), norm, inverse)?;
+                    let sums = magnitude_sums(on, &tile.weights, grid(row, col), norm, &[inverse])?;
                     Ok((
                         row / rows,
                         col / cols,

@@ -4,6 +4,7 @@ use crate::{
     recipe::Norm,
     wgsl,
 };
+use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -24,7 +25,7 @@ struct Params {
     col0: u32,
     blocks_across: u32,
     blocks: u32,
-    inverse: f32,
+    inverse_step: u32,
 }
 
 /// Blocks of a matrix, and where a tile of it starts in them.
@@ -52,15 +53,15 @@ impl BlockGrid {
 /// `sums[b] = Σ u` (L1) or `Σ u²` (L2) over the block's weights in the tile, `u = round_ties_even(|w| * inverse)`
 ///
 /// - `weights`: `[rows, cols]`, finite; F64 is taken as f32, rounded to nearest even.
-/// - `inverse`: `f32(32767 / f64(absmax))` of the whole tensor, 0 if it is all zero.
+/// - `inverses`: `f32(32767 / f64(absmax))`, 0 if all is zero: one for the whole tensor, or one for every row of blocks.
 /// - returns one sum per block that the tile touches, row by row.
 ///
 /// Agreement: exact: one multiply and one rounding, then integers.
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if the elements are no weights or a block is empty; [`Error::Gpu`] if the device fails, or does not round
-/// as IEEE, or a block is longer than it can sum.
+/// [`Error::Shape`] if the elements are no weights, a block is empty, or the inverses do not fit the blocks; [`Error::Gpu`] if
+/// the device fails, or does not round as IEEE, or a block is longer than it can sum.
 ///
 /// # Source
 ///
@@ -70,7 +71,7 @@ pub fn magnitude_sums(
     weights: &Tensor,
     grid: BlockGrid,
     norm: Norm,
-    inverse: f32,
+    inverses: &[f32],
 ) -> Result<Vec<u64>> {
     super::expect_weights(KERNEL.name, weights)?;
     if grid.rows == 0 || grid.cols == 0 || grid.row0 >= grid.rows || grid.col0 >= grid.cols {
@@ -81,26 +82,42 @@ pub fn magnitude_sums(
             "blocks of at least one weight",
         ));
     }
+    let down = grid.count(weights.rows(), weights.cols()).0;
+    if inverses.len() != 1 && inverses.len() != down {
+        let expected = format!("1 or {down}, the rows of blocks");
+        return Err(Error::shape(KERNEL.name, "inverses", inverses.len(), expected));
+    }
     match on {
-        Backend::Cpu => reference(weights, grid, norm, inverse),
-        Backend::Gpu(gpu) => on_gpu(gpu, weights, grid, norm, inverse),
+        Backend::Cpu => reference(weights, grid, norm, inverses),
+        Backend::Gpu(gpu) => on_gpu(gpu, weights, grid, norm, inverses),
     }
 }
 
-fn reference(weights: &Tensor, grid: BlockGrid, norm: Norm, inverse: f32) -> Result<Vec<u64>> {
+/// How far the inverse of a row of blocks lies after the one before it.
+fn inverse_step(inverses: &[f32]) -> usize {
+    usize::from(inverses.len() > 1)
+}
+
+fn reference(weights: &Tensor, grid: BlockGrid, norm: Norm, inverses: &[f32]) -> Result<Vec<u64>> {
     let (rows, cols) = (weights.rows(), weights.cols());
+    let words = weights.words()?;
     let (down, across) = grid.count(rows, cols);
     let mut sums = vec![0; down * across];
-    let mut values = vec![0.0; cols];
-    for r in 0..rows {
-        dtype::decode(weights.dtype(), weights.words()?, r * cols, &mut values);
-        let row = (grid.row0 + r) / grid.rows * across;
-        for (b, sum) in sums[row..row + across].iter_mut().enumerate() {
-            let start = (b * grid.cols).max(grid.col0) - grid.col0;
-            let end = ((b + 1) * grid.cols - grid.col0).min(cols);
-            *sum += sum_of(&values[start..end], inverse, norm == Norm::L2);
-        }
-    }
+    sums.par_chunks_mut(across.max(1)).enumerate().for_each_init(
+        || vec![0.0; cols],
+        |values, (b, sums)| {
+            let inverse = inverses[b * inverse_step(inverses)];
+            let start = (b * grid.rows).max(grid.row0) - grid.row0;
+            for r in start..((b + 1) * grid.rows - grid.row0).min(rows) {
+                dtype::decode(weights.dtype(), words, r * cols, values);
+                for (b, sum) in sums.iter_mut().enumerate() {
+                    let start = (b * grid.cols).max(grid.col0) - grid.col0;
+                    let end = ((b + 1) * grid.cols - grid.col0).min(cols);
+                    *sum += sum_of(&values[start..end], inverse, norm == Norm::L2);
+                }
+            }
+        },
+    );
     Ok(sums)
 }
 
@@ -117,7 +134,7 @@ fn on_gpu(
     weights: &Tensor,
     grid: BlockGrid,
     norm: Norm,
-    inverse: f32,
+    inverses: &[f32],
 ) -> Result<Vec<u64>> {
     let (rows, cols) = (weights.rows(), weights.cols());
     let refuse = |message: &str| Err(Error::Gpu { kernel: KERNEL.name, message: message.into() });
@@ -141,13 +158,14 @@ fn on_gpu(
         col0: grid.col0 as u32,
         blocks_across: across as u32,
         blocks: blocks as u32,
-        inverse,
+        inverse_step: inverse_step(inverses) as u32,
     };
     let constants = [
         ("DTYPE", dtype::code(weights.dtype())),
         ("SQUARED", f64::from(u8::from(norm == Norm::L2))),
     ];
-    gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], blocks as u64)?;
+    let buffers = [weights.buffer()?, &gpu.upload(inverses)?, &out];
+    gpu.dispatch(&KERNEL, &constants, &params, &buffers, blocks as u64)?;
     let value = |w: &[u32]| u64::from(w[1]) << 32 | u64::from(w[0]);
     Ok(gpu.read(&out, 2 * blocks)?.chunks_exact(2).map(value).collect())
 }
