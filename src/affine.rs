@@ -5,7 +5,7 @@
 use crate::kernels::Range;
 
 /// Magnitudes below this cannot be scaled without leaving the normal numbers: such a group becomes all zero.
-const SMALLEST: f32 = f32::from_bits((127 - 110) << 23);
+pub(crate) const SMALLEST: f32 = f32::from_bits((127 - 110) << 23);
 
 /// The alphabet of codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! One module per kernel. Each holds the contract, the CPU reference and the GPU path.
 
 mod activation;
+mod binarize;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
@@ -9,6 +10,7 @@ mod histogram;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
+mod matmul_binary;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
@@ -18,6 +20,7 @@ mod row_threshold;
 mod sort_rows;
 
 pub use activation::Activation;
+pub use binarize::{BinaryMatrix, binarize};
 pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
@@ -26,6 +29,7 @@ pub use histogram::{Counting, Histogram, histogram};
 pub use magnitude_mask::magnitude_mask;
 pub use magnitude_sums::{BlockGrid, magnitude_sums};
 pub use magnitude_tail::magnitude_tail;
+pub use matmul_binary::{matmul_binary, xnor_dots};
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -38,6 +42,7 @@ use crate::{Error, Result, Tensor};
 /// Every kernel, for the tests and benches that must not miss one.
 pub const ALL: &[&crate::gpu::Kernel] = &[
     &crate::gpu::NUMERICS,
+    &binarize::KERNEL,
     &clip_errors::KERNEL,
     &depalettize::KERNEL,
     &dequantize::KERNEL,
@@ -45,6 +50,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &magnitude_mask::KERNEL,
     &magnitude_sums::KERNEL,
     &magnitude_tail::KERNEL,
+    &matmul_binary::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,

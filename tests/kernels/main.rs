@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod binarize;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
@@ -10,6 +11,7 @@ mod histogram;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
+mod matmul_binary;
 mod nm_mask;
 mod palettize;
 mod quantize;
