@@ -7,10 +7,12 @@ mod depalettize;
 mod dequantize;
 mod groups;
 mod histogram;
+mod im2col;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
 mod matmul_binary;
+mod max_pool;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
@@ -26,10 +28,12 @@ pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
 pub use groups::Groups;
 pub use histogram::{Counting, Histogram, histogram};
+pub use im2col::{Image, Window, im2col};
 pub use magnitude_mask::magnitude_mask;
 pub use magnitude_sums::{BlockGrid, magnitude_sums};
 pub use magnitude_tail::magnitude_tail;
 pub use matmul_binary::{matmul_binary, xnor_dots};
+pub use max_pool::max_pool;
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -47,10 +51,12 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &depalettize::KERNEL,
     &dequantize::KERNEL,
     &histogram::KERNEL,
+    &im2col::KERNEL,
     &magnitude_mask::KERNEL,
     &magnitude_sums::KERNEL,
     &magnitude_tail::KERNEL,
     &matmul_binary::KERNEL,
+    &max_pool::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,
