@@ -16,7 +16,7 @@ struct Params { m: u32, n: u32, cols: u32, words: u32, sums: u32, biased: u32 }
 @group(0) @binding(5) var<storage, read> bias: array<f32>;             // [n], if `biased`
 @group(0) @binding(6) var<storage, read_write> out: array<u32>;        // [m, n]
 
-override WG: u32;        // 256
+override WG: u32;        // 256: 16 x 16 invocations of a tile
 override ROWS: u32;      // 0, 1, 2, 4 or 8
 override LANES: u32;     // 1 to 64, a power of two
 

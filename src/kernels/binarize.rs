@@ -7,6 +7,7 @@ use crate::{
     recipe::Norm,
     wgsl,
 };
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// The shader: the signs. The scales are those of [`range`] and [`magnitude_sums`].
@@ -105,12 +106,17 @@ fn reference(dtype: DType, weights: &[u32], (rows, cols): (usize, usize)) -> Vec
         let mut values = vec![0.0; cols];
         for (r, bits) in bits.chunks_mut(words.max(1)).enumerate() {
             dtype::decode(dtype, weights, (t * task + r) * cols, &mut values);
-            for (values, word) in values.chunks(32).zip(bits) {
-                *word = values.iter().enumerate().fold(0, |w, (i, v)| w | u32::from(*v < 0.0) << i);
-            }
+            signs(&values, bits);
         }
     });
     bits
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn signs(values: &[f32], bits: &mut [u32]) {
+    for (values, word) in values.chunks(32).zip(bits) {
+        *word = values.iter().zip(0..).fold(0, |w, (v, i)| w | u32::from(*v < 0.0) << i);
+    }
 }
 
 fn on_gpu(gpu: &Gpu, weights: &Tensor) -> Result<Tensor> {

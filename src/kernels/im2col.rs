@@ -6,6 +6,7 @@ use crate::{
 };
 use bytemuck::Pod;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -103,6 +104,12 @@ impl Window {
         }
         Ok((padded - window) / self.stride + 1)
     }
+
+    /// The part of an image, `side` pixels in one direction, under a window of `length` pixels at `start` of the padded image.
+    pub(super) fn seen(self, start: usize, length: usize, side: usize) -> Range<usize> {
+        let end = (start + length).saturating_sub(self.padding);
+        start.saturating_sub(self.padding)..end.min(side)
+    }
 }
 
 /// Whether the elements of a batch of images are codes rather than F32; refuses a tensor that is not such a batch.
@@ -199,23 +206,26 @@ fn reference<T: Pod + Send + Sync>(
     let elements: &mut [T] = bytemuck::cast_slice_mut(&mut columns);
     let task = task_rows(rows, row);
     elements.par_chunks_mut((task * row).max(1)).enumerate().for_each(|(t, elements)| {
-        // Where each pixel of the window starts in `x`, unless it lies in the padding.
-        let mut starts = vec![None; area];
         for (r, elements) in elements.chunks_mut(row.max(1)).enumerate() {
             let p = t * task + r;
+            let first = p / places.width / places.height * image.height;
             let top = p / places.width % places.height * window.stride;
             let left = p % places.width * window.stride;
-            let first = p / places.width / places.height * image.height;
-            for (i, start) in starts.iter_mut().enumerate() {
-                let y = (top + i / window.width).checked_sub(window.padding);
-                let x = (left + i % window.width).checked_sub(window.padding);
-                let inside = y.zip(x).filter(|(y, x)| *y < image.height && *x < image.width);
-                *start = inside.map(|(y, x)| ((first + y) * image.width + x) * pixel);
+            let lines = window.seen(top, window.height, image.height);
+            let pixels = window.seen(left, window.width, image.width);
+            elements[..image.channels * area].fill(fill);
+            if pixels.is_empty() {
+                continue;
             }
-            let used = &mut elements[..image.channels * area];
-            for (c, elements) in used.chunks_mut(area).enumerate() {
-                for (element, start) in elements.iter_mut().zip(&starts) {
-                    *element = start.map_or(fill, |start| x[start + c]);
+            for c in 0..image.channels {
+                for y in lines.clone() {
+                    let line = c * window.height + y + window.padding - top;
+                    let at = line * window.width + pixels.start + window.padding - left;
+                    let from = ((first + y) * image.width + pixels.start) * pixel + c;
+                    let seen = elements[at..][..pixels.len()].iter_mut();
+                    for (element, value) in seen.zip(x[from..].iter().step_by(pixel)) {
+                        *element = *value;
+                    }
                 }
             }
         }

@@ -37,8 +37,9 @@ const MAX_COLS: usize = 1 << 22;
 /// - `bias`: F32 `[1, N]`.
 /// - returns F32 `[M, N]`.
 ///
-/// Agreement: `|err| <= 5 * 2^-24 (|product| + |bias|)` against f64, where the products of the scales are zero or normal
-/// numbers: the dot product is exact, then there are two multiplications and a sum. Without a bias, exact.
+/// Agreement: `|err| <= 5 * 2^-24 (|product| + |bias|)` against f64, where the scales and their products are zero or normal
+/// numbers: the dot product is exact, then there are two multiplications and a sum. Without a bias: exact, but for the sign of
+/// a zero.
 ///
 /// # Errors
 ///

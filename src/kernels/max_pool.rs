@@ -90,11 +90,10 @@ pub fn max_pool(
 const NAN: f32 = f32::from_bits(0x7fc0_0000);
 
 fn larger(a: f32, b: f32) -> f32 {
-    match a.is_nan() || b.is_nan() {
-        true => NAN,
-        false if b.total_cmp(&a).is_gt() => b,
-        false => a,
-    }
+    // No && and ||: random values would make the processor guess wrong every other time.
+    let b_wins = b.is_nan() | (!a.is_nan() & b.total_cmp(&a).is_gt());
+    let larger = if b_wins { b } else { a };
+    if larger.is_nan() { NAN } else { larger }
 }
 
 /// `x` and the result as bytes for codes, as floats for F32.
@@ -118,15 +117,14 @@ fn reference<T: Pod + Send + Sync>(
             let top = p / places.width % places.height * window.stride;
             let left = p % places.width * window.stride;
             let first = p / places.width / places.height * image.height;
-            // The part of the window that lies in the image.
-            let inside = |start: usize, length: usize, side: usize| {
-                start.saturating_sub(window.padding)..(start + length - window.padding).min(side)
-            };
+            let lines = window.seen(top, window.height, image.height);
+            let pixels = window.seen(left, window.width, image.width);
             best.fill(lowest);
-            for y in inside(top, window.height, image.height) {
-                for x_ in inside(left, window.width, image.width) {
-                    let pixels = &x[((first + y) * image.width + x_) * pixel..][..pixel];
-                    for (best, value) in best.iter_mut().zip(pixels) {
+            for y in lines {
+                let line = (first + y) * image.width;
+                let seen = &x[(line + pixels.start) * pixel..(line + pixels.end) * pixel];
+                for values in seen.chunks_exact(pixel.max(1)) {
+                    for (best, value) in best.iter_mut().zip(values) {
                         *best = larger(*best, *value);
                     }
                 }

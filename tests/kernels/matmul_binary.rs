@@ -49,6 +49,10 @@ fn worked_example() {
         let product = matmul_binary(on, &x, &y, Some(&bias)).unwrap();
         assert_eq!(product.read_f32(on).unwrap(), [10.0, 16.0, -4.0], "{}", on.name());
         assert_eq!((product.dtype(), product.rows(), product.cols()), (DType::F32, 1, 3));
+        // A row of zeros has no scale, whatever its signs.
+        let none = signs(on, &a, &[0.0]);
+        let product = matmul_binary(on, &none, &y, Some(&bias)).unwrap();
+        assert_eq!(product.read_f32(on).unwrap(), [10.0, 20.0, -20.0], "{}", on.name());
         // A single element.
         let (x, y) = (signs(on, &[-1.0], &[0.25]), signs(on, &[1.0], &[4.0]));
         assert_eq!(read_i32(on, &xnor_dots(on, &x, &y).unwrap()), [-1], "{}", on.name());
