@@ -4,14 +4,14 @@ use crate::{
     DType, Error, Result, TensorInfo, dtype,
     engine::Engine,
     format::{
-        Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, TensorManifest, digest, header_text,
-        quoted,
+        Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, Entry, TensorManifest, digest,
+        entry_length, quoted,
     },
     metrics::Sums,
     plan::describe,
     report::{ComponentReport, ErrorReport, TensorReport},
     restore::Restorer,
-    stage::{Source, Unit},
+    stage::{Blocks, Source, Unit},
 };
 use rayon::prelude::*;
 
@@ -52,7 +52,7 @@ fn same_tensors(archive: &Archive, source: &Checkpoint) -> Result<()> {
         source.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
     let refuse = |why: String| Err(Error::format(&archive.stored.root, why));
     for t in &archive.tensors {
-        let (dtype, shape) = original(t);
+        let (dtype, shape) = archive.original(t);
         match expected.get(t.name.as_str()) {
             None => {
                 return refuse(format!(
@@ -84,14 +84,6 @@ fn same_tensors(archive: &Archive, source: &Checkpoint) -> Result<()> {
         return refuse(why);
     }
     Ok(())
-}
-
-/// Type and shape of a tensor before it was archived.
-pub fn original(t: &ArchivedTensor) -> (DType, &[u64]) {
-    match &t.treated {
-        Some(manifest) => (manifest.dtype, &manifest.shape),
-        None => (t.components[""].dtype, &t.components[""].shape),
-    }
 }
 
 fn treated(
@@ -203,7 +195,7 @@ fn kept(
     t: &ArchivedTensor,
     source: Option<(&Checkpoint, &TensorInfo)>,
 ) -> Result<TensorReport> {
-    let info = &t.components[""];
+    let info = archive.component(t, "");
     let chunks = (0..info.bytes.div_ceil(CHUNK)).into_par_iter().map(|chunk| {
         engine.cancel.check()?;
         let start = chunk * CHUNK;
@@ -243,24 +235,78 @@ fn nonzero(dtype: DType, bytes: &[u8]) -> u64 {
     bytes.chunks_exact(size).filter(zero).count() as u64
 }
 
+/// Reads a checkpoint that was restored from an archive again, from disk, and holds every tensor against its digest or, where
+/// it is kept, against the archive's bytes.
+///
+/// # Errors
+///
+/// [`Error::Digest`] for a tensor that differs, [`Error::Format`] if the tensors are others, [`Error::Io`].
+pub fn restored(engine: &Engine, archive: &Archive, checkpoint: &Checkpoint) -> Result<()> {
+    same_tensors(archive, checkpoint)?;
+    // Both are in the order in which they are stored.
+    for (t, info) in archive.tensors.iter().zip(&checkpoint.tensors) {
+        let differs = || Error::Digest {
+            path: checkpoint.files[info.file].path.clone(),
+            what: format!("restored tensor {}", quoted(&info.name)),
+        };
+        let Some(manifest) = &t.treated else {
+            let same = kept_again(engine, archive, t, (checkpoint, info))?;
+            same.then_some(()).ok_or_else(differs)?;
+            continue;
+        };
+        let source = Source::open(checkpoint, info, manifest.axis)?;
+        let blocks = Blocks::new(manifest.dtype, manifest.matrix());
+        let units = blocks.units(0, 1);
+        let digests = units.par_iter().map(|unit| {
+            engine.cancel.check()?;
+            let elements = source.load(&blocks, unit)?;
+            engine.progress.advance(unit.elements() as u64 * manifest.dtype.bits() as u64 / 8);
+            Ok(blocks.digests(unit, &elements).concat())
+        });
+        if digest(&digests.collect::<Result<Vec<_>>>()?.concat()) != manifest.digest {
+            return Err(differs());
+        }
+    }
+    Ok(())
+}
+
+fn kept_again(
+    engine: &Engine,
+    archive: &Archive,
+    t: &ArchivedTensor,
+    (checkpoint, info): (&Checkpoint, &TensorInfo),
+) -> Result<bool> {
+    let stored = archive.component(t, "");
+    let chunks = (0..stored.bytes.div_ceil(CHUNK)).into_par_iter().map(|chunk| {
+        engine.cancel.check()?;
+        let start = chunk * CHUNK;
+        let mut expected = vec![0; (stored.bytes - start).min(CHUNK) as usize];
+        let mut found = expected.clone();
+        archive.read_at(stored, start, &mut expected)?;
+        checkpoint.read_at(info.file, info.offset + start, &mut found)?;
+        engine.progress.advance(found.len() as u64);
+        Ok(found == expected)
+    });
+    Ok(chunks.collect::<Result<Vec<_>>>()?.into_iter().all(|same| same))
+}
+
 /// What is known without decoding: names, shapes, and where the bytes go.
 pub fn blank(archive: &Archive, t: &ArchivedTensor) -> TensorReport {
-    let (dtype, shape) = original(t);
+    let (dtype, shape) = archive.original(t);
     let elements: u64 = shape.iter().product();
-    let mut components: Vec<ComponentReport> = t
-        .components
-        .iter()
+    let mut components: Vec<ComponentReport> = archive
+        .components(t)
         .map(|(name, info)| ComponentReport {
-            name: if name.is_empty() { "kept".into() } else { (*name).into() },
+            name: if name.is_empty() { "kept".into() } else { name.into() },
             bytes: info.bytes,
         })
         .collect();
-    let entry = |info: &TensorInfo| {
+    let entry = |(_, info): (&str, &TensorInfo)| {
         let start = info.offset - archive.stored.files[info.file].data_start;
-        let entry = (info.name.clone(), info.dtype, info.shape.clone(), start..start + info.bytes);
-        header_text(&[entry], &[]).len() as u64 - 1
+        let (name, shape) = (info.name.as_str().into(), info.shape.as_slice().into());
+        entry_length(Entry { name, dtype: info.dtype, shape, bytes: start..start + info.bytes })
     };
-    let header = t.components.values().map(entry).sum::<u64>() + archive.manifest_bytes(t);
+    let header = archive.components(t).map(entry).sum::<u64>() + archive.manifest_bytes(t);
     components.push(ComponentReport { name: "header".into(), bytes: header });
     let bytes = components.iter().map(|c| c.bytes).sum();
     TensorReport {
