@@ -97,7 +97,7 @@ fn a_folder_is_replaced_only_if_it_is_an_output() {
 
     // Foreign folders are not replaced either, and the first foreign file is named.
     let foreign = [
-        ("thesis/chapter.txt", "chapter.txt in it is no part"),
+        ("thesis/chapter.txt", "thesis in it is no part"),
         ("README.md", "there are no weights in it"),
         ("model.safetensors notes.txt", "notes.txt in it is no part"),
         ("model.safetensors .git/config", ".git in it is no part"),
@@ -145,7 +145,6 @@ fn nothing_of_a_folder_is_lost_without_a_word() {
         weights(&at(carried), "linear.weight", 32);
     }
     for text in [
-        "config.json",
         "3_Dense/pytorch_model.bin",
         "2_Dense/pytorch_model.bin",
         "a/b/c/d/e/f/g/deep.txt",
@@ -157,6 +156,7 @@ fn nothing_of_a_folder_is_lost_without_a_word() {
     ] {
         write(&at(text), "x");
     }
+    write(&at("config.json"), "{}");
     std::os::unix::fs::symlink(at("onnx"), at("linked")).unwrap();
     std::os::unix::fs::symlink("nothing", at("dangling")).unwrap();
     std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
@@ -236,7 +236,7 @@ fn an_index_keeps_its_name() {
 fn large(path: &Path) {
     let values = noise(5, 1 << 20);
     let words = words_of(DType::F32, &values);
-    let tensors: Vec<_> = (0..24).map(|i| format!("{i}.weight")).collect();
+    let tensors: Vec<_> = (0..12).map(|i| format!("{i}.weight")).collect();
     let tensors: Vec<_> =
         tensors.iter().map(|n| (n.as_str(), DType::F32, vec![1024, 1024], words.clone())).collect();
     write_checkpoint(path, &tensors);

@@ -500,10 +500,13 @@ impl<R: Read> Parser<'_, R> {
     }
 
     /// Reads on when the whole buffer has been looked at. A byte just read is still in it and can be given back.
+    #[inline]
     fn fill(&mut self) -> Result<()> {
-        if self.next < self.buffer.len() {
-            return Ok(());
-        }
+        if self.next < self.buffer.len() { Ok(()) } else { self.read_on() }
+    }
+
+    #[cold]
+    fn read_on(&mut self) -> Result<()> {
         self.passed += self.next as u64;
         self.next = 0;
         self.buffer.clear();
