@@ -126,6 +126,27 @@ pub fn decode(dtype: DType, words: &[u32], first: usize, out: &mut [f32]) {
     }
 }
 
+/// Decodes `out.len()` weights, from element `first` on, exactly.
+///
+/// # Panics
+///
+/// As [`decode`].
+pub fn decode_f64(dtype: DType, words: &[u32], first: usize, out: &mut [f64]) {
+    if dtype == DType::F64 {
+        let pairs = words[2 * first..2 * (first + out.len())].chunks_exact(2);
+        for (pair, x) in pairs.zip(out) {
+            *x = f64::from_bits(u64::from(pair[1]) << 32 | u64::from(pair[0]));
+        }
+        return;
+    }
+    let mut narrow = [0.0; 512];
+    for (i, out) in out.chunks_mut(narrow.len()).enumerate() {
+        let narrow = &mut narrow[..out.len()];
+        decode(dtype, words, first + i * 512, narrow);
+        out.iter_mut().zip(narrow).for_each(|(x, n)| *x = f64::from(*n));
+    }
+}
+
 /// Encodes f32 values as elements of `dtype` from element `first` on: rounded to nearest even, and to the largest
 /// finite value where they lie beyond the type's range. Values must not be NaN.
 ///

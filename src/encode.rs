@@ -79,7 +79,7 @@ pub fn encode(
         let (parts, flushed) = job.parts(unit, &mut elements.0, elements.1, &tables)?;
         let offset = starts.get(unit.index).copied();
         job.write(unit, &parts, offset, out, &at)?;
-        let restored = parts.restore(manifest, &job.blocks, unit)?;
+        let restored = parts.restore(None, manifest, &job.blocks, unit)?;
         engine.progress.advance(unit.elements() as u64 * manifest.dtype.bits() as u64 / 8);
         Ok((job.blocks.digests(unit, &restored), flushed))
     });

@@ -3,6 +3,7 @@
 
 use crate::{
     Backend, DType, Error, Result, Tensor,
+    codec::bitpack,
     gpu::Gpu,
     progress::{Cancel, Progress},
     stage::{Blocks, Unit},
@@ -46,6 +47,15 @@ pub struct Tile {
     pub start: u64,
 }
 
+/// Where a part of a unit lies that is restored at once: whole rows, or a piece of one row.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its rows and columns.
+    pub shape: (usize, usize),
+    /// The number of its first element in the tensor.
+    pub start: u64,
+}
+
 /// What a kernel needs of the device besides the weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Needs {
@@ -63,7 +73,8 @@ impl Default for Needs {
     }
 }
 
-/// How many tiles ran where.
+/// How many tiles ran where: a tile counts once for every kernel, or chain of kernels, that it is cut for, since each has its
+/// own needs. On the CPU a unit is one tile.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// On the GPU.
@@ -139,6 +150,57 @@ impl<'a> Engine<'a> {
         })
     }
 
+    /// Restores a unit from its codes of `bits` bits, packed row by row: on the device's tiles if it can, otherwise on the
+    /// CPU. `kernel` is given the codes of each tile, and returns its weights.
+    pub fn restore(
+        &self,
+        blocks: &Blocks,
+        unit: &Unit,
+        codes: Vec<u32>,
+        bits: u32,
+        needs: Needs,
+        kernel: impl Fn(&Backend, &Tensor, &Place) -> Result<Tensor>,
+    ) -> Result<Vec<u32>> {
+        self.cancel.check()?;
+        let (rows, cols) = unit.shape();
+        let row_words = bitpack::words(cols, bits);
+        if let on @ Backend::Gpu(gpu) = self.backend() {
+            let on_gpu = || {
+                let tiles = cut(gpu, blocks.dtype, (rows, cols), needs)?;
+                // All of them are under way before the first is waited for.
+                let weights = tiles.iter().map(|(r, c)| {
+                    let first = r.start * row_words + c.start * bits as usize / 32;
+                    let width = bitpack::words(c.len(), bits);
+                    let part = codes[first..first + r.len() * width].to_vec();
+                    let start = unit.start(blocks) + (r.start * cols + c.start) as u64;
+                    let place = Place { shape: (r.len(), c.len()), start };
+                    kernel(on, &Tensor::new(on, DType::U32, r.len(), width, part)?, &place)
+                });
+                let weights = weights.collect::<Result<Vec<_>>>()?;
+                let mut out = vec![0; words(blocks.dtype, rows * cols)];
+                let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut out);
+                let size = blocks.dtype.bits() / 8;
+                for (tile, (r, c)) in weights.into_iter().zip(&tiles) {
+                    let len = tile.elements() * size;
+                    let part = tile.into_words(on)?;
+                    bytes[(r.start * cols + c.start) * size..][..len]
+                        .copy_from_slice(&bytemuck::cast_slice(&part)[..len]);
+                }
+                self.gpu_tiles.fetch_add(tiles.len() as u64, Relaxed);
+                Ok(out)
+            };
+            match on_gpu() {
+                Err(Error::Gpu { kernel, message }) => self.record(kernel, &message, gpu),
+                other => return other,
+            }
+        }
+        let codes = Tensor::new(&Backend::Cpu, DType::U32, rows, row_words, codes)?;
+        let place = Place { shape: (rows, cols), start: unit.start(blocks) };
+        let restored = kernel(&Backend::Cpu, &codes, &place)?.into_words(&Backend::Cpu);
+        self.cpu_tiles.fetch_add(1, Relaxed);
+        restored
+    }
+
     /// Runs `kernels` on the device's tiles of a unit, and nowhere else.
     pub fn on_device<T>(
         &self,
@@ -207,10 +269,11 @@ impl<'a> Engine<'a> {
     /// Notes a failure of the device. Only a lost device is not asked again.
     pub fn record(&self, kernel: &str, message: &str, gpu: &Gpu) {
         self.repaired.fetch_add(1, Relaxed);
-        self.reasons
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(format!("{kernel}: {message}"));
+        let reason = format!("{kernel}: {message}");
+        let new = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).insert(reason);
+        if new {
+            self.progress.warn(&format!("{kernel}: {message}; redone on the CPU"));
+        }
         if gpu.is_lost() {
             self.given_up.store(true, Relaxed);
         }

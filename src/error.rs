@@ -32,6 +32,16 @@ pub enum Error {
         /// The chunk, header or tensor.
         what: String,
     },
+    /// An archive is whole, but not what it is compared with.
+    #[error("{}: {what} differs from {}", path.display(), from.display())]
+    Differs {
+        /// The archive.
+        path: PathBuf,
+        /// The tensor.
+        what: String,
+        /// What it was compared with.
+        from: PathBuf,
+    },
     /// A recipe cannot be understood, or does not fit the checkpoint.
     #[error("recipe: {0}")]
     Recipe(String),

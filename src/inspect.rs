@@ -1,13 +1,16 @@
-//! What is in a checkpoint: statistics of every tensor, from one exact histogram each.
+//! What is in a checkpoint: statistics of every tensor, from its exact histogram, and of the wide types from the values too.
 
 use crate::{
-    Result,
+    DType, Result, TensorInfo,
     encode::count,
     engine::Engine,
     format::Checkpoint,
+    kernels::Histogram,
+    moments::Moments,
     pipeline::Options,
-    stage::{Blocks, Source},
+    stage::{Blocks, Source, Unit},
 };
+use rayon::prelude::*;
 use serde::Serialize;
 
 /// Bars of the small histogram.
@@ -30,30 +33,33 @@ pub struct TensorSummary {
     pub weights: Option<WeightSummary>,
 }
 
-/// What the values of a tensor look like. F32 and F64 values are taken as the means of their 20-bit bins, which are exact.
+/// What the values of a tensor look like. Values that are finite as f32 count; F64 values beyond it are taken as infinite,
+/// as in a treatment.
 #[derive(Clone, Debug, Serialize)]
 pub struct WeightSummary {
-    /// Smallest finite value.
+    /// Smallest finite value, exactly.
     pub min: Option<f64>,
-    /// Largest finite value.
+    /// Largest finite value, exactly.
     pub max: Option<f64>,
-    /// Mean of the finite values.
+    /// Mean of the finite values, in f64.
     pub mean: Option<f64>,
-    /// Standard deviation of the finite values.
+    /// Standard deviation of the finite values, in f64: `√(Σ (w - mean)² / n)`.
     pub deviation: Option<f64>,
-    /// Finite values more than 6 deviations from the mean.
+    /// Finite values more than 6 deviations from the mean; F32 and F64 as the means of their bins, one part in 2048 wide.
     pub outliers: u64,
     /// Zeros of either sign.
     pub zeros: u64,
     /// NaN and infinite values.
     pub nonfinite: u64,
-    /// Shannon entropy in bits per element: of the whole pattern for types of 8 and 16 bits, of its upper 20 bits for wider ones.
+    /// Shannon entropy, in bits per element, of the bins of the histogram.
     pub entropy_bits: f64,
-    /// Counts in equal steps from -4 to 4 deviations; what lies beyond is counted at the ends.
+    /// What those bins tell apart: the whole pattern of 8 or 16 bits, or the upper 20 bits of a F32, or of a F64 rounded to it.
+    pub entropy_of_bits: u32,
+    /// Counts of bins in equal steps from -4 to 4 deviations; what lies beyond is counted at the ends.
     pub histogram: [u64; BARS],
 }
 
-/// Goes through every tensor once.
+/// Goes through every tensor.
 ///
 /// # Errors
 ///
@@ -63,18 +69,9 @@ pub fn inspect(checkpoint: &Checkpoint, options: &Options) -> Result<Vec<TensorS
         Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
     options.run(|| {
         options.progress.begin("inspecting", checkpoint.tensors.iter().map(|t| t.bytes).sum());
-        let summary = |t: &crate::TensorInfo| {
+        let summary = |t: &TensorInfo| {
             let weights = match t.dtype.is_weight() && t.elements() > 0 {
-                true => {
-                    let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
-                    let source = Source::open(checkpoint, t, 0)?;
-                    Some(WeightSummary::of(&count(
-                        &engine,
-                        &blocks,
-                        &source,
-                        &blocks.units(engine.unit_bytes, 1),
-                    )?))
-                }
+                true => Some(weights(&engine, checkpoint, t)?),
                 false => None,
             };
             options.progress.advance(t.bytes);
@@ -91,13 +88,32 @@ pub fn inspect(checkpoint: &Checkpoint, options: &Options) -> Result<Vec<TensorS
     })
 }
 
+fn weights(engine: &Engine, checkpoint: &Checkpoint, t: &TensorInfo) -> Result<WeightSummary> {
+    let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
+    let source = Source::open(checkpoint, t, 0)?;
+    let histogram = count(engine, &blocks, &source, &blocks.units(engine.unit_bytes, 1))?;
+    if !matches!(t.dtype, DType::F32 | DType::F64) {
+        return Ok(WeightSummary::new(&histogram, &Moments::of_patterns(&histogram)));
+    }
+    // A second reading, out of the page cache; block by block, so that the order depends on neither device nor threads.
+    let of_block = |unit: &Unit| {
+        engine.cancel.check()?;
+        Ok(Moments::of(t.dtype, &source.load(&blocks, unit)?, unit.elements()))
+    };
+    let parts = blocks.units(0, 1).par_iter().map(of_block).collect::<Result<Vec<_>>>()?;
+    let mut moments = Moments::default();
+    parts.iter().for_each(|part| moments.merge(part));
+    Ok(WeightSummary::new(&histogram, &moments))
+}
+
 impl WeightSummary {
-    fn of(histogram: &crate::kernels::Histogram) -> Self {
+    fn new(histogram: &Histogram, moments: &Moments) -> Self {
         let n = histogram.total() as f64;
         let occupied = histogram.counts.iter().filter(|c| **c > 0);
         let entropy_bits = occupied.map(|c| *c as f64 / n * (n / *c as f64).log2()).sum();
         let bins = histogram.bins();
         let finite = || bins.values.iter().zip(&bins.weights).filter(|(v, _)| v.is_finite());
+        // Bins are measured by their own mean and deviation: those of the values may lie between two bins.
         let count: f64 = finite().map(|(_, w)| w).sum();
         let mean = finite().map(|(v, w)| v * w).sum::<f64>() / count;
         let deviation =
@@ -113,19 +129,21 @@ impl WeightSummary {
             };
             bars[bar] += *w as u64;
         }
-        let some = |x: f64| x.is_finite().then_some(x);
+        // Adding +0 makes +0 of -0.
+        let some = |x: f64| (moments.count > 0).then_some(x + 0.0);
         Self {
-            min: finite().next().map(|(v, _)| *v),
-            max: finite().next_back().map(|(v, _)| *v),
-            mean: some(mean),
-            deviation: some(deviation),
+            min: some(moments.min),
+            max: some(moments.max),
+            mean: some(moments.mean),
+            deviation: moments.deviation(),
             outliers: finite()
                 .filter(|(v, _)| (*v - mean).abs() > 6.0 * deviation)
                 .map(|(_, w)| *w as u64)
                 .sum(),
-            zeros: finite().filter(|(v, _)| **v == 0.0).map(|(_, w)| *w as u64).sum(),
+            zeros: moments.zeros,
             nonfinite: histogram.nonfinite(),
             entropy_bits,
+            entropy_of_bits: histogram.counts.len().ilog2(),
             histogram: bars,
         }
     }

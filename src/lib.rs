@@ -42,6 +42,7 @@ mod encode;
 mod engine;
 mod error;
 mod metrics;
+mod moments;
 mod progress;
 mod restore;
 mod tensor;

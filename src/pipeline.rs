@@ -11,7 +11,7 @@ use crate::{
     plan::{Action, Plan, Treat},
     progress::{Cancel, Progress},
     recipe::{NonFinite, Prune, Recipe, Scope},
-    report::{Report, TensorReport},
+    report::{ComponentReport, Report, TensorReport},
     restore::{self, Restorer},
     stage::{Source, transpose},
     verify, words,
@@ -87,7 +87,7 @@ pub fn plan(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Resu
     Ok(plan)
 }
 
-/// Compresses a checkpoint into an archive, reopens and measures it, and only then puts it in its place.
+/// Compresses a checkpoint into an archive, reopens and measures it on the CPU, and only then puts it in its place.
 ///
 /// # Errors
 ///
@@ -104,7 +104,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
         Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
     let mut notes = Notes::default();
     notes.remark(&engine, &checkpoint);
-    let (reports, written) = options.run(|| {
+    let described = options.run(|| {
         let limits = model_limits(&engine, &checkpoint, &plan)?;
         options.progress.begin("compressing", checkpoint.tensors.iter().map(|t| t.bytes).sum());
         let fill = |file: usize, start: Start| {
@@ -144,12 +144,15 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
         write(&engine, &checkpoint, target, plan.output_bytes, fill)?.finish(|path| {
             let archive = Archive::open(path)?;
             options.progress.begin("verifying", checkpoint.tensors.iter().map(|t| t.bytes).sum());
-            let reports = verify::check(&engine, &archive, Some(&checkpoint))?;
+            // On the CPU, whatever has compressed: what a device has done is checked by other code.
+            let checker = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0);
+            let reports = verify::check(&checker, &archive, Some(&checkpoint))?;
             checkpoint.unchanged()?;
-            Ok((reports, archive.stored.bytes() + archive.stored.index_bytes()))
+            Described::new(&archive, reports)
         })
     })?;
-    let mut report = finish(&engine, checkpoint.bytes(), written, started, notes.warnings, reports);
+    let mut report = finish(&engine, checkpoint.bytes(), described.bytes, started, described);
+    report.warnings = notes.warnings;
     // The archive stores the tensors in the order of the checkpoint.
     for (t, step) in report.tensors.iter_mut().zip(&plan.steps) {
         t.flushed = notes.flushed.get(&t.name).copied().unwrap_or(0);
@@ -162,7 +165,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     Ok(report)
 }
 
-/// Restores a checkpoint from an archive.
+/// Restores a checkpoint from an archive, on the backend of the options.
 ///
 /// # Errors
 ///
@@ -172,11 +175,12 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
     let mut archive = Archive::open(input)?;
     archive.stored.without(output);
     let target = Target::claim(output, &archive.stored, options.force)?;
-    let engine = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0);
+    let engine =
+        Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
     let mut notes = Notes::default();
     notes.remark(&engine, &archive.stored);
     let total: u64 = archive.tensors.iter().map(|t| archive.original_bytes(t)).sum();
-    let (reports, written) = options.run(|| {
+    let written = options.run(|| {
         options.progress.begin("restoring", total);
         let fill = |file: usize, start: Start| {
             let tensors = || archive.tensors.iter().filter(|t| t.file == file);
@@ -205,14 +209,18 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
             let restored = Checkpoint::open(path)?;
             options.progress.begin("verifying", total);
             verify::restored(&engine, &archive, &restored)?;
-            let reports = archive.tensors.iter().map(|t| verify::blank(&archive, t));
-            Ok((reports.collect(), restored.bytes() + restored.index_bytes()))
+            Ok(restored.bytes() + restored.index_bytes())
         })
     })?;
-    Ok(finish(&engine, archive.stored.bytes(), written, started, notes.warnings, reports))
+    let tensors = archive.tensors.iter().map(|t| verify::blank(&archive, t)).collect();
+    let described = Described::new(&archive, tensors)?;
+    let mut report = finish(&engine, described.bytes, written, started, described);
+    report.warnings = notes.warnings;
+    Ok(report)
 }
 
-/// Checks an archive: digests, structure, a full decode; and with `against`, the error of every tensor.
+/// Checks an archive: digests, structure, a full decode on the backend of the options; and with `against`, the error of every
+/// tensor, measured on the CPU.
 ///
 /// # Errors
 ///
@@ -221,17 +229,31 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
     let started = Instant::now();
     let archive = Archive::open(input)?;
     let source = against.map(Checkpoint::open).transpose()?;
-    let engine = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0);
+    let engine =
+        Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
     let total: u64 = archive.tensors.iter().map(|t| archive.original_bytes(t)).sum();
     let reports = options.run(|| {
         options.progress.begin("verifying", total);
         verify::check(&engine, &archive, source.as_ref())
     })?;
     let original = source.as_ref().map_or(total, Checkpoint::bytes);
-    let stored = archive.stored.bytes() + archive.stored.index_bytes();
-    let mut report = finish(&engine, original, stored, started, Vec::new(), reports);
-    report.ratio = original as f64 / stored as f64;
-    Ok(report)
+    let described = Described::new(&archive, reports)?;
+    Ok(finish(&engine, original, described.bytes, started, described))
+}
+
+/// An archive's tensors and the rest of it: together every byte.
+struct Described {
+    bytes: u64,
+    tensors: Vec<TensorReport>,
+    overhead: Vec<ComponentReport>,
+}
+
+impl Described {
+    fn new(archive: &Archive, tensors: Vec<TensorReport>) -> Result<Self> {
+        let index = archive.stored.index_bytes();
+        let overhead = verify::overhead(archive, &tensors, index)?;
+        Ok(Self { bytes: archive.stored.bytes() + index, tensors, overhead })
+    }
 }
 
 /// What happened beside the plan.
@@ -259,8 +281,7 @@ fn finish(
     input_bytes: u64,
     output_bytes: u64,
     started: Instant,
-    warnings: Vec<String>,
-    tensors: Vec<TensorReport>,
+    archive: Described,
 ) -> Report {
     let counts = engine.counts();
     Report {
@@ -274,8 +295,9 @@ fn finish(
         output_bytes,
         ratio: input_bytes as f64 / output_bytes as f64,
         seconds: started.elapsed().as_secs_f64(),
-        warnings,
-        tensors,
+        warnings: Vec::new(),
+        overhead: archive.overhead,
+        tensors: archive.tensors,
     }
 }
 
@@ -322,6 +344,7 @@ fn renamed(error: Error, temporary: &Path, target: &Path) -> Error {
     match error {
         Error::Format { path, why } => Error::Format { path: rename(path), why },
         Error::Digest { path, what } => Error::Digest { path: rename(path), what },
+        Error::Differs { path, what, from } => Error::Differs { path: rename(path), what, from },
         Error::Io { path, source } => Error::Io { path: rename(path), source },
         other => other,
     }
@@ -454,7 +477,7 @@ impl<'a> FileWriter<'a> {
         t: &'a ArchivedTensor,
         manifest: &'a TensorManifest,
     ) -> Result<()> {
-        let restorer = Restorer::new(archive, t, manifest)?;
+        let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
         let (blocks, size) = (&restorer.blocks, manifest.dtype.bits() as u64 / 8);
         let whole = Mutex::new(match manifest.axis {
             0 => Vec::new(),
@@ -462,7 +485,8 @@ impl<'a> FileWriter<'a> {
         });
         let digests = restorer.units.par_iter().map(|unit| {
             engine.cancel.check()?;
-            let restored = restorer.parts(manifest, unit)?.restore(manifest, blocks, unit)?;
+            let parts = restorer.parts(manifest, unit)?;
+            let restored = parts.restore(Some(engine), manifest, blocks, unit)?;
             let at = unit.start(blocks) * size;
             let bytes =
                 &bytemuck::cast_slice::<u32, u8>(&restored)[..unit.elements() * size as usize];

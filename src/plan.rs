@@ -8,10 +8,10 @@ use crate::{
         TensorManifest, already_quantized, header_length, quoted,
     },
     prune::kept,
-    recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Treatment},
+    recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
 };
 use serde::Serialize;
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 /// A plan: a step for every tensor, in the order of the checkpoint.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Copied bit for bit, and why.
-    Keep(Cow<'static, str>),
+    Keep(Arc<str>),
     /// Treated.
     Treat(Box<Treat>),
 }
@@ -74,7 +74,7 @@ impl Treat {
     }
 }
 
-/// A stored form in words: `affine int8 per channel`, `2:4, values`.
+/// A stored form in words: `int8 per channel`, `2:4, values`.
 pub fn describe(manifest: &TensorManifest, prune: Option<Prune>) -> String {
     let (rows, cols) = manifest.matrix();
     let code = match manifest.method {
@@ -144,6 +144,7 @@ impl Plan {
         let quantized = already_quantized(checkpoint)?;
         let treatments: Vec<_> =
             recipe.rules.iter().map(|r| Arc::new(r.treatment.clone())).collect();
+        let mut reasons: HashSet<Arc<str>> = HashSet::new();
         let mut used = vec![false; recipe.rules.len()];
         let (mut steps, mut wrong) = (Vec::new(), Vec::new());
         for (t, carried) in checkpoint.tensors.iter().zip(quantized) {
@@ -156,7 +157,18 @@ impl Plan {
                 continue;
             };
             used[rule] = true;
-            match action(t, &treatments[rule], carried) {
+            let mut done = match treatments[rule].keeps() {
+                true => Ok(Action::Keep(why_kept(t, &recipe.rules, rule).into())),
+                false => action(t, &treatments[rule], carried),
+            };
+            if let Ok(Action::Keep(why)) = &mut done {
+                // A million tensors have few reasons.
+                match reasons.get(why) {
+                    Some(same) => *why = Arc::clone(same),
+                    None => _ = reasons.insert(why.clone()),
+                }
+            }
+            match done {
                 Ok(action) => {
                     let bytes = match &action {
                         Action::Keep(_) => t.bytes,
@@ -288,20 +300,31 @@ fn refuse_collisions(checkpoint: &Checkpoint, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
+/// Why a rule that keeps was the first to match: what the rules before it, which would have treated a tensor of this name, ask
+/// for in vain; or the rule itself.
+fn why_kept(t: &TensorInfo, rules: &[Rule], rule: usize) -> String {
+    if !t.dtype.is_weight() {
+        return format!("{} holds no weights", t.dtype.name());
+    }
+    let missed = rules[..rule].iter().filter(|r| !r.treatment.keeps());
+    let missed = missed.filter_map(|r| r.unmet(&t.name, t.dtype, &t.shape)).next();
+    missed.map_or_else(
+        || format!("rule {}, {}, keeps it", rule + 1, rules[rule].pattern),
+        |why| format!("it {why}"),
+    )
+}
+
 fn action(
     t: &TensorInfo,
     treatment: &Arc<Treatment>,
-    carried: Option<&'static str>,
+    carried: Option<&str>,
 ) -> std::result::Result<Action, String> {
-    let keep = |why: &'static str| Ok(Action::Keep(why.into()));
-    if treatment.keeps() {
-        return keep("the recipe keeps it");
-    }
+    let keep = |why: &str| Ok(Action::Keep(why.into()));
     if let Some(why) = carried {
         return keep(why);
     }
     if !t.dtype.is_weight() {
-        return Ok(Action::Keep(format!("{} holds no weights", t.dtype.name()).into()));
+        return keep(&format!("{} holds no weights", t.dtype.name()));
     }
     if t.elements() == 0 {
         return keep("it is empty");

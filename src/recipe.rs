@@ -337,14 +337,30 @@ impl Recipe {
 impl Rule {
     /// Whether the rule applies to a tensor.
     pub fn matches(&self, name: &str, dtype: DType, shape: &[u64]) -> bool {
-        let named = match &self.matcher {
+        self.names(name) && self.missing(dtype, shape).is_none()
+    }
+
+    /// Why the rule does not apply to a tensor whose name it matches: what the tensor "is" or "has".
+    pub fn unmet(&self, name: &str, dtype: DType, shape: &[u64]) -> Option<String> {
+        self.missing(dtype, shape).filter(|_| self.names(name))
+    }
+
+    fn names(&self, name: &str) -> bool {
+        match &self.matcher {
             Matcher::Glob(glob) => glob.is_match(name),
             Matcher::Regex(regex) => regex.is_match(name),
-        };
-        named
-            && shape.len() >= self.min_dims
-            && shape.iter().product::<u64>() >= self.min_elements
-            && (self.dtypes.is_empty() || self.dtypes.contains(&dtype))
+        }
+    }
+
+    fn missing(&self, dtype: DType, shape: &[u64]) -> Option<String> {
+        if shape.len() < self.min_dims {
+            return Some(format!("has fewer than {} dimensions", self.min_dims));
+        }
+        if shape.iter().product::<u64>() < self.min_elements {
+            return Some(format!("has fewer than {} elements", self.min_elements));
+        }
+        let listed = self.dtypes.is_empty() || self.dtypes.contains(&dtype);
+        (!listed).then(|| format!("is {}, which the rule for its name does not list", dtype.name()))
     }
 
     fn check(raw: RawRule, pattern: String) -> std::result::Result<Self, String> {

@@ -1,4 +1,4 @@
-//! What a job did, for machines: the JSON that `compress --json` and `verify --json` print.
+//! What a job did, for machines: the JSON that `compress`, `decompress` and `verify` print with `--json`.
 
 use serde::Serialize;
 
@@ -9,9 +9,11 @@ pub struct Report {
     pub ok: bool,
     /// Where the kernels ran.
     pub backend: String,
-    /// Tiles whose kernels ran on the GPU.
+    /// Runs of kernels on tiles on the GPU. A tile is the part of a tensor that is given to a kernel at a time; kernels have
+    /// their own needs, so a tile counts once for each kernel, or chain of kernels, that it is cut for. Work that no kernel
+    /// does is not counted: copies, digests, metrics, and the verification of what `compress` has written.
     pub gpu_tiles: u64,
-    /// Tiles whose kernels ran on the CPU.
+    /// The same on the CPU, where a tile is about a mebibyte.
     pub cpu_tiles: u64,
     /// Tiles that failed on the GPU and were done again on the CPU; they are among `cpu_tiles`.
     pub repaired_tiles: u64,
@@ -27,6 +29,10 @@ pub struct Report {
     pub seconds: f64,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// Bytes of the archive that belong to no tensor alone: `header` (chunk digests, other metadata), `padding`, `index`.
+    /// With the `bytes` of all tensors they add up to the size of the archive: `output_bytes`, or `input_bytes` where it is
+    /// restored.
+    pub overhead: Vec<ComponentReport>,
     /// Every tensor, in the order of the checkpoint.
     pub tensors: Vec<TensorReport>,
 }
@@ -40,15 +46,16 @@ pub struct TensorReport {
     pub dtype: String,
     /// Its shape.
     pub shape: Vec<u64>,
-    /// How it is stored, in words: `affine int8 channel`, `2:4 + kept values`, `kept`.
+    /// How it is stored, in words: `int8 per channel`, `2:4, values`, `kept`.
     pub method: String,
-    /// Why it is stored bit for bit although a rule treats it, or what the rule says.
+    /// Why it is kept bit for bit; null where it is treated, or where only the recipe knew.
     pub reason: Option<String>,
     /// Bytes of all its components, its part of the header and manifest included.
     pub bytes: u64,
     /// Those bytes over its elements.
     pub bits_per_weight: f64,
-    /// Shannon bound in bits per weight of the codes as they are stored, where they are codes.
+    /// Shannon bound of its codes, and of its mask where it has one, in bits per weight, each code and each bit by itself:
+    /// what an ideal coder without a model of their order would need. Null where there are no codes.
     pub entropy_bits: Option<f64>,
     /// Share of restored elements that are not zero; null where the elements are no weights.
     pub density: Option<f64>,
@@ -64,7 +71,7 @@ pub struct TensorReport {
 /// Bytes of one component.
 #[derive(Clone, Debug, Serialize)]
 pub struct ComponentReport {
-    /// `codes`, `scales`, ..., `header`, `padding`.
+    /// `codes`, `scales`, ..., the tensor itself as `kept`; or `header`, `padding`, `index`.
     pub name: String,
     /// Stored bytes.
     pub bytes: u64,

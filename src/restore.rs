@@ -5,6 +5,7 @@ use crate::{
     affine::{AffineCode, Scale},
     codec::{bitpack, sparse},
     dtype,
+    engine::{Engine, Needs, Place},
     format::{Archive, ArchivedTensor, Method, TensorManifest, quoted},
     kernels::{Codebook, Groups, depalettize, dequantize},
     stage::{Blocks, Source, Unit},
@@ -38,20 +39,21 @@ pub fn groups(manifest: &TensorManifest) -> Groups {
 }
 
 impl Parts {
-    /// The weights of a unit.
+    /// The weights of a unit: from an engine's device, or uncounted from the CPU, whose references what a device has done is
+    /// checked with.
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] if the parts do not fit the unit.
+    /// [`Error::Shape`] if the parts do not fit the unit; [`Error::Interrupted`].
     pub fn restore(
         self,
+        engine: Option<&Engine>,
         manifest: &TensorManifest,
         blocks: &Blocks,
         unit: &Unit,
     ) -> Result<Vec<u32>> {
         let (rows, cols) = unit.shape();
         let dtype = blocks.dtype;
-        let groups = groups(manifest).from(unit.start(blocks) as usize);
         let Some(bits) = manifest.method.code_bits().map(u32::from) else {
             return Ok(sparse::scatter(dtype, &self.stored, rows, cols, &self.mask));
         };
@@ -59,21 +61,40 @@ impl Parts {
             true => sparse::scatter_codes(&self.stored, bits, cols, &self.mask, 0),
             false => self.stored,
         };
-        let codes =
-            Tensor::new(&Backend::Cpu, DType::U32, rows, bitpack::words(cols, bits), codes)?;
-        let restored = match manifest.method {
-            Method::Affine { bits, symmetric, .. } => {
-                let code = AffineCode { bits, symmetric };
-                dequantize(&Backend::Cpu, &codes, cols, code, groups, &self.scales, dtype)?
-            }
-            _ => {
-                let tables = groups.count(rows * cols).max(1);
-                let book =
-                    Codebook { entries: &self.entries, k: self.entries.len() / tables, bits };
-                depalettize(&Backend::Cpu, &codes, cols, book, groups, dtype)?
+        let groups = groups(manifest);
+        let first = unit.start(blocks) as usize / groups.size;
+        let (scales, entries) = (&self.scales, &self.entries);
+        // Tables have one length, and the unit's are all there.
+        let k = entries.len() / groups.from(unit.start(blocks) as usize).count(rows * cols).max(1);
+        let kernel = |on: &Backend, codes: &Tensor, place: &Place| {
+            let cols = place.shape.1;
+            let own = groups.from(place.start as usize);
+            let tables = place.start as usize / groups.size - first;
+            let tables = tables..tables + own.count(place.shape.0 * cols);
+            match manifest.method {
+                Method::Affine { bits, symmetric, .. } => {
+                    let code = AffineCode { bits, symmetric };
+                    dequantize(on, codes, cols, code, own, &scales[tables], dtype)
+                }
+                _ => {
+                    let entries = &entries[tables.start * k..tables.end * k];
+                    depalettize(on, codes, cols, Codebook { entries, k, bits }, own, dtype)
+                }
             }
         };
-        let mut restored = restored.into_words(&Backend::Cpu)?;
+        let mut restored = match engine {
+            Some(engine) => {
+                let table_bytes = if entries.is_empty() { 8 } else { 4 * k };
+                let needs = Needs { table_bytes, group: groups.size, multiple: 1 };
+                engine.restore(blocks, unit, codes, bits, needs, kernel)?
+            }
+            None => {
+                let width = bitpack::words(cols, bits);
+                let codes = Tensor::new(&Backend::Cpu, DType::U32, rows, width, codes)?;
+                let whole = Place { shape: (rows, cols), start: unit.start(blocks) };
+                kernel(&Backend::Cpu, &codes, &whole)?.into_words(&Backend::Cpu)?
+            }
+        };
         if manifest.pruned {
             sparse::clear_pruned(dtype, &mut restored, rows, cols, &self.mask);
         }
@@ -88,14 +109,14 @@ pub struct Restorer<'a> {
     tensor: &'a ArchivedTensor,
     /// Its matrix view.
     pub blocks: Blocks,
-    /// Its units, one block each.
+    /// Its units.
     pub units: Vec<Unit>,
     /// For a pruned tensor, where each unit's survivors start: bytes of values, words of codes.
     starts: Vec<u64>,
 }
 
 impl<'a> Restorer<'a> {
-    /// Prepares a treated tensor; reads its mask, if it has one, to know where the survivors of each unit lie.
+    /// Prepares a treated tensor to be restored in units of about `unit_bytes`; reads its mask, if it has one, to know where the survivors of each unit lie.
     ///
     /// # Errors
     ///
@@ -104,9 +125,10 @@ impl<'a> Restorer<'a> {
         archive: &'a Archive,
         tensor: &'a ArchivedTensor,
         manifest: &TensorManifest,
+        unit_bytes: u64,
     ) -> Result<Self> {
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-        let units = blocks.units(0, 1);
+        let units = blocks.units(unit_bytes, 1);
         let mut restorer = Self { archive, tensor, blocks, units, starts: Vec::new() };
         if manifest.pruned {
             let lengths = restorer.units.par_iter().map(|unit| {

@@ -1,7 +1,9 @@
 //! Decoding a whole archive and measuring it: every chunk's digest, every tensor's digest, and the error against the source.
 
 use crate::{
-    DType, Error, Result, TensorInfo, dtype,
+    DType, Error, Result, TensorInfo,
+    codec::{bitpack, sparse},
+    dtype,
     engine::Engine,
     format::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, Entry, TensorManifest, digest,
@@ -10,19 +12,22 @@ use crate::{
     metrics::Sums,
     plan::describe,
     report::{ComponentReport, ErrorReport, TensorReport},
-    restore::Restorer,
+    restore::{Parts, Restorer},
     stage::{Blocks, Source, Unit},
 };
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// How many blocks are measured before their column sums are added up: enough for every thread, few enough for the memory.
 const BATCH: usize = 64;
+/// What those column sums may take.
+const BATCH_BYTES: u64 = 64 << 20;
 
 /// Checks every tensor of an archive, in the order of the archive.
 ///
 /// # Errors
 ///
-/// [`Error::Digest`] if anything is damaged; [`Error::Verify`] if a tensor is further from its source than its limit, or a
+/// [`Error::Digest`] if anything is damaged; [`Error::Differs`] if a kept tensor is another than in the source; [`Error::Verify`] if a tensor is further from its source than its limit, or a
 /// metric is not finite; [`Error::Format`] if the source does not fit.
 pub fn check(
     engine: &Engine,
@@ -93,35 +98,28 @@ fn treated(
     manifest: &TensorManifest,
     source: Option<(&Checkpoint, &TensorInfo)>,
 ) -> Result<TensorReport> {
-    let restorer = Restorer::new(archive, t, manifest)?;
+    let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
     let source = source.map(|(c, info)| Source::open(c, info, manifest.axis)).transpose()?;
     let blocks = &restorer.blocks;
     let measure = |unit: &Unit| {
         engine.cancel.check()?;
         let parts = restorer.parts(manifest, unit)?;
-        let codes = CodeCounts::of(manifest, &parts.stored, unit);
-        let restored = parts.restore(manifest, blocks, unit)?;
+        let codes = CodeCounts::of(manifest, &parts, unit);
+        let restored = parts.restore(Some(engine), manifest, blocks, unit)?;
         let digests = blocks.digests(unit, &restored);
         let original = source.as_ref().map(|s| s.load(blocks, unit)).transpose()?;
-        let sums = sums(blocks.dtype, original.as_deref().unwrap_or(&restored), &restored, unit);
+        let original = original.as_deref().unwrap_or(&restored);
+        let spans = blocks.spans(unit).into_iter();
+        let cols = unit.shape().1;
+        let sums = spans.map(|span| sums(blocks.dtype, original, &restored, span, cols)).collect();
         engine.progress.advance(unit.elements() as u64 * manifest.dtype.bits() as u64 / 8);
-        Ok((digests, sums, codes))
+        Ok(Measured { digests, sums, codes })
     };
-    let (digests, sums, codes) = if blocks.cuts_rows() {
-        by_columns(&restorer, measure)?
-    } else {
-        let (mut digests, mut sums, mut codes) =
-            (Vec::new(), Sums::default(), CodeCounts::default());
-        for batch in restorer.units.chunks(BATCH) {
-            let measured = batch.par_iter().map(measure).collect::<Result<Vec<_>>>()?;
-            for (d, s, c) in measured {
-                digests.extend(d);
-                sums.add(&s);
-                codes.add(&c);
-            }
-        }
-        (digests, sums, codes)
+    let Measured { digests, sums, codes } = match blocks.cuts_rows() {
+        true => by_columns(&restorer, measure)?,
+        false => by_rows(&restorer, measure)?,
     };
+    let sums = &sums[0];
     let found = digest(&digests.concat());
     if found != manifest.digest {
         let path = archive.stored.files[t.file].path.clone();
@@ -138,25 +136,52 @@ fn treated(
     }
     let mut report = blank(archive, t);
     report.density = sums.density();
-    report.entropy_bits = codes.entropy(blocks.elements());
+    report.entropy_bits = codes.entropy();
     report.error = error;
     Ok(report)
+}
+
+/// What was found in some units: the digests of their blocks, sums for each block (or for all of them), and the codes.
+struct Measured {
+    digests: Vec<Digest>,
+    sums: Vec<Sums>,
+    codes: CodeCounts,
+}
+
+/// Units of whole rows, a batch at a time; sums are added block by block, so that they depend on nothing else.
+fn by_rows(
+    restorer: &Restorer,
+    measure: impl Fn(&Unit) -> Result<Measured> + Sync,
+) -> Result<Measured> {
+    let (blocks, units) = (&restorer.blocks, &restorer.units);
+    let per_unit = units.first().map_or(1, |u| blocks.spans(u).len().max(1));
+    let fit = BATCH_BYTES / (16 * blocks.cols.max(1) * per_unit as u64);
+    let batch = (fit as usize).min(BATCH / per_unit).max(rayon::current_num_threads());
+    let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
+    for batch in units.chunks(batch) {
+        for measured in batch.par_iter().map(&measure).collect::<Result<Vec<_>>>()? {
+            digests.extend(measured.digests);
+            measured.sums.iter().for_each(|s| sums.add(s));
+            codes.add(&measured.codes);
+        }
+    }
+    Ok(Measured { digests, sums: vec![sums], codes })
 }
 
 /// Pieces of long rows: one after the other down a column of pieces, so that no table of all columns is needed.
 fn by_columns(
     restorer: &Restorer,
-    measure: impl Fn(&Unit) -> Result<(Vec<Digest>, Sums, CodeCounts)> + Sync,
-) -> Result<(Vec<Digest>, Sums, CodeCounts)> {
+    measure: impl Fn(&Unit) -> Result<Measured> + Sync,
+) -> Result<Measured> {
     let pieces = restorer.units.len() / restorer.blocks.rows as usize;
     let columns = (0..pieces).into_par_iter().map(|piece| {
         let (mut digests, mut sums, mut codes) =
             (Vec::new(), Sums::default(), CodeCounts::default());
         for unit in restorer.units.iter().skip(piece).step_by(pieces) {
-            let (d, s, c) = measure(unit)?;
-            digests.push((unit.index, d));
-            sums.add(&s);
-            codes.add(&c);
+            let measured = measure(unit)?;
+            digests.push((unit.index, measured.digests));
+            measured.sums.iter().for_each(|s| sums.add(s));
+            codes.add(&measured.codes);
         }
         sums.finish_columns();
         Ok((digests, sums, codes))
@@ -168,24 +193,22 @@ fn by_columns(
         codes.add(&c);
     }
     digests.sort_by_key(|(index, _)| *index);
-    Ok((digests.into_iter().flat_map(|(_, d)| d).collect(), sums, codes))
+    let digests = digests.into_iter().flat_map(|(_, d)| d).collect();
+    Ok(Measured { digests, sums: vec![sums], codes })
 }
 
-fn sums(dtype: DType, source: &[u32], restored: &[u32], unit: &Unit) -> Sums {
-    let (rows, cols) = unit.shape();
+/// The sums over the elements `span`, which are whole rows of `cols` elements or a piece of one.
+fn sums(dtype: DType, source: &[u32], restored: &[u32], span: Range<usize>, cols: usize) -> Sums {
+    let rows = span.len() / cols;
     if dtype == DType::F64 {
-        let wide = |words: &[u32], i: usize| {
-            f64::from_bits(u64::from(words[2 * i + 1]) << 32 | u64::from(words[2 * i]))
-        };
         return Sums::of(rows, cols, |first, w: &mut [f64], q: &mut [f64]| {
-            for (i, (w, q)) in w.iter_mut().zip(q).enumerate() {
-                (*w, *q) = (wide(source, first + i), wide(restored, first + i));
-            }
+            dtype::decode_f64(dtype, source, span.start + first, w);
+            dtype::decode_f64(dtype, restored, span.start + first, q);
         });
     }
     Sums::of(rows, cols, |first, w: &mut [f32], q: &mut [f32]| {
-        dtype::decode(dtype, source, first, w);
-        dtype::decode(dtype, restored, first, q);
+        dtype::decode(dtype, source, span.start + first, w);
+        dtype::decode(dtype, restored, span.start + first, q);
     })
 }
 
@@ -205,10 +228,10 @@ fn kept(
             let mut expected = vec![0; bytes.len()];
             checkpoint.read_at(original.file, original.offset + start, &mut expected)?;
             if bytes != expected {
-                let path = archive.stored.files[t.file].path.clone();
-                return Err(Error::Digest {
-                    path,
+                return Err(Error::Differs {
+                    path: archive.stored.files[t.file].path.clone(),
                     what: format!("kept tensor {}", quoted(&t.name)),
+                    from: checkpoint.files[original.file].path.clone(),
                 });
             }
         }
@@ -229,10 +252,10 @@ fn nonzero(dtype: DType, bytes: &[u8]) -> u64 {
     if !dtype.is_weight() {
         return 0;
     }
-    let zero = |element: &&[u8]| {
+    let not_zero = |element: &&[u8]| {
         element[size - 1] & 0x7f != 0 || element[..size - 1].iter().any(|b| *b != 0)
     };
-    bytes.chunks_exact(size).filter(zero).count() as u64
+    bytes.chunks_exact(size).filter(not_zero).count() as u64
 }
 
 /// Reads a checkpoint that was restored from an archive again, from disk, and holds every tensor against its digest or, where
@@ -314,7 +337,9 @@ pub fn blank(archive: &Archive, t: &ArchivedTensor) -> TensorReport {
         dtype: dtype.name().into(),
         shape: shape.to_vec(),
         method: t.treated.as_ref().map_or("kept".into(), |m| describe(m, None)),
-        reason: None,
+        // An archive does not store why a tensor was kept; where no rule could have treated it, it shows.
+        reason: (t.treated.is_none() && !dtype.is_weight())
+            .then(|| format!("{} holds no weights", dtype.name())),
         bytes,
         bits_per_weight: if elements == 0 { 0.0 } else { bytes as f64 * 8.0 / elements as f64 },
         entropy_bits: None,
@@ -325,50 +350,162 @@ pub fn blank(archive: &Archive, t: &ArchivedTensor) -> TensorReport {
     }
 }
 
-/// How often each code is stored.
+/// What an archive holds that belongs to no tensor alone, so that with the tensors it adds up to the archive's size: the rest
+/// of the headers (chunk digests, other metadata), their padding, and a folder's index of `index_bytes` bytes.
+///
+/// # Errors
+///
+/// As [`Checkpoint::read_at`].
+pub fn overhead(
+    archive: &Archive,
+    tensors: &[TensorReport],
+    index_bytes: u64,
+) -> Result<Vec<ComponentReport>> {
+    let (mut headers, mut padding) = (0, 0);
+    for (file, stored) in archive.stored.files.iter().enumerate() {
+        headers += stored.data_start;
+        padding += trailing_spaces(&archive.stored, file, stored.data_start)?;
+    }
+    let of_tensors: u64 = tensors
+        .iter()
+        .flat_map(|t| &t.components)
+        .filter(|c| c.name == "header")
+        .map(|c| c.bytes)
+        .sum();
+    let component = |name: &str, bytes| ComponentReport { name: name.into(), bytes };
+    let mut overhead = vec![
+        component("header", headers.saturating_sub(padding + of_tensors)),
+        component("padding", padding),
+    ];
+    if index_bytes > 0 {
+        overhead.push(component("index", index_bytes));
+    }
+    Ok(overhead)
+}
+
+/// How many spaces a header that ends at `end` ends with.
+fn trailing_spaces(stored: &Checkpoint, file: usize, end: u64) -> Result<u64> {
+    let (mut at, mut spaces) = (end, 0);
+    loop {
+        let mut part = vec![0; at.min(4096) as usize];
+        at -= part.len() as u64;
+        stored.read_at(file, at, &mut part)?;
+        let here = part.iter().rev().take_while(|b| **b == b' ').count();
+        spaces += here as u64;
+        if here < part.len() || at == 0 {
+            return Ok(spaces);
+        }
+    }
+}
+
+/// How often each code is stored, and each bit of the mask. What only fills a row up to its last word is no code.
 #[derive(Clone, Debug, Default)]
-struct CodeCounts(Vec<u64>);
+struct CodeCounts {
+    codes: Vec<u64>,
+    mask: [u64; 2],
+}
 
 impl CodeCounts {
-    fn of(manifest: &TensorManifest, stored: &[u32], unit: &Unit) -> Self {
-        let Some(bits @ (2 | 4 | 8)) = manifest.method.code_bits() else { return Self::default() };
-        // Padding is counted with the zeros and taken off again; survivors' rows end anywhere, so they are not.
+    fn of(manifest: &TensorManifest, parts: &Parts, unit: &Unit) -> Self {
+        let Some(bits) = manifest.method.code_bits().map(u32::from) else { return Self::default() };
+        let (rows, cols) = unit.shape();
+        let mut counts = Counting::new(bits);
+        let mut mask = [0; 2];
         if manifest.pruned {
-            return Self::default();
-        }
-        let mut sides = [[0u32; 256]; 4];
-        for word in stored {
-            for (side, byte) in sides.iter_mut().zip(word.to_le_bytes()) {
-                side[usize::from(byte)] += 1;
+            let mut stored = &parts.stored[..];
+            for kept in sparse::row_counts(&parts.mask, cols) {
+                let (row, rest) = stored.split_at(bitpack::words(kept, bits));
+                counts.row(row, kept);
+                stored = rest;
+                mask[1] += kept as u64;
             }
+            mask[0] = unit.elements() as u64 - mask[1];
+        } else if (cols * bits as usize).is_multiple_of(32) {
+            // Without padding all rows are one.
+            counts.row(&parts.stored, rows * cols);
+        } else {
+            let width = bitpack::words(cols, bits);
+            parts.stored.chunks(width).for_each(|row| counts.row(row, cols));
         }
-        let bytes: Vec<u64> =
-            (0..256).map(|b| sides.iter().map(|s| u64::from(s[b])).sum()).collect();
-        let mut counts = vec![0; 1 << bits];
-        for (byte, n) in bytes.iter().enumerate() {
-            for part in 0..8 / bits {
-                counts[byte >> (part * bits) & ((1 << bits) - 1)] += n;
-            }
-        }
-        counts[0] -= stored.len() as u64 * 32 / u64::from(bits) - unit.elements() as u64;
-        Self(counts)
+        Self { codes: counts.finish(), mask }
     }
 
     fn add(&mut self, other: &Self) {
-        if self.0.is_empty() {
-            self.0.clone_from(&other.0);
-            return;
-        }
-        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a += b);
+        self.codes.resize(self.codes.len().max(other.codes.len()), 0);
+        self.codes.iter_mut().zip(&other.codes).for_each(|(a, b)| *a += b);
+        self.mask.iter_mut().zip(&other.mask).for_each(|(a, b)| *a += b);
     }
 
-    /// Shannon's bound in bits per element.
-    fn entropy(&self, elements: u64) -> Option<f64> {
-        let n = elements as f64;
-        (!self.0.is_empty()).then(|| {
-            let bits =
-                self.0.iter().filter(|c| **c > 0).map(|c| *c as f64 * (n / *c as f64).log2());
-            bits.sum::<f64>() / n
-        })
+    /// Shannon's bound of codes and mask, in bits per weight of the tensor.
+    fn entropy(&self) -> Option<f64> {
+        let bits = |counts: &[u64]| {
+            let n = counts.iter().sum::<u64>() as f64;
+            let occupied = counts.iter().filter(|c| **c > 0);
+            occupied.map(|c| *c as f64 * (n / *c as f64).log2()).sum::<f64>()
+        };
+        let codes = self.codes.iter().sum::<u64>();
+        let weights = codes.max(self.mask.iter().sum());
+        (weights > 0).then(|| (bits(&self.codes) + bits(&self.mask)) / weights as f64)
     }
+}
+
+/// Counts codes by the bytes they are in, four histograms side by side, so that no byte waits for the one before.
+struct Counting {
+    bits: u32,
+    bytes: [[u32; 256]; 4],
+    /// Codes of bytes that are not full.
+    single: [u32; 256],
+    unpacked: Vec<u8>,
+}
+
+impl Counting {
+    fn new(bits: u32) -> Self {
+        Self { bits, bytes: [[0; 256]; 4], single: [0; 256], unpacked: Vec::new() }
+    }
+
+    /// Codes in a byte; widths that straddle bytes are unpacked to one each.
+    fn per_byte(&self) -> usize {
+        if 8u32.is_multiple_of(self.bits) { 8 / self.bits as usize } else { 1 }
+    }
+
+    fn code(&self, byte: u8, place: usize) -> usize {
+        usize::from(byte) >> (place * self.bits as usize) & ((1 << self.bits) - 1)
+    }
+
+    /// Counts the first `len` codes of packed words.
+    fn row(&mut self, words: &[u32], len: usize) {
+        if !8u32.is_multiple_of(self.bits) {
+            self.unpacked.resize(len, 0);
+            bitpack::unpack(words, self.bits, &mut self.unpacked);
+            return count_bytes(&self.unpacked, &mut self.bytes);
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(words);
+        let (full, rest) = (len / self.per_byte(), len % self.per_byte());
+        count_bytes(&bytes[..full], &mut self.bytes);
+        for place in 0..rest {
+            self.single[self.code(bytes[full], place)] += 1;
+        }
+    }
+
+    fn finish(self) -> Vec<u64> {
+        let mut codes: Vec<u64> =
+            self.single[..1 << self.bits].iter().map(|n| u64::from(*n)).collect();
+        for byte in 0..=255 {
+            let n: u64 = self.bytes.iter().map(|side| u64::from(side[usize::from(byte)])).sum();
+            for place in 0..self.per_byte() {
+                codes[self.code(byte, place)] += n;
+            }
+        }
+        codes
+    }
+}
+
+fn count_bytes(bytes: &[u8], sides: &mut [[u32; 256]; 4]) {
+    let (fours, rest) = bytes.as_chunks::<4>();
+    for four in fours {
+        for (side, byte) in sides.iter_mut().zip(four) {
+            side[usize::from(*byte)] += 1;
+        }
+    }
+    rest.iter().for_each(|byte| sides[0][usize::from(*byte)] += 1);
 }

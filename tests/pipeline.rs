@@ -157,8 +157,10 @@ fn the_same_bytes_from_every_backend_and_everything_comes_back() {
                 t.name
             );
         }
+        let plain = fs::read(&back).unwrap();
         let checked = verify(&output, Some(&input), &options(&CPU)).unwrap();
         assert!(checked.ok && checked.tensors.len() == source.len(), "{name}");
+        let measured = |report: &Report| serde_json::to_string(&report.tensors).unwrap();
 
         for on in [gpu(), tiny_gpu()].into_iter().flatten() {
             let report = run(&input, &output, &recipe, on);
@@ -175,6 +177,26 @@ fn the_same_bytes_from_every_backend_and_everything_comes_back() {
                 report.cpu_reasons,
                 on.name()
             );
+            let restored = decompress(&output, &back, &options(on)).unwrap();
+            assert!(
+                fs::read(&back).unwrap() == plain,
+                "{name}: {} restores differently",
+                on.name()
+            );
+            let verified = verify(&output, Some(&input), &options(on)).unwrap();
+            assert_eq!(measured(&verified), measured(&checked), "{name}: {}", on.name());
+            for report in [restored, verified] {
+                assert_eq!(
+                    report.cpu_tiles,
+                    0,
+                    "{name}: {:?} on {}",
+                    report.cpu_reasons,
+                    on.name()
+                );
+                let codes =
+                    report.tensors.iter().flat_map(|t| &t.components).any(|c| c.name == "codes");
+                assert_eq!(report.gpu_tiles > 0, codes, "{name} on {}", on.name());
+            }
         }
     }
 }

@@ -2,31 +2,44 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::{Mutex, PoisonError};
 use tersor::Progress;
 
-/// A progress bar for each stage, on stderr: bytes, bytes per second, time left.
-#[derive(Default)]
-pub struct Bars(Mutex<Option<ProgressBar>>);
+/// Warnings on stderr, and where they are drawn a progress bar for each stage: bytes, bytes per second, time left.
+pub struct Bars {
+    draw: bool,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Bars {
+    pub fn new(draw: bool) -> Self {
+        Self { draw, bar: Mutex::default() }
+    }
+}
 
 impl Progress for Bars {
     fn begin(&self, stage: &str, bytes: u64) {
-        let template = "{prefix:>12} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+        if !self.draw {
+            return;
+        }
+        // The bar takes what the numbers leave of the line, so that none of them is cut off.
+        let template = "{prefix:>12} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} \
+                        {decimal_bytes_per_sec} {eta} left";
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(bytes)
             .with_style(style.progress_chars("=> "))
             .with_prefix(stage.to_owned());
-        if let Some(before) = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(bar) {
+        if let Some(before) = self.bar.lock().unwrap_or_else(PoisonError::into_inner).replace(bar) {
             before.finish_and_clear();
         }
     }
 
     fn advance(&self, bytes: u64) {
-        if let Some(bar) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        if let Some(bar) = self.bar.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             bar.inc(bytes);
         }
     }
 
     fn warn(&self, message: &str) {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        match self.bar.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             Some(bar) => bar.println(format!("warning: {message}")),
             None => eprintln!("warning: {message}"),
         }
@@ -35,7 +48,7 @@ impl Progress for Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        if let Some(bar) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(bar) = self.bar.lock().unwrap_or_else(PoisonError::into_inner).take() {
             bar.finish_and_clear();
         }
     }

@@ -22,18 +22,18 @@ impl Decompress {
         let backend = self.common.backend()?;
         let report = {
             let progress = self.common.progress();
-            let options = self.common.options(&backend, &*progress, self.force);
+            let options = self.common.options(&backend, &progress, self.force);
             pipeline::decompress(&self.archive, &self.output, &options)?
         };
         self.common.print(&report, || {
-            let rows = [
+            let mut rows = vec![
                 vec!["in".into(), table::bytes(report.input_bytes)],
                 vec!["out".into(), table::bytes(report.output_bytes)],
                 vec!["tensors".into(), report.tensors.len().to_string()],
-                vec!["seconds".into(), format!("{:.2}", report.seconds)],
             ];
+            rows.extend(table::work(&report));
             table::table(&rows)
         })?;
-        Ok(0)
+        Ok(super::code(&report))
     }
 }

@@ -2,7 +2,7 @@ use super::{say, table};
 use clap::Args;
 use tersor::{
     Result,
-    gpu::{Gpu, GpuOptions, Numerics, adapters},
+    gpu::{AdapterSummary, Numerics, probe},
 };
 
 #[derive(Args)]
@@ -14,20 +14,13 @@ pub struct Devices {
 
 impl Devices {
     pub fn run(self) -> Result<u8> {
-        let found = adapters();
-        let numerics: Vec<std::result::Result<Numerics, String>> = found
-            .iter()
-            .map(|a| {
-                let options = GpuOptions { adapter: Some(a.name.clone()), ..Default::default() };
-                Gpu::open(&options).map(|gpu| gpu.numerics()).map_err(|e| e.to_string())
-            })
-            .collect();
+        let found = probe();
         if self.json {
-            let list: Vec<_> = found
-                .iter()
-                .zip(&numerics)
-                .map(|(a, n)| serde_json::json!({"adapter": a, "numerics": n.as_ref().ok(), "error": n.as_ref().err()}))
-                .collect();
+            let of = |(adapter, numerics): &(AdapterSummary, Result<Numerics>)| {
+                let error = numerics.as_ref().err().map(ToString::to_string);
+                serde_json::json!({"adapter": adapter, "numerics": numerics.as_ref().ok(), "error": error})
+            };
+            let list: Vec<_> = found.iter().map(of).collect();
             say(&format!("{}\n", serde_json::json!({"ok": true, "adapters": list})))?;
             return Ok(0);
         }
@@ -37,7 +30,7 @@ impl Devices {
             )?;
             return Ok(0);
         }
-        for (a, n) in found.iter().zip(&numerics) {
+        for (a, n) in &found {
             let mut rows = vec![
                 vec!["adapter".into(), a.title.clone()],
                 vec!["longest binding".into(), table::bytes(a.max_binding_bytes)],
@@ -52,7 +45,7 @@ impl Devices {
                     vec!["contracts a*b+c".into(), yes(n.contracts)],
                     vec!["reassociates".into(), yes(n.reassociates)],
                 ]),
-                Err(e) => rows.push(vec!["cannot be opened".into(), e.clone()]),
+                Err(e) => rows.push(vec!["cannot be opened".into(), e.to_string()]),
             }
             let taken =
                 if a.software { "taken by --device gpu only" } else { "taken by --device auto" };

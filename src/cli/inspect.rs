@@ -1,7 +1,11 @@
 use super::{Common, table};
 use clap::Args;
 use std::path::PathBuf;
-use tersor::{Result, format::Checkpoint, inspect};
+use tersor::{
+    Result,
+    format::Checkpoint,
+    inspect::{self, TensorSummary},
+};
 
 #[derive(Args)]
 pub struct Inspect {
@@ -11,23 +15,31 @@ pub struct Inspect {
     pub common: Common,
 }
 
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    ok: bool,
+    backend: &'a str,
+    bytes: u64,
+    elements: u64,
+    tensors: &'a [TensorSummary],
+}
+
 impl Inspect {
     pub fn run(self) -> Result<u8> {
         let backend = self.common.backend()?;
         let checkpoint = Checkpoint::open(&self.model)?;
         let tensors = {
             let progress = self.common.progress();
-            inspect::inspect(&checkpoint, &self.common.options(&backend, &*progress, false))?
+            inspect::inspect(&checkpoint, &self.common.options(&backend, &progress, false))?
         };
-        let weights: u64 = tensors.iter().map(|t| t.elements).sum();
-        let json = serde_json::json!({
-            "ok": true,
-            "backend": backend.name(),
-            "bytes": checkpoint.bytes(),
-            "elements": weights,
-            "tensors": tensors,
-        });
-        self.common.print(&json, || {
+        let report = Report {
+            ok: true,
+            backend: backend.name(),
+            bytes: checkpoint.bytes(),
+            elements: tensors.iter().map(|t| t.elements).sum(),
+            tensors: &tensors,
+        };
+        self.common.print(&report, || {
             let head = ["tensor", "type", "shape", "min", "max", "mean", "deviation", "outliers", "entropy", "histogram"];
             let mut rows = vec![head.map(String::from).to_vec()];
             for t in &tensors {
@@ -40,18 +52,20 @@ impl Inspect {
                         table::number(w.mean),
                         table::number(w.deviation),
                         if w.nonfinite > 0 { format!("{} not finite", w.nonfinite) } else { w.outliers.to_string() },
-                        format!("{:.2}", w.entropy_bits),
+                        format!("{:.2} of {}", w.entropy_bits, w.entropy_of_bits),
                         sparkline(&w.histogram),
                     ]),
                 }
                 rows.push(row);
             }
             format!(
-                "{}\n{} tensors, {weights} elements, {}; outliers lie more than 6 deviations from the mean; entropy in bits \
-per weight, of the whole value for types of 8 and 16 bits, of its upper 20 bits for wider ones; histogram from -4 to 4 deviations\n",
+                "{}\n{} tensors, {} elements, {}\n\
+range, mean and deviation are those of the values; outliers lie more than 6 deviations from the mean; the histogram goes\n\
+from -4 to 4 deviations; entropy in bits per weight, of the whole pattern or of the upper 20 bits of a wider one\n",
                 table::table(&rows),
                 tensors.len(),
-                table::bytes(checkpoint.bytes()),
+                report.elements,
+                table::bytes(report.bytes),
             )
         })?;
         Ok(0)

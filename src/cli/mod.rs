@@ -28,7 +28,7 @@ static CANCEL: Cancel = Cancel::new();
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 done; 1 damaged or outside its limits; 2 usage, malformed input, I/O; \
+    after_help = "Exit codes: 0 done; 1 damaged, not what it is compared with, or outside its limits; 2 usage, malformed input, I/O; \
 3 done, but tiles that failed on the GPU were redone on the CPU; \
 6 the output is locked by another run; 129/130/143 on a signal."
 )]
@@ -45,7 +45,7 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Show what a recipe would do, from the headers alone
     Plan(plan::Plan),
-    /// Compress a checkpoint into an archive and verify it
+    /// Compress a checkpoint into an archive and verify it, on the CPU whatever the device
     Compress(compress::Compress),
     /// Restore a checkpoint from an archive
     Decompress(decompress::Decompress),
@@ -73,7 +73,7 @@ struct Common {
     /// Print one JSON object on stdout and nothing else
     #[arg(long)]
     json: bool,
-    /// Print nothing but errors
+    /// Print nothing but warnings and errors
     #[arg(long)]
     quiet: bool,
 }
@@ -107,12 +107,9 @@ impl RecipeArgs {
             (Some(name), _) => tersor::recipe::Recipe::preset(name),
             (None, Some(path)) => {
                 let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-                tersor::recipe::Recipe::parse(&text).map_err(|e| {
-                    Error::Recipe(format!(
-                        "{}: {}",
-                        path.display(),
-                        e.to_string().trim_start_matches("recipe: ")
-                    ))
+                tersor::recipe::Recipe::parse(&text).map_err(|e| match e {
+                    Error::Recipe(why) => Error::Recipe(format!("{}: {why}", path.display())),
+                    other => other,
                 })
             }
             (None, None) => Err(Error::Usage("name a --preset or a --recipe".into())),
@@ -121,16 +118,21 @@ impl RecipeArgs {
 }
 
 impl Common {
+    /// The device that was asked for.
+    fn device(&self) -> Result<Device> {
+        match (self.device, &self.adapter) {
+            (DeviceName::Cpu, Some(_)) => Err(Error::Usage(
+                "--adapter names a GPU, and --device cpu uses none; leave one of them out".into(),
+            )),
+            (DeviceName::Auto, _) => Ok(Device::Auto),
+            (DeviceName::Cpu, None) => Ok(Device::Cpu),
+            (DeviceName::Gpu, _) => Ok(Device::Gpu),
+        }
+    }
+
     fn backend(&self) -> Result<Backend> {
-        let device = match self.device {
-            DeviceName::Auto => Device::Auto,
-            DeviceName::Cpu => Device::Cpu,
-            DeviceName::Gpu => Device::Gpu,
-        };
-        Backend::open_with(
-            device,
-            &GpuOptions { adapter: self.adapter.clone(), ..Default::default() },
-        )
+        let options = GpuOptions { adapter: self.adapter.clone(), ..Default::default() };
+        Backend::open_with(self.device()?, &options)
     }
 
     fn options<'a>(
@@ -149,23 +151,28 @@ impl Common {
         }
     }
 
-    /// Bars on a terminal, unless nothing is to be said.
-    fn progress(&self) -> Box<dyn Progress> {
-        if self.quiet || self.json || !std::io::stderr().is_terminal() {
-            Box::new(tersor::Silent)
-        } else {
-            Box::new(bars::Bars::default())
-        }
+    /// What is said meanwhile: warnings always, bars on a terminal.
+    fn progress(&self) -> bars::Bars {
+        bars::Bars::new(!self.quiet && !self.json && std::io::stderr().is_terminal())
     }
 
     /// Prints a result: as JSON, as text, or not at all.
     fn print(&self, json: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<()> {
         match (self.json, self.quiet) {
-            (true, _) => say(&format!("{}\n", serde_json::json!(json))),
+            (true, _) => {
+                let text = serde_json::to_string(json)
+                    .map_err(|e| Error::Io { path: "stdout".into(), source: e.into() })?;
+                say(&format!("{text}\n"))
+            }
             (false, true) => Ok(()),
             (false, false) => say(&text()),
         }
     }
+}
+
+/// The exit code of a job that is done: 3 where the GPU failed at some of it.
+fn code(report: &tersor::report::Report) -> u8 {
+    if report.repaired_tiles > 0 { 3 } else { 0 }
 }
 
 /// Writes to stdout. A reader that has gone away is not an error.
@@ -211,7 +218,7 @@ pub fn run() -> ExitCode {
                 _ = say(&format!("{}\n", serde_json::json!({"ok": false, "error": e.to_string()})));
             }
             ExitCode::from(match e {
-                Error::Digest { .. } | Error::Verify { .. } => 1,
+                Error::Digest { .. } | Error::Differs { .. } | Error::Verify { .. } => 1,
                 Error::Locked { .. } => 6,
                 Error::Interrupted(signal) => 128 + signal as u8,
                 _ => 2,

@@ -1,7 +1,9 @@
 use super::{Common, RecipeArgs, table};
 use clap::Args;
 use std::path::{Path, PathBuf};
-use tersor::{Backend, Result, Silent, format::Checkpoint, pipeline, recipe::Recipe};
+use tersor::{
+    Backend, Result, Silent, format::Checkpoint, pipeline, plan::PlannedTensor, recipe::Recipe,
+};
 
 #[derive(Args)]
 pub struct Plan {
@@ -19,20 +21,30 @@ impl Plan {
     }
 }
 
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    ok: bool,
+    input_bytes: u64,
+    output_bytes: u64,
+    memory_bytes: u64,
+    tensors: &'a [PlannedTensor],
+}
+
 /// Prints the plan; reads headers only, and needs no device.
 pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
+    common.device()?;
     let checkpoint = Checkpoint::open(model)?;
     let options = common.options(&Backend::Cpu, &Silent, false);
     let plan = pipeline::plan(&checkpoint, recipe, &options)?;
     let tensors = plan.tensors(&checkpoint, recipe);
-    let json = serde_json::json!({
-        "ok": true,
-        "input_bytes": checkpoint.bytes(),
-        "output_bytes": plan.output_bytes,
-        "memory_bytes": plan.memory_bytes,
-        "tensors": tensors,
-    });
-    common.print(&json, || {
+    let report = Report {
+        ok: true,
+        input_bytes: checkpoint.bytes(),
+        output_bytes: plan.output_bytes,
+        memory_bytes: plan.memory_bytes,
+        tensors: &tensors,
+    };
+    common.print(&report, || {
         let mut rows =
             vec![["tensor", "type", "shape", "becomes", "bytes", "why"].map(String::from).to_vec()];
         rows.extend(tensors.iter().map(|t| {
@@ -47,14 +59,14 @@ pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
                 why,
             ]
         }));
-        let (from, to) = (checkpoint.bytes(), plan.output_bytes);
+        let (from, to) = (report.input_bytes, report.output_bytes);
         let ratio = from as f64 / to as f64;
         format!(
             "{}\n{} become at most {} ({ratio:.2}x), with at most {} of memory\n",
             table::table(&rows),
             table::bytes(from),
             table::bytes(to),
-            table::bytes(plan.memory_bytes),
+            table::bytes(report.memory_bytes),
         )
     })?;
     Ok(0)

@@ -2,22 +2,23 @@
 
 use tersor::report::{Report, TensorReport};
 
-/// Columns as wide as their longest cell; the first is aligned left, the others right.
+/// Columns as wide as their longest cell. A column whose cells below its first are numbers is aligned right, others left.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| {
-        rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let cells = |c: usize| rows.iter().filter_map(move |r| r.get(c));
+    let number = |s: &String| s.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let widths: Vec<usize> =
+        (0..columns).map(|c| cells(c).map(|s| s.chars().count()).max().unwrap_or(0)).collect();
+    let right: Vec<bool> = (0..columns)
+        .map(|c| c > 0 && cells(c).skip(1).all(|s| s.is_empty() || number(s)))
+        .collect();
     let mut out = String::new();
     for row in rows {
         let mut line = String::new();
         for (c, cell) in row.iter().enumerate() {
             let pad = " ".repeat(widths[c] - cell.chars().count());
-            match c {
-                0 => line += &format!("{cell}{pad}"),
-                _ => line += &format!("  {pad}{cell}"),
-            }
+            line += if c == 0 { "" } else { "  " };
+            line += &if right[c] { format!("{pad}{cell}") } else { format!("{cell}{pad}") };
         }
         out += line.trim_end();
         out.push('\n');
@@ -50,82 +51,147 @@ pub fn number(x: Option<f64>) -> String {
     })
 }
 
-/// What a job says at its end: totals, what was treated how, the worst five tensors, what was kept and why.
+/// What a job says at its end: totals, where the bytes are, what was treated how, the worst five tensors, what was kept and
+/// why. Warnings were said when they arose.
 pub fn summary(report: &Report) -> String {
-    let elements = |t: &TensorReport| t.shape.iter().product::<u64>();
     let treated: Vec<&TensorReport> =
         report.tensors.iter().filter(|t| t.method != "kept").collect();
-    let weights: u64 = treated.iter().map(|t| elements(t)).sum();
-    let stored: u64 = treated.iter().map(|t| t.bytes).sum();
+    let mut tables = vec![totals(report, &treated), whereabouts(report)];
+    if !treated.is_empty() {
+        tables.push(methods(&treated));
+    }
+    tables.extend(worst(&treated));
+    tables.extend(kept(report));
+    let mut out = tables.iter().map(|rows| table(rows)).collect::<Vec<_>>().join("\n");
+    let flushed: u64 = report.tensors.iter().map(|t| t.flushed).sum();
+    if flushed > 0 {
+        out += &format!("\n{flushed} weights below 2^-110 in groups of such weights became zero\n");
+    }
+    out
+}
+
+type Rows = Vec<Vec<String>>;
+
+fn head(cells: &[&str]) -> Rows {
+    vec![cells.iter().map(|c| (*c).to_owned()).collect()]
+}
+
+fn elements(t: &TensorReport) -> u64 {
+    t.shape.iter().product()
+}
+
+fn totals(report: &Report, treated: &[&TensorReport]) -> Rows {
     let mut rows = vec![
         vec!["in".into(), bytes(report.input_bytes)],
         vec!["out".into(), bytes(report.output_bytes)],
         vec!["ratio".into(), format!("{:.3}x", report.ratio)],
     ];
+    let weights: u64 = treated.iter().map(|t| elements(t)).sum();
     if weights > 0 {
-        rows.push(vec![
-            "bits per weight".into(),
-            format!("{:.3}", stored as f64 * 8.0 / weights as f64),
-        ]);
+        let stored: u64 = treated.iter().map(|t| t.bytes).sum();
+        let bits = stored as f64 * 8.0 / weights as f64;
+        rows.push(vec!["bits per weight".into(), format!("{bits:.3}")]);
     }
-    let speed = report.input_bytes as f64 / 1e9 / report.seconds.max(1e-9);
-    rows.push(vec!["seconds".into(), format!("{:.2} ({speed:.2} GB/s)", report.seconds)]);
-    rows.push(vec!["backend".into(), report.backend.clone()]);
-    rows.push(vec!["tiles".into(), format!("{} gpu, {} cpu", report.gpu_tiles, report.cpu_tiles)]);
-    let mut out = table(&rows);
+    rows.extend(work(report));
+    rows
+}
 
-    let mut methods: Vec<(&str, usize, u64)> = Vec::new();
-    for t in &treated {
-        match methods.iter_mut().find(|m| m.0 == t.method) {
-            Some(m) => *m = (m.0, m.1 + 1, m.2 + elements(t)),
-            None => methods.push((&t.method, 1, elements(t))),
+/// How long a job took, and where.
+pub fn work(report: &Report) -> Rows {
+    let speed = report.input_bytes as f64 / 1e9 / report.seconds.max(1e-9);
+    let mut rows = vec![
+        vec!["seconds".into(), format!("{:.2} ({speed:.2} GB/s)", report.seconds)],
+        vec!["backend".into(), report.backend.clone()],
+    ];
+    if report.gpu_tiles + report.cpu_tiles > 0 {
+        let mut tiles = format!("{} gpu, {} cpu", report.gpu_tiles, report.cpu_tiles);
+        if report.repaired_tiles > 0 {
+            tiles += &format!(" ({} failed on the gpu)", report.repaired_tiles);
+        }
+        rows.push(vec!["kernel runs on tiles".into(), tiles]);
+    }
+    rows
+}
+
+/// Every byte of the archive, by component.
+fn whereabouts(report: &Report) -> Rows {
+    let mut sums: Vec<(&str, u64)> = Vec::new();
+    let of_tensors = report.tensors.iter().flat_map(|t| &t.components);
+    for c in of_tensors.chain(&report.overhead) {
+        let name = if c.name == "header" { "headers" } else { &c.name };
+        match sums.iter_mut().find(|s| s.0 == name) {
+            Some(sum) => sum.1 += c.bytes,
+            None => sums.push((name, c.bytes)),
         }
     }
-    if !methods.is_empty() {
-        let mut rows = vec![vec!["treated".into(), "tensors".into(), "weights".into()]];
-        rows.extend(methods.iter().map(|m| vec![m.0.to_owned(), m.1.to_string(), m.2.to_string()]));
-        out += &format!("\n{}", table(&rows));
+    sums.sort_by_key(|s| std::cmp::Reverse(s.1));
+    let all: u64 = sums.iter().map(|s| s.1).sum();
+    let mut rows = head(&["where the bytes are", "bytes", "share"]);
+    rows.extend(sums.iter().filter(|s| s.1 > 0).map(|(name, n)| {
+        vec![(*name).to_owned(), n.to_string(), format!("{:.2} %", 100.0 * *n as f64 / all as f64)]
+    }));
+    rows.push(vec!["all of the archive".into(), all.to_string(), "100.00 %".into()]);
+    rows
+}
+
+fn methods(treated: &[&TensorReport]) -> Rows {
+    let mut found: Vec<(&str, Vec<&TensorReport>)> = Vec::new();
+    for t in treated {
+        match found.iter_mut().find(|m| m.0 == t.method) {
+            Some(m) => m.1.push(t),
+            None => found.push((&t.method, vec![t])),
+        }
     }
-    let mut worst: Vec<&&TensorReport> =
-        treated.iter().filter(|t| t.error.rel_error.is_some()).collect();
-    worst.sort_by(|a, b| {
-        b.error.rel_error.partial_cmp(&a.error.rel_error).unwrap_or(std::cmp::Ordering::Equal)
-    });
-    if !worst.is_empty() {
-        let head = ["worst tensors", "rel error", "SQNR dB", "cosine", "bits/weight"];
-        let mut rows = vec![head.map(String::from).to_vec()];
-        rows.extend(worst.iter().take(5).map(|t| {
-            let e = &t.error;
-            vec![
-                name(&t.name),
-                number(e.rel_error),
-                number(e.sqnr_db),
-                number(e.cosine),
-                format!("{:.3}", t.bits_per_weight),
-            ]
-        }));
-        out += &format!("\n{}", table(&rows));
-    }
-    let mut kept: Vec<(String, usize, u64)> = Vec::new();
+    let mut rows = head(&["treated", "tensors", "weights", "bits/weight", "entropy bound"]);
+    rows.extend(found.iter().map(|(method, tensors)| {
+        let weights: u64 = tensors.iter().map(|t| elements(t)).sum();
+        let stored: u64 = tensors.iter().map(|t| t.bytes).sum();
+        let bound: Option<f64> =
+            tensors.iter().map(|t| Some(t.entropy_bits? * elements(t) as f64)).sum();
+        vec![
+            (*method).to_owned(),
+            tensors.len().to_string(),
+            weights.to_string(),
+            format!("{:.3}", stored as f64 * 8.0 / weights as f64),
+            bits(bound.map(|b| b / weights as f64)),
+        ]
+    }));
+    rows
+}
+
+fn worst(treated: &[&TensorReport]) -> Option<Rows> {
+    let mut found: Vec<_> = treated.iter().filter_map(|t| Some((t.error.rel_error?, t))).collect();
+    found.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let titles =
+        ["worst tensors", "rel error", "SQNR dB", "cosine", "bits/weight", "entropy bound"];
+    let mut rows = head(&titles);
+    rows.extend(found.iter().take(5).map(|(rel_error, t)| {
+        vec![
+            name(&t.name),
+            number(Some(*rel_error)),
+            t.error.sqnr_db.map_or("-".into(), |x| format!("{x:.2}")),
+            number(t.error.cosine),
+            format!("{:.3}", t.bits_per_weight),
+            bits(t.entropy_bits),
+        ]
+    }));
+    (!found.is_empty()).then_some(rows)
+}
+
+fn kept(report: &Report) -> Option<Rows> {
+    let mut found: Vec<(&str, usize, u64)> = Vec::new();
     for t in report.tensors.iter().filter(|t| t.method == "kept") {
-        let why = t.reason.clone().unwrap_or_else(|| "stored as it was".into());
-        match kept.iter_mut().find(|k| k.0 == why) {
+        let why = t.reason.as_deref().unwrap_or("(an archive does not store why)");
+        match found.iter_mut().find(|k| k.0 == why) {
             Some(k) => *k = (why, k.1 + 1, k.2 + t.bytes),
-            None => kept.push((why, 1, t.bytes)),
+            None => found.push((why, 1, t.bytes)),
         }
     }
-    if !kept.is_empty() {
-        let mut rows =
-            vec![vec!["kept bit for bit, because".into(), "tensors".into(), "bytes".into()]];
-        rows.extend(kept.iter().map(|k| vec![k.0.clone(), k.1.to_string(), bytes(k.2)]));
-        out += &format!("\n{}", table(&rows));
-    }
-    let flushed: u64 = report.tensors.iter().map(|t| t.flushed).sum();
-    if flushed > 0 {
-        out += &format!("\n{flushed} weights below 2^-110 in groups of such weights became zero\n");
-    }
-    for message in report.warnings.iter().chain(&report.cpu_reasons) {
-        out += &format!("warning: {message}\n");
-    }
-    out
+    let mut rows = head(&["kept bit for bit, because", "tensors", "bytes"]);
+    rows.extend(found.iter().map(|k| vec![k.0.to_owned(), k.1.to_string(), k.2.to_string()]));
+    (!found.is_empty()).then_some(rows)
+}
+
+fn bits(x: Option<f64>) -> String {
+    x.map_or("-".into(), |x| format!("{x:.3}"))
 }

@@ -19,11 +19,11 @@ impl Verify {
         let backend = self.common.backend()?;
         let report = {
             let progress = self.common.progress();
-            let options = self.common.options(&backend, &*progress, false);
+            let options = self.common.options(&backend, &progress, false);
             pipeline::verify(&self.archive, self.against.as_deref(), &options)?
         };
         self.common
             .print(&report, || format!("every digest holds\n\n{}", table::summary(&report)))?;
-        Ok(0)
+        Ok(super::code(&report))
     }
 }

@@ -9,7 +9,7 @@ mod time;
 
 pub use kernel::Kernel;
 pub use numerics::{KERNEL as NUMERICS, Numerics};
-pub use open::{AdapterSummary, GpuOptions, adapters};
+pub use open::{AdapterSummary, GpuOptions, adapters, probe};
 
 use crate::{Error, Result};
 use bytemuck::Pod;

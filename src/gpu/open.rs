@@ -44,6 +44,13 @@ pub fn adapters() -> Vec<AdapterSummary> {
     enumerate().iter().map(summary).collect()
 }
 
+/// Every adapter, and what its arithmetic does, or why it cannot be opened; each is opened itself, not by its name, which
+/// two equal cards share.
+pub fn probe() -> Vec<(AdapterSummary, Result<Numerics>)> {
+    let measured = |a: &wgpu::Adapter| Gpu::open_adapter(a, false).map(|gpu| gpu.numerics());
+    enumerate().iter().map(|a| (summary(a), measured(a))).collect()
+}
+
 impl Gpu {
     /// Opens an adapter, hardware before software, and measures its arithmetic.
     ///
@@ -66,6 +73,10 @@ impl Gpu {
         let adapter = found
             .first()
             .ok_or_else(|| Error::NoGpu("no Vulkan, Metal or DX12 adapter was found".into()))?;
+        Self::open_adapter(adapter, options.tiny)
+    }
+
+    fn open_adapter(adapter: &wgpu::Adapter, tiny: bool) -> Result<Self> {
         let offered = adapter.limits();
         let mut limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size & !3,
@@ -73,7 +84,7 @@ impl Gpu {
             max_compute_workgroups_per_dimension: offered.max_compute_workgroups_per_dimension,
             ..Default::default()
         };
-        if options.tiny {
+        if tiny {
             limits.max_buffer_size = 64 << 10;
             limits.max_storage_buffer_binding_size = 16 << 10;
             limits.max_uniform_buffer_binding_size = 16 << 10;

@@ -1,7 +1,11 @@
 //! What every kernel's test file needs. Not a test target of its own.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::sync::LazyLock;
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    sync::{LazyLock, Mutex, PoisonError},
+};
 use tersor::{Backend, DType, Device, Result, Tensor, dtype, gpu::GpuOptions};
 
 /// The GPU, or `None` after saying so. With `TERSOR_REQUIRE_GPU=1` (as in CI) its absence is a failure.
@@ -25,9 +29,20 @@ fn present(gpu: &'static Result<Backend>) -> Option<&'static Backend> {
             panic!("TERSOR_REQUIRE_GPU is set, but {e}")
         }
         Err(e) => {
-            eprintln!("SKIPPED on GPU: {e}");
+            skipped(e.to_string());
             None
         }
+    }
+}
+
+/// Says what is not tested, once for each reason, where the harness does not capture it: a user is to see it though the tests
+/// pass.
+fn skipped(reason: String) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !said.contains(&reason) {
+        _ = writeln!(std::io::stderr(), "SKIPPED on GPU: {reason}");
+        said.insert(reason);
     }
 }
 
