@@ -21,7 +21,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -157,9 +157,9 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     for (t, step) in report.tensors.iter_mut().zip(&plan.steps) {
         t.flushed = notes.flushed.get(&t.name).copied().unwrap_or(0);
         match &step.action {
-            Action::Keep(why) => t.reason = Some(why.to_string()),
-            Action::Treat(treat) if t.method != "kept" => t.method = treat.method(),
-            Action::Treat(_) => t.reason = notes.kept.get(&t.name).cloned(),
+            Action::Keep(why) => t.reason = Some(Arc::clone(why)),
+            Action::Treat(treat) if t.method != "kept" => t.method = treat.method().into(),
+            Action::Treat(_) => t.reason = notes.kept.get(&t.name).map(|why| why.as_str().into()),
         }
     }
     Ok(report)

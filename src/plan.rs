@@ -11,7 +11,7 @@ use crate::{
     recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
 };
 use serde::Serialize;
-use std::{collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 /// A plan: a step for every tensor, in the order of the checkpoint.
 #[derive(Clone, Debug)]
@@ -113,15 +113,15 @@ pub struct PlannedTensor {
     /// Its name.
     pub name: String,
     /// Its type.
-    pub dtype: String,
+    pub dtype: &'static str,
     /// Its shape.
     pub shape: Vec<u64>,
     /// The pattern of its rule.
-    pub rule: String,
+    pub rule: Arc<str>,
     /// How it will be stored.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// Why it is kept.
-    pub reason: Option<String>,
+    pub reason: Option<Arc<str>>,
     /// Upper bound of its stored bytes.
     pub bytes: u64,
 }
@@ -203,17 +203,18 @@ impl Plan {
 
     /// The plan as a table.
     pub fn tensors(&self, checkpoint: &Checkpoint, recipe: &Recipe) -> Vec<PlannedTensor> {
+        let rules: Vec<Arc<str>> = recipe.rules.iter().map(|r| r.pattern.as_str().into()).collect();
         let planned = |(step, t): (&Step, &TensorInfo)| PlannedTensor {
             name: t.name.clone(),
-            dtype: t.dtype.name().into(),
+            dtype: t.dtype.name(),
             shape: t.shape.clone(),
-            rule: recipe.rules[step.rule].pattern.clone(),
+            rule: Arc::clone(&rules[step.rule]),
             method: match &step.action {
                 Action::Keep(_) => "kept".into(),
-                Action::Treat(treat) => treat.method(),
+                Action::Treat(treat) => treat.method().into(),
             },
             reason: match &step.action {
-                Action::Keep(why) => Some(why.to_string()),
+                Action::Keep(why) => Some(Arc::clone(why)),
                 Action::Treat(_) => None,
             },
             bytes: step.bytes,
