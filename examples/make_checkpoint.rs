@@ -2,7 +2,11 @@
 //! `cargo run --release --example make_checkpoint -- OUT.safetensors MEBIBYTES [BF16|F16|F32]`
 
 use std::io::{BufWriter, Write};
-use tersor::{DType, dtype, format::header_text, words};
+use tersor::{
+    DType, dtype,
+    format::{Entry, write_header},
+    words,
+};
 
 const ROWS: u64 = 4096;
 
@@ -18,16 +22,18 @@ fn main() -> std::io::Result<()> {
     let cols = (total.min(32 << 20) / size / ROWS).max(1);
     let layer = ROWS * cols * size;
     let count = (total / layer).max(1);
-    let entries: Vec<_> = (0..count)
-        .map(|i| {
-            (format!("layers.{i}.weight"), dtype, vec![ROWS, cols], i * layer..(i + 1) * layer)
-        })
-        .collect();
-    let mut text = header_text(&entries, &[]);
-    text += &" ".repeat(text.len().next_multiple_of(8) - text.len());
+    let entries = (0..count).map(|i| Entry {
+        name: format!("layers.{i}.weight").into(),
+        dtype,
+        shape: vec![ROWS, cols].into(),
+        bytes: i * layer..(i + 1) * layer,
+    });
+    let mut text = Vec::new();
+    write_header(&mut text, Default::default(), "", entries)?;
+    text.resize(text.len().next_multiple_of(8), b' ');
     let mut out = BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
     out.write_all(&(text.len() as u64).to_le_bytes())?;
-    out.write_all(text.as_bytes())?;
+    out.write_all(&text)?;
     let mut state = 88_172_645_463_325_252u64;
     let mut uniform = || {
         state ^= state << 13;

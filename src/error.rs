@@ -1,3 +1,4 @@
+use crate::format::{quoted, shown};
 use std::path::PathBuf;
 
 /// `std::result::Result` with this crate's [`enum@Error`].
@@ -8,7 +9,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// Reading or writing a file failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -16,7 +17,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file is not what it claims to be. Untrusted names in `why` are escaped.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}", shown(path))]
     Format {
         /// The file.
         path: PathBuf,
@@ -24,7 +25,7 @@ pub enum Error {
         why: String,
     },
     /// Stored bytes or restored values differ from their digest.
-    #[error("{}: {what}: digest mismatch, the file is damaged", path.display())]
+    #[error("{}: {what}: digest mismatch, the file is damaged", shown(path))]
     Digest {
         /// The archive.
         path: PathBuf,
@@ -61,7 +62,8 @@ pub enum Error {
     },
     /// A tensor holds NaN or infinite values where the recipe says `nonfinite = "error"`.
     #[error(
-        "tensor {tensor}: {count} of its values are NaN or infinite; use nonfinite = \"keep\" to store it unchanged"
+        "tensor {}: {count} of its values are NaN or infinite; use nonfinite = \"keep\" to store it unchanged",
+        quoted(tensor)
     )]
     NonFinite {
         /// The tensor.
@@ -70,7 +72,7 @@ pub enum Error {
         count: u64,
     },
     /// A restored tensor is further from its source than the recipe allows, or a metric is not finite.
-    #[error("tensor {tensor}: {metric} is {got}, the limit is {limit}")]
+    #[error("tensor {}: {metric} is {got}, the limit is {limit}", quoted(tensor))]
     Verify {
         /// The tensor.
         tensor: String,
@@ -92,7 +94,13 @@ pub enum Error {
         /// What wgpu said.
         message: String,
     },
-    /// SIGINT or SIGTERM arrived; temporary files are gone.
+    /// Another run is writing the same output.
+    #[error("{}: the output is locked by another run", shown(path))]
+    Locked {
+        /// The output.
+        path: PathBuf,
+    },
+    /// SIGINT, SIGTERM or SIGHUP arrived; temporary files are gone.
     #[error("interrupted by signal {0}")]
     Interrupted(i32),
 }

@@ -22,7 +22,7 @@ pub struct TensorSummary {
     /// Its name.
     pub name: String,
     /// Its type.
-    pub dtype: String,
+    pub dtype: &'static str,
     /// Its shape.
     pub shape: Vec<u64>,
     /// How many elements it has.
@@ -30,7 +30,7 @@ pub struct TensorSummary {
     /// Its bytes.
     pub bytes: u64,
     /// What its values look like, where they are weights.
-    pub weights: Option<WeightSummary>,
+    pub weights: Option<Box<WeightSummary>>,
 }
 
 /// What the values of a tensor look like. Values that are finite as f32 count; F64 values beyond it are taken as infinite,
@@ -71,13 +71,13 @@ pub fn inspect(checkpoint: &Checkpoint, options: &Options) -> Result<Vec<TensorS
         options.progress.begin("inspecting", checkpoint.tensors.iter().map(|t| t.bytes).sum());
         let summary = |t: &TensorInfo| {
             let weights = match t.dtype.is_weight() && t.elements() > 0 {
-                true => Some(weights(&engine, checkpoint, t)?),
+                true => Some(Box::new(weights(&engine, checkpoint, t)?)),
                 false => None,
             };
             options.progress.advance(t.bytes);
             Ok(TensorSummary {
                 name: t.name.clone(),
-                dtype: t.dtype.name().into(),
+                dtype: t.dtype.name(),
                 shape: t.shape.clone(),
                 elements: t.elements(),
                 bytes: t.bytes,

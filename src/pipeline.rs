@@ -1,12 +1,12 @@
 //! The jobs, as sentences: open, plan, survey, stage, kernel, readback, encode, write, verify, report.
 
 use crate::{
-    Backend, Error, Result, TensorInfo,
+    Backend, DType, Error, Result, TensorInfo,
     encode::{ModelLimit, encode, model_limits},
     engine::Engine,
     format::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, OutputFile, OutputFolder,
-        TensorManifest, digest, header_text, quoted,
+        Preface, Target, TensorManifest, digest, header_length, quoted, spare,
     },
     plan::{Action, Plan, Treat},
     progress::{Cancel, Progress},
@@ -18,10 +18,10 @@ use crate::{
 };
 use rayon::prelude::*;
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -94,87 +94,72 @@ pub fn plan(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Resu
 /// Everything that can go wrong, with nothing left at the output.
 pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options) -> Result<Report> {
     let started = Instant::now();
-    let checkpoint = Checkpoint::open(input)?;
-    not_the_input(&checkpoint, output)?;
+    let mut checkpoint = Checkpoint::open(input)?;
+    checkpoint.without(output);
+    let importance = recipe.rules.iter().filter_map(|r| r.treatment.importance.as_ref());
+    spare(output, importance)?;
+    let target = Target::claim(output, &checkpoint, options.force)?;
     let plan = plan(&checkpoint, recipe, options)?;
     let engine =
         Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
     let mut notes = Notes::default();
-    for left_out in &checkpoint.left_out {
-        notes.warn(
-            &engine,
-            format!(
-                "{} is not carried along: it holds weights in another format",
-                left_out.display()
-            ),
-        );
-    }
+    notes.remark(&engine, &checkpoint);
     let described = options.run(|| {
         let limits = model_limits(&engine, &checkpoint, &plan)?;
         options.progress.begin("compressing", checkpoint.tensors.iter().map(|t| t.bytes).sum());
-        write(
-            &engine,
-            &checkpoint,
-            output,
-            options.force,
-            plan.output_bytes,
-            |file, target, force, expected| {
-                let metadata = checkpoint.files[file].metadata.clone();
-                let reserve = plan.header_reserve(&checkpoint, file, &metadata);
-                let out = OutputFile::create(target, reserve, expected, force)?;
-                let mut writer = FileWriter { out, entries: Vec::new(), at: 0 };
-                let mut manifest = Manifest::default();
-                for (i, (t, step)) in checkpoint.tensors.iter().zip(&plan.steps).enumerate() {
-                    match &step.action {
-                        _ if t.file != file => {}
-                        Action::Keep(_) => {
-                            writer.copy(&engine, &Source::File(&checkpoint, t), t)?
-                        }
-                        Action::Treat(treat) => {
-                            writer.treat(
-                                &engine,
-                                &checkpoint,
-                                t,
-                                treat,
-                                limits[i],
-                                &mut manifest,
-                                &mut notes,
-                            )?;
-                        }
+        let fill = |file: usize, start: Start| {
+            let out = start(plan.header_bytes[file])?;
+            let mut writer = FileWriter { out, entries: Vec::new(), at: 0 };
+            let mut manifest = Manifest::default();
+            let first = checkpoint.tensors.partition_point(|t| t.file < file);
+            let end = checkpoint.tensors.partition_point(|t| t.file <= file);
+            let mut at = first;
+            // Tensors that are kept and follow one another are copied as one.
+            for run in plan.steps[first..end].chunk_by(|a, b| a.keeps() && b.keeps()) {
+                let tensors = &checkpoint.tensors[at..at + run.len()];
+                let t = &tensors[0];
+                match &run[0].action {
+                    Action::Keep(_) => {
+                        writer.copy(&engine, &Source::File(&checkpoint, t), tensors)?;
+                    }
+                    Action::Treat(treat) => {
+                        let (limit, manifest) = (limits[at], &mut manifest);
+                        writer.treat(
+                            &engine,
+                            &checkpoint,
+                            t,
+                            treat,
+                            limit,
+                            manifest,
+                            &mut notes,
+                        )?;
                     }
                 }
-                manifest.chunks = writer.out.digest_chunks(writer.at)?;
-                writer.seal(metadata, Some(&manifest))
-            },
-        )?
-        .finish(|path| {
+                at += run.len();
+            }
+            manifest.chunks = writer.out.digest_chunks(writer.at)?;
+            let metadata = &checkpoint.files[file].metadata;
+            writer.seal(Preface { manifest: Some(&manifest), metadata })
+        };
+        write(&engine, &checkpoint, target, plan.output_bytes, fill)?.finish(|path| {
             let archive = Archive::open(path)?;
             options.progress.begin("verifying", checkpoint.tensors.iter().map(|t| t.bytes).sum());
             // On the CPU, whatever has compressed: what a device has done is checked by other code.
             let checker = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0);
             let reports = verify::check(&checker, &archive, Some(&checkpoint))?;
             checkpoint.unchanged()?;
-            Described::new(&archive, path, reports)
+            Described::new(&archive, reports)
         })
     })?;
     let mut report = finish(&engine, checkpoint.bytes(), described.bytes, started, described);
     report.warnings = notes.warnings;
-    let order: BTreeMap<&str, usize> =
-        checkpoint.tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-    report.tensors.sort_by_key(|t| order.get(t.name.as_str()).copied());
-    for t in &mut report.tensors {
+    // The archive stores the tensors in the order of the checkpoint.
+    for (t, step) in report.tensors.iter_mut().zip(&plan.steps) {
         t.flushed = notes.flushed.get(&t.name).copied().unwrap_or(0);
-        let step = order.get(t.name.as_str()).map(|i| &plan.steps[*i]);
-        if let Some(Action::Keep(why)) = step.map(|s| &s.action) {
-            t.reason = Some(why.clone());
-        }
-        if let Some(Action::Treat(treat)) = step.map(|s| &s.action)
-            && t.method != "kept"
-        {
-            t.method = treat.method();
-        }
-        if let Some(why) = notes.kept.get(&t.name) {
-            t.reason = Some(why.clone());
+        match &step.action {
+            Action::Keep(why) => t.reason = Some(Arc::clone(why)),
+            Action::Treat(treat) if t.method != "kept" => t.method = treat.method().into(),
+            Action::Treat(_) => t.reason = notes.kept.get(&t.name).map(|why| why.as_str().into()),
         }
     }
     Ok(report)
@@ -187,55 +172,51 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
 /// Everything that can go wrong, with nothing left at the output.
 pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Report> {
     let started = Instant::now();
-    let archive = Archive::open(input)?;
-    not_the_input(&archive.stored, output)?;
+    let mut archive = Archive::open(input)?;
+    archive.stored.without(output);
+    let target = Target::claim(output, &archive.stored, options.force)?;
     let engine =
         Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
-    let bytes = |t: &ArchivedTensor| {
-        let (dtype, shape) = verify::original(t);
-        shape.iter().product::<u64>() * dtype.bits() as u64 / 8
-    };
-    let total: u64 = archive.tensors.iter().map(bytes).sum();
+    let mut notes = Notes::default();
+    notes.remark(&engine, &archive.stored);
+    let total: u64 = archive.tensors.iter().map(|t| archive.original_bytes(t)).sum();
     let written = options.run(|| {
         options.progress.begin("restoring", total);
-        write(
-            &engine,
-            &archive.stored,
-            output,
-            options.force,
-            total,
-            |file, target, force, expected| {
-                let mut metadata = archive.stored.files[file].metadata.clone();
-                metadata.retain(|(key, _)| key != "tersor");
-                let tensors: Vec<_> = archive.tensors.iter().filter(|t| t.file == file).collect();
-                let mut at = 0;
-                let entries = tensors.iter().map(|t| {
-                    let (dtype, shape) = verify::original(t);
-                    at += bytes(t);
-                    (t.name.clone(), dtype, shape.to_vec(), at - bytes(t)..at)
-                });
-                let reserve = 8 + header_text(&entries.collect::<Vec<_>>(), &metadata).len() as u64;
-                let out = OutputFile::create(target, reserve, expected, force)?;
-                let mut writer = FileWriter { out, entries: Vec::new(), at: 0 };
-                for t in tensors {
-                    match &t.treated {
-                        None => {
-                            writer.copy(&engine, &restore::kept(&archive, t), &t.components[""])?
-                        }
-                        Some(manifest) => writer.restore(&engine, &archive, t, manifest)?,
+        let fill = |file: usize, start: Start| {
+            let tensors = || archive.tensors.iter().filter(|t| t.file == file);
+            let mut at = 0;
+            let entries = tensors().map(|t| {
+                let (dtype, shape) = archive.original(t);
+                let begin = at;
+                at += archive.original_bytes(t);
+                Entry { name: t.name.as_str().into(), dtype, shape: shape.into(), bytes: begin..at }
+            });
+            let metadata = &archive.stored.files[file].metadata;
+            let out = start(8 + header_length(None, metadata, entries))?;
+            let mut writer = FileWriter { out, entries: Vec::new(), at: 0 };
+            for t in tensors() {
+                match &t.treated {
+                    None => {
+                        let kept = std::slice::from_ref(archive.component(t, ""));
+                        writer.copy(&engine, &restore::kept(&archive, t), kept)?;
                     }
+                    Some(manifest) => writer.restore(&engine, &archive, t, manifest)?,
                 }
-                writer.seal(metadata, None)
-            },
-        )?
-        .finish(|path| {
+            }
+            writer.seal(Preface { manifest: None, metadata })
+        };
+        write(&engine, &archive.stored, target, total, fill)?.finish(|path| {
             let restored = Checkpoint::open(path)?;
-            Ok(restored.bytes() + index_bytes(path))
+            options.progress.begin("verifying", total);
+            verify::restored(&engine, &archive, &restored)?;
+            Ok(restored.bytes() + restored.index_bytes())
         })
     })?;
     let tensors = archive.tensors.iter().map(|t| verify::blank(&archive, t)).collect();
-    let described = Described::new(&archive, input, tensors)?;
-    Ok(finish(&engine, described.bytes, written, started, described))
+    let described = Described::new(&archive, tensors)?;
+    let mut report = finish(&engine, described.bytes, written, started, described);
+    report.warnings = notes.warnings;
+    Ok(report)
 }
 
 /// Checks an archive: digests, structure, a full decode on the backend of the options; and with `against`, the error of every
@@ -250,17 +231,13 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
     let source = against.map(Checkpoint::open).transpose()?;
     let engine =
         Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
-    let bytes = |t: &ArchivedTensor| {
-        let (dtype, shape) = verify::original(t);
-        shape.iter().product::<u64>() * dtype.bits() as u64 / 8
-    };
-    let total: u64 = archive.tensors.iter().map(bytes).sum();
+    let total: u64 = archive.tensors.iter().map(|t| archive.original_bytes(t)).sum();
     let reports = options.run(|| {
         options.progress.begin("verifying", total);
         verify::check(&engine, &archive, source.as_ref())
     })?;
     let original = source.as_ref().map_or(total, Checkpoint::bytes);
-    let described = Described::new(&archive, input, reports)?;
+    let described = Described::new(&archive, reports)?;
     Ok(finish(&engine, original, described.bytes, started, described))
 }
 
@@ -272,8 +249,8 @@ struct Described {
 }
 
 impl Described {
-    fn new(archive: &Archive, path: &Path, tensors: Vec<TensorReport>) -> Result<Self> {
-        let index = index_bytes(path);
+    fn new(archive: &Archive, tensors: Vec<TensorReport>) -> Result<Self> {
+        let index = archive.stored.index_bytes();
         let overhead = verify::overhead(archive, &tensors, index)?;
         Ok(Self { bytes: archive.stored.bytes() + index, tensors, overhead })
     }
@@ -288,6 +265,11 @@ struct Notes {
 }
 
 impl Notes {
+    /// What lies beside the weights and is not as one might expect.
+    fn remark(&mut self, engine: &Engine, checkpoint: &Checkpoint) {
+        checkpoint.remarks().into_iter().for_each(|remark| self.warn(engine, remark));
+    }
+
     fn warn(&mut self, engine: &Engine, message: String) {
         engine.progress.warn(&message);
         self.warnings.push(message);
@@ -319,29 +301,9 @@ fn finish(
     }
 }
 
-/// The file that lists a folder's shards, if there is one: in the folder, or what was named itself.
-fn index_bytes(path: &Path) -> u64 {
-    let named = path.to_string_lossy().ends_with(".index.json");
-    fs::metadata(if named { path.to_path_buf() } else { path.join(INDEX) }).map_or(0, |m| m.len())
-}
-
-const INDEX: &str = "model.safetensors.index.json";
-
-/// Refuses an output that is one of the inputs, by whatever name.
-fn not_the_input(checkpoint: &Checkpoint, output: &Path) -> Result<()> {
-    let same = |a: &Path| matches!((fs::canonicalize(a), fs::canonicalize(output)), (Ok(a), Ok(b)) if a == b);
-    if same(&checkpoint.root) || checkpoint.files.iter().any(|f| same(&f.path)) {
-        return Err(Error::Usage(format!(
-            "{} is the input itself; name another output",
-            output.display()
-        )));
-    }
-    Ok(())
-}
-
 /// An output that is complete but not yet in its place.
 enum Sealed {
-    File(OutputFile),
+    File(OutputFile, Target),
     Folder(OutputFolder),
 }
 
@@ -349,16 +311,17 @@ impl Sealed {
     /// Makes it durable while `check` reads it again, and puts it in its place if that succeeds.
     fn finish<T: Send>(self, check: impl FnOnce(&Path) -> Result<T> + Send) -> Result<T> {
         match self {
-            Self::File(file) => {
+            Self::File(file, target) => {
                 // The disk works while the cores decode.
                 let (synced, checked) = std::thread::scope(|scope| {
                     let sync = scope.spawn(|| file.sync());
                     let checked = check(file.path());
-                    (sync.join(), checked)
+                    let synced = sync.join();
+                    (synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), checked)
                 });
-                let checked = checked.map_err(|e| renamed(e, file.path(), file.target()))?;
-                synced.map_err(|_| Error::Usage("the disk could not be synced".into()))??;
-                file.publish()?;
+                let checked = checked.map_err(|e| renamed(e, file.path(), target.path()))?;
+                synced?;
+                file.publish(target)?;
                 Ok(checked)
             }
             Self::Folder(folder) => {
@@ -387,64 +350,74 @@ fn renamed(error: Error, temporary: &Path, target: &Path) -> Error {
     }
 }
 
-/// Writes every file of a checkpoint's successor, a folder's index and what is carried along. `fill` is given the number of
-/// the file, its target, whether to replace what is there, and how many bytes to expect.
-fn write(
+/// Starts an output file, given the bytes to reserve for its header.
+type Start<'a> = &'a dyn Fn(u64) -> Result<OutputFile>;
+
+/// Writes every file of a checkpoint's successor, which takes about `expected` bytes, a folder's index and what is carried
+/// along. `fill` is given the number of a file and what starts it.
+fn write<'a>(
     engine: &Engine,
     checkpoint: &Checkpoint,
-    output: &Path,
-    force: bool,
+    target: Target,
     expected: u64,
-    mut fill: impl FnMut(usize, &Path, bool, u64) -> Result<(OutputFile, Vec<Entry>)>,
+    mut fill: impl FnMut(usize, Start) -> Result<(OutputFile, Vec<Entry<'a>>)>,
 ) -> Result<Sealed> {
     if !checkpoint.is_folder {
-        return Ok(Sealed::File(fill(0, output, force, expected)?.0));
+        let (out, _) = fill(0, &|reserve| OutputFile::create(&target, reserve, expected))?;
+        return Ok(Sealed::File(out, target));
     }
-    let folder = OutputFolder::create(output, expected, force)?;
+    let mut folder = OutputFolder::create(target, expected + checkpoint.carried_bytes())?;
     let (mut index, mut total) = (BTreeMap::new(), 0);
     for (file, source) in checkpoint.files.iter().enumerate() {
-        let (out, entries) = fill(file, &folder.path().join(&source.name), false, 0)?;
+        let (out, entries) = fill(file, &|reserve| folder.file(&source.name, reserve))?;
         out.sync()?;
-        out.publish()?;
-        for (name, _, _, bytes) in entries {
+        for Entry { name, bytes, .. } in entries.into_iter().filter(|_| checkpoint.index.is_some())
+        {
             total += bytes.end - bytes.start;
-            index.insert(name, source.name.clone());
+            index.insert(name, &source.name);
         }
     }
-    if checkpoint.root.join(INDEX).is_file() || checkpoint.files.len() > 1 {
+    if let Some(name) = &checkpoint.index {
         let json = serde_json::json!({"metadata": {"total_size": total}, "weight_map": index});
-        folder.write(INDEX, format!("{json:#}\n").as_bytes())?;
+        folder.write(name, format!("{json:#}\n").as_bytes())?;
     }
-    for relative in checkpoint.carried.iter().filter(|p| p.as_path() != Path::new(INDEX)) {
-        engine.cancel.check()?;
-        folder.carry(&checkpoint.root, relative)?;
+    for relative in checkpoint.carried() {
+        folder.carry(&checkpoint.root, relative, || engine.cancel.check())?;
     }
     Ok(Sealed::Folder(folder))
 }
 
 /// A file in the making, its tensors one after the other.
-struct FileWriter {
+struct FileWriter<'a> {
     out: OutputFile,
-    entries: Vec<Entry>,
+    entries: Vec<Entry<'a>>,
     at: u64,
 }
 
-impl FileWriter {
-    /// Copies a tensor bit for bit.
-    fn copy(&mut self, engine: &Engine, source: &Source, info: &TensorInfo) -> Result<()> {
-        let (start, end) = (self.at, self.at + info.bytes);
-        (0..info.bytes.div_ceil(CHUNK)).into_par_iter().try_for_each(|chunk| {
+impl<'a> FileWriter<'a> {
+    /// Copies tensors bit for bit that follow one another in their file; the source is that of the first.
+    fn copy(&mut self, engine: &Engine, source: &Source, tensors: &'a [TensorInfo]) -> Result<()> {
+        let (start, bytes) = (self.at, tensors.iter().map(|t| t.bytes).sum::<u64>());
+        (0..bytes.div_ceil(CHUNK)).into_par_iter().try_for_each(|chunk| {
             engine.cancel.check()?;
             let at = chunk * CHUNK;
-            let mut bytes = vec![0; (info.bytes - at).min(CHUNK) as usize];
-            source.read_at(at, &mut bytes)?;
-            self.out.write_at(start + at, &bytes)?;
-            engine.progress.advance(bytes.len() as u64);
+            let mut piece = vec![0; (bytes - at).min(CHUNK) as usize];
+            source.read_at(at, &mut piece)?;
+            self.out.write_at(start + at, &piece)?;
+            engine.progress.advance(piece.len() as u64);
             Ok(())
         })?;
-        self.entries.push((info.name.clone(), info.dtype, info.shape.clone(), start..end));
-        self.at = end;
+        for t in tensors {
+            self.push(t.name.as_str().into(), t.dtype, t.shape.as_slice().into(), t.bytes);
+        }
         Ok(())
+    }
+
+    /// Notes a tensor whose bytes have been written at the end.
+    fn push(&mut self, name: Cow<'a, str>, dtype: DType, shape: Cow<'a, [u64]>, bytes: u64) {
+        let start = self.at;
+        self.at += bytes;
+        self.entries.push(Entry { name, dtype, shape, bytes: start..self.at });
     }
 
     /// Treats a tensor, or keeps it if it turns out to hold values that cannot be.
@@ -453,7 +426,7 @@ impl FileWriter {
         &mut self,
         engine: &Engine,
         checkpoint: &Checkpoint,
-        info: &TensorInfo,
+        info: &'a TensorInfo,
         treat: &Treat,
         limit: Option<ModelLimit>,
         manifest: &mut Manifest,
@@ -470,8 +443,8 @@ impl FileWriter {
         match stored {
             Ok(stored) => {
                 for (component, dtype, shape, bytes) in stored.components {
-                    self.at = bytes.end;
-                    self.entries.push((format!("{}.{component}", info.name), dtype, shape, bytes));
+                    let name = format!("{}.{component}", info.name);
+                    self.push(name.into(), dtype, shape.into(), bytes.end - bytes.start);
                 }
                 if stored.flushed > 0 {
                     notes.flushed.insert(info.name.clone(), stored.flushed);
@@ -490,7 +463,7 @@ impl FileWriter {
                     format!("tensor {} is kept bit for bit: {why}", quoted(&info.name)),
                 );
                 notes.kept.insert(info.name.clone(), why);
-                self.copy(engine, &Source::File(checkpoint, info), info)
+                self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
             }
             Err(e) => Err(e),
         }
@@ -501,8 +474,8 @@ impl FileWriter {
         &mut self,
         engine: &Engine,
         archive: &Archive,
-        t: &ArchivedTensor,
-        manifest: &TensorManifest,
+        t: &'a ArchivedTensor,
+        manifest: &'a TensorManifest,
     ) -> Result<()> {
         let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
         let (blocks, size) = (&restorer.blocks, manifest.dtype.bits() as u64 / 8);
@@ -544,25 +517,12 @@ impl FileWriter {
             self.out
                 .write_at(self.at, &bytemuck::cast_slice::<u32, u8>(&stored)[..bytes as usize])?;
         }
-        self.entries.push((
-            t.name.clone(),
-            manifest.dtype,
-            manifest.shape.clone(),
-            self.at..self.at + bytes,
-        ));
-        self.at += bytes;
+        self.push(t.name.as_str().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
         Ok(())
     }
 
-    fn seal(
-        self,
-        mut metadata: Vec<(String, String)>,
-        manifest: Option<&Manifest>,
-    ) -> Result<(OutputFile, Vec<Entry>)> {
-        if let Some(manifest) = manifest {
-            metadata.push(("tersor".into(), manifest.to_text()));
-        }
-        self.out.seal(&self.entries, &metadata, self.at)?;
+    fn seal(self, preface: Preface) -> Result<(OutputFile, Vec<Entry<'a>>)> {
+        self.out.seal(&self.entries, preface, self.at)?;
         Ok((self.out, self.entries))
     }
 }

@@ -4,19 +4,23 @@ use crate::{
     DType, Error, Result, TensorInfo,
     affine::AffineCode,
     format::{
-        CHUNK, COMPONENTS, Checkpoint, Manifest, Method, TensorManifest, header_text, quoted,
+        CHUNK, COMPONENTS, Checkpoint, Entry, MAX_HEADER, MAX_NAME, MAX_TENSORS, Method,
+        TensorManifest, already_quantized, header_length, quoted,
     },
     prune::kept,
     recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
 };
 use serde::Serialize;
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 /// A plan: a step for every tensor, in the order of the checkpoint.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// One for every tensor.
     pub steps: Vec<Step>,
+    /// Upper bound of the header of every file of the archive, its 8 bytes of length included: as if every tensor were
+    /// treated, every offset had the most digits, and every chunk a digest.
+    pub header_bytes: Vec<u64>,
     /// Upper bound of the archive's size.
     pub output_bytes: u64,
     /// Upper bound of the memory that the job takes beside the program itself.
@@ -38,9 +42,16 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Copied bit for bit, and why.
-    Keep(String),
+    Keep(Arc<str>),
     /// Treated.
     Treat(Box<Treat>),
+}
+
+impl Step {
+    /// Whether the tensor is copied bit for bit.
+    pub fn keeps(&self) -> bool {
+        matches!(self.action, Action::Keep(_))
+    }
 }
 
 /// A treatment fitted to one tensor.
@@ -51,7 +62,7 @@ pub struct Treat {
     /// How the scale of a group is chosen.
     pub objective: Objective,
     /// The recipe's own words.
-    pub treatment: Treatment,
+    pub treatment: Arc<Treatment>,
     /// What the manifest will say; its digest is not known yet.
     pub manifest: TensorManifest,
 }
@@ -102,15 +113,15 @@ pub struct PlannedTensor {
     /// Its name.
     pub name: String,
     /// Its type.
-    pub dtype: String,
+    pub dtype: &'static str,
     /// Its shape.
     pub shape: Vec<u64>,
     /// The pattern of its rule.
-    pub rule: String,
+    pub rule: Arc<str>,
     /// How it will be stored.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// Why it is kept.
-    pub reason: Option<String>,
+    pub reason: Option<Arc<str>>,
     /// Upper bound of its stored bytes.
     pub bytes: u64,
 }
@@ -121,8 +132,8 @@ impl Plan {
     /// # Errors
     ///
     /// [`Error::Recipe`] with everything that does not fit, all at once: rules that match nothing, tensors that no rule
-    /// matches, group sizes that do not divide. [`Error::Format`] if the checkpoint is an archive already, or its names collide
-    /// with those of components.
+    /// matches, group sizes that do not divide. [`Error::Format`] if the checkpoint is an archive already, its names collide
+    /// with those of components, or its archive would need a header or more tensors than the format allows.
     pub fn new(
         checkpoint: &Checkpoint,
         recipe: &Recipe,
@@ -130,7 +141,10 @@ impl Plan {
         threads: usize,
     ) -> Result<Self> {
         refuse_archives(checkpoint)?;
-        let quantized = checkpoint.already_quantized()?;
+        let quantized = already_quantized(checkpoint)?;
+        let treatments: Vec<_> =
+            recipe.rules.iter().map(|r| Arc::new(r.treatment.clone())).collect();
+        let mut reasons: HashSet<Arc<str>> = HashSet::new();
         let mut used = vec![false; recipe.rules.len()];
         let (mut steps, mut wrong) = (Vec::new(), Vec::new());
         for (t, carried) in checkpoint.tensors.iter().zip(quantized) {
@@ -143,11 +157,17 @@ impl Plan {
                 continue;
             };
             used[rule] = true;
-            let keeps = recipe.rules[rule].treatment.keeps();
-            let done = match keeps {
-                true => Ok(Action::Keep(why_kept(t, &recipe.rules, rule))),
-                false => action(t, &recipe.rules[rule], carried),
+            let mut done = match treatments[rule].keeps() {
+                true => Ok(Action::Keep(why_kept(t, &recipe.rules, rule).into())),
+                false => action(t, &treatments[rule], carried),
             };
+            if let Ok(Action::Keep(why)) = &mut done {
+                // A million tensors have few reasons.
+                match reasons.get(why) {
+                    Some(same) => *why = Arc::clone(same),
+                    None => _ = reasons.insert(why.clone()),
+                }
+            }
             match done {
                 Ok(action) => {
                     let bytes = match &action {
@@ -169,75 +189,80 @@ impl Plan {
         if !wrong.is_empty() {
             return Err(Error::Recipe(wrong.join("\n  ")));
         }
-        let output_bytes = steps
-            .iter()
-            .zip(&checkpoint.tensors)
-            .map(|(s, t)| s.bytes.max(16) + 2 * header_share(t))
-            .sum();
+        refuse_collisions(checkpoint, &steps)?;
+        let headers =
+            (0..checkpoint.files.len()).map(|file| header_bytes(checkpoint, &steps, file));
+        let header_bytes = headers.collect::<Result<Vec<u64>>>()?;
+        let headers: u64 = header_bytes.iter().sum();
+        // An index names every stored tensor and its shard, as the headers do with more beside it.
+        let index = if checkpoint.index.is_some() { headers } else { 0 };
+        let output_bytes = steps.iter().map(|s| s.bytes).sum::<u64>() + headers + index;
         let memory_bytes = memory(checkpoint, &steps, unit_bytes, threads);
-        Ok(Self { steps, output_bytes, memory_bytes })
+        Ok(Self { steps, header_bytes, output_bytes, memory_bytes })
     }
 
     /// The plan as a table.
     pub fn tensors(&self, checkpoint: &Checkpoint, recipe: &Recipe) -> Vec<PlannedTensor> {
+        let rules: Vec<Arc<str>> = recipe.rules.iter().map(|r| r.pattern.as_str().into()).collect();
         let planned = |(step, t): (&Step, &TensorInfo)| PlannedTensor {
             name: t.name.clone(),
-            dtype: t.dtype.name().into(),
+            dtype: t.dtype.name(),
             shape: t.shape.clone(),
-            rule: recipe.rules[step.rule].pattern.clone(),
+            rule: Arc::clone(&rules[step.rule]),
             method: match &step.action {
                 Action::Keep(_) => "kept".into(),
-                Action::Treat(treat) => treat.method(),
+                Action::Treat(treat) => treat.method().into(),
             },
             reason: match &step.action {
-                Action::Keep(why) => Some(why.clone()),
+                Action::Keep(why) => Some(Arc::clone(why)),
                 Action::Treat(_) => None,
             },
             bytes: step.bytes,
         };
         self.steps.iter().zip(&checkpoint.tensors).map(planned).collect()
     }
-
-    /// Upper bound of one output file's header, its 8 bytes of length included: as if every tensor were treated, every offset
-    /// had the most digits, and every chunk a digest.
-    pub fn header_reserve(
-        &self,
-        checkpoint: &Checkpoint,
-        file: usize,
-        metadata: &[(String, String)],
-    ) -> u64 {
-        let (mut entries, mut manifest) = (Vec::new(), Manifest::default());
-        let of_file = || checkpoint.tensors.iter().zip(&self.steps).filter(|(t, _)| t.file == file);
-        let most: u64 = of_file().map(|(t, s)| t.bytes.max(s.bytes)).sum();
-        for (t, step) in of_file() {
-            match &step.action {
-                Action::Keep(_) => {
-                    entries.push((t.name.clone(), t.dtype, t.shape.clone(), most..most))
-                }
-                Action::Treat(treat) => {
-                    for c in treat.manifest.components() {
-                        let shape = c.shape.unwrap_or_else(|| vec![most]);
-                        entries.push((
-                            format!("{}.{}", t.name, c.name),
-                            c.dtype,
-                            shape,
-                            most..most,
-                        ));
-                    }
-                    manifest.tensors.insert(t.name.clone(), treat.manifest.clone());
-                }
-            }
-        }
-        manifest.chunks = vec![[0; 16]; most.div_ceil(CHUNK) as usize];
-        let mut metadata = metadata.to_vec();
-        metadata.push(("tersor".into(), manifest.to_text()));
-        8 + header_text(&entries, &metadata).len() as u64
-    }
 }
 
-/// What a tensor costs in a header, roughly.
-fn header_share(t: &TensorInfo) -> u64 {
-    t.name.len() as u64 + 100
+/// Upper bound of the header of one file of the archive.
+fn header_bytes(checkpoint: &Checkpoint, steps: &[Step], file: usize) -> Result<u64> {
+    let of_file = || checkpoint.tensors.iter().zip(steps).filter(|(t, _)| t.file == file);
+    let most: u64 = of_file().map(|(t, s)| t.bytes.max(s.bytes)).sum();
+    let mut count = 0;
+    let entry = |name, dtype, shape| Entry { name, dtype, shape, bytes: most..most };
+    let entries = of_file().flat_map(|(t, step)| match &step.action {
+        Action::Keep(_) => vec![entry(t.name.as_str().into(), t.dtype, t.shape.as_slice().into())],
+        Action::Treat(treat) => {
+            let component = |c: crate::format::Component| {
+                let shape = c.shape.unwrap_or_else(|| vec![most]);
+                entry(format!("{}.{}", t.name, c.name).into(), c.dtype, shape.into())
+            };
+            treat.manifest.components().into_iter().map(component).collect()
+        }
+    });
+    let mut described = of_file().filter_map(|(t, step)| match &step.action {
+        Action::Keep(_) => None,
+        Action::Treat(treat) => Some((t.name.as_str(), &treat.manifest)),
+    });
+    let chunks = vec![[0; 16]; most.div_ceil(CHUNK) as usize];
+    let source = &checkpoint.files[file];
+    let length = header_length(
+        Some((&chunks, &mut described)),
+        &source.metadata,
+        entries.inspect(|_| count += 1),
+    );
+    let refuse = |what: String| {
+        Err(Error::format(
+            &source.path,
+            format!("its archive would need {what}; keep more tensors"),
+        ))
+    };
+    if count > MAX_TENSORS {
+        return refuse(format!("{count} tensors in one file, the format allows {MAX_TENSORS}"));
+    }
+    if length.next_multiple_of(8) > MAX_HEADER {
+        return refuse(format!("a header of {length} bytes, the format allows {MAX_HEADER}"));
+    }
+    Ok(8 + length)
 }
 
 fn refuse_archives(checkpoint: &Checkpoint) -> Result<()> {
@@ -249,16 +274,28 @@ fn refuse_archives(checkpoint: &Checkpoint) -> Result<()> {
             ));
         }
     }
-    let names: HashSet<&str> = checkpoint.tensors.iter().map(|t| t.name.as_str()).collect();
-    for t in &checkpoint.tensors {
-        let stem = t.name.rsplit_once('.').filter(|(_, end)| COMPONENTS.contains(end));
-        if let Some((stem, _)) = stem.filter(|(stem, _)| names.contains(stem)) {
-            let why = format!(
-                "tensor {} has the name of a component of {}",
-                quoted(&t.name),
-                quoted(stem)
-            );
-            return Err(Error::format(&checkpoint.files[t.file].path, why));
+    Ok(())
+}
+
+/// Refuses tensors that have the name of a component of a tensor that is treated.
+fn refuse_collisions(checkpoint: &Checkpoint, steps: &[Step]) -> Result<()> {
+    let tensors = || checkpoint.tensors.iter();
+    let names: HashSet<&str> = tensors()
+        .filter(|t| t.name.rsplit_once('.').is_some_and(|(_, end)| COMPONENTS.contains(&end)))
+        .map(|t| t.name.as_str())
+        .collect();
+    for (t, step) in tensors().zip(steps).filter(|_| !names.is_empty()) {
+        let Action::Treat(treat) = &step.action else { continue };
+        for component in treat.manifest.components() {
+            let name = format!("{}.{}", t.name, component.name);
+            if names.contains(name.as_str()) {
+                let why = format!(
+                    "tensor {} has the name of a component of {}; keep one of them",
+                    quoted(&name),
+                    quoted(&t.name)
+                );
+                return Err(Error::format(&checkpoint.files[t.file].path, why));
+            }
         }
     }
     Ok(())
@@ -280,10 +317,9 @@ fn why_kept(t: &TensorInfo, rules: &[Rule], rule: usize) -> String {
 
 fn action(
     t: &TensorInfo,
-    rule: &Rule,
+    treatment: &Arc<Treatment>,
     carried: Option<&str>,
 ) -> std::result::Result<Action, String> {
-    let treatment = &rule.treatment;
     let keep = |why: &str| Ok(Action::Keep(why.into()));
     if let Some(why) = carried {
         return keep(why);
@@ -342,6 +378,10 @@ fn action(
         digest: [0; 16],
         max_rel_error: treatment.max_rel_error,
     };
+    let longest = manifest.components().iter().map(|c| t.name.len() + 1 + c.name.len()).max();
+    if longest > Some(MAX_NAME) {
+        return keep("its name is too long for the names of its components");
+    }
     let treat = Treat { prune: treatment.prune, objective, treatment: treatment.clone(), manifest };
     if stored_bytes(&treat, false) >= t.bytes {
         return keep("its treated form is not smaller");

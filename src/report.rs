@@ -1,6 +1,7 @@
 //! What a job did, for machines: the JSON that `compress`, `decompress` and `verify` print with `--json`.
 
 use serde::Serialize;
+use std::{borrow::Cow, sync::Arc};
 
 /// What a job did.
 #[derive(Clone, Debug, Serialize)]
@@ -43,13 +44,13 @@ pub struct TensorReport {
     /// Its name.
     pub name: String,
     /// Its type in the checkpoint.
-    pub dtype: String,
+    pub dtype: &'static str,
     /// Its shape.
     pub shape: Vec<u64>,
     /// How it is stored, in words: `int8 per channel`, `2:4, values`, `kept`.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// Why it is kept bit for bit; null where it is treated, or where only the recipe knew.
-    pub reason: Option<String>,
+    pub reason: Option<Arc<str>>,
     /// Bytes of all its components, its part of the header and manifest included.
     pub bytes: u64,
     /// Those bytes over its elements.
@@ -72,7 +73,7 @@ pub struct TensorReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct ComponentReport {
     /// `codes`, `scales`, ..., the tensor itself as `kept`; or `header`, `padding`, `index`.
-    pub name: String,
+    pub name: &'static str,
     /// Stored bytes.
     pub bytes: u64,
 }

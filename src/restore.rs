@@ -1,7 +1,7 @@
 //! From the components of a tensor back to its weights, a unit at a time.
 
 use crate::{
-    Backend, DType, Error, Result, Tensor,
+    Backend, DType, Error, Result, Tensor, TensorInfo,
     affine::{AffineCode, Scale},
     codec::{bitpack, sparse},
     dtype,
@@ -147,7 +147,7 @@ impl<'a> Restorer<'a> {
             restorer.starts.push(at);
             let name = if manifest.method == Method::Values { "values" } else { "codes" };
             let (unit, found) =
-                (if name == "values" { 1 } else { 4 }, tensor.components[name].bytes);
+                (if name == "values" { 1 } else { 4 }, archive.component(tensor, name).bytes);
             if at * unit != found {
                 return Err(restorer
                     .refuse(&format!("{name} has {found} bytes, its mask needs {}", at * unit)));
@@ -161,6 +161,10 @@ impl<'a> Restorer<'a> {
         Error::format(path, format!("tensor {}: {why}", quoted(&self.tensor.name)))
     }
 
+    fn component(&self, name: &str) -> &TensorInfo {
+        self.archive.component(self.tensor, name)
+    }
+
     fn mask(&self, unit: &Unit) -> Result<Vec<u32>> {
         let (row_words, (rows, cols)) = (self.blocks.cols.div_ceil(32), unit.shape());
         let start = unit.rows.start * row_words + unit.cols.start / 32;
@@ -170,7 +174,7 @@ impl<'a> Restorer<'a> {
     fn words(&self, component: &str, offset: u64, len: usize) -> Result<Vec<u32>> {
         let mut words = vec![0; len];
         self.archive.read_at(
-            &self.tensor.components[component],
+            self.component(component),
             offset,
             bytemuck::cast_slice_mut(&mut words),
         )?;
@@ -181,7 +185,8 @@ impl<'a> Restorer<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Digest`], [`Error::Io`]; [`Error::Format`] if a scale or an entry is no number a tensor could have.
+    /// [`Error::Digest`], [`Error::Io`]; [`Error::Format`] if a scale or an entry is no number a tensor could have, or rows of
+    /// codes are padded with anything but zeros.
     pub fn parts(&self, manifest: &TensorManifest, unit: &Unit) -> Result<Parts> {
         let (rows, cols) = unit.shape();
         let mut parts = Parts::default();
@@ -192,7 +197,7 @@ impl<'a> Restorer<'a> {
                 Method::Values => {
                     let mut words = vec![0; (end - start).div_ceil(4) as usize];
                     let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..(end - start) as usize];
-                    self.archive.read_at(&self.tensor.components["values"], start, bytes)?;
+                    self.archive.read_at(self.component("values"), start, bytes)?;
                     words
                 }
                 _ => self.words("codes", start * 4, (end - start) as usize)?,
@@ -203,6 +208,15 @@ impl<'a> Restorer<'a> {
             parts.stored =
                 self.words("codes", start * 4, rows * bitpack::words(cols, bits as u32))?;
         }
+        if let Some(bits) = manifest.method.code_bits() {
+            let rows: &mut dyn Iterator<Item = usize> = match manifest.pruned {
+                true => &mut sparse::row_counts(&parts.mask, cols),
+                false => &mut std::iter::repeat_n(cols, rows),
+            };
+            if !bitpack::padding_is_zero(&parts.stored, bits.into(), rows) {
+                return Err(self.refuse("its codes have bits beyond the end of a row"));
+            }
+        }
         let groups = groups(manifest);
         let first = unit.start(&self.blocks) / groups.size as u64;
         let count = groups.from(unit.start(&self.blocks) as usize).count(rows * cols);
@@ -212,11 +226,7 @@ impl<'a> Restorer<'a> {
                 let scales = self.words("scales", first * 4, count)?;
                 let mut zero_points = vec![0; count];
                 if !symmetric {
-                    self.archive.read_at(
-                        &self.tensor.components["zero_points"],
-                        first,
-                        &mut zero_points,
-                    )?;
+                    self.archive.read_at(self.component("zero_points"), first, &mut zero_points)?;
                 }
                 let pairs = scales.into_iter().zip(zero_points);
                 parts.scales = pairs
@@ -232,7 +242,7 @@ impl<'a> Restorer<'a> {
                 let mut words = vec![0; words(manifest.dtype, elements)];
                 let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..elements * size as usize];
                 self.archive.read_at(
-                    &self.tensor.components["codebook"],
+                    self.component("codebook"),
                     first * u64::from(k) * size,
                     bytes,
                 )?;
@@ -258,5 +268,5 @@ pub fn stored_length(manifest: &TensorManifest, mask: &[u32], cols: usize) -> u6
 
 /// Where a kept tensor's bytes come from.
 pub fn kept<'a>(archive: &'a Archive, tensor: &'a ArchivedTensor) -> Source<'a> {
-    Source::Archive(archive, &tensor.components[""])
+    Source::Archive(archive, archive.component(tensor, ""))
 }

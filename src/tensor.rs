@@ -20,7 +20,7 @@ pub struct TensorInfo {
 impl TensorInfo {
     /// Number of elements: the product of the shape, 1 for a scalar. Readers have checked that it fits.
     pub fn elements(&self) -> u64 {
-        self.shape.iter().product()
+        elements(&self.shape)
     }
 
     /// Rows of the matrix view: the first dimension, or 1 for fewer than two dimensions.
@@ -28,10 +28,15 @@ impl TensorInfo {
         if self.shape.len() < 2 { 1 } else { self.shape[0] }
     }
 
-    /// Columns of the matrix view: the product of all dimensions but the first.
+    /// Columns of the matrix view: the product of all dimensions but the first; none where there are no elements.
     pub fn cols(&self) -> u64 {
-        if self.shape.len() < 2 { self.elements() } else { self.shape[1..].iter().product() }
+        self.elements().checked_div(self.rows()).unwrap_or(0)
     }
+}
+
+/// The product of a shape. A dimension of 0 comes first: the others may be so large that their product is none.
+pub(crate) fn elements(shape: &[u64]) -> u64 {
+    if shape.contains(&0) { 0 } else { shape.iter().product() }
 }
 
 /// A matrix of one element type that lives on one backend: what kernels take and return. Row-major, no strides.

@@ -6,17 +6,17 @@ use crate::{
     dtype,
     engine::Engine,
     format::{
-        Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, TensorManifest, digest, header_text,
-        quoted,
+        Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, Entry, TensorManifest, digest,
+        entry_length, quoted, shown,
     },
     metrics::Sums,
     plan::describe,
     report::{ComponentReport, ErrorReport, TensorReport},
     restore::{Parts, Restorer},
-    stage::{Source, Unit},
+    stage::{Blocks, Source, Unit},
 };
 use rayon::prelude::*;
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 /// How many blocks are measured before their column sums are added up: enough for every thread, few enough for the memory.
 const BATCH: usize = 64;
@@ -34,69 +34,50 @@ pub fn check(
     archive: &Archive,
     against: Option<&Checkpoint>,
 ) -> Result<Vec<TensorReport>> {
-    if let Some(source) = against {
-        same_tensors(archive, source)?;
-    }
-    let by_name: std::collections::HashMap<&str, &TensorInfo> =
-        against.iter().flat_map(|c| &c.tensors).map(|t| (t.name.as_str(), t)).collect();
-    archive
-        .tensors
-        .iter()
-        .map(|t| {
-            let source = against.and_then(|c| by_name.get(t.name.as_str()).map(|info| (c, *info)));
-            match &t.treated {
-                Some(manifest) => treated(engine, archive, t, manifest, source),
-                None => kept(engine, archive, t, source),
-            }
-        })
-        .collect()
-}
-
-fn same_tensors(archive: &Archive, source: &Checkpoint) -> Result<()> {
-    let expected: std::collections::HashMap<&str, &TensorInfo> =
-        source.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
-    let refuse = |why: String| Err(Error::format(&archive.stored.root, why));
-    for t in &archive.tensors {
-        let (dtype, shape) = original(t);
-        match expected.get(t.name.as_str()) {
-            None => {
-                return refuse(format!(
-                    "tensor {} is not in {}",
-                    quoted(&t.name),
-                    source.root.display()
-                ));
-            }
-            Some(s) if (s.dtype, &s.shape[..]) != (dtype, shape) => {
-                return refuse(format!(
-                    "tensor {} is {} {shape:?}, in {} it is {} {:?}",
-                    quoted(&t.name),
-                    dtype.name(),
-                    source.root.display(),
-                    s.dtype.name(),
-                    s.shape
-                ));
-            }
-            Some(_) => {}
+    let partners = against.map(|source| partners(archive, source)).transpose()?;
+    let check = |(i, t): (usize, &ArchivedTensor)| {
+        let source = against.zip(partners.as_ref().map(|p| p[i]));
+        match &t.treated {
+            Some(manifest) => treated(engine, archive, t, manifest, source),
+            None => kept(engine, archive, t, source),
         }
-    }
-    if archive.tensors.len() != source.tensors.len() {
-        let why = format!(
-            "{} tensors, {} has {}",
-            archive.tensors.len(),
-            source.root.display(),
-            source.tensors.len()
-        );
-        return refuse(why);
-    }
-    Ok(())
+    };
+    archive.tensors.iter().enumerate().map(check).collect()
 }
 
-/// Type and shape of a tensor before it was archived.
-pub fn original(t: &ArchivedTensor) -> (DType, &[u64]) {
-    match &t.treated {
-        Some(manifest) => (manifest.dtype, &manifest.shape),
-        None => (t.components[""].dtype, &t.components[""].shape),
+/// For every tensor of an archive the one of a checkpoint with the same name, type and shape; the checkpoint has no others.
+fn partners<'a>(archive: &Archive, source: &'a Checkpoint) -> Result<Vec<&'a TensorInfo>> {
+    let refuse = |why: String| Err(Error::format(&archive.stored.root, why));
+    let root = shown(&source.root);
+    // Of use only where the order is another, and large.
+    let mut by_name: Option<HashMap<&str, &TensorInfo>> = None;
+    let named = || source.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+    let mut partners = Vec::with_capacity(archive.tensors.len());
+    for (i, t) in archive.tensors.iter().enumerate() {
+        let (dtype, shape) = archive.original(t);
+        let found = match source.tensors.get(i) {
+            Some(s) if s.name == t.name => Some(s),
+            _ => by_name.get_or_insert_with(named).get(t.name.as_str()).copied(),
+        };
+        let Some(found) = found else {
+            return refuse(format!("tensor {} is not in {root}", quoted(&t.name)));
+        };
+        if (found.dtype, &found.shape[..]) != (dtype, shape) {
+            return refuse(format!(
+                "tensor {} is {} {shape:?}, in {root} it is {} {:?}",
+                quoted(&t.name),
+                dtype.name(),
+                found.dtype.name(),
+                found.shape
+            ));
+        }
+        partners.push(found);
     }
+    if partners.len() != source.tensors.len() {
+        let (ours, theirs) = (partners.len(), source.tensors.len());
+        return refuse(format!("{ours} tensors, {root} has {theirs}"));
+    }
+    Ok(partners)
 }
 
 fn treated(
@@ -226,7 +207,7 @@ fn kept(
     t: &ArchivedTensor,
     source: Option<(&Checkpoint, &TensorInfo)>,
 ) -> Result<TensorReport> {
-    let info = &t.components[""];
+    let info = archive.component(t, "");
     let chunks = (0..info.bytes.div_ceil(CHUNK)).into_par_iter().map(|chunk| {
         engine.cancel.check()?;
         let start = chunk * CHUNK;
@@ -266,34 +247,86 @@ fn nonzero(dtype: DType, bytes: &[u8]) -> u64 {
     bytes.chunks_exact(size).filter(not_zero).count() as u64
 }
 
+/// Reads a checkpoint that was restored from an archive again, from disk, and holds every tensor against its digest or, where
+/// it is kept, against the archive's bytes.
+///
+/// # Errors
+///
+/// [`Error::Digest`] for a tensor that differs, [`Error::Format`] if the tensors are others, [`Error::Io`].
+pub fn restored(engine: &Engine, archive: &Archive, checkpoint: &Checkpoint) -> Result<()> {
+    for (t, info) in archive.tensors.iter().zip(partners(archive, checkpoint)?) {
+        let differs = || Error::Digest {
+            path: checkpoint.files[info.file].path.clone(),
+            what: format!("restored tensor {}", quoted(&info.name)),
+        };
+        let Some(manifest) = &t.treated else {
+            let same = kept_again(engine, archive, t, (checkpoint, info))?;
+            same.then_some(()).ok_or_else(differs)?;
+            continue;
+        };
+        let source = Source::open(checkpoint, info, manifest.axis)?;
+        let blocks = Blocks::new(manifest.dtype, manifest.matrix());
+        let units = blocks.units(0, 1);
+        let digests = units.par_iter().map(|unit| {
+            engine.cancel.check()?;
+            let elements = source.load(&blocks, unit)?;
+            engine.progress.advance(unit.elements() as u64 * manifest.dtype.bits() as u64 / 8);
+            Ok(blocks.digests(unit, &elements).concat())
+        });
+        if digest(&digests.collect::<Result<Vec<_>>>()?.concat()) != manifest.digest {
+            return Err(differs());
+        }
+    }
+    Ok(())
+}
+
+fn kept_again(
+    engine: &Engine,
+    archive: &Archive,
+    t: &ArchivedTensor,
+    (checkpoint, info): (&Checkpoint, &TensorInfo),
+) -> Result<bool> {
+    let stored = archive.component(t, "");
+    let chunks = (0..stored.bytes.div_ceil(CHUNK)).into_par_iter().map(|chunk| {
+        engine.cancel.check()?;
+        let start = chunk * CHUNK;
+        let mut expected = vec![0; (stored.bytes - start).min(CHUNK) as usize];
+        let mut found = expected.clone();
+        archive.read_at(stored, start, &mut expected)?;
+        checkpoint.read_at(info.file, info.offset + start, &mut found)?;
+        engine.progress.advance(found.len() as u64);
+        Ok(found == expected)
+    });
+    Ok(chunks.collect::<Result<Vec<_>>>()?.into_iter().all(|same| same))
+}
+
 /// What is known without decoding: names, shapes, and where the bytes go.
 pub fn blank(archive: &Archive, t: &ArchivedTensor) -> TensorReport {
-    let (dtype, shape) = original(t);
+    let (dtype, shape) = archive.original(t);
     let elements: u64 = shape.iter().product();
-    let mut components: Vec<ComponentReport> = t
-        .components
-        .iter()
+    let mut components: Vec<ComponentReport> = archive
+        .components(t)
         .map(|(name, info)| ComponentReport {
-            name: if name.is_empty() { "kept".into() } else { (*name).into() },
+            name: if name.is_empty() { "kept" } else { name },
             bytes: info.bytes,
         })
         .collect();
-    let entry = |info: &TensorInfo| {
+    let entry = |(_, info): (&str, &TensorInfo)| {
         let start = info.offset - archive.stored.files[info.file].data_start;
-        let entry = (info.name.clone(), info.dtype, info.shape.clone(), start..start + info.bytes);
-        header_text(&[entry], &[]).len() as u64 - 1
+        let (name, shape) = (info.name.as_str().into(), info.shape.as_slice().into());
+        entry_length(Entry { name, dtype: info.dtype, shape, bytes: start..start + info.bytes })
     };
-    let header = t.components.values().map(entry).sum::<u64>() + archive.manifest_bytes(t);
-    components.push(ComponentReport { name: "header".into(), bytes: header });
+    let header = archive.components(t).map(entry).sum::<u64>() + archive.manifest_bytes(t);
+    components.push(ComponentReport { name: "header", bytes: header });
     let bytes = components.iter().map(|c| c.bytes).sum();
     TensorReport {
         name: t.name.clone(),
-        dtype: dtype.name().into(),
+        dtype: dtype.name(),
         shape: shape.to_vec(),
-        method: t.treated.as_ref().map_or("kept".into(), |m| describe(m, None)),
+        method: t.treated.as_ref().map_or("kept".into(), |m| describe(m, None).into()),
         // An archive does not store why a tensor was kept; where no rule could have treated it, it shows.
         reason: (t.treated.is_none() && !dtype.is_weight())
-            .then(|| format!("{} holds no weights", dtype.name())),
+            .then(|| format!("{} holds no weights", dtype.name()).into()),
         bytes,
         bits_per_weight: if elements == 0 { 0.0 } else { bytes as f64 * 8.0 / elements as f64 },
         entropy_bits: None,
@@ -326,7 +359,7 @@ pub fn overhead(
         .filter(|c| c.name == "header")
         .map(|c| c.bytes)
         .sum();
-    let component = |name: &str, bytes| ComponentReport { name: name.into(), bytes };
+    let component = |name, bytes| ComponentReport { name, bytes };
     let mut overhead = vec![
         component("header", headers.saturating_sub(padding + of_tensors)),
         component("padding", padding),
@@ -462,4 +495,44 @@ fn count_bytes(bytes: &[u8], sides: &mut [[u32; 256]; 4]) {
         }
     }
     rest.iter().for_each(|byte| sides[0][usize::from(*byte)] += 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Backend, Cancel, Silent,
+        pipeline::{Options, compress, decompress},
+        recipe::Recipe,
+    };
+    use std::{fs, path::Path};
+
+    #[test]
+    fn what_was_restored_is_read_again() {
+        static CANCEL: Cancel = Cancel::new();
+        let backend = &Backend::Cpu;
+        let (progress, cancel) = (&Silent, &CANCEL);
+        let options =
+            Options { backend, threads: 2, memory: 1 << 30, force: false, progress, cancel };
+        let dir = tempfile::tempdir().unwrap();
+        let [packed, back] = ["packed", "back"].map(|n| dir.path().join(n));
+        let input = Path::new("assets/lenet-300-100.safetensors");
+        compress(input, &packed, &Recipe::preset("palette4").unwrap(), &options).unwrap();
+        decompress(&packed, &back, &options).unwrap();
+        let archive = Archive::open(&packed).unwrap();
+        let engine = Engine::new(backend, progress, cancel, 0);
+        let again = || restored(&engine, &archive, &Checkpoint::open(&back).unwrap());
+        again().unwrap();
+        let good = fs::read(&back).unwrap();
+        let tensors = Checkpoint::open(&back).unwrap().tensors;
+        assert!(archive.tensors.iter().any(|t| t.treated.is_none()) && tensors.len() > 3);
+        for t in tensors {
+            let mut bad = good.clone();
+            bad[(t.offset + t.bytes) as usize - 1] ^= 1;
+            fs::write(&back, bad).unwrap();
+            let error = again().unwrap_err().to_string();
+            let what = format!("restored tensor {}", quoted(&t.name));
+            assert!(error.contains(&what) && error.contains("back: "), "{error}");
+        }
+    }
 }

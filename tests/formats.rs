@@ -2,8 +2,23 @@
 
 mod support;
 use proptest::prelude::*;
-use std::{fs, path::Path};
-use tersor::{Error, format::Checkpoint};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+use support::{noise, words_of, write_checkpoint};
+use tersor::{
+    Backend, Cancel, DType, Error, Silent,
+    format::{
+        Archive, Checkpoint, Digest, Entry, Manifest, Method, OutputFile, Preface, Target,
+        TensorManifest, already_quantized,
+    },
+    pipeline::{self, Options},
+    recipe::Recipe,
+};
 
 fn file(header: &str, data: usize) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
@@ -16,6 +31,23 @@ fn open(dir: &Path, bytes: &[u8]) -> Result<Checkpoint, Error> {
     let path = dir.join("model.safetensors");
     fs::write(&path, bytes).unwrap();
     Checkpoint::open(&path)
+}
+
+/// Eight tensors of 2^61 - 1 bytes one after the other, and an empty one at their end.
+fn beyond_64_bits() -> String {
+    let size = (1u64 << 61) - 1;
+    let tensor = |i: u64, n: u64| {
+        let (start, end) = (i * size, i * size + n);
+        format!(r#""{i}":{{"dtype":"U8","shape":[{n}],"data_offsets":[{start},{end}]}}"#)
+    };
+    let all: Vec<_> = (0..9).map(|i| tensor(i, if i < 8 { size } else { 0 })).collect();
+    format!("{{{}}}", all.join(","))
+}
+
+fn metadata(pairs: impl IntoIterator<Item = (String, usize)>) -> String {
+    let pair = |(key, len): (String, usize)| format!("\"{key}\":\"{}\"", "x".repeat(len));
+    let pairs: Vec<_> = pairs.into_iter().map(pair).collect();
+    format!("{{\"__metadata__\":{{{}}}}}", pairs.join(","))
 }
 
 const A: &str = r#""a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}"#;
@@ -117,6 +149,12 @@ fn malformed_headers_are_refused_with_their_reason() {
             "half a surrogate pair",
         ),
         (file("{\"a\nb\":{}}", 0), "control character"),
+        // Sums and products that leave 64 bits.
+        (file(&tensor("F32", "[9223372036854775808,4,0]", "[0,0]"), 0), "below 2^64"),
+        (file(&beyond_64_bits(), 0), "the 18446744073709551608 that the header describes"),
+        (file(&metadata((0..70_000).map(|i| (i.to_string(), 0))), 0), "more than 65536 pairs"),
+        (file(&metadata([("a".into(), 17 << 20)]), 0), "a string of more than"),
+        (file(&metadata((0..9).map(|i| (i.to_string(), 2 << 20))), 0), "a string of more than"),
         (file(r#"{"a\q":{}}"#, 0), "unknown escape"),
     ];
     for (bytes, expected) in cases {
@@ -152,32 +190,328 @@ fn legal_oddities_are_read() {
 }
 
 #[test]
-fn a_header_of_very_many_tensors_costs_little() {
+fn dimensions_that_make_a_tensor_empty_may_be_large() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("bomb.safetensors");
-    // Well over the cap: refused when the cap is reached, not after the whole header was kept.
-    let entries: Vec<String> = (0..1_200_000)
-        .map(|i| format!(r#""{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#))
-        .collect();
-    let header = format!("{{{}}}", entries.join(","));
-    drop(entries);
-    fs::write(&path, file(&header, 0)).unwrap();
-    let before = resident();
-    let started = std::time::Instant::now();
-    let error = Checkpoint::open(&path).unwrap_err().to_string();
-    assert!(error.contains("more than 1048576 tensors"), "{error}");
-    let (seconds, grown) = (started.elapsed().as_secs_f64(), resident().saturating_sub(before));
-    println!("{} MB of header: {seconds:.2} s, {} MiB", header.len() / 1_000_000, grown >> 20);
-    // Debug builds are given more time; memory is the same.
-    assert!(seconds < if cfg!(debug_assertions) { 20.0 } else { 2.0 } && grown < 300 << 20);
+    let huge = 1u64 << 63;
+    let header = format!(r#"{{"a":{{"dtype":"F32","shape":[0,{huge},4],"data_offsets":[0,0]}}}}"#);
+    let c = open(dir.path(), &file(&header, 0)).unwrap();
+    let t = &c.tensors[0];
+    assert_eq!((t.elements(), t.rows(), t.cols()), (0, 0, 0));
+    let (bytes, path) = (file(&header, 0), dir.path().join("model.safetensors"));
+    assert!(safetensors::SafeTensors::deserialize(&bytes).is_ok(), "the reference reads it too");
+    for job in ["inspect", "plan --preset int8", "compress --preset int8 -o out.safetensors"] {
+        let done = tersor().args(job.split(' ')).arg(&path).current_dir(dir.path()).output();
+        assert!(done.as_ref().unwrap().status.success(), "{job}: {done:?}");
+    }
 }
 
-/// Most memory the process has had, where the system tells.
-fn resident() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or("0");
-    let kilobytes = line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
-    kilobytes.unwrap_or(0) << 10
+fn tersor() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tersor"));
+    command.env("NODEVICE_SELECT", "1");
+    command
+}
+
+/// Runs the binary to its end: exit code, what it said, seconds, and the most memory that it has had, in bytes, where the
+/// system tells. A process of its own, so that nothing of the test counts.
+fn measured(args: &[&str]) -> (Option<i32>, String, f64, usize) {
+    let started = Instant::now();
+    let mut child =
+        tersor().args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut most = 0;
+    let status = loop {
+        let text = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = text.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or("");
+        let kilobytes = line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
+        most = most.max(kilobytes.unwrap_or(0) << 10);
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    println!("{}: {seconds:.2} s, {} MB: {said}", args[0], most / 1_000_000);
+    (status.code(), said, seconds, most)
+}
+
+/// The limits for a header of 100 MB. An unoptimised build is given more time; memory is the same.
+#[track_caller]
+fn costs_little((_, said, seconds, most): &(Option<i32>, String, f64, usize)) {
+    let limit = if cfg!(debug_assertions) { 30.0 } else { 2.0 };
+    assert!(*seconds <= limit && *most <= 300_000_000, "{seconds} s, {most} bytes: {said}");
+}
+
+/// Writes a file whose header is `start`, then the items with commas between them as long as there is room, then `end`, all
+/// in 100 MB, and then `data` bytes.
+fn full_header(
+    path: &Path,
+    start: &str,
+    mut item: impl FnMut(usize) -> Option<String>,
+    end: &str,
+    data: usize,
+) {
+    let mut header = start.as_bytes().to_vec();
+    let mut items = 0;
+    while let Some(item) = item(items) {
+        if header.len() + item.len() + end.len() + 1 > 100_000_000 {
+            break;
+        }
+        header.extend(if items == 0 { "" } else { "," }.bytes().chain(item.bytes()));
+        items += 1;
+    }
+    header.extend(end.bytes());
+    header.resize(100_000_000, b' ');
+    let mut out = fs::File::create(path).unwrap();
+    out.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    out.write_all(&header).unwrap();
+    out.write_all(&vec![0; data]).unwrap();
+}
+
+#[test]
+fn a_header_of_100_mb_costs_little() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bomb.safetensors");
+    let (text, none) = (path.to_str().unwrap(), |_| None);
+    let refused = |what: &str| {
+        let done = measured(&["verify", text, "--device", "cpu"]);
+        assert!(done.0 == Some(2) && done.1.contains(what), "{what}: {done:?}");
+        assert!(done.1.len() < 1000, "{}", done.1);
+        costs_little(&done);
+    };
+    let empty = |i| Some(format!(r#""{i:x}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#));
+    full_header(&path, "{", empty, "}", 0);
+    refused("more than 1048576 tensors");
+    let pair = |i| Some(format!(r#""{i:x}":"""#));
+    full_header(&path, r#"{"__metadata__":{"#, pair, "}}", 0);
+    refused("more than 65536 pairs");
+    let long = "x".repeat(99_000_000);
+    full_header(&path, &format!(r#"{{"__metadata__":{{"a":"{long}"#), none, "\"}}", 0);
+    refused("a string of more than");
+    full_header(&path, &format!("{{\"{long}"), none, "\":1}", 0);
+    refused("a string of more than");
+
+    // Manifests, which may be long where there are many tensors.
+    let manifest = |start: &str, item: &dyn Fn(usize) -> Option<String>, end: &str| {
+        let [start, end] = [start, end].map(|text| text.replace('"', r#"\""#));
+        let start = format!(r#"{{"__metadata__":{{"tersor":"{start}"#);
+        full_header(&path, &start, item, &format!("{end}\"}}}}"), 0);
+    };
+    let zero = |_| Some("0".into());
+    manifest(r#"{"version":1,"x":["#, &zero, "]}");
+    refused("unknown field `x`");
+    let digest = "A".repeat(22);
+    let start = format!(r#"{{"chunks":"","header":"{digest}","tensors":{{"#);
+    manifest(&format!(r#"{start}"a":["#), &zero, r#"]},"version":1}"#);
+    refused("more tensors than the file holds");
+    let described = |i| {
+        let shape = r#""dtype":"F32","pruned":true,"shape":[1]"#;
+        let text = format!(r#""{i:x}":{{"digest":"{digest}",{shape}}}"#);
+        Some(text.replace('"', r#"\""#))
+    };
+    manifest(&start, &described, r#"},"version":1}"#);
+    refused("more tensors than the file holds");
+
+    // As many tensors as there may be, all legal: read whole before it is found to be no archive.
+    let legal = |most: usize| {
+        let tensor = move |i| {
+            let end = i + 1;
+            format!(r#""{i:x}":{{"dtype":"U8","shape":[],"data_offsets":[{i},{end}]}}"#)
+        };
+        full_header(&path, "{", |i| (i < most).then(|| tensor(i)), "}", most);
+    };
+    legal(1 << 20);
+    refused("no tersor manifest");
+    assert_eq!(Checkpoint::open(&path).unwrap().tensors.len(), 1 << 20);
+    let done = measured(&["inspect", text, "--device", "cpu", "--quiet"]);
+    assert_eq!(done.0, Some(0), "{done:?}");
+    costs_little(&done);
+    // A quarter of them, so that the test is quick.
+    legal(1 << 18);
+    let out = dir.path().join("out.safetensors");
+    let out = out.to_str().unwrap();
+    let done =
+        measured(&["compress", text, "-o", out, "--preset", "int8", "--device", "cpu", "--quiet"]);
+    assert!(done.0 == Some(0) && done.3 < 800 << 18, "{done:?}");
+}
+
+#[test]
+fn a_long_config_costs_little() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("model");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("model.safetensors"), file(&format!("{{{A}}}"), 16)).unwrap();
+    let config = |n: usize, rest: &str| {
+        let zeros = "0,".repeat(n);
+        fs::write(folder.join("config.json"), format!("{{\"a\":[{zeros}0],{rest}}}")).unwrap();
+        measured(&["plan", folder.to_str().unwrap(), "--preset", "int8"])
+    };
+    let done = config(40_000_000, "\"b\":0");
+    assert!(done.0 == Some(2) && done.1.contains("at most 16777216"), "{done:?}");
+    costs_little(&done);
+    let done = config(8_000_000, "\"quantization_config\":null");
+    assert_eq!(done.0, Some(0), "{done:?}");
+    assert!(done.3 < 100_000_000, "{done:?}");
+    let quantized = |rest: &str| {
+        config(3, rest);
+        already_quantized(&Checkpoint::open(&folder).unwrap()).map(|reasons| reasons[0].is_some())
+    };
+    assert!(!quantized("\"quantization_config\":null").unwrap());
+    assert!(quantized("\"quantization_config\":{\"x\":[1]}").unwrap());
+    assert!(quantized("\"quantization_config\":1,\"quantization_config\":null").is_err());
+}
+
+#[test]
+fn weights_of_8_bits_with_scales_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let carried = |tensors: &[(&str, DType)]| {
+        let path = dir.path().join("f8.safetensors");
+        let all: Vec<_> =
+            tensors.iter().map(|(n, d)| (*n, *d, vec![2, 2], vec![0; 4 * d.bits() / 32])).collect();
+        write_checkpoint(&path, &all);
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let reasons = already_quantized(&checkpoint).unwrap();
+        let mut names: Vec<_> = checkpoint.tensors.iter().zip(reasons).collect();
+        names.retain(|(_, reason)| reason.is_some());
+        let mut names: Vec<_> = names.into_iter().map(|(t, _)| t.name.clone()).collect();
+        names.sort();
+        names
+    };
+    let (f8, f32) = (DType::F8E4M3, DType::F32);
+    for scale in ["l.input_scale", "l.weight_scale_inv", "l.weight.scale", "l.scale", "l.scales"] {
+        let all = [("l.weight", f8), (scale, f32), ("m.weight", f8), ("n.input_scale", f32)];
+        let mut expected = ["l.weight", scale];
+        expected.sort();
+        assert_eq!(carried(&all), expected);
+    }
+    assert_eq!(carried(&[("w", f8), ("w_scale", f32), ("l.w", f8)]), ["w", "w_scale"]);
+    assert_eq!(carried(&[("l.weight", f32), ("l.weight_scale", f32)]), [""; 0]);
+    let packed = [("l.qweight", DType::I32), ("l.scales", f32), ("l.weight", f32)];
+    assert_eq!(carried(&packed), ["l.scales"]);
+    let packed = [("l.weight.quant_map", f32), ("l.weight.absmax", f32), ("m.bias", f32)];
+    assert_eq!(carried(&packed), ["l.weight.absmax", "l.weight.quant_map"]);
+}
+
+#[test]
+fn a_manifest_has_one_text() {
+    let described = |method, pruned| TensorManifest {
+        dtype: DType::BF16,
+        shape: vec![6, 8],
+        axis: 0,
+        pruned,
+        method,
+        digest: [9; 16],
+        max_rel_error: Some(0.1),
+    };
+    let affine = Method::Affine { bits: 4, symmetric: true, group: 8 };
+    let manifest = Manifest {
+        tensors: [
+            ("a".to_owned(), described(affine, false)),
+            ("b".to_owned(), described(Method::Palette { k: 5, rows: 2 }, true)),
+        ]
+        .into(),
+        chunks: vec![[1; 16]],
+    };
+    let mut text = Vec::new();
+    manifest.write(&mut text, &"A".repeat(22)).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(Manifest::parse(&text, 2).unwrap(), (manifest, [0; 16]));
+    assert!(Manifest::parse(&text, 1).unwrap_err().contains("more tensors"));
+    let other = |from: &str, to: &str, what: &str| {
+        assert!(text.contains(from), "{from} is not in {text}");
+        let error = Manifest::parse(&text.replacen(from, to, 1), 2).unwrap_err();
+        assert!(error.contains(what), "{from} as {to}: {error}");
+    };
+    for (from, to) in [
+        ("{", " {"),
+        (",", ", "),
+        ("\"a\":", "\"\\u0061\":"),
+        ("\"palette\":[5,2],", "\"axis\":null,\"palette\":[5,2],"),
+        ("[4,1,8]", "[4,2,8]"),
+        ("0.1,", "0.10,"),
+        ("\"pruned\":true", "\"pruned\":false"),
+    ] {
+        other(from, to, "not in the canonical form");
+    }
+    let a = text.find("\"a\":").unwrap()..text.find(",\"b\":").unwrap();
+    let twice = format!("{},{}", &text[a.clone()], &text[a.clone()]);
+    let error = Manifest::parse(&text.replace(&text[a], &twice), 3).unwrap_err();
+    assert!(error.contains("not in the canonical form"), "{error}");
+    other("\"version\":1", "\"version\":2", "version is 2, expected 1");
+    other("\"version\":1", "\"version\":1,\"version\":1", "duplicate field");
+    other("\"pruned\"", "\"\u{1b}[31m\"", "control character");
+    other("\"pruned\"", "\"\\u001b[31m\"", "unknown field `\\u{1b}[31m`");
+    other("[4,1,8]", "[9,1,8]", "codes of 9 bits");
+    other("[5,2]", "[0,2]", "tables of 0 entries");
+    other("[5,2]", "[5,4]", "do not divide");
+    other("[4,1,8]", "[4,1,7]", "do not divide");
+    other("BF16", "I32", "expected weights");
+    other("BF16", "BF17", "not known");
+    other("[6,8]", "[9223372036854775808,8]", "between 1 and 2^64");
+    other(&text[text.find("shape").unwrap()..][..13], "shape\":[6,0]}", "between 1 and 2^64");
+}
+
+/// The archive of a checkpoint, with components changed and every digest right.
+fn forged(from: &Path, to: &Path, change: impl Fn(&str, &mut [u8])) {
+    let source = Checkpoint::open(from).unwrap();
+    let metadata = &source.files[0].metadata;
+    let text = &metadata.iter().find(|(k, _)| k == "tersor").unwrap().1;
+    let (mut manifest, _): (Manifest, Digest) =
+        Manifest::parse(text, source.tensors.len()).unwrap();
+    let target = Target::claim(to, &source, true).unwrap();
+    let out = OutputFile::create(&target, source.files[0].data_start, 0).unwrap();
+    let mut at = 0;
+    let entry = |t: &tersor::TensorInfo| {
+        let mut bytes = vec![0; t.bytes as usize];
+        source.read_at(0, t.offset, &mut bytes).unwrap();
+        change(&t.name, &mut bytes);
+        out.write_at(at, &bytes).unwrap();
+        at += t.bytes;
+        let (name, shape) = (t.name.clone().into(), t.shape.clone().into());
+        Entry { name, dtype: t.dtype, shape, bytes: at - t.bytes..at }
+    };
+    let entries: Vec<_> = source.tensors.iter().map(entry).collect();
+    manifest.chunks = out.digest_chunks(at).unwrap();
+    out.seal(&entries, Preface { manifest: Some(&manifest), metadata }, at).unwrap();
+    out.publish(target).unwrap();
+}
+
+#[test]
+fn padding_of_codes_is_zero() {
+    static CANCEL: Cancel = Cancel::new();
+    let options = Options {
+        backend: &Backend::Cpu,
+        threads: 2,
+        memory: 1 << 30,
+        force: true,
+        progress: &Silent,
+        cancel: &CANCEL,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let [input, archive, bad] =
+        ["in", "out", "bad"].map(|n| dir.path().join(format!("{n}.safetensors")));
+    let words = words_of(DType::F32, &noise(1, 64 * 33));
+    write_checkpoint(&input, &[("a.weight", DType::F32, vec![64, 33], words)]);
+    for what in [
+        "quantize = { kind = \"affine\", bits = 4 }",
+        "quantize = { kind = \"palette\", bits = 2, granularity = \"channel\" }",
+        "prune = { kind = \"n:m\", n = 1, m = 4 }\nquantize = { kind = \"affine\", bits = 8 }",
+    ] {
+        let recipe = format!("version = 1\n[[rule]]\nmatch = \"*\"\n{what}\n");
+        pipeline::compress(&input, &archive, &Recipe::parse(&recipe).unwrap(), &options).unwrap();
+        forged(&archive, &bad, |_, _| ());
+        assert_eq!(fs::read(&archive).unwrap(), fs::read(&bad).unwrap());
+        // The last bit of the last row's last word lies beyond its last code.
+        forged(&archive, &bad, |name, bytes| {
+            if name.ends_with("codes") {
+                *bytes.last_mut().unwrap() |= 0x80;
+            }
+        });
+        assert!(Archive::open(&bad).is_ok());
+        let error = pipeline::verify(&bad, Some(&input), &options).unwrap_err().to_string();
+        assert!(error.contains("bits beyond the end of a row"), "{what}: {error}");
+        let back = dir.path().join("back.safetensors");
+        assert!(pipeline::decompress(&bad, &back, &options).is_err() && !back.exists());
+    }
 }
 
 #[test]
@@ -266,8 +600,88 @@ fn folders_without_one_checkpoint_are_refused() {
     assert!(matches!(Checkpoint::open(&dir.path().join("nothing")), Err(Error::Io { .. })));
 }
 
+/// JSON with these texts after `[` and `{`, for a comma, for a colon, and before `]` and `}`; beyond ASCII in escapes or not.
+fn styled(
+    value: &serde_json::Value,
+    [open, comma, colon, close]: [&str; 4],
+    ascii: bool,
+) -> String {
+    let all = |v: &serde_json::Value| styled(v, [open, comma, colon, close], ascii);
+    let text = |s: &str| {
+        let plain = serde_json::Value::from(s).to_string();
+        let escape = |c: char| match c.is_ascii() || !ascii {
+            true => c.to_string(),
+            false => c.encode_utf16(&mut [0; 2]).iter().map(|u| format!("\\u{u:04x}")).collect(),
+        };
+        plain.chars().map(escape).collect::<String>()
+    };
+    match value {
+        serde_json::Value::Object(map) => {
+            let pair = |(k, v): (&String, _)| format!("{}{colon}{}", text(k), all(v));
+            format!("{{{open}{}{close}}}", map.iter().map(pair).collect::<Vec<_>>().join(comma))
+        }
+        serde_json::Value::Array(list) => {
+            format!("[{open}{}{close}]", list.iter().map(all).collect::<Vec<_>>().join(comma))
+        }
+        serde_json::Value::String(s) => text(s),
+        other => other.to_string(),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever a writer of JSON makes of a valid header we read, and read the same as the reference reader.
+    #[test]
+    fn never_stricter_than_the_reference(
+        tensors in proptest::collection::btree_map(
+            ".{0,12}",
+            (0usize..4, proptest::collection::vec(0u64..5, 0..4)),
+            0..6,
+        ),
+        metadata in proptest::option::of(proptest::collection::btree_map(".{0,8}", ".{0,8}", 0..3)),
+        style in 0usize..6,
+        ascii: bool,
+        spaces in 0usize..9,
+    ) {
+        let mut header = serde_json::Map::new();
+        let mut at = 0;
+        for (name, (dtype, shape)) in tensors.iter().filter(|(n, _)| !n.contains('\0') && *n != "__metadata__") {
+            let (dtype, size) = [("U8", 1), ("BF16", 2), ("F32", 4), ("I64", 8)][*dtype];
+            let bytes = shape.iter().product::<u64>() * size;
+            let info = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes]});
+            header.insert(name.clone(), info);
+            at += bytes;
+        }
+        if let Some(pairs) = metadata {
+            header.insert("__metadata__".into(), serde_json::json!(pairs));
+        }
+        let value = serde_json::Value::Object(header);
+        let text = match style {
+            0 => value.to_string(),
+            1 => format!("{value:#}"),
+            // json.dumps of Python, by itself and with an indentation.
+            2 => styled(&value, ["", ", ", ": ", ""], ascii),
+            3 => styled(&value, ["\n  ", ",\n  ", ": ", "\n"], ascii),
+            4 => styled(&value, [" ", " , ", " : ", "\t"], ascii),
+            _ => styled(&value, ["\r\n", "\t,\r\n", "\n:\n", " "], ascii),
+        } + &" ".repeat(spaces);
+        let bytes = file(&text, at as usize);
+        let reference = safetensors::SafeTensors::deserialize(&bytes);
+        prop_assert!(reference.is_ok(), "no valid header: {text}");
+        let reference = reference.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let ours = open(dir.path(), &bytes);
+        prop_assert!(ours.is_ok(), "{}: {text}", ours.unwrap_err());
+        let ours = ours.unwrap();
+        prop_assert_eq!(ours.tensors.len(), reference.len());
+        for t in &ours.tensors {
+            let view = reference.tensor(&t.name).unwrap();
+            let shape: Vec<u64> = view.shape().iter().map(|d| *d as u64).collect();
+            prop_assert_eq!((&t.shape, t.bytes), (&shape, view.data().len() as u64));
+            prop_assert_eq!(t.dtype.name(), format!("{:?}", view.dtype()));
+        }
+    }
 
     /// Whatever the reference reader refuses we refuse, whatever damage is done to a header.
     #[test]

@@ -32,6 +32,7 @@ impl Compress {
         let report = {
             let progress = self.common.progress();
             let options = self.common.options(&backend, &progress, self.force);
+            tersor::format::spare(&self.output, self.recipe.recipe.as_ref())?;
             pipeline::compress(&self.model, &self.output, &recipe, &options)?
         };
         self.common.print(&report, || table::summary(&report))?;

@@ -43,7 +43,7 @@ impl Inspect {
             let head = ["tensor", "type", "shape", "min", "max", "mean", "deviation", "outliers", "entropy", "histogram"];
             let mut rows = vec![head.map(String::from).to_vec()];
             for t in &tensors {
-                let mut row = vec![table::name(&t.name), t.dtype.clone(), format!("{:?}", t.shape)];
+                let mut row = vec![table::name(&t.name), t.dtype.into(), format!("{:?}", t.shape)];
                 match &t.weights {
                     None => row.extend(["-"; 7].map(String::from)),
                     Some(w) => row.extend([

@@ -15,12 +15,13 @@ use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
+    sync::atomic::AtomicBool,
 };
 use tersor::{
     Backend, Cancel, Device, Error, Progress, Result, gpu::GpuOptions, pipeline::Options,
 };
 
-/// Raised by SIGINT and SIGTERM; jobs look at it between units.
+/// Raised by SIGINT, SIGTERM and SIGHUP; jobs look at it between units.
 static CANCEL: Cancel = Cancel::new();
 
 /// Makes neural-network checkpoints small: one verified file, the same bytes from every GPU and from the CPU.
@@ -28,7 +29,8 @@ static CANCEL: Cancel = Cancel::new();
 #[command(
     version,
     after_help = "Exit codes: 0 done; 1 damaged, not what it is compared with, or outside its limits; 2 usage, malformed input, I/O; \
-3 done, but tiles that failed on the GPU were redone on the CPU; 130/143 on a signal."
+3 done, but tiles that failed on the GPU were redone on the CPU; \
+6 the output is locked by another run; 129/130/143 on a signal."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -217,6 +219,7 @@ pub fn run() -> ExitCode {
             }
             ExitCode::from(match e {
                 Error::Digest { .. } | Error::Differs { .. } | Error::Verify { .. } => 1,
+                Error::Locked { .. } => 6,
                 Error::Interrupted(signal) => 128 + signal as u8,
                 _ => 2,
             })
@@ -226,8 +229,15 @@ pub fn run() -> ExitCode {
 
 /// The first signal asks the job to stop and clean up; a second one ends the process at once.
 fn watch_signals() -> std::io::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    // Caught, so that a write beyond the limit of file sizes fails and the job cleans up, instead of being killed.
+    signal_hook::flag::register(SIGXFSZ, std::sync::Arc::<AtomicBool>::default())?;
+    let mut stopping = vec![SIGINT, SIGTERM];
+    // `nohup` asks not to be stopped by this one.
+    if !ignored(SIGHUP) {
+        stopping.push(SIGHUP);
+    }
+    let mut signals = signal_hook::iterator::Signals::new(stopping)?;
     std::thread::spawn(move || {
         let mut raised = false;
         for signal in signals.forever() {
@@ -238,6 +248,14 @@ fn watch_signals() -> std::io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// Whether whoever started us ignores a signal; where the system does not tell, it is left alone.
+fn ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// A number of bytes with a binary or decimal unit.

@@ -48,13 +48,14 @@ pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
         let mut rows =
             vec![["tensor", "type", "shape", "becomes", "bytes", "why"].map(String::from).to_vec()];
         rows.extend(tensors.iter().map(|t| {
-            let why = t.reason.clone().unwrap_or_else(|| format!("rule {}", t.rule));
+            let why =
+                t.reason.as_ref().map_or_else(|| format!("rule {}", t.rule), ToString::to_string);
             let shape = format!("{:?}", t.shape);
             vec![
                 table::name(&t.name),
-                t.dtype.clone(),
+                t.dtype.into(),
                 shape,
-                t.method.clone(),
+                t.method.to_string(),
                 table::bytes(t.bytes),
                 why,
             ]

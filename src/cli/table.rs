@@ -118,7 +118,7 @@ fn whereabouts(report: &Report) -> Rows {
     let mut sums: Vec<(&str, u64)> = Vec::new();
     let of_tensors = report.tensors.iter().flat_map(|t| &t.components);
     for c in of_tensors.chain(&report.overhead) {
-        let name = if c.name == "header" { "headers" } else { &c.name };
+        let name = if c.name == "header" { "headers" } else { c.name };
         match sums.iter_mut().find(|s| s.0 == name) {
             Some(sum) => sum.1 += c.bytes,
             None => sums.push((name, c.bytes)),

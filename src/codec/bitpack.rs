@@ -66,6 +66,16 @@ pub fn unpack(packed: &[u32], bits: u32, out: &mut [u8]) {
     }
 }
 
+/// Whether the bits after the last code of every row are zero. `rows` says how many codes each row of `packed` holds.
+pub fn padding_is_zero(packed: &[u32], bits: u32, rows: impl Iterator<Item = usize>) -> bool {
+    let mut end = 0;
+    let mut ends = rows.map(|codes| {
+        end += words(codes, bits);
+        (end, codes * bits as usize % 32)
+    });
+    ends.all(|(end, used)| used == 0 || packed[end - 1] >> used == 0)
+}
+
 fn pack_even<const BITS: u32>(codes: &[u8], out: &mut [u32]) {
     match BITS {
         8 => {
@@ -130,7 +140,7 @@ fn unpack_nibbles(bytes: &[u8], out: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{pack, unpack, words};
+    use super::{pack, padding_is_zero, unpack, words};
 
     #[test]
     fn literal_words() {
@@ -142,6 +152,15 @@ mod tests {
         assert_eq!(out, [0x4000_0000, 0x1]);
         pack(&[0xff, 1, 0x80, 3, 4], 8, &mut out);
         assert_eq!(out, [0x0380_01ff, 4]);
+    }
+
+    #[test]
+    fn padding_is_found_in_every_row() {
+        // Rows of 3, none, 8 and 1 codes of four bits: only the second word is full.
+        let rows = || [3, 0, 8, 1].into_iter();
+        assert!(padding_is_zero(&[0xfff, u32::MAX, 0xf], 4, rows()));
+        assert!(!padding_is_zero(&[0x1000, 0, 0], 4, rows()));
+        assert!(!padding_is_zero(&[0, 0, 0x8000_0000], 4, rows()));
     }
 
     #[test]

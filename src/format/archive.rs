@@ -1,9 +1,13 @@
 use super::{
-    CHUNK, Checkpoint, Digest, Manifest, TensorManifest, digest, quoted, writer::digest_position,
+    CHUNK, COMPONENTS, Checkpoint, Digest, Manifest, TensorManifest, described_length, digest,
+    header::described_bytes,
+    header_text::{NO_DIGEST, before_digest},
+    manifest::encode_digest,
+    quoted, short,
 };
-use crate::{Error, Result, TensorInfo, format::header::described_bytes};
+use crate::{DType, Error, Result, TensorInfo};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -14,9 +18,10 @@ use std::{
 pub struct Archive {
     /// The safetensors files as they are stored.
     pub stored: Checkpoint,
-    /// The tensors of the original checkpoint.
+    /// The tensors of the original checkpoint, in the order in which they are stored.
     pub tensors: Vec<ArchivedTensor>,
-    manifests: Vec<Manifest>,
+    /// Of every file, the digests of its chunks.
+    chunks: Vec<Vec<Digest>>,
     cache: Mutex<Cache>,
 }
 
@@ -28,9 +33,10 @@ pub struct ArchivedTensor {
     /// Which file of the archive holds it.
     pub file: usize,
     /// What was done to it; `None` where it is kept bit for bit.
-    pub treated: Option<TensorManifest>,
-    /// Its components by name, or the kept tensor itself under the empty name.
-    pub components: BTreeMap<&'static str, TensorInfo>,
+    pub treated: Option<Box<TensorManifest>>,
+    /// Its components, or the kept tensor itself under the empty name: names, and places in [`Checkpoint::tensors`]. There
+    /// may be a million tensors, so that nothing is held twice.
+    components: Box<[(&'static str, u32)]>,
 }
 
 /// A chunk's file and number.
@@ -54,31 +60,62 @@ impl Archive {
     /// [`Error::Format`] if it is not an archive or malformed, [`Error::Digest`] if a header is damaged, [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self> {
         let stored = Checkpoint::open(path)?;
-        let mut manifests = Vec::new();
+        let (mut tensors, mut chunks) = (Vec::new(), Vec::new());
         for (i, file) in stored.files.iter().enumerate() {
             let Some((_, text)) = file.metadata.iter().find(|(k, _)| k == "tersor") else {
                 let why = "no tersor manifest: this is not a tersor archive; make one with `tersor compress`";
                 return Err(Error::format(&file.path, why));
             };
+            let held = stored.tensors.iter().filter(|t| t.file == i).count();
             let (manifest, header_digest) =
-                Manifest::parse(text).map_err(|why| Error::format(&file.path, why))?;
-            check_header(&stored, i, header_digest)?;
-            let chunks = (file.len - file.data_start).div_ceil(CHUNK);
-            if manifest.chunks.len() as u64 != chunks {
-                let why =
-                    format!("manifest: {} chunk digests, expected {chunks}", manifest.chunks.len());
+                Manifest::parse(text, held).map_err(|why| Error::format(&file.path, why))?;
+            check_header(&stored, i, &manifest.chunks, header_digest)?;
+            let expected = (file.len - file.data_start).div_ceil(CHUNK);
+            if manifest.chunks.len() as u64 != expected {
+                let found = manifest.chunks.len();
+                let why = format!("manifest: {found} chunk digests, expected {expected}");
                 return Err(Error::format(&file.path, why));
             }
-            manifests.push(manifest);
+            chunks.push(manifest.chunks);
+            tensors.push(manifest.tensors);
         }
-        let tensors = assemble(&stored, &manifests)?;
+        let tensors = assemble(&stored, tensors)?;
         let room = 8.max(2 * rayon::current_num_threads() + 2);
-        Ok(Self {
-            stored,
-            tensors,
-            manifests,
-            cache: Mutex::new(Cache { chunks: Vec::new(), room }),
-        })
+        let cache = Mutex::new(Cache { chunks: Vec::new(), room });
+        Ok(Self { stored, tensors, chunks, cache })
+    }
+
+    /// The components of a tensor, or the kept tensor itself under the empty name.
+    pub fn components(
+        &self,
+        tensor: &ArchivedTensor,
+    ) -> impl ExactSizeIterator<Item = (&'static str, &TensorInfo)> {
+        tensor.components.iter().map(|(name, at)| (*name, &self.stored.tensors[*at as usize]))
+    }
+
+    /// One component of a tensor, which must be one that its manifest calls for, or "" for a kept tensor.
+    pub fn component(&self, tensor: &ArchivedTensor, name: &str) -> &TensorInfo {
+        let mut all = self.components(tensor);
+        all.find(|(n, _)| *n == name).map(|(_, info)| info).expect("opening found every component")
+    }
+
+    /// Type and shape of a tensor before it was archived.
+    pub fn original<'a>(&'a self, tensor: &'a ArchivedTensor) -> (DType, &'a [u64]) {
+        match &tensor.treated {
+            Some(manifest) => (manifest.dtype, &manifest.shape),
+            None => {
+                let info = self.component(tensor, "");
+                (info.dtype, &info.shape)
+            }
+        }
+    }
+
+    /// Bytes of a tensor before it was archived.
+    pub fn original_bytes(&self, tensor: &ArchivedTensor) -> u64 {
+        match &tensor.treated {
+            Some(manifest) => described_bytes(manifest.dtype, &manifest.shape).unwrap_or(0),
+            None => self.component(tensor, "").bytes,
+        }
     }
 
     /// Reads bytes of a stored tensor, from `offset` within it, out of chunks whose digest has been checked; from any thread.
@@ -102,15 +139,7 @@ impl Archive {
 
     /// What a tensor takes in the manifest, as it stands in the header.
     pub fn manifest_bytes(&self, tensor: &ArchivedTensor) -> u64 {
-        let Some(treated) = &tensor.treated else { return 0 };
-        let alone = |tensors| Manifest { tensors, chunks: Vec::new() }.to_text();
-        let (without, with) = (
-            alone(BTreeMap::new()),
-            alone(BTreeMap::from([(tensor.name.clone(), treated.clone())])),
-        );
-        // Every quote inside the metadata value carries a backslash; a comma parts it from its neighbour.
-        let quotes = |text: &str| text.matches('"').count();
-        (with.len() - without.len() + quotes(&with) - quotes(&without) + 1) as u64
+        tensor.treated.as_ref().map_or(0, |treated| described_length(&tensor.name, treated))
     }
 
     fn chunk(&self, file: usize, index: u64) -> Result<Chunk> {
@@ -139,7 +168,7 @@ impl Archive {
         let start = source.data_start + index * CHUNK;
         let mut bytes = vec![0; (source.len - start).min(CHUNK) as usize];
         self.stored.read_at(file, start, &mut bytes)?;
-        if digest(&bytes) == self.manifests[file].chunks[index as usize] {
+        if digest(&bytes) == self.chunks[file][index as usize] {
             return Ok(bytes);
         }
         let end = start + bytes.len() as u64;
@@ -151,32 +180,64 @@ impl Archive {
 }
 
 /// Recomputes the header's digest over its text with the digest's own characters replaced.
-fn check_header(stored: &Checkpoint, file: usize, expected: Digest) -> Result<()> {
+fn check_header(
+    stored: &Checkpoint,
+    file: usize,
+    chunks: &[Digest],
+    expected: Digest,
+) -> Result<()> {
     let source = &stored.files[file];
-    let mut text = vec![0; source.data_start as usize - 8];
-    stored.read_at(file, 8, &mut text)?;
     let damaged = || Error::Digest { path: source.path.clone(), what: "header".into() };
-    let at = digest_position(&text).ok_or_else(damaged)?;
-    text[at..at + 22].fill(b'A');
-    if digest(&text) == expected { Ok(()) } else { Err(damaged()) }
+    let (mut start, end) = (before_digest(chunks), source.data_start);
+    let mut hash = blake3::Hasher::new();
+    hash.update(&start).update(NO_DIGEST.as_bytes());
+    start.extend(encode_digest(expected).as_bytes());
+    let mut at = 8 + start.len() as u64;
+    if at > end {
+        return Err(damaged());
+    }
+    let mut buffer = vec![0; start.len()];
+    stored.read_at(file, 8, &mut buffer)?;
+    if buffer != start {
+        return Err(damaged());
+    }
+    while at < end {
+        buffer.resize((end - at).min(1 << 20) as usize, 0);
+        stored.read_at(file, at, &mut buffer)?;
+        hash.update(&buffer);
+        at += buffer.len() as u64;
+    }
+    if short(hash.finalize()) == expected { Ok(()) } else { Err(damaged()) }
 }
 
-/// Matches the stored tensors with the manifests: every component there once, with the right type and length.
-fn assemble(stored: &Checkpoint, manifests: &[Manifest]) -> Result<Vec<ArchivedTensor>> {
-    let mut by_name: HashMap<&str, &TensorInfo> =
-        stored.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+/// Matches the stored tensors with the manifests of their files: every component there once, with the right type and length.
+fn assemble(
+    stored: &Checkpoint,
+    manifests: Vec<BTreeMap<String, TensorManifest>>,
+) -> Result<Vec<ArchivedTensor>> {
+    let component = |t: &TensorInfo| {
+        t.name.rsplit_once('.').is_some_and(|(_, ending)| COMPONENTS.contains(&ending))
+    };
+    let by_name: HashMap<&str, u32> = (0..)
+        .zip(&stored.tensors)
+        .filter(|(_, t)| component(t))
+        .map(|(at, t)| (&*t.name, at))
+        .collect();
+    let mut taken = vec![false; stored.tensors.len()];
     let mut tensors = Vec::new();
-    for (file, manifest) in manifests.iter().enumerate() {
-        for (name, treated) in &manifest.tensors {
+    for (file, manifest) in manifests.into_iter().enumerate() {
+        for (name, treated) in manifest {
             let refuse = |why: String| {
-                Error::format(&stored.files[file].path, format!("tensor {}: {why}", quoted(name)))
+                Error::format(&stored.files[file].path, format!("tensor {}: {why}", quoted(&name)))
             };
-            let mut components = BTreeMap::new();
+            let most =
+                described_bytes(treated.dtype, &treated.shape).unwrap_or(0).saturating_mul(4);
+            let mut components = Vec::new();
             for c in treated.components() {
-                let full = format!("{name}.{}", c.name);
-                let info = by_name
-                    .remove(full.as_str())
+                let at = *by_name
+                    .get(format!("{name}.{}", c.name).as_str())
                     .ok_or_else(|| refuse(format!("{} is missing", c.name)))?;
+                let info = &stored.tensors[at as usize];
                 if info.file != file
                     || info.dtype != c.dtype
                     || c.shape.as_ref().is_some_and(|s| *s != info.shape)
@@ -187,45 +248,35 @@ fn assemble(stored: &Checkpoint, manifests: &[Manifest]) -> Result<Vec<ArchivedT
                         "{found}, expected {dtype} {shape:?} in the same file"
                     )));
                 }
-                components.insert(c.name, info.clone());
-            }
-            let restored = described_bytes(treated.dtype, &treated.shape).unwrap_or(0);
-            // What survives is at most everything; the exact number is checked against the mask when it is read.
-            for name in ["values", "codes"] {
-                if let Some(info) = components.get(name).filter(|c| {
-                    treated.pruned && (c.shape.len() != 1 || c.bytes > restored.saturating_mul(4))
-                }) {
-                    return Err(refuse(format!(
-                        "{name} is {:?}, which no mask of it can need",
-                        info.shape
-                    )));
+                // What survives is at most everything; the exact number is checked against the mask when it is read.
+                if c.shape.is_none() && (info.shape.len() != 1 || info.bytes > most) {
+                    let (name, shape) = (c.name, &info.shape);
+                    return Err(refuse(format!("{name} is {shape:?}, which no mask can need")));
                 }
+                taken[at as usize] = true;
+                components.push((c.name, at));
             }
             tensors.push(ArchivedTensor {
-                name: name.clone(),
+                name,
                 file,
-                treated: Some(treated.clone()),
-                components,
+                treated: Some(treated.into()),
+                components: components.into(),
             });
         }
     }
-    for kept in stored.tensors.iter().filter(|t| by_name.contains_key(t.name.as_str())) {
-        let components = BTreeMap::from([("", kept.clone())]);
-        tensors.push(ArchivedTensor {
-            name: kept.name.clone(),
-            file: kept.file,
-            treated: None,
-            components,
-        });
+    let kept = || (0..).zip(&stored.tensors).filter(|(at, _)| !taken[*at as usize]);
+    // No two treated tensors have the same name: they would need the same components.
+    let treated: HashSet<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
+    if let Some((_, t)) = kept().find(|(_, t)| treated.contains(t.name.as_str())) {
+        let why = format!("tensor {} is stored twice", quoted(&t.name));
+        return Err(Error::format(&stored.root, why));
     }
-    tensors.sort_by_key(|t| t.components.values().map(|c| (c.file, c.offset)).min());
-    let mut names: Vec<_> = tensors.iter().map(|t| t.name.as_str()).collect();
-    names.sort_unstable();
-    if let Some(w) = names.windows(2).find(|w| w[0] == w[1]) {
-        return Err(Error::format(
-            &stored.root,
-            format!("tensor {} is stored twice", quoted(w[0])),
-        ));
-    }
+    tensors.extend(kept().map(|(at, t)| ArchivedTensor {
+        name: t.name.clone(),
+        file: t.file,
+        treated: None,
+        components: [("", at as u32)].into(),
+    }));
+    tensors.sort_unstable_by_key(|t| t.components.iter().map(|(_, at)| *at).min());
     Ok(tensors)
 }

@@ -1,34 +1,20 @@
-use super::header::{self, quoted};
-use crate::{DType, Error, Result, TensorInfo};
+use super::{
+    folder::{Contents, hidden, list},
+    header,
+    index::Index,
+    quoted,
+};
+use crate::{Error, Result, TensorInfo};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-/// Largest index.json or config.json that is read.
-const MAX_JSON: u64 = 256 << 20;
-/// How deep other files of a folder are looked for.
-const MAX_DEPTH: usize = 3;
-/// Endings of files that hold weights in other formats; they are not carried along.
-const OTHER_WEIGHTS: [&str; 12] = [
-    "safetensors",
-    "bin",
-    "pt",
-    "pth",
-    "ckpt",
-    "gguf",
-    "onnx",
-    "h5",
-    "msgpack",
-    "npz",
-    "tflite",
-    "ot",
-];
-
-/// What the scales of a quantized weight add to its name.
-const SCALE_ENDINGS: [&str; 5] = ["_scale_inv", "_scale", ".scale", ".scales", "_scales"];
+/// The index that a folder's own name for its checkpoint calls for; others are taken where there is only one.
+const INDEX: &str = "model.safetensors.index.json";
+/// How the name of an index ends.
+const INDEX_ENDING: &str = ".safetensors.index.json";
 
 /// A checkpoint on disk, opened and checked: its files and its tensors. Data is read by position, never mapped: a file that
 /// shrinks meanwhile is an error, not a crash.
@@ -40,10 +26,10 @@ pub struct Checkpoint {
     pub files: Vec<SourceFile>,
     /// Every tensor, by file and position.
     pub tensors: Vec<TensorInfo>,
-    /// The folder's other files, relative to it, sorted; empty for a single file.
-    pub carried: Vec<PathBuf>,
-    /// Weight files of other formats in the folder, which are not carried.
-    pub left_out: Vec<PathBuf>,
+    /// The name of the index that lists the shards, if there is one.
+    pub index: Option<String>,
+    /// The folder's other files; none for a single file.
+    contents: Contents,
     /// Whether it is a folder (or an index.json in one) rather than a single file.
     pub is_folder: bool,
 }
@@ -73,106 +59,83 @@ impl Checkpoint {
     /// [`Error::Format`] for anything malformed, [`Error::Io`], [`Error::Usage`] if the path holds no checkpoint.
     pub fn open(path: &Path) -> Result<Self> {
         let kind = fs::metadata(path).map_err(Error::io(path))?;
-        let name = path.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
         if kind.is_dir() {
-            let index = path.join("model.safetensors.index.json");
-            if index.is_file() {
-                return Self::open_index(&index, path);
-            }
-            let mut found: Vec<_> = list(path)?
-                .into_iter()
-                .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
-                .collect();
-            if let Some(model) = found.iter().find(|p| p.ends_with("model.safetensors")) {
-                found = vec![model.clone()];
-            }
-            return match &found[..] {
-                [one] => Self::with_files(path, std::slice::from_ref(one), true),
-                [] => Err(Error::Usage(format!(
-                    "{}: the folder holds no model.safetensors.index.json and no .safetensors file",
-                    path.display()
-                ))),
-                many => Err(Error::Usage(format!(
-                    "{}: {} .safetensors files but no model.safetensors.index.json; name one of them",
-                    path.display(),
-                    many.len()
-                ))),
-            };
+            return Self::open_folder(path);
         }
         if !kind.is_file() {
             return Err(Error::format(path, "this is neither a regular file nor a folder"));
         }
-        if name.ends_with(".index.json") {
+        if name_of(path).ends_with(".index.json") {
             let root =
                 path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             return Self::open_index(path, root);
         }
-        Self::with_files(path, &[path.to_path_buf()], false)
+        Self::with_files(path, &[path.to_path_buf()])
     }
 
-    fn open_index(index: &Path, root: &Path) -> Result<Self> {
-        let listed = read_index(index)?;
-        let mut names: Vec<&String> = listed.values().collect();
-        names.sort_unstable();
-        names.dedup();
-        if names.is_empty() {
-            return Err(Error::format(index, "weight_map is empty, expected at least one tensor"));
-        }
-        let mut paths = Vec::new();
-        for name in &names {
-            check_basename(index, name)?;
-            let path = root.join(name);
-            if !path.is_file() {
-                return Err(Error::format(index, format!("shard {} is missing", quoted(name))));
+    fn open_folder(root: &Path) -> Result<Self> {
+        let listed: Vec<_> = list(root)?.into_iter().filter(|p| !hidden(p)).collect();
+        let ending = |ending: &str| -> Vec<&PathBuf> {
+            listed.iter().filter(|p| name_of(p).ends_with(ending) && p.is_file()).collect()
+        };
+        let (indices, files) = (ending(INDEX_ENDING), ending(".safetensors"));
+        let named = |paths: &[&PathBuf], name: &str| paths.iter().any(|p| p.ends_with(name));
+        let found = match (&indices[..], &files[..]) {
+            _ if named(&indices, INDEX) => return Self::open_index(&root.join(INDEX), root),
+            _ if named(&files, "model.safetensors") => root.join("model.safetensors"),
+            ([one], _) => return Self::open_index(one, root),
+            ([], [one]) => (*one).clone(),
+            ([], []) => {
+                return Err(Error::Usage(format!(
+                    "{}: the folder holds no {INDEX} and no .safetensors file",
+                    root.display()
+                )));
             }
-            paths.push(path);
-        }
-        let mut open = Self::with_files(root, &paths, true)?;
-        open.carried.retain(|p| Some(p.as_os_str()) != index.file_name());
-        for t in &open.tensors {
-            let shard = &open.files[t.file].name;
-            match listed.get(&t.name) {
-                Some(claimed) if claimed == shard => {}
-                Some(claimed) => {
-                    let why = format!(
-                        "tensor {} is in {}, expected {}",
-                        quoted(&t.name),
-                        quoted(shard),
-                        quoted(claimed)
-                    );
-                    return Err(Error::format(index, why));
-                }
-                None => {
-                    let why = format!(
-                        "tensor {} of shard {} is not listed",
-                        quoted(&t.name),
-                        quoted(shard)
-                    );
-                    return Err(Error::format(index, why));
-                }
+            (indices, files) => {
+                let (kind, n) = match indices.len() {
+                    0 => (".safetensors files", files.len()),
+                    n => (INDEX_ENDING, n),
+                };
+                return Err(Error::Usage(format!(
+                    "{}: {n} {kind} but no {INDEX}; name one of them",
+                    root.display(),
+                )));
             }
-        }
-        if open.tensors.len() != listed.len() {
-            let present: HashSet<_> = open.tensors.iter().map(|t| &t.name).collect();
-            let missing = listed.iter().find(|(name, _)| !present.contains(name));
-            let (name, shard) = missing.map_or(("?", "?"), |(n, s)| (n.as_str(), s.as_str()));
-            let why =
-                format!("tensor {} is listed but not in shard {}", quoted(name), quoted(shard));
-            return Err(Error::format(index, why));
-        }
-        Ok(open)
+        };
+        let open = Self::with_files(root, &[found])?;
+        open.in_folder(None)
     }
 
-    fn with_files(root: &Path, paths: &[PathBuf], is_folder: bool) -> Result<Self> {
+    fn open_index(path: &Path, root: &Path) -> Result<Self> {
+        let index = Index::read(path, root)?;
+        let open = Self::with_files(root, &index.paths(root))?;
+        index.check(path, &open.tensors)?;
+        open.in_folder(Some(name_of(path)))
+    }
+
+    /// Makes it the checkpoint of a folder, other files included.
+    fn in_folder(mut self, index: Option<String>) -> Result<Self> {
+        let shards: Vec<&str> = self.files.iter().map(|f| f.name.as_str()).collect();
+        self.contents = Contents::of(&self.root, &shards, index.as_deref())?;
+        (self.index, self.is_folder) = (index, true);
+        Ok(self)
+    }
+
+    fn with_files(root: &Path, paths: &[PathBuf]) -> Result<Self> {
         let (mut files, mut tensors) = (Vec::new(), Vec::new());
         for path in paths {
             let file = File::open(path).map_err(Error::io(path))?;
             let meta = file.metadata().map_err(Error::io(path))?;
             let header = header::read(path, &file, meta.len(), files.len())?;
-            tensors.extend(header.tensors);
+            if tensors.is_empty() {
+                // Kept as it is: there may be a million.
+                tensors = header.tensors;
+            } else {
+                tensors.extend(header.tensors);
+            }
             files.push(SourceFile {
                 path: path.clone(),
-                name: path.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned()),
+                name: name_of(path),
                 len: meta.len(),
                 data_start: header.data_start,
                 metadata: header.metadata,
@@ -180,38 +143,61 @@ impl Checkpoint {
                 file,
             });
         }
-        let mut owner: HashMap<&str, usize> = HashMap::new();
-        for t in &tensors {
-            if let Some(other) = owner.insert(&t.name, t.file) {
-                let (a, b) = (&files[other].name, &files[t.file].name);
-                let why = format!(
-                    "tensor {} is in {} and in {}, expected once",
-                    quoted(&t.name),
-                    quoted(a),
-                    quoted(b)
-                );
-                return Err(Error::format(root, why));
-            }
+        let twice = (files.len() > 1).then(|| header::repeated(&tensors)).flatten();
+        if let Some([a, b]) = twice {
+            let why = format!(
+                "tensor {} is in {} and in {}, expected once",
+                quoted(&a.name),
+                quoted(&files[a.file].name),
+                quoted(&files[b.file].name)
+            );
+            return Err(Error::format(root, why));
         }
-        let (mut carried, mut left_out) = (Vec::new(), Vec::new());
-        if is_folder {
-            walk(root, Path::new(""), 0, &mut |relative| {
-                let weights = |e: &std::ffi::OsStr| OTHER_WEIGHTS.iter().any(|w| e == *w);
-                let shard = relative.parent() == Some(Path::new(""))
-                    && files.iter().any(|f| relative == Path::new(&f.name));
-                match relative.extension() {
-                    _ if shard => {}
-                    Some(e) if weights(e) => left_out.push(relative),
-                    _ => carried.push(relative),
-                }
-            })?;
-        }
-        Ok(Self { root: root.into(), files, tensors, carried, left_out, is_folder })
+        let (root, contents) = (root.into(), Contents::default());
+        Ok(Self { root, files, tensors, index: None, contents, is_folder: false })
+    }
+
+    /// The folder's other files that are carried along, relative to it, sorted.
+    pub fn carried(&self) -> &[PathBuf] {
+        &self.contents.carried
+    }
+
+    /// What a user should know of the folder's other files, a sentence each: what is left out and why, and which weights
+    /// are carried bit for bit because they are no part of the checkpoint itself.
+    pub fn remarks(&self) -> Vec<String> {
+        self.contents.remarks().collect()
+    }
+
+    /// Forgets other files that lie in `folder`: an output in the folder of its input is no part of it.
+    pub fn without(&mut self, folder: &Path) {
+        let Ok(folder) = fs::canonicalize(folder) else { return };
+        let inside =
+            |p: &PathBuf| fs::canonicalize(self.root.join(p)).is_ok_and(|p| p.starts_with(&folder));
+        self.contents.carried.retain(|p| !inside(p));
+        self.contents.left_out.retain(|(p, _)| !inside(p));
+    }
+
+    /// The files of an output of the same shape: its shards, its index and what is carried along, relative to its folder.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &Path> {
+        let own = self.files.iter().map(|f| &f.name).chain(&self.index);
+        own.map(Path::new).chain(self.contents.carried.iter().map(PathBuf::as_path))
     }
 
     /// Bytes of the safetensors files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|f| f.len).sum()
+    }
+
+    /// Bytes of the file that lists the shards, if there is one.
+    pub fn index_bytes(&self) -> u64 {
+        let path = self.index.as_ref().map(|name| self.root.join(name));
+        path.and_then(|p| fs::metadata(p).ok()).map_or(0, |m| m.len())
+    }
+
+    /// Bytes of the folder's other files that are carried along.
+    pub fn carried_bytes(&self) -> u64 {
+        let len = |p: &PathBuf| fs::metadata(self.root.join(p)).map_or(0, |m| m.len());
+        self.carried().iter().map(len).sum()
     }
 
     /// Reads `buf.len()` bytes of a file from position `offset` on; from any thread.
@@ -245,164 +231,10 @@ impl Checkpoint {
         }
         Ok(())
     }
-
-    /// For every tensor, why it must be carried bit for bit because the checkpoint is quantized already, if so.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Format`] if config.json cannot be understood.
-    pub fn already_quantized(&self) -> Result<Vec<Option<&'static str>>> {
-        let config = self.root.join("config.json");
-        if self.is_folder && config.is_file() {
-            let json: serde_json::Value = parse_json(&config)?;
-            if json.get("quantization_config").is_some_and(|q| !q.is_null()) {
-                return Ok(vec![
-                    Some("the checkpoint is already quantized (config.json)");
-                    self.tensors.len()
-                ]);
-            }
-        }
-        let names: HashSet<&str> = self.tensors.iter().map(|t| t.name.as_str()).collect();
-        let has = |stem: &str, endings: &[&str]| {
-            endings.iter().any(|e| names.contains(format!("{stem}{e}").as_str()))
-        };
-        let reason = |t: &TensorInfo| {
-            let stem = t.name.strip_suffix("weight").unwrap_or(&t.name);
-            let scaled = has(&t.name, &SCALE_ENDINGS)
-                || stem.len() < t.name.len()
-                    && has(stem, &["scale", "scales", "weight_scale", "weight_scale_inv"]);
-            let packed = |stem: &str| {
-                has(
-                    stem,
-                    &[
-                        "qweight",
-                        "weight_packed",
-                        "weight_format",
-                        "quant_map",
-                        "weight.quant_map",
-                        "SCB",
-                    ],
-                )
-            };
-            let module = t.name.rfind('.').map_or("", |dot| &t.name[..=dot]);
-            match t.dtype {
-                DType::F8E4M3 | DType::F8E5M2 if scaled => {
-                    Some("already quantized: FP8 with scales")
-                }
-                _ if !t.dtype.is_weight() => None,
-                _ if !module.is_empty() && packed(module) && !t.name.ends_with(".weight") => {
-                    Some("belongs to a layer that is already quantized")
-                }
-                _ => None,
-            }
-        };
-        let mut reasons: Vec<_> = self.tensors.iter().map(reason).collect();
-        // The scales of FP8 weights are part of the quantization, not weights of their own.
-        let is_f8 = |t: &&TensorInfo| matches!(t.dtype, DType::F8E4M3 | DType::F8E5M2);
-        let f8: HashSet<&str> =
-            self.tensors.iter().filter(is_f8).map(|t| t.name.as_str()).collect();
-        for (t, r) in self.tensors.iter().zip(&mut reasons) {
-            let base = SCALE_ENDINGS.iter().find_map(|e| t.name.strip_suffix(e));
-            if r.is_none() && base.is_some_and(|b| f8.contains(b)) {
-                *r = Some("scales of an already quantized weight");
-            }
-        }
-        Ok(reasons)
-    }
 }
 
-/// One plain file name: it can leave no folder.
-fn check_basename(index: &Path, name: &str) -> Result<()> {
-    let plain = !name.is_empty()
-        && !name.starts_with('.')
-        && !name.contains(['/', '\\', '\0', ':'])
-        && name.ends_with(".safetensors");
-    if plain {
-        return Ok(());
-    }
-    let why = format!(
-        "shard name {}, expected the plain name of a .safetensors file in the same folder",
-        quoted(name)
-    );
-    Err(Error::format(index, why))
-}
-
-fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: Unique,
-    }
-    Ok(parse_json::<Index>(path)?.weight_map.0)
-}
-
-/// A JSON object of strings without duplicate keys, which `serde_json` would accept.
-struct Unique(BTreeMap<String, String>);
-
-impl<'de> serde::Deserialize<'de> for Unique {
-    fn deserialize<D: serde::Deserializer<'de>>(
-        deserializer: D,
-    ) -> std::result::Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Unique;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("an object of tensor name to shard name")
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> std::result::Result<Unique, A::Error> {
-                let mut unique = BTreeMap::new();
-                while let Some((key, value)) = map.next_entry::<String, String>()? {
-                    if unique.contains_key(&key) {
-                        let why = format!("tensor {} is listed twice, expected once", quoted(&key));
-                        return Err(serde::de::Error::custom(why));
-                    }
-                    unique.insert(key, value);
-                }
-                Ok(Unique(unique))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
-    }
-}
-
-fn parse_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let len = fs::metadata(path).map_err(Error::io(path))?.len();
-    if len > MAX_JSON {
-        return Err(Error::format(path, format!("{len} bytes, expected at most {MAX_JSON}")));
-    }
-    let text = fs::read(path).map_err(Error::io(path))?;
-    serde_json::from_slice(&text).map_err(|e| Error::format(path, e.to_string()))
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
-    let mut paths = entries
-        .map(|e| e.map(|e| e.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(Error::io(folder))?;
-    paths.sort();
-    Ok(paths)
-}
-
-fn walk(root: &Path, relative: &Path, depth: usize, found: &mut impl FnMut(PathBuf)) -> Result<()> {
-    for path in list(&root.join(relative))? {
-        let Some(name) = path.file_name() else { continue };
-        let hidden = name.to_string_lossy().starts_with('.');
-        let relative = relative.join(name);
-        // The metadata of what a link points to: the Hugging Face cache consists of links.
-        match fs::metadata(&path) {
-            Ok(meta) if meta.is_file() && !hidden => found(relative),
-            Ok(meta) if meta.is_dir() && !hidden && depth < MAX_DEPTH => {
-                walk(root, &relative, depth + 1, found)?
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+fn name_of(path: &Path) -> String {
+    path.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned())
 }
 
 #[cfg(unix)]

@@ -3,20 +3,27 @@
 //! The `safetensors` crate accepts duplicate names, and takes 1.5 GB for a 100 MB header. This reader keeps neither the
 //! text nor a tree of it, refuses everything the format forbids, and says what was found and what was expected.
 
+use super::quoted;
 use crate::{DType, Error, Result, TensorInfo};
 use std::{
-    io::{BufReader, Read},
+    io::{Read, Take},
     path::Path,
 };
 
 /// Longest header, as in the reference implementation.
-const MAX_HEADER: u64 = 100_000_000;
+pub const MAX_HEADER: u64 = 100_000_000;
 /// Most tensors in one file.
-const MAX_TENSORS: usize = 1 << 20;
+pub const MAX_TENSORS: usize = 1 << 20;
+/// Longest name, in bytes.
+pub const MAX_NAME: usize = 1024;
 /// Most dimensions.
 const MAX_RANK: usize = 32;
-/// Longest name, in bytes.
-const MAX_NAME: usize = 1024;
+/// Most pairs of metadata.
+const MAX_PAIRS: usize = 1 << 16;
+/// Most bytes of metadata, a manifest of ours aside: nobody describes a file in more, and it is held in memory.
+const MAX_METADATA: usize = 16 << 20;
+/// Bytes of the header that are read at a time.
+const BUFFER: usize = 1 << 16;
 
 /// A parsed header.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +42,7 @@ pub struct Header {
 /// # Errors
 ///
 /// [`Error::Format`] for everything the format forbids; [`Error::Io`].
-pub fn read(path: &Path, reader: impl Read, file_len: u64, file: usize) -> Result<Header> {
-    let mut reader = BufReader::with_capacity(1 << 16, reader);
+pub fn read(path: &Path, mut reader: impl Read, file_len: u64, file: usize) -> Result<Header> {
     let refuse = |why: String| Error::format(path, why);
     let mut length = [0; 8];
     if file_len < 8 {
@@ -63,8 +69,9 @@ pub fn read(path: &Path, reader: impl Read, file_len: u64, file: usize) -> Resul
     let mut parser = Parser {
         path,
         input: reader.take(length),
-        peeked: None,
-        at: 0,
+        buffer: Vec::new(),
+        next: 0,
+        passed: 0,
         text: Vec::new(),
         header: Header { data_start: 8 + length, ..Default::default() },
         file,
@@ -91,16 +98,22 @@ fn foreign(start: &[u8; 8]) -> Option<&'static str> {
 }
 
 fn check_names(path: &Path, tensors: &[TensorInfo]) -> Result<()> {
-    let mut order: Vec<u32> = (0..tensors.len() as u32).collect();
-    let name = |i: u32| tensors[i as usize].name.as_str();
-    order.sort_unstable_by(|a, b| name(*a).cmp(name(*b)));
-    match order.windows(2).find(|w| name(w[0]) == name(w[1])) {
+    match repeated(tensors) {
         None => Ok(()),
-        Some(w) => {
-            let why = format!("tensor {} appears twice, expected once", quoted(name(w[0])));
+        Some([t, _]) => {
+            let why = format!("tensor {} appears twice, expected once", quoted(&t.name));
             Err(Error::format(path, why))
         }
     }
+}
+
+/// Two tensors of the same name, if there are any.
+pub(super) fn repeated(tensors: &[TensorInfo]) -> Option<[&TensorInfo; 2]> {
+    let mut order: Vec<u32> = (0..tensors.len() as u32).collect();
+    let tensor = |i: u32| &tensors[i as usize];
+    order.sort_unstable_by(|a, b| (&tensor(*a).name, a).cmp(&(&tensor(*b).name, b)));
+    let pair = order.windows(2).find(|w| tensor(w[0]).name == tensor(w[1]).name);
+    pair.map(|w| [tensor(w[0]), tensor(w[1])])
 }
 
 /// Sorts the tensors by position and demands that they cover the data section once. Offsets become file positions.
@@ -110,9 +123,9 @@ fn check_layout(
     data_start: u64,
     file_len: u64,
 ) -> Result<()> {
-    tensors.sort_by_key(|t| (t.offset, t.offset + t.bytes));
+    tensors.sort_by_key(|t| (t.offset, t.bytes));
     let mut expected = 0;
-    for t in tensors.iter_mut() {
+    for t in tensors.iter() {
         if t.offset != expected {
             let what = if t.offset < expected {
                 "overlaps what is before it"
@@ -126,8 +139,8 @@ fn check_layout(
             );
             return Err(Error::format(path, why));
         }
+        // Where it ends by its own account, which is a number of 64 bits.
         expected += t.bytes;
-        t.offset += data_start;
     }
     let found = file_len - data_start;
     if expected != found {
@@ -136,23 +149,19 @@ fn check_layout(
         );
         return Err(Error::format(path, why));
     }
+    // Only now is known that positions in the file are numbers of 64 bits too.
+    tensors.iter_mut().for_each(|t| t.offset += data_start);
     Ok(())
-}
-
-/// A name from a file, for a message: escaped and cut.
-pub fn quoted(name: &str) -> String {
-    let mut text: String = name.chars().take(100).flat_map(char::escape_debug).collect();
-    if name.chars().nth(100).is_some() {
-        text.push('…');
-    }
-    format!("\"{text}\"")
 }
 
 struct Parser<'a, R> {
     path: &'a Path,
-    input: std::io::Take<BufReader<R>>,
-    peeked: Option<u8>,
-    at: u64,
+    input: Take<R>,
+    /// What has been read of the header, and how much of it has been looked at.
+    buffer: Vec<u8>,
+    next: usize,
+    /// Bytes of the header before the buffer.
+    passed: u64,
     /// The string or number being read.
     text: Vec<u8>,
     header: Header,
@@ -169,7 +178,7 @@ struct Entry {
 
 impl<R: Read> Parser<'_, R> {
     fn refuse<T>(&self, why: impl Into<String>) -> Result<T> {
-        Err(Error::format(self.path, format!("header, byte {}: {}", self.at, why.into())))
+        Err(Error::format(self.path, format!("header, byte {}: {}", self.at(), why.into())))
     }
 
     /// The whole header: one object, then nothing but spaces.
@@ -188,21 +197,30 @@ impl<R: Read> Parser<'_, R> {
                 self.tensor(name)?;
             }
         }
-        while let Some(byte) = self.next()? {
-            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
-                return self.refuse(format!("{:?} after the end, expected spaces", byte as char));
-            }
+        match self.after_spaces()? {
+            Some(byte) => self.refuse(format!("{:?} after the end, expected spaces", byte as char)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn metadata(&mut self) -> Result<()> {
         self.expect(b'{')?;
-        let mut first = true;
+        let (mut first, mut room) = (true, MAX_METADATA);
         while self.another(b'}', &mut first)? {
+            if self.header.metadata.len() == MAX_PAIRS {
+                return self.refuse(format!("more than {MAX_PAIRS} pairs of metadata"));
+            }
             let key = self.key()?;
             self.expect(b'"')?;
-            let value = self.string(usize::MAX)?;
+            // A manifest grows with the tensors it describes; the archive's reader holds it against their number.
+            let value = match key.as_str() {
+                "tersor" => self.string(usize::MAX)?,
+                _ => {
+                    let value = self.string(room.saturating_sub(key.len()))?;
+                    room -= key.len() + value.len();
+                    value
+                }
+            };
             self.header.metadata.push((key, value));
         }
         let mut keys: Vec<_> = self.header.metadata.iter().map(|(k, _)| k.as_str()).collect();
@@ -324,9 +342,9 @@ impl<R: Read> Parser<'_, R> {
                 break;
             }
             self.text.push(byte);
-            self.next()?;
+            self.next += 1;
         }
-        let text = String::from_utf8_lossy(&self.text).into_owned();
+        let text = String::from_utf8_lossy(&self.text);
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         match text.parse() {
             Ok(number) if plain && (text.len() == 1 || !text.starts_with('0')) => Ok(number),
@@ -349,28 +367,42 @@ impl<R: Read> Parser<'_, R> {
     fn string(&mut self, most: usize) -> Result<String> {
         self.text.clear();
         loop {
-            let Some(byte) = self.next()? else {
-                return self.refuse("the header ends inside a string");
-            };
-            match byte {
-                b'"' => break,
-                b'\\' => self.escape()?,
-                0..=0x1f => {
+            self.fill()?;
+            let rest = &self.buffer[self.next..];
+            let special = |b: &u8| matches!(b, b'"' | b'\\' | 0..=0x1f);
+            let plain = rest.iter().position(special).unwrap_or(rest.len());
+            if self.text.len() + plain > self.text.capacity() && self.text.len() >= BUFFER {
+                // Growing by doubling would copy a long text again and again, and hold it twice.
+                let rest = self.input.limit() as usize + rest.len();
+                self.text.reserve_exact(rest.min(most - self.text.len().min(most)).max(plain));
+            }
+            self.text.extend_from_slice(&rest[..plain]);
+            self.next += plain;
+            match self.peek()? {
+                _ if self.text.len() > most => {
+                    return self.refuse(format!("a string of more than {most} bytes"));
+                }
+                None => return self.refuse("the header ends inside a string"),
+                Some(b'"') => break,
+                Some(b'\\') => self.escape()?,
+                Some(0..=0x1f) => {
                     return self.refuse("a control character in a string, expected an escape");
                 }
-                _ => self.text.push(byte),
-            }
-            if self.text.len() > most {
-                return self.refuse(format!("a string of more than {most} bytes"));
+                Some(_) => {}
             }
         }
-        match std::str::from_utf8(&self.text) {
-            Ok(text) => Ok(text.to_owned()),
-            Err(_) => self.refuse("a string that is not UTF-8"),
-        }
+        self.next += 1;
+        // A short text leaves its buffer behind for the next one; one that fills it takes it along rather than be copied.
+        let text = match self.text.len() {
+            len if len < BUFFER.max(self.text.capacity() / 2) => self.text.clone(),
+            _ => std::mem::take(&mut self.text),
+        };
+        String::from_utf8(text).or_else(|_| self.refuse("a string that is not UTF-8"))
     }
 
+    /// An escape, from its backslash on.
     fn escape(&mut self) -> Result<()> {
+        self.next += 1;
         let plain = match self.next()? {
             Some(c @ (b'"' | b'\\' | b'/')) => c,
             Some(b'b') => 8,
@@ -413,21 +445,26 @@ impl<R: Read> Parser<'_, R> {
         Ok(code)
     }
 
-    /// Whether a list goes on; reads the comma between its items, or its end.
+    /// Whether a list goes on, and if so, reads up to its next item; else its end.
     fn another(&mut self, end: u8, first: &mut bool) -> Result<bool> {
         let byte = self.after_spaces()?;
         if byte == Some(end) {
             return Ok(false);
         }
         if std::mem::replace(first, false) {
-            self.peeked = byte;
-            self.at -= u64::from(byte.is_some());
+            // What was read is the first item's own, or nothing.
+            self.next -= usize::from(byte.is_some());
             return Ok(true);
         }
         match byte {
-            Some(b',') => Ok(true),
-            found => self.refuse(format!("{}, expected ',' or {:?}", shown(found), end as char)),
+            Some(b',') => {}
+            found => {
+                return self.refuse(format!("{}, expected ',' or {:?}", shown(found), end as char));
+            }
         }
+        let item = self.after_spaces()?;
+        self.next -= usize::from(item.is_some());
+        Ok(true)
     }
 
     fn expect(&mut self, wanted: u8) -> Result<()> {
@@ -446,29 +483,36 @@ impl<R: Read> Parser<'_, R> {
         }
     }
 
-    fn peek(&mut self) -> Result<Option<u8>> {
-        if self.peeked.is_none() {
-            self.peeked = self.next()?;
-            self.at -= u64::from(self.peeked.is_some());
-        }
-        Ok(self.peeked)
+    fn next(&mut self) -> Result<Option<u8>> {
+        let byte = self.peek()?;
+        self.next += usize::from(byte.is_some());
+        Ok(byte)
     }
 
-    fn next(&mut self) -> Result<Option<u8>> {
-        if let Some(byte) = self.peeked.take() {
-            self.at += 1;
-            return Ok(Some(byte));
-        }
-        let mut byte = [0];
-        match self.input.read(&mut byte) {
-            Ok(0) => Ok(None),
-            Ok(_) => {
-                self.at += 1;
-                Ok(Some(byte[0]))
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => self.next(),
-            Err(source) => Err(Error::Io { path: self.path.into(), source }),
-        }
+    fn peek(&mut self) -> Result<Option<u8>> {
+        self.fill()?;
+        Ok(self.buffer.get(self.next).copied())
+    }
+
+    /// How many bytes of the header have been looked at.
+    fn at(&self) -> u64 {
+        self.passed + self.next as u64
+    }
+
+    /// Reads on when the whole buffer has been looked at. A byte just read is still in it and can be given back.
+    #[inline]
+    fn fill(&mut self) -> Result<()> {
+        if self.next < self.buffer.len() { Ok(()) } else { self.read_on() }
+    }
+
+    #[cold]
+    fn read_on(&mut self) -> Result<()> {
+        self.passed += self.next as u64;
+        self.next = 0;
+        self.buffer.clear();
+        let read = self.input.by_ref().take(BUFFER as u64).read_to_end(&mut self.buffer);
+        read.map_err(Error::io(self.path))?;
+        Ok(())
     }
 }
 
@@ -476,12 +520,9 @@ fn shown(byte: Option<u8>) -> String {
     byte.map_or("the end of the header".into(), |b| format!("{:?}", b as char))
 }
 
-/// Bytes of a tensor, or `None` where they are no whole number below 2^64. A dimension of 0 makes it empty, whatever the
-/// others say.
+/// Bytes of a tensor, or `None` where they are no whole number below 2^64, or the product of its dimensions leaves that range
+/// on the way, as the reference implementation has it.
 pub fn described_bytes(dtype: DType, shape: &[u64]) -> Option<u64> {
-    if shape.contains(&0) {
-        return Some(0);
-    }
     let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d))?;
     let bits = elements.checked_mul(dtype.bits() as u64)?;
     bits.is_multiple_of(8).then_some(bits / 8)

@@ -1,14 +1,28 @@
 //! The manifest of an archive: what was done to each tensor, and the digests. It is canonical JSON under the metadata key
 //! `tersor`: sorted keys, no spaces, no times, no paths.
 
-use super::{Digest, header::described_bytes, quoted};
+use super::{
+    Digest,
+    header::{MAX_NAME, described_bytes},
+    quote::{json_error, quoted},
+};
 use crate::DType;
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD as BASE64};
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, Write},
+};
 
 /// The version this crate writes and reads.
 const VERSION: u64 = 1;
+/// Longest description of one tensor: 32 dimensions of 20 digits, and the rest.
+const MAX_ENTRY: usize = 1024;
 /// The endings of component names; a tensor of the checkpoint may not end so where the stem is a tensor too.
 pub const COMPONENTS: [&str; 6] = ["codes", "scales", "zero_points", "codebook", "mask", "values"];
 
@@ -134,95 +148,22 @@ impl TensorManifest {
         list
     }
 
-    fn to_json(&self) -> Value {
-        let mut map = Map::new();
-        if let Method::Affine { bits, symmetric, group } = self.method {
-            map.insert("affine".into(), json!([bits, u8::from(symmetric), group]));
-        }
-        if self.axis != 0 {
-            map.insert("axis".into(), self.axis.into());
-        }
-        map.insert("digest".into(), BASE64.encode(self.digest).into());
-        map.insert("dtype".into(), self.dtype.name().into());
-        if let Some(limit) = self.max_rel_error {
-            map.insert("max_rel_error".into(), limit.into());
-        }
-        if let Method::Palette { k, rows } = self.method {
-            map.insert("palette".into(), json!([k, rows]));
-        }
-        if self.pruned {
-            map.insert("pruned".into(), true.into());
-        }
-        map.insert("shape".into(), json!(self.shape));
-        Value::Object(map)
-    }
-
-    fn from_json(name: &str, value: &Value) -> Result<Self, String> {
-        let at = |what: &str| format!("manifest, tensor {}: {what}", quoted(name));
-        let map = value.as_object().ok_or_else(|| at("expected an object"))?;
-        let mut of = Self {
-            dtype: DType::F32,
-            shape: Vec::new(),
-            axis: 0,
-            pruned: false,
-            method: Method::Values,
-            digest: [0; 16],
-            max_rel_error: None,
-        };
-        let (mut seen_dtype, mut seen_shape, mut seen_digest) = (false, false, false);
-        for (key, value) in map {
-            let wrong = || at(&format!("{key} is {}", cut(&value.to_string())));
-            let numbers = |len: usize| -> Option<Vec<u64>> {
-                let list = value.as_array().filter(|l| l.len() == len)?;
-                list.iter().map(Value::as_u64).collect()
-            };
-            match key.as_str() {
-                "affine" => {
-                    let n = numbers(3)
-                        .filter(|n| (2..=8).contains(&n[0]) && n[1] <= 1)
-                        .ok_or_else(wrong)?;
-                    of.method =
-                        Method::Affine { bits: n[0] as u8, symmetric: n[1] == 1, group: n[2] };
-                }
-                "palette" => {
-                    let n = numbers(2).filter(|n| (1..=256).contains(&n[0])).ok_or_else(wrong)?;
-                    of.method = Method::Palette { k: n[0] as u32, rows: n[1] };
-                }
-                "axis" => of.axis = value.as_u64().filter(|a| *a == 1).ok_or_else(wrong)? as u8,
-                "pruned" => of.pruned = value.as_bool().filter(|p| *p).ok_or_else(wrong)?,
-                "digest" => {
-                    of.digest = value.as_str().and_then(decode_digest).ok_or_else(wrong)?;
-                    seen_digest = true;
-                }
-                "dtype" => {
-                    let dtype = value.as_str().and_then(DType::parse).filter(|d| d.is_weight());
-                    of.dtype = dtype.ok_or_else(wrong)?;
-                    seen_dtype = true;
-                }
-                "shape" => {
-                    let list = value.as_array().filter(|l| l.len() <= 32).ok_or_else(wrong)?;
-                    of.shape =
-                        list.iter().map(Value::as_u64).collect::<Option<_>>().ok_or_else(wrong)?;
-                    seen_shape = true;
-                }
-                "max_rel_error" => of.max_rel_error = Some(value.as_f64().ok_or_else(wrong)?),
-                _ => return Err(at(&format!("key {} is not known", quoted(key)))),
-            }
-        }
-        if !(seen_dtype && seen_shape && seen_digest) {
-            return Err(at("expected dtype, shape and digest"));
-        }
-        of.check().map_err(|why| at(&why))?;
-        Ok(of)
-    }
-
     /// Everything that arithmetic on the shape later relies on.
     fn check(&self) -> Result<(), String> {
+        if !self.dtype.is_weight() || self.shape.len() > 32 {
+            return Err(format!("{} {:?}, expected weights", self.dtype.name(), self.shape));
+        }
         if described_bytes(self.dtype, &self.shape).is_none_or(|b| b == 0) {
             return Err(format!("shape {:?}, expected between 1 and 2^64 bytes", self.shape));
         }
         let (rows, cols) = self.matrix();
         match self.method {
+            Method::Affine { bits, .. } if !(2..=8).contains(&bits) => {
+                Err(format!("codes of {bits} bits, expected 2 to 8"))
+            }
+            Method::Palette { k, .. } if !(1..=256).contains(&k) => {
+                Err(format!("tables of {k} entries, expected 1 to 256"))
+            }
             Method::Affine { group, .. } if group != 0 && !cols.is_multiple_of(group) => {
                 Err(format!("groups of {group} do not divide rows of {cols}"))
             }
@@ -239,11 +180,8 @@ impl TensorManifest {
 
 /// Rows and columns of the matrix view of a shape, its sides swapped for axis 1.
 pub fn matrix(shape: &[u64], axis: u8) -> (u64, u64) {
-    let (rows, cols) = match shape {
-        [] => (1, 1),
-        [n] => (1, *n),
-        [n, rest @ ..] => (*n, rest.iter().product()),
-    };
+    let rows = if shape.len() < 2 { 1 } else { shape[0] };
+    let cols = crate::tensor::elements(shape).checked_div(rows).unwrap_or(0);
     if axis == 0 { (rows, cols) } else { (cols, rows) }
 }
 
@@ -252,64 +190,222 @@ pub fn words_per_row(cols: u64, bits: u8) -> u64 {
     (cols * u64::from(bits)).div_ceil(32)
 }
 
-impl Manifest {
-    /// The canonical text, with the header's own digest standing as 22 times `A`.
-    pub fn to_text(&self) -> String {
-        let chunks: Vec<u8> = self.chunks.concat();
-        let tensors: Map<String, Value> =
-            self.tensors.iter().map(|(n, t)| (n.clone(), t.to_json())).collect();
-        // serde_json keeps the order of insertion; these keys are in order.
-        let mut map = Map::new();
-        map.insert("chunks".into(), BASE64.encode(chunks).into());
-        map.insert("header".into(), "A".repeat(22).into());
-        map.insert("tensors".into(), tensors.into());
-        map.insert("version".into(), VERSION.into());
-        Value::Object(map).to_string()
+/// A tensor's description as it is written: its fields in the order of the alphabet, what is usual left out.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    /// Bits, 1 where symmetric, group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    affine: Option<(u8, u8, u64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    axis: Option<u8>,
+    digest: String,
+    dtype: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_rel_error: Option<f64>,
+    /// Entries of a table, rows that share it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    palette: Option<(u32, u64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pruned: Option<bool>,
+    shape: Vec<u64>,
+}
+
+impl Description {
+    fn of(t: &TensorManifest) -> Self {
+        Self {
+            affine: match t.method {
+                Method::Affine { bits, symmetric, group } => Some((bits, symmetric.into(), group)),
+                _ => None,
+            },
+            axis: (t.axis != 0).then_some(t.axis),
+            digest: encode_digest(t.digest),
+            dtype: t.dtype.name().into(),
+            max_rel_error: t.max_rel_error,
+            palette: match t.method {
+                Method::Palette { k, rows } => Some((k, rows)),
+                _ => None,
+            },
+            pruned: t.pruned.then_some(true),
+            shape: t.shape.clone(),
+        }
     }
 
-    /// Parses and checks a manifest; returns it with the header digest that it holds.
+    /// What it describes. Whatever would be written differently is found when the texts are compared.
+    fn read(self) -> Result<TensorManifest, String> {
+        let of = TensorManifest {
+            dtype: DType::parse(&self.dtype)
+                .ok_or_else(|| format!("dtype {} is not known", quoted(&self.dtype)))?,
+            shape: self.shape,
+            axis: self.axis.map_or(0, |_| 1),
+            pruned: self.pruned.is_some(),
+            method: match (self.affine, self.palette) {
+                (Some((bits, symmetric, group)), _) => {
+                    Method::Affine { bits, symmetric: symmetric == 1, group }
+                }
+                (None, Some((k, rows))) => Method::Palette { k, rows },
+                (None, None) => Method::Values,
+            },
+            digest: decode_digest(&self.digest).ok_or("its digest is none")?,
+            max_rel_error: self.max_rel_error,
+        };
+        of.check()?;
+        Ok(of)
+    }
+}
+
+impl Manifest {
+    /// Writes the canonical text, with `header` as the header's own digest.
     ///
     /// # Errors
     ///
-    /// What is wrong, in words.
-    pub fn parse(text: &str) -> Result<(Self, Digest), String> {
-        let value: Value = serde_json::from_str(text).map_err(|e| format!("manifest: {e}"))?;
-        let map = value.as_object().ok_or("manifest: expected an object")?;
-        let version = map.get("version").and_then(Value::as_u64);
-        if version != Some(VERSION) {
-            let found = map.get("version").map_or("missing".into(), |v| cut(&v.to_string()));
+    /// Those of `out`.
+    pub fn write(&self, out: &mut impl Write, header: &str) -> io::Result<()> {
+        let tensors = self.tensors.iter().map(|(n, t)| (n.as_str(), t));
+        write_text(out, &self.chunks, header, tensors)
+    }
+
+    /// Parses and checks a manifest of at most `most` tensors; returns it with the header digest that it holds. Memory and
+    /// time follow from `most`, whatever the text holds.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in words: also where the text is not exactly the one that [`Manifest::write`] would write, so that no
+    /// two archives hold the same.
+    pub fn parse(text: &str, most: usize) -> Result<(Self, Digest), String> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u64,
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Text<'a> {
+            chunks: &'a str,
+            header: &'a str,
+            #[serde(borrow)]
+            tensors: &'a RawValue,
+            #[serde(rename = "version")]
+            _version: u64,
+        }
+        let wrong = |e: serde_json::Error| format!("manifest: {}", json_error(&e));
+        // Before all else, since another version may hold anything.
+        let Version { version } = serde_json::from_str(text).map_err(wrong)?;
+        if version != VERSION {
             return Err(format!(
-                "manifest: version is {found}, expected {VERSION}; a newer tersor may read it"
+                "manifest: version is {version}, expected {VERSION}; a newer tersor may read it"
             ));
         }
-        if let Some(key) =
-            map.keys().find(|k| !["chunks", "header", "tensors", "version"].contains(&k.as_str()))
-        {
-            return Err(format!("manifest: key {} is not known", quoted(key)));
-        }
-        let text_of = |key: &str| {
-            map.get(key).and_then(Value::as_str).ok_or(format!("manifest: expected {key}"))
+        let parts: Text = serde_json::from_str(text).map_err(wrong)?;
+        let chunks = BASE64.decode(parts.chunks).map_err(|e| format!("manifest: chunks: {e}"))?;
+        let (chunks, []) = chunks.as_chunks::<16>() else {
+            let found = chunks.len();
+            return Err(format!("manifest: chunks have {found} bytes, expected a multiple of 16"));
         };
-        let chunks =
-            BASE64.decode(text_of("chunks")?).map_err(|e| format!("manifest: chunks: {e}"))?;
-        if !chunks.len().is_multiple_of(16) {
-            return Err(format!(
-                "manifest: chunks have {} bytes, expected a multiple of 16",
-                chunks.len()
-            ));
+        let header = decode_digest(parts.header).ok_or("manifest: header is no digest")?;
+        let mut tensors = serde_json::Deserializer::from_str(parts.tensors.get());
+        let tensors = Tensors { most }.deserialize(&mut tensors).map_err(wrong)?;
+        let manifest = Self { tensors, chunks: chunks.to_vec() };
+        let mut same = Same { text: text.as_bytes(), at: 0 };
+        if manifest.write(&mut same, parts.header).is_err() || same.at < text.len() {
+            let at = same.at;
+            return Err(format!("manifest, byte {at}: not in the canonical form"));
         }
-        let header = decode_digest(text_of("header")?).ok_or("manifest: header is no digest")?;
-        let tensors =
-            map.get("tensors").and_then(Value::as_object).ok_or("manifest: expected tensors")?;
-        let tensors =
-            tensors.iter().map(|(n, t)| Ok((n.clone(), TensorManifest::from_json(n, t)?)));
-        Ok((
-            Self {
-                tensors: tensors.collect::<Result<_, String>>()?,
-                chunks: chunks.chunks_exact(16).map(|c| c.try_into().expect("16 bytes")).collect(),
-            },
-            header,
-        ))
+        Ok((manifest, header))
+    }
+}
+
+/// Writes the text of a manifest whose tensors come one by one, in the order of their names.
+pub(super) fn write_text<'a>(
+    out: &mut impl Write,
+    chunks: &[Digest],
+    header: &str,
+    tensors: impl Iterator<Item = (&'a str, &'a TensorManifest)>,
+) -> io::Result<()> {
+    write_start(out, chunks)?;
+    write!(out, "{header}\",\"tensors\":{{")?;
+    let mut comma = "";
+    for (name, tensor) in tensors {
+        out.write_all(comma.as_bytes())?;
+        write_tensor(out, name, tensor)?;
+        comma = ",";
+    }
+    write!(out, "}},\"version\":{VERSION}}}")
+}
+
+/// The text up to the header's own digest.
+pub(super) fn write_start(out: &mut impl Write, chunks: &[Digest]) -> io::Result<()> {
+    let chunks = BASE64.encode(chunks.as_flattened());
+    write!(out, "{{\"chunks\":\"{chunks}\",\"header\":\"")
+}
+
+/// One tensor's name and description.
+pub(super) fn write_tensor(
+    out: &mut impl Write,
+    name: &str,
+    tensor: &TensorManifest,
+) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, name)?;
+    out.write_all(b":")?;
+    Ok(serde_json::to_writer(out, &Description::of(tensor))?)
+}
+
+/// Reads the tensors of a manifest, and no more of them than there can be.
+struct Tensors {
+    most: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Tensors {
+    type Value = BTreeMap<String, TensorManifest>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tensors {
+    type Value = BTreeMap<String, TensorManifest>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut tensors = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let description: &RawValue = map.next_value()?;
+            let refuse = |why: &str| A::Error::custom(format!("tensor {}: {why}", quoted(&name)));
+            if tensors.len() == self.most {
+                return Err(refuse("more tensors than the file holds"));
+            }
+            if name.len() > MAX_NAME || description.get().len() > MAX_ENTRY {
+                return Err(refuse("a name or a description too long for one tensor"));
+            }
+            let tensor = serde_json::from_str::<Description>(description.get())
+                .map_err(|e| refuse(&e.to_string()))?
+                .read()
+                .map_err(|why| refuse(&why))?;
+            tensors.insert(name, tensor);
+        }
+        Ok(tensors)
+    }
+}
+
+/// Takes the bytes of a text that is known, and fails at the first that differs.
+struct Same<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl Write for Same<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let rest = &self.text[self.at..];
+        let same = rest.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        self.at += same;
+        if same == bytes.len() { Ok(same) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -320,8 +416,4 @@ pub fn encode_digest(digest: Digest) -> String {
 
 fn decode_digest(text: &str) -> Option<Digest> {
     BASE64.decode(text).ok()?.try_into().ok()
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(60).collect()
 }

@@ -2,16 +2,28 @@
 
 mod archive;
 mod checkpoint;
+mod folder;
 mod header;
+mod header_text;
+mod index;
 mod manifest;
-mod writer;
+mod output;
+mod quantized;
+mod quote;
+mod target;
 
-pub use archive::Archive;
-pub use archive::ArchivedTensor;
+pub use archive::{Archive, ArchivedTensor};
 pub use checkpoint::{Checkpoint, SourceFile};
-pub use header::quoted;
+pub use header::{MAX_NAME, MAX_TENSORS};
+pub use header_text::{Entry, Preface, write_header};
 pub use manifest::{COMPONENTS, Component, Manifest, Method, TensorManifest, code_bits, matrix};
-pub use writer::{Entry, OutputFile, OutputFolder, header_text};
+pub use output::{OutputFile, OutputFolder};
+pub use quantized::already_quantized;
+pub use quote::{quoted, shown};
+pub use target::{Target, spare};
+
+pub(crate) use header::MAX_HEADER;
+pub(crate) use header_text::{described_length, entry_length, header_length};
 
 /// Bytes under one digest.
 pub const CHUNK: u64 = 4 << 20;

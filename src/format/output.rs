@@ -1,0 +1,321 @@
+//! Files and folders in the making.
+
+use super::{
+    CHUNK, Digest, Entry, Preface,
+    checkpoint::read_exact_at,
+    header::MAX_HEADER,
+    header_text::{Count, NO_DIGEST, write_header},
+    manifest::encode_digest,
+    short,
+    target::{Target, Temporary, parent, sync_folder},
+};
+use crate::{Error, Result};
+use rayon::prelude::*;
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+};
+
+/// A safetensors file in the making.
+#[derive(Debug)]
+pub struct OutputFile {
+    file: File,
+    path: PathBuf,
+    shown: PathBuf,
+    reserve: u64,
+    /// Until it takes its place, where it is not part of a folder.
+    temporary: Option<Temporary>,
+}
+
+impl OutputFile {
+    /// Starts a file beside its target, whose header will take at most `reserve` bytes, its 8 bytes of length included, and
+    /// which will take about `expected` bytes. Dropped before it is published, it leaves nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], also where the disk is too full; [`Error::Format`] for a header too long for the format.
+    pub fn create(target: &Target, reserve: u64, expected: u64) -> Result<Self> {
+        enough_space(target.path(), expected)?;
+        let temporary = Temporary::beside(target.path());
+        let file = Self::start(&temporary.0, target.path(), reserve)?;
+        Ok(Self { temporary: Some(temporary), ..file })
+    }
+
+    /// Starts a file at `path`, which errors call `shown`.
+    fn start(path: &Path, shown: &Path, reserve: u64) -> Result<Self> {
+        let reserve = reserve.next_multiple_of(8);
+        if reserve > MAX_HEADER + 8 {
+            let why = format!(
+                "its header would take up to {} bytes, the format allows {MAX_HEADER}; keep more tensors",
+                reserve - 8
+            );
+            return Err(Error::format(shown, why));
+        }
+        let open = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+        let file = open.map_err(Error::io(shown))?;
+        Ok(Self { file, path: path.into(), shown: shown.into(), reserve, temporary: None })
+    }
+
+    /// Writes bytes at a position of the data section; from any thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], which names the target and, on a full disk, what is free.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        write_all_at(&self.file, bytes, self.reserve + offset).map_err(|e| self.explain(e))
+    }
+
+    /// Digests of the first `len` bytes of the data section, as they can be read back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn digest_chunks(&self, len: u64) -> Result<Vec<Digest>> {
+        let digest = |buffer: &mut Vec<u8>, chunk: u64| {
+            let start = chunk * CHUNK;
+            buffer.resize((len - start).min(CHUNK) as usize, 0);
+            read_exact_at(&self.file, buffer, self.reserve + start).map_err(|e| self.explain(e))?;
+            Ok(short(blake3::hash(buffer)))
+        };
+        (0..len.div_ceil(CHUNK)).into_par_iter().map_init(Vec::new, digest).collect()
+    }
+
+    /// Writes the header (see [`write_header`]), filled up with spaces; a manifest is given the digest of all of it. The
+    /// file then ends after `data_len` bytes of data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]. Panics if the entries do not cover the data section once, or the header is longer than its reserve:
+    /// both are bugs of the caller that must never reach a disk.
+    pub fn seal(&self, entries: &[Entry], preface: Preface, data_len: u64) -> Result<()> {
+        let mut expected = 0;
+        for Entry { name, bytes, .. } in entries {
+            assert_eq!(bytes.start, expected, "{name} does not start where the last tensor ends");
+            expected = bytes.end;
+        }
+        assert_eq!(expected, data_len, "the tensors do not cover the data");
+        let whole = |out: &mut dyn Write, digest: &str, padding: u64| {
+            let mut out = out;
+            write_header(&mut out, preface, digest, entries.iter().map(Entry::borrowed))?;
+            io::copy(&mut io::repeat(b' ').take(padding), &mut out).map(|_| ())
+        };
+        let mut length = Count(8);
+        let infallible = "counting and hashing cannot fail";
+        whole(&mut length, NO_DIGEST, 0).expect(infallible);
+        let (length, reserve) = (length.0, self.reserve);
+        assert!(length <= reserve, "header of {length} bytes, reserve {reserve}");
+        let mut hash = blake3::Hasher::new();
+        whole(&mut hash, NO_DIGEST, reserve - length).expect(infallible);
+        let digest = encode_digest(short(hash.finalize()));
+        let write = || -> io::Result<()> {
+            let mut out = BufWriter::with_capacity(1 << 20, At { file: &self.file, offset: 0 });
+            out.write_all(&(reserve - 8).to_le_bytes())?;
+            whole(&mut out, &digest, reserve - length)?;
+            out.flush()?;
+            self.file.set_len(reserve + data_len)
+        };
+        write().map_err(|e| self.explain(e))
+    }
+
+    /// Where the file is until it is published.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes everything durable. A failed fsync has lost data that the kernel no longer counts as dirty: it is never tried
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|e| self.explain(e))
+    }
+
+    /// Puts a complete file, which is durable, in its place; one of a folder has it already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::claim`] for what has appeared at the target meanwhile; [`Error::Io`].
+    pub fn publish(self, target: Target) -> Result<()> {
+        self.temporary.map_or(Ok(()), |temporary| target.publish(temporary))
+    }
+
+    fn explain(&self, source: io::Error) -> Error {
+        explain(&self.shown, source)
+    }
+}
+
+/// A folder in the making, beside its target. Dropped before it is published, it leaves nothing.
+#[derive(Debug)]
+pub struct OutputFolder {
+    target: Target,
+    temporary: Temporary,
+    /// Folders within it, whose entries must be made durable.
+    folders: BTreeSet<PathBuf>,
+}
+
+impl OutputFolder {
+    /// Starts a folder that will take about `expected` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], also where the disk is too full.
+    pub fn create(target: Target, expected: u64) -> Result<Self> {
+        enough_space(target.path(), expected)?;
+        let temporary = Temporary::beside(target.path());
+        fs::create_dir(&temporary.0).map_err(Error::io(target.path()))?;
+        Ok(Self { target, temporary, folders: BTreeSet::new() })
+    }
+
+    /// Where it is until it is published.
+    pub fn path(&self) -> &Path {
+        &self.temporary.0
+    }
+
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        self.target.path()
+    }
+
+    /// Starts a safetensors file in it, whose header will take at most `reserve` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`OutputFile::create`].
+    pub fn file(&self, name: &str, reserve: u64) -> Result<OutputFile> {
+        OutputFile::start(&self.temporary.0.join(name), &self.target.path().join(name), reserve)
+    }
+
+    /// Copies a file into the folder, byte for byte, and makes it durable. `check` is called between pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], and those of `check`.
+    pub fn carry(
+        &mut self,
+        root: &Path,
+        relative: &Path,
+        check: impl Fn() -> Result<()>,
+    ) -> Result<()> {
+        let (from, shown) = (root.join(relative), self.target.path().join(relative));
+        let to = self.temporary.0.join(relative);
+        let above = relative.ancestors().skip(1).filter(|a| !a.as_os_str().is_empty());
+        self.folders.extend(above.map(Path::to_path_buf));
+        fs::create_dir_all(parent(&to)).map_err(Error::io(&shown))?;
+        let mut source = File::open(&from).map_err(Error::io(&from))?;
+        let mut copy = File::create_new(&to).map_err(Error::io(&shown))?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            check()?;
+            let read = match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(Error::Io { path: from, source }),
+            };
+            copy.write_all(&buffer[..read]).map_err(|e| explain(&shown, e))?;
+        }
+        copy.sync_all().map_err(|e| explain(&shown, e))
+    }
+
+    /// Writes a small file into the folder and makes it durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let write = |mut file: File| file.write_all(bytes).and_then(|()| file.sync_all());
+        let shown = self.target.path().join(name);
+        File::create_new(self.temporary.0.join(name))
+            .and_then(write)
+            .map_err(|e| explain(&shown, e))
+    }
+
+    /// Makes the entries of the folder and of those within it durable, the innermost first, and puts it in its place; what
+    /// was there is deleted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::claim`] for what has appeared at the target meanwhile; [`Error::Io`].
+    pub fn publish(self) -> Result<()> {
+        for folder in self.folders.iter().rev() {
+            sync_folder(&self.temporary.0.join(folder))?;
+        }
+        sync_folder(&self.temporary.0)?;
+        self.target.publish(self.temporary)
+    }
+}
+
+/// Writes to a file from a position on, wherever others write meanwhile.
+struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Write for At<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write_all_at(self.file, bytes, self.offset)?;
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(parent(path)).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_: &Path) -> Option<u64> {
+    None
+}
+
+fn enough_space(path: &Path, expected: u64) -> Result<()> {
+    match free_bytes(path) {
+        Some(free) if free < expected => {
+            let why = format!("the disk is too full: {expected} bytes are needed, {free} are free");
+            Err(Error::Io {
+                path: path.into(),
+                source: io::Error::new(io::ErrorKind::StorageFull, why),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn explain(path: &Path, source: io::Error) -> Error {
+    if source.kind() == io::ErrorKind::StorageFull {
+        let free = free_bytes(path).map_or("unknown".into(), |f| f.to_string());
+        let why = format!("the disk is full ({free} bytes free)");
+        let source = io::Error::new(io::ErrorKind::StorageFull, why);
+        return Error::Io { path: path.into(), source };
+    }
+    Error::Io { path: path.into(), source }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => {
+                bytes = &bytes[n..];
+                offset += n as u64;
+            }
+        }
+    }
+    Ok(())
+}
