@@ -23,10 +23,6 @@ mod matmul_f32;
 mod matmul_i8;
 mod matmul_palette;
 mod matmul_sparse;
-mod magnitude_mask;
-mod magnitude_sums;
-mod magnitude_tail;
-mod matmul_binary;
 mod max_pool;
 mod nm_mask;
 pub mod order_key;
@@ -63,10 +59,6 @@ pub use matmul_f32::matmul_f32;
 pub use matmul_i8::{Channels, Epilogue, Int8, Tile, matmul_i8, matmul_i8_in_tiles};
 pub use matmul_palette::{PaletteMatrix, matmul_palette};
 pub use matmul_sparse::{SparseMatrix, matmul_sparse};
-pub use magnitude_mask::magnitude_mask;
-pub use magnitude_sums::{BlockGrid, magnitude_sums};
-pub use magnitude_tail::magnitude_tail;
-pub use matmul_binary::{matmul_binary, xnor_dots};
 pub use max_pool::max_pool;
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
@@ -104,10 +96,6 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &matmul_i8::KERNEL,
     &matmul_palette::KERNEL,
     &matmul_sparse::KERNEL,
-    &magnitude_mask::KERNEL,
-    &magnitude_sums::KERNEL,
-    &magnitude_tail::KERNEL,
-    &matmul_binary::KERNEL,
     &max_pool::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
