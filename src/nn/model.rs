@@ -60,9 +60,7 @@ impl Model {
             Stored::Checkpoint(c) => {
                 c.tensors.iter().find(|t| t.name == name).map(|t| (t.dtype, &t.shape[..]))
             }
-            Stored::Archive(a) => {
-                a.tensors.iter().find(|t| t.name == name).map(crate::verify::original)
-            }
+            Stored::Archive(a) => a.tensors.iter().find(|t| t.name == name).map(|t| a.original(t)),
         }
     }
 
@@ -268,7 +266,7 @@ impl Model {
             Stored::Archive(a) => {
                 let tensor = a.tensors.iter().find(|t| t.name == name);
                 let tensor = tensor.ok_or_else(|| self.refuse(name, "is missing"))?;
-                (kept(a, tensor), &tensor.components[""])
+                (kept(a, tensor), a.component(tensor, ""))
             }
         };
         let blocks = Blocks::new(info.dtype, (info.rows(), info.cols()));
