@@ -40,7 +40,7 @@ pub struct Gpu {
 /// A kernel's name and the values of its override constants, as bits.
 type PipelineKey = (&'static str, Vec<(&'static str, u64)>);
 
-/// A storage buffer on the device, at least 4 bytes and a multiple of 4 long.
+/// A storage buffer on the device, in whole units of 16 bytes, so that any may be read as fours of words.
 #[derive(Clone, Debug)]
 pub struct Buffer(wgpu::Buffer);
 
@@ -75,7 +75,7 @@ impl Gpu {
 
     /// The longest tensor, in bytes, that one buffer can hold and one binding can show.
     pub fn max_bytes(&self) -> u64 {
-        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size) & !3
+        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size) & !15
     }
 
     /// The most workgroups one dispatch can start, folded over three dimensions.
@@ -241,7 +241,7 @@ impl Gpu {
     }
 
     fn create(&self, bytes: usize, usage: Usage) -> Result<Buffer> {
-        let size = bytes.next_multiple_of(4).max(4) as u64;
+        let size = bytes.next_multiple_of(16).max(16) as u64;
         if size > self.max_bytes() {
             return Err(Error::Gpu {
                 kernel: "alloc",
