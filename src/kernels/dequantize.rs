@@ -110,14 +110,14 @@ fn reference(
 const CHUNK: usize = 2048;
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn restore_signed(codes: &[u8], up: u32, scale: f32, values: &mut [f32]) {
+pub(super) fn restore_signed(codes: &[u8], up: u32, scale: f32, values: &mut [f32]) {
     for (code, value) in codes.iter().zip(values) {
         *value = f32::from((code << up) as i8 >> up) * scale;
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn restore(codes: &[u8], zero_point: i32, scale: f32, values: &mut [f32]) {
+pub(super) fn restore(codes: &[u8], zero_point: i32, scale: f32, values: &mut [f32]) {
     for (code, value) in codes.iter().zip(values) {
         *value = (i32::from(*code) - zero_point) as f32 * scale;
     }

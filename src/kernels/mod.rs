@@ -9,9 +9,14 @@ mod histogram;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
+mod matmul_affine;
+mod matmul_f32;
+mod matmul_palette;
+mod matmul_sparse;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
+mod product;
 mod quantize;
 mod range;
 mod row_threshold;
@@ -26,6 +31,10 @@ pub use histogram::{Counting, Histogram, histogram};
 pub use magnitude_mask::magnitude_mask;
 pub use magnitude_sums::{BlockGrid, magnitude_sums};
 pub use magnitude_tail::magnitude_tail;
+pub use matmul_affine::{AffineMatrix, matmul_affine};
+pub use matmul_f32::matmul_f32;
+pub use matmul_palette::{PaletteMatrix, matmul_palette};
+pub use matmul_sparse::{SparseMatrix, matmul_sparse};
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -45,6 +54,10 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &magnitude_mask::KERNEL,
     &magnitude_sums::KERNEL,
     &magnitude_tail::KERNEL,
+    &matmul_affine::KERNEL,
+    &matmul_f32::KERNEL,
+    &matmul_palette::KERNEL,
+    &matmul_sparse::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,
