@@ -79,8 +79,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
     if LOCAL {
         let last = min(first_output(id) + breadth(), params.outputs) - 1u;
         let count = (last / params.share - first_table + 1u) * params.entries;
-        // The products start with a barrier.
         for (var i = lane; i < count; i += WG) { near[i] = tables[first_table * params.entries + i]; }
+        workgroupBarrier();
     }
     product(id, lane);
 }
