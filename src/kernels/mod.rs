@@ -24,10 +24,6 @@ mod matmul_i8;
 mod matmul_palette;
 mod matmul_sparse;
 mod max_pool;
-mod matmul_affine;
-mod matmul_f32;
-mod matmul_palette;
-mod matmul_sparse;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
@@ -64,10 +60,6 @@ pub use matmul_i8::{Channels, Epilogue, Int8, Tile, matmul_i8, matmul_i8_in_tile
 pub use matmul_palette::{PaletteMatrix, matmul_palette};
 pub use matmul_sparse::{SparseMatrix, matmul_sparse};
 pub use max_pool::max_pool;
-pub use matmul_affine::{AffineMatrix, matmul_affine};
-pub use matmul_f32::matmul_f32;
-pub use matmul_palette::{PaletteMatrix, matmul_palette};
-pub use matmul_sparse::{SparseMatrix, matmul_sparse};
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -105,10 +97,6 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &matmul_palette::KERNEL,
     &matmul_sparse::KERNEL,
     &max_pool::KERNEL,
-    &matmul_affine::KERNEL,
-    &matmul_f32::KERNEL,
-    &matmul_palette::KERNEL,
-    &matmul_sparse::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,
