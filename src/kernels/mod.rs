@@ -56,6 +56,10 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &sort_rows::KERNEL,
 ];
 
+/// Iterations that an invocation may take in all its loops together: llvmpipe ends them silently after 65,535, and a card that
+/// is kept busy for so long by one invocation is badly used anyway. Kernels cut their work or refuse it.
+const ITERATIONS: usize = 65_535;
+
 /// Refuses a tensor whose elements are no weights.
 fn expect_weights(kernel: &'static str, weights: &Tensor) -> Result<()> {
     let dtype = weights.dtype();
