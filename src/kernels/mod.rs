@@ -10,6 +10,7 @@ mod histogram;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
+mod merge_runs;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
@@ -28,6 +29,7 @@ pub use histogram::{Counting, Histogram, histogram};
 pub use magnitude_mask::magnitude_mask;
 pub use magnitude_sums::{BlockGrid, magnitude_sums};
 pub use magnitude_tail::magnitude_tail;
+pub use merge_runs::merge_runs;
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -48,6 +50,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &magnitude_mask::KERNEL,
     &magnitude_sums::KERNEL,
     &magnitude_tail::KERNEL,
+    &merge_runs::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,

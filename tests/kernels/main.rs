@@ -11,6 +11,7 @@ mod histogram;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
+mod merge_runs;
 mod nm_mask;
 mod palettize;
 mod quantize;
