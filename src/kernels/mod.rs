@@ -7,6 +7,7 @@ mod depalettize;
 mod dequantize;
 mod groups;
 mod histogram;
+mod histogram_tails;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
@@ -26,6 +27,7 @@ pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
 pub use groups::Groups;
 pub use histogram::{Counting, Histogram, histogram};
+pub use histogram_tails::{TAIL, histogram_tails};
 pub use magnitude_mask::magnitude_mask;
 pub use magnitude_sums::{BlockGrid, magnitude_sums};
 pub use magnitude_tail::magnitude_tail;
@@ -47,6 +49,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &depalettize::KERNEL,
     &dequantize::KERNEL,
     &histogram::KERNEL,
+    &histogram_tails::KERNEL,
     &magnitude_mask::KERNEL,
     &magnitude_sums::KERNEL,
     &magnitude_tail::KERNEL,
@@ -70,6 +73,11 @@ fn expect_weights(kernel: &'static str, weights: &Tensor) -> Result<()> {
         return Ok(());
     }
     Err(Error::shape(kernel, "dtype", dtype.name(), "F64, F32, F16, BF16, F8_E4M3 or F8_E5M2"))
+}
+
+/// Counts that were started on one backend can only go on there.
+fn on_another_backend(kernel: &'static str) -> Error {
+    Error::Gpu { kernel, message: "the counts are on another backend".into() }
 }
 
 /// Rows that one task of a CPU kernel takes: about a million elements, and a multiple of 4, so that tasks start on 32-bit

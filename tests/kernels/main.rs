@@ -8,6 +8,7 @@ mod clip_errors;
 mod depalettize;
 mod dequantize;
 mod histogram;
+mod histogram_tails;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
