@@ -60,7 +60,7 @@ pub enum Error {
         count: u64,
     },
     /// A restored tensor is further from its source than the recipe allows, or a metric is not finite.
-    #[error("tensor {tensor}: {metric} is {got}, the limit is {limit}")]
+    #[error("tensor {tensor}: {metric} is {}", beyond(*got, *limit))]
     Verify {
         /// The tensor.
         tensor: String,
@@ -85,6 +85,13 @@ pub enum Error {
     /// SIGINT or SIGTERM arrived; temporary files are gone.
     #[error("interrupted by signal {0}")]
     Interrupted(i32),
+}
+
+fn beyond(got: f64, limit: f64) -> String {
+    match got.is_finite() {
+        true => format!("{got}, the limit is {limit}"),
+        false => "not a number".into(),
+    }
 }
 
 impl Error {
