@@ -67,12 +67,12 @@ pub fn inspect(checkpoint: &Checkpoint, options: &Options) -> Result<Vec<TensorS
             let weights = match t.dtype.is_weight() && t.elements() > 0 {
                 true => {
                     let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
-                    let source = Source::open(checkpoint, t, 0)?;
+                    let source = Source::open(checkpoint, t, 0);
                     Some(WeightSummary::of(&count(
                         &engine,
                         &blocks,
-                        &source,
-                        &blocks.units(engine.unit_bytes, 1),
+                        &|unit| source.load(&blocks, unit),
+                        &blocks.units(engine.unit_bytes),
                     )?))
                 }
                 false => None,

@@ -32,9 +32,9 @@ impl Linear {
                 )
             })?;
             let blocks = Blocks::new(info.dtype, (info.rows(), info.cols()));
-            let source = Source::open(checkpoint, info, 0)?;
+            let source = Source::open(checkpoint, info, 0);
             let mut values = Vec::new();
-            for unit in blocks.units(0, 1) {
+            for unit in blocks.units(0) {
                 let start = values.len();
                 values.resize(start + unit.elements(), 0.0);
                 dtype::decode(info.dtype, &source.load(&blocks, &unit)?, 0, &mut values[start..]);

@@ -106,7 +106,7 @@ impl<'a> Restorer<'a> {
         manifest: &TensorManifest,
     ) -> Result<Self> {
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-        let units = blocks.units(0, 1);
+        let units = blocks.units(0);
         let mut restorer = Self { archive, tensor, blocks, units, starts: Vec::new() };
         if manifest.pruned {
             let lengths = restorer.units.par_iter().map(|unit| {

@@ -15,8 +15,11 @@ use crate::{
 };
 use rayon::prelude::*;
 
-/// How many blocks are measured before their column sums are added up: enough for every thread, few enough for the memory.
+/// How many blocks are measured before their column sums are added up, at most: enough for every thread.
 const BATCH: usize = 64;
+
+/// Bytes of column sums that wait to be added up, at most, unless those of one block are more.
+const WAITING: usize = 32 << 20;
 
 /// Checks every tensor of an archive, in the order of the archive.
 ///
@@ -102,7 +105,7 @@ fn treated(
     source: Option<(&Checkpoint, &TensorInfo)>,
 ) -> Result<TensorReport> {
     let restorer = Restorer::new(archive, t, manifest)?;
-    let source = source.map(|(c, info)| Source::open(c, info, manifest.axis)).transpose()?;
+    let source = source.map(|(c, info)| Source::open(c, info, manifest.axis));
     let blocks = &restorer.blocks;
     let measure = |unit: &Unit| {
         engine.cancel.check()?;
@@ -120,7 +123,8 @@ fn treated(
     } else {
         let (mut digests, mut sums, mut codes) =
             (Vec::new(), Sums::default(), CodeCounts::default());
-        for batch in restorer.units.chunks(BATCH) {
+        let batch = (WAITING / (16 * blocks.cols as usize).max(1)).clamp(1, BATCH);
+        for batch in restorer.units.chunks(batch) {
             let measured = batch.par_iter().map(measure).collect::<Result<Vec<_>>>()?;
             for (d, s, c) in measured {
                 digests.extend(d);

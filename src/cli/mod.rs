@@ -103,16 +103,7 @@ impl RecipeArgs {
     fn read(&self) -> Result<tersor::recipe::Recipe> {
         match (&self.preset, &self.recipe) {
             (Some(name), _) => tersor::recipe::Recipe::preset(name),
-            (None, Some(path)) => {
-                let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-                tersor::recipe::Recipe::parse(&text).map_err(|e| {
-                    Error::Recipe(format!(
-                        "{}: {}",
-                        path.display(),
-                        e.to_string().trim_start_matches("recipe: ")
-                    ))
-                })
-            }
+            (None, Some(path)) => tersor::recipe::Recipe::read(path),
             (None, None) => Err(Error::Usage("name a --preset or a --recipe".into())),
         }
     }
