@@ -21,9 +21,8 @@ var<workgroup> limits: array<u32, 64>;
 var<workgroup> sums: array<vec2<u32>, 64>;
 
 fn weight(i: u32) -> u32 {
-    let w = word_of(DTYPE, i);
-    if DTYPE == F64 { return decode(DTYPE, weights[w], weights[w + 1u], i); }
-    return decode(DTYPE, weights[w], 0u, i);
+    let w = words_of(DTYPE, i);
+    return decode(DTYPE, weights[w.x], weights[w.y], i);
 }
 
 @compute @workgroup_size(WG)

@@ -1,5 +1,5 @@
 // weights[r, c] = codebook[table of the element, codes[r, c]], as DTYPE.
-// One invocation per word of weights; per element, which is two words, for F64. Codes beyond the table were refused by the host.
+// One invocation per word of weights; per element, which is two words, for F64. A code beyond the table takes its last entry.
 
 struct Params { elements: u32, cols: u32, words: u32, group: u32, first: u32, k: u32, total: u32 }
 

@@ -19,18 +19,16 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
     let id = workgroup_index(wid, groups) * WG + lane;
     if id >= params.invocations { return; }
     for (var i = id; i < params.elements; i += params.invocations) {
-        let w = word_of(DTYPE, i);
+        let w = words_of(DTYPE, i);
         var bin: u32;
         var low = 0u;
         if DTYPE == F32 || DTYPE == F64 {
-            var bits = weights[w];
-            if DTYPE == F64 { bits = f32_bits_of_f64(weights[w], weights[w + 1u]); }
-            let key = order_key(bits);
+            let key = order_key(decode(DTYPE, weights[w.x], weights[w.y], i));
             bin = key >> 12u;
             low = key & 0xfffu;
         } else {
             let width = 32u / per_word(DTYPE);
-            let p = pattern(DTYPE, weights[w], i);
+            let p = pattern(DTYPE, weights[w.x], i);
             let sign = 1u << (width - 1u);
             bin = select(p | sign, ~p & (2u * sign - 1u), (p & sign) != 0u);
         }

@@ -16,10 +16,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
     let id = workgroup_index(wid, groups) * WG + lane;
     if id >= params.invocations { return; }
     for (var i = id; i < params.elements; i += params.invocations) {
-        let w = word_of(DTYPE, i);
-        var next = 0u;
-        if DTYPE == F64 { next = weights[w + 1u]; }
-        let magnitude = decode(DTYPE, weights[w], next, i) & 0x7fffffffu;
+        let w = words_of(DTYPE, i);
+        let magnitude = decode(DTYPE, weights[w.x], weights[w.y], i) & 0x7fffffffu;
         if (magnitude >> 12u) == params.prefix { atomicAdd(&counts[magnitude & 0xfffu], 1u); }
     }
 }

@@ -14,9 +14,8 @@ override DTYPE: u32;
 override BITS: u32;
 
 fn weight(i: u32) -> u32 {
-    let w = word_of(DTYPE, i);
-    if DTYPE == F64 { return decode(DTYPE, weights[w], weights[w + 1u], i); }
-    return decode(DTYPE, weights[w], 0u, i);
+    let w = words_of(DTYPE, i);
+    return decode(DTYPE, weights[w.x], weights[w.y], i);
 }
 
 fn code(i: u32) -> u32 {

@@ -16,9 +16,8 @@ var<workgroup> prefix: u32;
 var<workgroup> left: u32;
 
 fn magnitude(i: u32) -> u32 {
-    let w = word_of(DTYPE, i);
-    if DTYPE == F64 { return decode(DTYPE, weights[w], weights[w + 1u], i) & 0x7fffffffu; }
-    return decode(DTYPE, weights[w], 0u, i) & 0x7fffffffu;
+    let w = words_of(DTYPE, i);
+    return decode(DTYPE, weights[w.x], weights[w.y], i) & 0x7fffffffu;
 }
 
 @compute @workgroup_size(WG)

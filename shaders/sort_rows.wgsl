@@ -1,7 +1,7 @@
-// sorted[r, ..] = the weights of row r in ascending order, as order keys.
-// One workgroup per row of at most 4096: a bitonic sort in workgroup memory, padded with the largest key.
+// sorted[r, ..] = the weights of row r as order keys, every run of 4096 of them in ascending order.
+// One workgroup per run: a bitonic sort in workgroup memory, padded with the largest key.
 
-struct Params { rows: u32, cols: u32, padded: u32 }
+struct Params { cols: u32, per_row: u32, padded: u32, runs: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> weights: array<u32>;          // [rows, cols], of type DTYPE
@@ -14,16 +14,16 @@ var<workgroup> keys: array<u32, 4096>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = workgroup_index(wid, groups);
-    if row >= params.rows { return; }
-    let start = row * params.cols;
+    let run_index = workgroup_index(wid, groups);
+    if run_index >= params.runs { return; }
+    let first = (run_index % params.per_row) * 4096u;
+    let start = (run_index / params.per_row) * params.cols + first;
+    let count = min(4096u, params.cols - first);
     for (var c = lane; c < params.padded; c += WG) {
         var key = 0xffffffffu;
-        if c < params.cols {
-            let w = word_of(DTYPE, start + c);
-            var next = 0u;
-            if DTYPE == F64 { next = weights[w + 1u]; }
-            key = order_key(decode(DTYPE, weights[w], next, start + c));
+        if c < count {
+            let w = words_of(DTYPE, start + c);
+            key = order_key(decode(DTYPE, weights[w.x], weights[w.y], start + c));
         }
         keys[c] = key;
     }
@@ -42,5 +42,5 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
         }
     }
     workgroupBarrier();
-    for (var c = lane; c < params.cols; c += WG) { sorted[start + c] = keys[c]; }
+    for (var c = lane; c < count; c += WG) { sorted[start + c] = keys[c]; }
 }

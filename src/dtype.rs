@@ -187,6 +187,32 @@ pub fn encode(dtype: DType, values: &[f32], words: &mut [u32], first: usize) {
     }
 }
 
+/// Whether every weight is finite; F64 as f32, so what f32 cannot hold is not. Looks at patterns only.
+///
+/// `words` holds nothing but the elements of `dtype`, a weight type, as little-endian bytes, and zeros.
+pub fn all_finite(dtype: DType, words: &[u32]) -> bool {
+    match dtype {
+        DType::F64 => words.chunks_exact(2).all(|pair| {
+            // From half an ulp beyond the largest f32 on, rounding gives infinity.
+            (u64::from(pair[1]) << 32 | u64::from(pair[0])) & !(1 << 63) < 0x47ef_ffff_f000_0000
+        }),
+        DType::F16 => largest(bytemuck::cast_slice(words), 0x7fffu16) < 0x7c00,
+        DType::BF16 => largest(bytemuck::cast_slice(words), 0x7fffu16) < 0x7f80,
+        DType::F8E4M3 => largest(bytemuck::cast_slice(words), 0x7fu8) < 0x7f,
+        DType::F8E5M2 => largest(bytemuck::cast_slice(words), 0x7fu8) < 0x7c,
+        _ => largest(words, 0x7fff_ffffu32) < 0x7f80_0000,
+    }
+}
+
+/// The largest magnitude, as a pattern.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn largest<T: Copy + Ord + Default + std::ops::BitAnd<Output = T>>(
+    patterns: &[T],
+    magnitude: T,
+) -> T {
+    patterns.iter().fold(T::default(), |most, p| most.max(*p & magnitude))
+}
+
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
 fn widen_bf16(halves: &[u16], out: &mut [f32]) {
     for (h, x) in halves.iter().zip(out) {

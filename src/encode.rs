@@ -1,10 +1,12 @@
 //! One tensor into its components: survey where a rule needs the whole of it first, then kernels, packing and writing, a unit
 //! at a time, in parallel.
 
+mod importance;
 mod masks;
 mod tables;
 
 pub use masks::{ModelLimit, count, model_limits};
+pub use tables::TableRows;
 
 use crate::{
     DType, Error, Result,
@@ -18,6 +20,7 @@ use crate::{
     stage::{Blocks, Source, Unit},
     words,
 };
+use importance::Importance;
 use masks::Mask;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -42,6 +45,7 @@ struct Job<'a> {
     treat: &'a Treat,
     blocks: Blocks,
     units: Vec<Unit>,
+    importance: Option<Importance<'a>>,
 }
 
 /// Encodes a tensor and writes its components from `start` of the data section on.
@@ -60,15 +64,9 @@ pub fn encode(
 ) -> Result<Stored> {
     let manifest = &treat.manifest;
     let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-    let table = groups(manifest).size as u64;
-    let whole = match manifest.method {
-        Method::Palette { .. } if table < blocks.elements() && !blocks.cuts_rows() => {
-            table / blocks.cols
-        }
-        _ => 1,
-    };
-    let units = blocks.units(engine.unit_bytes, whole);
-    let job = Job { engine, name, source, treat, blocks, units };
+    let units = blocks.units(engine.unit_bytes);
+    let importance = Importance::open(treat)?;
+    let job = Job { engine, name, source, treat, blocks, units, importance };
     let mask = Mask::survey(&job, limit)?;
     let tables = Tables::survey(&job, &mask)?;
     let mut stored = job.layout(&mask, out, start)?;
@@ -99,9 +97,19 @@ struct Layout {
 }
 
 impl Job<'_> {
-    /// A unit's elements, the pruned ones zero, and its mask; refuses values that are not finite.
+    /// A unit's elements. Refuses values that are not finite: here, once for every treatment, so that nothing is decided from
+    /// them and none is lost.
+    fn read(&self, unit: &Unit) -> Result<Vec<u32>> {
+        let elements = self.source.load(&self.blocks, unit)?;
+        match crate::dtype::all_finite(self.blocks.dtype, &elements) {
+            true => Ok(elements),
+            false => Err(self.nonfinite()),
+        }
+    }
+
+    /// A unit's elements, the pruned ones zero, and its mask.
     fn load(&self, unit: &Unit, mask: &Mask) -> Result<(Vec<u32>, Vec<u32>)> {
-        let mut elements = self.source.load(&self.blocks, unit)?;
+        let mut elements = self.read(unit)?;
         let bits = mask.of(self, unit, &mut elements)?;
         if !bits.is_empty() && self.treat.manifest.method != Method::Values {
             let (rows, cols) = unit.shape();
@@ -132,7 +140,7 @@ impl Job<'_> {
         if manifest.pruned {
             let row_words = self.blocks.cols.div_ceil(32);
             let lengths = self.units.par_iter().map(|unit| {
-                let mut elements = self.source.load(&self.blocks, unit)?;
+                let mut elements = self.read(unit)?;
                 let bits = mask.of(self, unit, &mut elements)?;
                 let at = unit.rows.start * row_words + unit.cols.start / 32;
                 out.write_at(start + at * 4, bytemuck::cast_slice(&bits))?;
@@ -184,7 +192,7 @@ impl Job<'_> {
                     _ => self.scales(unit, elements)?,
                 };
                 flushed = self.flushed(unit, elements, &parts.scales);
-                let needs = Needs { table_bytes: 8, group: of_tensor.size, multiple: 1 };
+                let needs = Needs { table_bytes: 8, group: of_tensor.size, ..Needs::default() };
                 codes = self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
                     let mut codes = vec![0; codes.len()];
                     for tile in tiles {
@@ -216,7 +224,8 @@ impl Job<'_> {
                         own.iter().map(|(_, a)| a).collect()
                     }
                 };
-                let needs = Needs { table_bytes: 4 << bits, group: of_tensor.size, multiple: 1 };
+                let needs =
+                    Needs { table_bytes: 4 << bits, group: of_tensor.size, ..Needs::default() };
                 codes = self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
                     let mut codes = vec![0; codes.len()];
                     for tile in tiles {

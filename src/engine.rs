@@ -65,11 +65,13 @@ pub struct Needs {
     pub group: usize,
     /// Column pieces start at multiples of this as well as of 32.
     pub multiple: usize,
+    /// Bytes of results for every element, where they may be more than its own.
+    pub result_bytes: usize,
 }
 
 impl Default for Needs {
     fn default() -> Self {
-        Self { table_bytes: 0, group: 1, multiple: 1 }
+        Self { table_bytes: 0, group: 1, multiple: 1, result_bytes: 0 }
     }
 }
 
@@ -288,7 +290,7 @@ fn cut(
     needs: Needs,
 ) -> Result<Vec<(Range<usize>, Range<usize>)>> {
     let max = gpu.max_bytes() as usize;
-    let by_data = max / (dtype.bits() / 8).max(1);
+    let by_data = max / (dtype.bits() / 8).max(needs.result_bytes).max(1);
     let by_tables = match needs.table_bytes {
         0 => usize::MAX,
         // A tile may start and end inside a group,

@@ -72,7 +72,7 @@ pub enum Error {
         count: u64,
     },
     /// A restored tensor is further from its source than the recipe allows, or a metric is not finite.
-    #[error("tensor {}: {metric} is {got}, the limit is {limit}", quoted(tensor))]
+    #[error("tensor {}: {metric} is {}", quoted(tensor), beyond(*got, *limit))]
     Verify {
         /// The tensor.
         tensor: String,
@@ -103,6 +103,13 @@ pub enum Error {
     /// SIGINT, SIGTERM or SIGHUP arrived; temporary files are gone.
     #[error("interrupted by signal {0}")]
     Interrupted(i32),
+}
+
+fn beyond(got: f64, limit: f64) -> String {
+    match got.is_finite() {
+        true => format!("{got}, the limit is {limit}"),
+        false => "not a number".into(),
+    }
 }
 
 impl Error {

@@ -90,8 +90,9 @@ pub fn inspect(checkpoint: &Checkpoint, options: &Options) -> Result<Vec<TensorS
 
 fn weights(engine: &Engine, checkpoint: &Checkpoint, t: &TensorInfo) -> Result<WeightSummary> {
     let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
-    let source = Source::open(checkpoint, t, 0)?;
-    let histogram = count(engine, &blocks, &source, &blocks.units(engine.unit_bytes, 1))?;
+    let source = Source::open(checkpoint, t, 0);
+    let load = |unit: &Unit| source.load(&blocks, unit);
+    let histogram = count(engine, &blocks, &load, &blocks.units(engine.unit_bytes))?;
     if !matches!(t.dtype, DType::F32 | DType::F64) {
         return Ok(WeightSummary::new(&histogram, &Moments::of_patterns(&histogram)));
     }
@@ -100,7 +101,7 @@ fn weights(engine: &Engine, checkpoint: &Checkpoint, t: &TensorInfo) -> Result<W
         engine.cancel.check()?;
         Ok(Moments::of(t.dtype, &source.load(&blocks, unit)?, unit.elements()))
     };
-    let parts = blocks.units(0, 1).par_iter().map(of_block).collect::<Result<Vec<_>>>()?;
+    let parts = blocks.units(0).par_iter().map(of_block).collect::<Result<Vec<_>>>()?;
     let mut moments = Moments::default();
     parts.iter().for_each(|part| moments.merge(part));
     Ok(WeightSummary::new(&histogram, &moments))

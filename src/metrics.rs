@@ -6,22 +6,60 @@ use multiversion::multiversion;
 /// Sums that run side by side; their number, not the machine's, fixes the order of additions.
 const LANES: usize = 16;
 
+/// Where everything is smaller than this, squares could underflow.
+const TINY: f64 = 1e-120;
+
 /// Sums over some rows of a source W and its restored Q.
 #[derive(Clone, Debug, Default)]
 pub struct Sums {
     elements: u64,
     /// Restored elements that are not zero.
     pub nonzero: u64,
-    squared_error: f64,
     absolute_error: f64,
     largest_error: f64,
-    squared_weight: f64,
-    /// Σ w (w - q)
-    weight_error: f64,
+    squares: Squares,
     /// Per column: Σ |w - q|.
     column_error: Vec<f64>,
     /// Per column: Σ |w|.
     column_weight: Vec<f64>,
+}
+
+/// Sums of products of two numbers, each taken times 2^scale.
+#[derive(Clone, Copy, Debug, Default)]
+struct Squares {
+    scale: i32,
+    /// Σ (w - q)²
+    error: f64,
+    /// Σ w²
+    weight: f64,
+    /// Σ w (w - q)
+    weight_error: f64,
+}
+
+impl Squares {
+    /// The sums with another, not larger, scale.
+    fn scaled(self, scale: i32) -> Self {
+        let to = |x: f64| libm::ldexp(x, 2 * (scale - self.scale));
+        let (error, weight) = (to(self.error), to(self.weight));
+        Self { scale, error, weight, weight_error: to(self.weight_error) }
+    }
+
+    /// The sums of both: with the scale of the larger numbers, beside which the squares of much smaller ones are nothing.
+    fn add(self, next: Self) -> Self {
+        let is_zero = |s: &Self| s.error == 0.0 && s.weight == 0.0;
+        let scale = match (is_zero(&self), is_zero(&next)) {
+            (true, _) => next.scale,
+            (_, true) => self.scale,
+            _ => self.scale.min(next.scale),
+        };
+        let (a, b) = (self.scaled(scale), next.scaled(scale));
+        Self {
+            scale,
+            error: a.error + b.error,
+            weight: a.weight + b.weight,
+            weight_error: a.weight_error + b.weight_error,
+        }
+    }
 }
 
 impl Sums {
@@ -54,11 +92,36 @@ impl Sums {
         let sum = |lanes: &[f64; LANES]| lanes.iter().sum::<f64>();
         sums.elements = (rows * cols) as u64;
         sums.nonzero = sum(&lanes.nonzero) as u64;
-        sums.squared_error = sum(&lanes.squared_error);
         sums.absolute_error = sum(&lanes.absolute_error);
         sums.largest_error = lanes.largest_error.iter().fold(0.0, |a, b| larger(a, *b));
-        sums.squared_weight = sum(&lanes.squared_weight);
-        sums.weight_error = sum(&lanes.weight_error);
+        sums.squares = Squares {
+            scale: 0,
+            error: sum(&lanes.squared_error),
+            weight: sum(&lanes.squared_weight),
+            weight_error: sum(&lanes.weight_error),
+        };
+        let columns = sums.column_error.iter().chain(&sums.column_weight);
+        let largest = columns.fold(0.0, |a, b| larger(a, *b));
+        if largest > 0.0 && largest < TINY {
+            // Only F64 comes here. Once more, with the largest near 1.
+            let (mut squares, (_, exponent)) = (Squares::default(), libm::frexp(largest));
+            squares.scale = (-exponent).min(1000);
+            let factor = libm::ldexp(1.0, squares.scale);
+            for start in (0..cols).step_by(PART) {
+                let len = PART.min(cols - start);
+                for row in 0..rows {
+                    load(row * cols + start, &mut w[..len], &mut q[..len]);
+                    for (w, q) in w[..len].iter().zip(&q[..len]) {
+                        let (w, error) = ((*w).into(), (*w).into() - (*q).into());
+                        let (w, error): (f64, f64) = (w * factor, error * factor);
+                        squares.error += error * error;
+                        squares.weight += w * w;
+                        squares.weight_error += w * error;
+                    }
+                }
+            }
+            sums.squares = squares;
+        }
         sums
     }
 
@@ -75,11 +138,9 @@ impl Sums {
     pub fn add(&mut self, next: &Self) {
         self.elements += next.elements;
         self.nonzero += next.nonzero;
-        self.squared_error += next.squared_error;
         self.absolute_error += next.absolute_error;
         self.largest_error = larger(self.largest_error, next.largest_error);
-        self.squared_weight += next.squared_weight;
-        self.weight_error += next.weight_error;
+        self.squares = self.squares.add(next.squares);
         if self.column_error.is_empty() {
             self.column_error.clone_from(&next.column_error);
             self.column_weight.clone_from(&next.column_weight);
@@ -119,17 +180,19 @@ impl Sums {
         let n = self.elements as f64;
         let largest = |sums: &[f64]| sums.iter().fold(0.0, |a, b| larger(a, *b));
         let (error, weight) = (largest(&self.column_error), largest(&self.column_weight));
-        let exact = self.squared_error == 0.0 && self.largest_error == 0.0;
+        let squares = self.squares;
+        let exact = squares.error == 0.0 && self.largest_error == 0.0;
         // Σ wq and Σ q² from Σ w², Σ w(w-q) and Σ (w-q)².
-        let product = self.squared_weight - self.weight_error;
-        let restored = self.squared_weight - 2.0 * self.weight_error + self.squared_error;
-        let norms = (self.squared_weight * restored.max(0.0)).sqrt();
+        let product = squares.weight - squares.weight_error;
+        let restored = squares.weight - 2.0 * squares.weight_error + squares.error;
+        let norms = (squares.weight * restored.max(0.0)).sqrt();
         ErrorReport {
-            mse: Some(self.squared_error / n),
+            mse: Some(libm::ldexp(squares.error / n, -2 * squares.scale)),
             mean_abs_error: Some(self.absolute_error / n),
             max_abs_error: Some(self.largest_error),
-            sqnr_db: (!exact && self.squared_weight > 0.0)
-                .then(|| 10.0 * (self.squared_weight / self.squared_error).log10()),
+            // Errors whose squares underflow beside the weights have no ratio that could be written.
+            sqnr_db: (squares.error != 0.0 && squares.weight > 0.0)
+                .then(|| 10.0 * (squares.weight / squares.error).log10()),
             cosine: Some(if exact {
                 1.0
             } else if norms > 0.0 {
@@ -138,11 +201,7 @@ impl Sums {
                 0.0
             }),
             rel_op_norm_1: Some(if exact { 0.0 } else { error / weight }),
-            rel_error: Some(if exact {
-                0.0
-            } else {
-                (self.squared_error / self.squared_weight).sqrt()
-            }),
+            rel_error: Some(if exact { 0.0 } else { (squares.error / squares.weight).sqrt() }),
         }
     }
 }
@@ -276,6 +335,31 @@ mod tests {
         assert_eq!(Sums::of_slices(&vec![0.5; 1 << 16], &q, 256).report().max_abs_error, Some(0.5));
         let r = Sums::of_slices(&[f32::NAN, 1.0], &[1.0, 1.0], 2).report();
         assert!(r.not_finite().is_some());
+    }
+
+    #[test]
+    fn squares_do_not_underflow() {
+        let r = Sums::of_slices(&[1e-200f64; 4], &[0.0; 4], 2).report();
+        assert_eq!((r.rel_error, r.sqnr_db, r.cosine), (Some(1.0), Some(0.0), Some(0.0)));
+        assert_eq!((r.rel_op_norm_1, r.max_abs_error, r.mse), (Some(1.0), Some(1e-200), Some(0.0)));
+        // Errors of the last bit of the smallest numbers, and the ratio of the worked example.
+        let tiny = |x: f64| x * f64::from_bits(1);
+        let r =
+            Sums::of_slices(&[3.0, -4.0, 0.0, 1.0].map(tiny), &[3.0, -3.0, 0.0, 0.0].map(tiny), 2);
+        assert!((r.report().rel_error.unwrap() - (2.0f64 / 26.0).sqrt()).abs() < 1e-15);
+        // Beside larger weights, in whichever order, they are nothing; beside zeros they are all there is.
+        let small = Sums::of_slices(&[2e-200, 1e-200], &[1e-200, 1e-200], 2);
+        for (w, q, expected) in [(1.0, 0.5, 0.5), (0.0, 0.0, 0.2f64.sqrt())] {
+            let other = Sums::of_slices(&[w], &[q], 1);
+            for (mut a, b) in [(small.clone(), other.clone()), (other, small.clone())] {
+                a.finish_columns();
+                a.add(&b);
+                assert!((a.report().rel_error.unwrap() - expected).abs() < 1e-15, "{w}");
+            }
+        }
+        // An error that has no square beside weights that do fails no metric.
+        let r = Sums::of_slices(&[1.0, 1e-200], &[1.0, 0.0], 2).report();
+        assert_eq!((r.not_finite(), r.rel_error, r.sqnr_db), (None, Some(0.0), None));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct Quantized {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if the group does not divide the row or a weight is not finite; [`Error::Gpu`] if the device fails.
+/// [`Error::Shape`] if the code has not 2 to 8 bits, the group does not divide the row or a weight is not finite; [`Error::Gpu`] if the device fails.
 pub fn quantize(
     on: &Backend,
     weights: &Tensor,
@@ -40,6 +40,9 @@ pub fn quantize(
     group: Option<usize>,
     objective: Objective,
 ) -> Result<Quantized> {
+    if !(2..=8).contains(&code.bits) {
+        return Err(Error::shape("quantize", "bits", code.bits, "2 to 8"));
+    }
     let shape = (weights.rows(), weights.cols());
     let group = group.unwrap_or(shape.1);
     if group == 0 || !shape.1.is_multiple_of(group) {
@@ -94,7 +97,8 @@ pub struct Palettized {
     dtype: DType,
 }
 
-/// Replaces every weight of a matrix by the nearest of the `k` best values: exact k-means in one dimension.
+/// Replaces every weight of a matrix by the nearest of the `k` best values: k-means in one dimension, exact but for what
+/// [`kmeans::palette_of_histogram`] says of F32.
 ///
 /// Agreement: exact.
 ///
@@ -113,7 +117,11 @@ pub fn palettize(on: &Backend, weights: &Tensor, k: usize) -> Result<Palettized>
     if histogram.nonfinite() > 0 {
         return Err(Error::shape("palettize", "weights", "NaN or infinite", "finite"));
     }
-    let palette = kmeans::palette(&histogram.bins(), k, weights.dtype());
+    let palette = kmeans::palette_of_histogram(&histogram, k, weights.dtype(), |mut tails| {
+        let found = kernels::histogram_tails(on, weights, tails.bins())?;
+        tails.add(found.into_iter().map(|(key, n)| (key, n.into())));
+        Ok(tails)
+    })?;
     let elements = weights.elements();
     let bits = code_bits(palette.entries.len() as u32).into();
     let assigner = [Assigner::new(&palette, weights.dtype(), elements as u64)];

@@ -10,18 +10,18 @@ use crate::{
     },
     plan::{Action, Plan, Treat},
     progress::{Cancel, Progress},
-    recipe::{NonFinite, Prune, Recipe, Scope},
+    recipe::{NonFinite, Recipe},
     report::{ComponentReport, Report, TensorReport},
     restore::{self, Restorer},
-    stage::{Source, transpose},
-    verify, words,
+    stage::{Source, Unit, units_per_strip, write_transposed},
+    verify,
 };
 use rayon::prelude::*;
 use std::{
     borrow::Cow,
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Instant,
 };
 
@@ -53,18 +53,24 @@ impl Options<'_> {
         }
     }
 
+    /// Threads of the pool: with a GPU one more, since one or another always waits for it. So the next unit is read and
+    /// uploaded, and the last one written, while one is computed, even with a single thread.
+    fn workers(&self) -> usize {
+        self.threads() + usize::from(matches!(self.backend, Backend::Gpu(_)))
+    }
+
     /// Source bytes that are loaded and treated together by one thread.
     pub(crate) fn unit_bytes(&self) -> u64 {
         match self.backend {
             Backend::Cpu => 0,
-            Backend::Gpu(_) => GPU_UNIT.min(self.memory / (8 * self.threads() as u64)),
+            Backend::Gpu(_) => GPU_UNIT.min(self.memory / (16 * self.workers() as u64)),
         }
     }
 
     /// Runs a job on a pool of its own threads, so that `threads` means what it says.
     pub(crate) fn run<T: Send>(&self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads()).build();
-        pool.map_err(|e| Error::Usage(format!("{} threads: {e}", self.threads())))?.install(job)
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.workers()).build();
+        pool.map_err(|e| Error::Usage(format!("{} threads: {e}", self.workers())))?.install(job)
     }
 }
 
@@ -75,11 +81,11 @@ impl Options<'_> {
 /// As [`Plan::new`]; [`Error::Usage`] if the memory does not suffice.
 pub fn plan(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Result<Plan> {
     let unit = options.unit_bytes().max(1 << 20);
-    let plan = Plan::new(checkpoint, recipe, unit, options.threads())?;
+    let plan = Plan::new(checkpoint, recipe, unit, options.workers())?;
     if plan.memory_bytes > options.memory {
         return Err(Error::Usage(format!(
             "the job needs {} MiB of memory with {} threads, --memory allows {} MiB",
-            plan.memory_bytes >> 20,
+            plan.memory_bytes.div_ceil(1 << 20),
             options.threads(),
             options.memory >> 20
         )));
@@ -432,15 +438,8 @@ impl<'a> FileWriter<'a> {
         manifest: &mut Manifest,
         notes: &mut Notes,
     ) -> Result<()> {
-        let source = Source::open(checkpoint, info, treat.manifest.axis)?;
-        let model_pruned =
-            matches!(treat.prune, Some(Prune::Magnitude { scope: Scope::Model, .. }));
-        let stored = match model_pruned && limit.is_none() {
-            // The survey found it not finite and left it out.
-            true => Err(Error::NonFinite { tensor: info.name.clone(), count: 0 }),
-            false => encode(engine, &info.name, &source, treat, limit, &self.out, self.at),
-        };
-        match stored {
+        let source = Source::open(checkpoint, info, treat.manifest.axis);
+        match encode(engine, &info.name, &source, treat, limit, &self.out, self.at) {
             Ok(stored) => {
                 for (component, dtype, shape, bytes) in stored.components {
                     let name = format!("{}.{component}", info.name);
@@ -454,10 +453,7 @@ impl<'a> FileWriter<'a> {
                 Ok(())
             }
             Err(Error::NonFinite { count, .. }) if treat.treatment.nonfinite == NonFinite::Keep => {
-                let why = match count {
-                    0 => "it holds NaN or infinite values".to_owned(),
-                    n => format!("{n} of its values are NaN or infinite"),
-                };
+                let why = format!("{count} of its values are NaN or infinite");
                 notes.warn(
                     engine,
                     format!("tensor {} is kept bit for bit: {why}", quoted(&info.name)),
@@ -479,27 +475,33 @@ impl<'a> FileWriter<'a> {
     ) -> Result<()> {
         let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
         let (blocks, size) = (&restorer.blocks, manifest.dtype.bits() as u64 / 8);
-        let whole = Mutex::new(match manifest.axis {
-            0 => Vec::new(),
-            _ => vec![0; words(manifest.dtype, blocks.elements() as usize)],
-        });
-        let digests = restorer.units.par_iter().map(|unit| {
-            engine.cancel.check()?;
-            let parts = restorer.parts(manifest, unit)?;
-            let restored = parts.restore(Some(engine), manifest, blocks, unit)?;
-            let at = unit.start(blocks) * size;
-            let bytes =
-                &bytemuck::cast_slice::<u32, u8>(&restored)[..unit.elements() * size as usize];
-            match manifest.axis {
-                0 => self.out.write_at(self.at + at, bytes)?,
-                _ => {
-                    let mut whole = whole.lock().unwrap_or_else(PoisonError::into_inner);
-                    bytemuck::cast_slice_mut(&mut whole)[at as usize..][..bytes.len()]
-                        .copy_from_slice(bytes);
-                }
+        // Units that are rows of storage one by one; otherwise its columns, a strip at a time.
+        let strips: Vec<&[Unit]> = match manifest.axis {
+            0 => restorer.units.chunks(1).collect(),
+            _ => restorer.units.chunks(units_per_strip(blocks, &restorer.units)).collect(),
+        };
+        let digests = strips.into_par_iter().map(|units| {
+            let (mut strip, mut digests) = (Vec::new(), Vec::new());
+            for unit in units {
+                engine.cancel.check()?;
+                let restored = restorer.parts(manifest, unit)?.restore(
+                    Some(engine),
+                    manifest,
+                    blocks,
+                    unit,
+                )?;
+                digests.extend(blocks.digests(unit, &restored).concat());
+                let bytes = bytemuck::cast_slice::<u32, u8>(&restored);
+                strip.extend_from_slice(&bytes[..unit.elements() * size as usize]);
+                engine.progress.advance(unit.elements() as u64 * size);
             }
-            engine.progress.advance(bytes.len() as u64);
-            Ok(blocks.digests(unit, &restored).concat())
+            match manifest.axis {
+                0 => self.out.write_at(self.at + units[0].start(blocks) * size, &strip)?,
+                _ => write_transposed(blocks, units, &strip, |offset, part| {
+                    self.out.write_at(self.at + offset, part)
+                })?,
+            }
+            Ok(digests)
         });
         let digests = digests.collect::<Result<Vec<_>>>()?.concat();
         if digest(&digests) != manifest.digest {
@@ -510,13 +512,6 @@ impl<'a> FileWriter<'a> {
             });
         }
         let bytes = blocks.elements() * size;
-        if manifest.axis == 1 {
-            let whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let stored =
-                transpose(manifest.dtype, &whole, blocks.rows as usize, blocks.cols as usize);
-            self.out
-                .write_at(self.at, &bytemuck::cast_slice::<u32, u8>(&stored)[..bytes as usize])?;
-        }
         self.push(t.name.as_str().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! What will be done to every tensor, from the recipe and the header alone: no data is read.
 
+mod memory;
+
 use crate::{
-    DType, Error, Result, TensorInfo,
+    Error, Result, TensorInfo,
     affine::AffineCode,
     format::{
         CHUNK, COMPONENTS, Checkpoint, Entry, MAX_HEADER, MAX_NAME, MAX_TENSORS, Method,
@@ -11,7 +13,12 @@ use crate::{
     recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
 };
 use serde::Serialize;
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 /// A plan: a step for every tensor, in the order of the checkpoint.
 #[derive(Clone, Debug)]
@@ -65,6 +72,17 @@ pub struct Treat {
     pub treatment: Arc<Treatment>,
     /// What the manifest will say; its digest is not known yet.
     pub manifest: TensorManifest,
+    /// Where the weights of its squared errors are.
+    pub importance: Option<ImportanceOf>,
+}
+
+/// The importance of one tensor.
+#[derive(Clone, Debug)]
+pub struct ImportanceOf {
+    /// The file that the rule names, opened once for all tensors.
+    pub file: Arc<Checkpoint>,
+    /// The number of the tensor in it.
+    pub tensor: usize,
 }
 
 impl Treat {
@@ -132,8 +150,9 @@ impl Plan {
     /// # Errors
     ///
     /// [`Error::Recipe`] with everything that does not fit, all at once: rules that match nothing, tensors that no rule
-    /// matches, group sizes that do not divide. [`Error::Format`] if the checkpoint is an archive already, its names collide
-    /// with those of components, or its archive would need a header or more tensors than the format allows.
+    /// matches, group sizes that do not divide, importance that is missing or has another shape. [`Error::Format`] if the
+    /// checkpoint is an archive already, its names collide with those of components, or its archive would need a header or more
+    /// tensors than the format allows; [`Error::Format`] or [`Error::Io`] if a file of importance cannot be opened.
     pub fn new(
         checkpoint: &Checkpoint,
         recipe: &Recipe,
@@ -147,6 +166,7 @@ impl Plan {
         let mut reasons: HashSet<Arc<str>> = HashSet::new();
         let mut used = vec![false; recipe.rules.len()];
         let (mut steps, mut wrong) = (Vec::new(), Vec::new());
+        let mut importance = HashMap::new();
         for (t, carried) in checkpoint.tensors.iter().zip(quantized) {
             let found = recipe.rules.iter().position(|r| r.matches(&t.name, t.dtype, &t.shape));
             let Some(rule) = found else {
@@ -157,18 +177,26 @@ impl Plan {
                 continue;
             };
             used[rule] = true;
-            let mut done = match treatments[rule].keeps() {
+            let mut planned = match treatments[rule].keeps() {
                 true => Ok(Action::Keep(why_kept(t, &recipe.rules, rule).into())),
                 false => action(t, &treatments[rule], carried),
             };
-            if let Ok(Action::Keep(why)) = &mut done {
+            if let Ok(Action::Keep(why)) = &mut planned {
                 // A million tensors have few reasons.
                 match reasons.get(why) {
                     Some(same) => *why = Arc::clone(same),
                     None => _ = reasons.insert(why.clone()),
                 }
             }
-            match done {
+            if let Ok(Action::Treat(treat)) = &mut planned
+                && let Some(path) = treat.treatment.importance.clone()
+            {
+                match importance_of(t, treat, path, &mut importance)? {
+                    Ok(found) => treat.importance = Some(found),
+                    Err(why) => planned = Err(why),
+                }
+            }
+            match planned {
                 Ok(action) => {
                     let bytes = match &action {
                         Action::Keep(_) => t.bytes,
@@ -197,7 +225,7 @@ impl Plan {
         // An index names every stored tensor and its shard, as the headers do with more beside it.
         let index = if checkpoint.index.is_some() { headers } else { 0 };
         let output_bytes = steps.iter().map(|s| s.bytes).sum::<u64>() + headers + index;
-        let memory_bytes = memory(checkpoint, &steps, unit_bytes, threads);
+        let memory_bytes = memory::memory(&steps, unit_bytes, threads);
         Ok(Self { steps, header_bytes, output_bytes, memory_bytes })
     }
 
@@ -382,7 +410,18 @@ fn action(
     if longest > Some(MAX_NAME) {
         return keep("its name is too long for the names of its components");
     }
-    let treat = Treat { prune: treatment.prune, objective, treatment: treatment.clone(), manifest };
+    if let Some(Prune::Block { block: [r, c], .. }) = treatment.prune
+        && u64::from(r).min(rows) * u64::from(c).min(cols) >= 1 << 34
+    {
+        return Err(format!("its blocks of {r} x {c} weights are too large to sum"));
+    }
+    let treat = Treat {
+        prune: treatment.prune,
+        objective,
+        treatment: treatment.clone(),
+        manifest,
+        importance: None,
+    };
     if stored_bytes(&treat, false) >= t.bytes {
         return keep("its treated form is not smaller");
     }
@@ -442,31 +481,35 @@ fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
     known + unknown
 }
 
-/// Buffers of all threads, plus the largest table that a step needs whole.
-fn memory(checkpoint: &Checkpoint, steps: &[Step], unit_bytes: u64, threads: usize) -> u64 {
-    let tables = checkpoint.tensors.iter().zip(steps).map(|(t, s)| match &s.action {
-        Action::Keep(_) => 0,
-        Action::Treat(treat) => {
-            let whole = if treat.treatment.axis == 1 { 2 * t.bytes } else { 0 };
-            let histogram = match treat.manifest.method {
-                Method::Palette { rows: 0, .. } if matches!(t.dtype, DType::F32 | DType::F64) => {
-                    (24 << 20) * threads as u64
-                }
-                Method::Palette { .. } => (2 << 20) * threads as u64,
-                _ => 0,
-            };
-            let scales = treat
-                .manifest
-                .components()
-                .iter()
-                .filter(|c| c.name == "scales")
-                .filter_map(|c| c.bytes())
-                .sum::<u64>();
-            whole + histogram + 2 * scales
+/// Where the importance of a tensor is, among the files that are open already or as one more; or why it does not fit.
+fn importance_of(
+    t: &TensorInfo,
+    treat: &Treat,
+    path: PathBuf,
+    open: &mut HashMap<PathBuf, Arc<Checkpoint>>,
+) -> Result<std::result::Result<ImportanceOf, String>> {
+    let file = match open.get(&path) {
+        Some(file) => file.clone(),
+        None => {
+            let file = Arc::new(Checkpoint::open(&path)?);
+            open.insert(path.clone(), file.clone());
+            file
         }
-    });
-    let digests = 8 * (4 << 20) * 2;
-    unit_bytes * 5 * threads as u64 + tables.max().unwrap_or(0) + digests
+    };
+    let Some(tensor) = file.tensors.iter().position(|i| i.name == t.name) else {
+        return Ok(Err(format!("{} holds no importance for it", path.display())));
+    };
+    let (info, (_, cols)) = (&file.tensors[tensor], treat.manifest.matrix());
+    if !info.dtype.is_weight() || info.shape != t.shape && info.elements() != cols {
+        return Ok(Err(format!(
+            "its importance in {} is {} {:?}, expected floats of shape {:?} or [{cols}]",
+            path.display(),
+            info.dtype.name(),
+            info.shape,
+            t.shape
+        )));
+    }
+    Ok(Ok(ImportanceOf { file, tensor }))
 }
 
 /// The alphabet of an affine method.

@@ -81,13 +81,33 @@ pub fn refine(prefix: u32, keep: u64, tail: &[u64]) -> (u32, u64) {
     unreachable!("the histogram counted as many")
 }
 
-/// The `keep` largest of the norms, ties to the lowest index, as flags.
-pub fn largest<T: Ord + Copy>(norms: &[T], keep: u64) -> Vec<bool> {
-    let mut order: Vec<usize> = (0..norms.len()).collect();
-    order.sort_by_key(|i| (std::cmp::Reverse(norms[*i]), *i));
-    let mut flags = vec![false; norms.len()];
-    order.iter().take(keep as usize).for_each(|i| flags[*i] = true);
-    flags
+/// The `keep` largest of the norms, ties to the lowest index, as a bit for each, first in the low bit. At most all are kept.
+pub fn largest(norms: &[u64], keep: u64) -> Vec<u32> {
+    if keep == 0 {
+        return vec![0; norms.len().div_ceil(32)];
+    }
+    // The smallest norm that is kept, digit by digit, and how many of those equal to it are.
+    let (mut smallest, mut ties) = (0, keep);
+    let digits = 64 - norms.iter().max().map_or(0, |n| n.leading_zeros());
+    for shift in (0..digits.next_multiple_of(16)).step_by(16).rev() {
+        let mut counts = vec![0u64; 1 << 16];
+        for n in norms.iter().filter(|n| n.checked_shr(shift + 16).unwrap_or(0) == smallest) {
+            counts[(n >> shift & 0xffff) as usize] += 1;
+        }
+        let mut digit = 0xffff;
+        while digit > 0 && counts[digit] < ties {
+            ties -= counts[digit];
+            digit -= 1;
+        }
+        smallest = smallest << 16 | digit as u64;
+    }
+    let mut bit = |n: &u64| {
+        let tied = *n == smallest && ties > 0;
+        ties -= u64::from(tied);
+        u32::from(*n > smallest || tied)
+    };
+    let word = |norms: &[u64]| norms.iter().enumerate().fold(0, |w, (i, n)| w | bit(n) << i);
+    norms.chunks(32).map(word).collect()
 }
 
 #[cfg(test)]
@@ -103,7 +123,19 @@ mod tests {
     }
 
     #[test]
-    fn ties_of_norms_go_to_the_lowest_index() {
-        assert_eq!(largest(&[3, 5, 3, 5, 1], 3), [true, true, false, true, false]);
+    fn the_largest_norms_are_those_of_sorting() {
+        assert_eq!(largest(&[3, 5, 3, 5, 1], 3), [0b01011]);
+        assert_eq!((largest(&[], 0), largest(&[0, 0], 1)), (vec![], vec![1]));
+        // Norms of up to 64 bits, with many ties, and with digits that differ from the first to the last.
+        let norms: Vec<u64> = (0..1000u64)
+            .map(|i| (i % 97).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (i % 5 * 15))
+            .collect();
+        let mut order: Vec<usize> = (0..norms.len()).collect();
+        order.sort_by_key(|i| (std::cmp::Reverse(norms[*i]), *i));
+        for keep in [0, 1, 31, 500, 999, 1000] {
+            let bits = largest(&norms, keep as u64);
+            let kept = |i: &usize| bits[i / 32] >> (i % 32) & 1 == 1;
+            assert!(order[..keep].iter().all(kept) && !order[keep..].iter().any(kept), "{keep}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::{DType, Error, Result};
 use globset::{Glob, GlobMatcher};
 use regex::Regex;
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The recipes that ship with the binary, by name.
 pub const PRESETS: [(&str, &str); 5] = [
@@ -25,7 +25,7 @@ pub struct Recipe {
 /// One rule: what it matches, and what is done to it.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its `match` or `regex`, to name it in messages.
+    /// Its `match` or `regex`, to name it in messages. Either has to match the whole name of a tensor.
     pub pattern: String,
     matcher: Matcher,
     min_dims: usize,
@@ -52,7 +52,7 @@ pub struct Treatment {
     pub prune: Option<Prune>,
     /// How the survivors are stored.
     pub quantize: Option<Quantize>,
-    /// A safetensors file of weights for the squared errors.
+    /// A safetensors file of weights for the squared errors of a palette: one for each element, or for each column.
     pub importance: Option<PathBuf>,
     /// What happens to a tensor with NaN or infinite values.
     pub nonfinite: NonFinite,
@@ -64,7 +64,8 @@ pub struct Treatment {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Prune {
-    /// The `density * n` of largest magnitude.
+    /// The `density * n` of largest magnitude. F64 weights are compared as f32, so those that round to the same f32 are tied,
+    /// and go by their index.
     Magnitude {
         /// Share that survives, 0..=1.
         density: f64,
@@ -214,14 +215,12 @@ struct RawRule {
     optional: bool,
     #[serde(default)]
     keep: bool,
-    #[serde(default)]
-    axis: u8,
+    axis: Option<u8>,
     prune: Option<Prune>,
     quantize: Option<RawQuantize>,
     encode: Option<Encode>,
     importance: Option<PathBuf>,
-    #[serde(default)]
-    nonfinite: NonFinite,
+    nonfinite: Option<NonFinite>,
     max_rel_error: Option<f64>,
 }
 
@@ -309,7 +308,27 @@ impl Recipe {
         Self::parse(text)
     }
 
-    /// Parses a recipe and checks every rule by itself.
+    /// Reads a recipe. Paths in it are those of its folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; as [`Recipe::parse`], with the name of the file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let mut recipe = Self::parse(&text).map_err(|e| match e {
+            Error::Recipe(why) => Error::Recipe(format!("{}: {why}", path.display())),
+            other => other,
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for rule in &mut recipe.rules {
+            if let Some(importance) = &mut rule.treatment.importance {
+                *importance = folder.join(&*importance);
+            }
+        }
+        Ok(recipe)
+    }
+
+    /// Parses a recipe and checks every rule by itself. A relative path in it is one of the working directory.
     ///
     /// # Errors
     ///
@@ -369,7 +388,7 @@ impl Rule {
                 Matcher::Glob(Glob::new(&glob).map_err(|e| e.to_string())?.compile_matcher())
             }
             (None, Some(regex)) => {
-                Matcher::Regex(Regex::new(&format!("^(?:{regex})")).map_err(|e| e.to_string())?)
+                Matcher::Regex(Regex::new(&format!("^(?:{regex})$")).map_err(|e| e.to_string())?)
             }
             _ => return Err("expected either match = \"glob\" or regex = \"expression\"".into()),
         };
@@ -380,8 +399,18 @@ impl Rule {
         if raw.keep == treated {
             return Err("expected keep = true, or prune, quantize or both".into());
         }
-        if raw.axis > 1 {
-            return Err(format!("axis is {}, expected 0 or 1", raw.axis));
+        let without_effect = [
+            ("axis", raw.axis.is_some()),
+            ("encode", raw.encode.is_some()),
+            ("importance", raw.importance.is_some()),
+            ("nonfinite", raw.nonfinite.is_some()),
+            ("max_rel_error", raw.max_rel_error.is_some()),
+        ];
+        if let Some((key, _)) = without_effect.iter().find(|(_, given)| raw.keep && *given) {
+            return Err(format!("{key} does nothing where keep = true; leave it out"));
+        }
+        if let Some(axis) = raw.axis.filter(|axis| *axis > 1) {
+            return Err(format!("axis is {axis}, expected 0 or 1"));
         }
         if let Some(prune) = raw.prune {
             prune.check()?;
@@ -390,11 +419,8 @@ impl Rule {
             return Err(format!("max_rel_error is {limit}, expected a finite number from 0 on"));
         }
         let quantize = raw.quantize.map(RawQuantize::check).transpose()?;
-        if raw.importance.is_some() && !quantize.as_ref().is_some_and(Quantize::minimises_error) {
-            return Err(
-                "importance weighs squared errors; expected a palette, or objective = \"mse\""
-                    .into(),
-            );
+        if raw.importance.is_some() && !matches!(quantize, Some(Quantize::Palette { .. })) {
+            return Err("importance weighs the squared errors of palettes; expected one".into());
         }
         // Raw is what there is and the default; naming it is allowed.
         let (None | Some(Encode::Raw)) = raw.encode;
@@ -406,11 +432,11 @@ impl Rule {
             dtypes: dtypes.collect::<std::result::Result<_, _>>()?,
             optional: raw.optional,
             treatment: Treatment {
-                axis: raw.axis,
+                axis: raw.axis.unwrap_or(0),
                 prune: raw.prune,
                 quantize,
                 importance: raw.importance,
-                nonfinite: raw.nonfinite,
+                nonfinite: raw.nonfinite.unwrap_or_default(),
                 max_rel_error: raw.max_rel_error,
             },
         })
@@ -442,13 +468,6 @@ impl Prune {
             }
             _ => Ok(()),
         }
-    }
-}
-
-impl Quantize {
-    /// Whether it minimises a squared error, which importance can weigh.
-    fn minimises_error(&self) -> bool {
-        matches!(self, Self::Palette { .. } | Self::Affine { objective: Objective::Mse, .. })
     }
 }
 

@@ -85,7 +85,7 @@ impl Parts {
         let mut restored = match engine {
             Some(engine) => {
                 let table_bytes = if entries.is_empty() { 8 } else { 4 * k };
-                let needs = Needs { table_bytes, group: groups.size, multiple: 1 };
+                let needs = Needs { table_bytes, group: groups.size, ..Needs::default() };
                 engine.restore(blocks, unit, codes, bits, needs, kernel)?
             }
             None => {
@@ -128,7 +128,7 @@ impl<'a> Restorer<'a> {
         unit_bytes: u64,
     ) -> Result<Self> {
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-        let units = blocks.units(unit_bytes, 1);
+        let units = blocks.units(unit_bytes);
         let mut restorer = Self { archive, tensor, blocks, units, starts: Vec::new() };
         if manifest.pruned {
             let lengths = restorer.units.par_iter().map(|unit| {

@@ -1,11 +1,15 @@
 //! How a tensor is cut into blocks and units, and where their elements come from.
 
+mod strips;
+
 use crate::{
     DType, Result, TensorInfo,
     format::{Archive, Checkpoint, Digest, digest},
     words,
 };
 use std::ops::Range;
+
+pub use strips::{STRIP_BYTES, Strips, units_per_strip, write_transposed};
 
 /// Source bytes of a block, unless one row is longer.
 const BLOCK_BYTES: u64 = 1 << 20;
@@ -54,38 +58,54 @@ impl Blocks {
         self.cols > PIECE
     }
 
-    fn rows_per_block(&self) -> u64 {
+    /// Rows of a block; 1 where rows are cut.
+    pub fn rows_per_block(&self) -> u64 {
         let row_bytes = words(self.dtype, self.cols as usize).max(1) as u64 * 4;
         (BLOCK_BYTES / row_bytes).max(1)
     }
 
-    /// The tensor in units of about `bytes` source bytes, at least a block each. With `whole` above 1, units start at
-    /// multiples of so many rows (tables that rows share, blocks that are pruned together).
-    pub fn units(&self, bytes: u64, whole: u64) -> Vec<Unit> {
+    /// Rows of a unit of about `bytes` source bytes, at least a block.
+    pub fn rows_per_unit(&self, bytes: u64) -> u64 {
+        self.rows_per_block() * (bytes / BLOCK_BYTES).max(1)
+    }
+
+    /// Elements of the largest of those units.
+    pub fn unit_elements(&self, bytes: u64) -> u64 {
+        match self.cuts_rows() {
+            true => PIECE,
+            false => self.rows_per_unit(bytes).min(self.rows) * self.cols,
+        }
+    }
+
+    /// The tensor in units of about `bytes` source bytes, at least a block each.
+    pub fn units(&self, bytes: u64) -> Vec<Unit> {
+        self.units_of(0..self.rows, self.rows_per_unit(bytes))
+    }
+
+    /// Some rows in units of `step` rows, whatever the blocks, or in pieces: for looking at part of a tensor.
+    pub fn units_of(&self, rows: Range<u64>, step: u64) -> Vec<Unit> {
         if self.elements() == 0 {
             return Vec::new();
         }
         if self.cuts_rows() {
             let pieces = self.cols.div_ceil(PIECE);
             let piece = |i: u64| {
-                let (row, start) = (i / pieces, i % pieces * PIECE);
+                let (row, start) = (rows.start + i / pieces, i % pieces * PIECE);
                 Unit {
                     index: i as usize,
                     rows: row..row + 1,
                     cols: start..(start + PIECE).min(self.cols),
                 }
             };
-            return (0..self.rows * pieces).map(piece).collect();
+            return (0..(rows.end - rows.start) * pieces).map(piece).collect();
         }
-        let per_block = self.rows_per_block();
-        let step =
-            (per_block * (bytes / BLOCK_BYTES).max(1)).next_multiple_of(lcm(per_block, whole));
-        let unit = |i: u64| Unit {
-            index: i as usize,
-            rows: i * step..((i + 1) * step).min(self.rows),
+        let starts = rows.clone().step_by(step as usize);
+        let unit = |(index, start): (usize, u64)| Unit {
+            index,
+            rows: start..(start + step).min(rows.end),
             cols: 0..self.cols,
         };
-        (0..self.rows.div_ceil(step)).map(unit).collect()
+        starts.enumerate().map(unit).collect()
     }
 
     /// The digests of the blocks of a unit, given its elements.
@@ -107,14 +127,6 @@ impl Blocks {
             if self.cuts_rows() { all } else { (self.rows_per_block() * self.cols) as usize };
         (0..all).step_by(block.max(1)).map(|start| start..(start + block).min(all)).collect()
     }
-}
-
-fn lcm(a: u64, b: u64) -> u64 {
-    let (mut x, mut y) = (a, b.max(1));
-    while y != 0 {
-        (x, y) = (y, x % y);
-    }
-    a / x * b.max(1)
 }
 
 impl Unit {
@@ -142,23 +154,17 @@ pub enum Source<'a> {
     File(&'a Checkpoint, &'a TensorInfo),
     /// A kept tensor of an archive, read through its digests.
     Archive(&'a Archive, &'a TensorInfo),
-    /// A tensor in memory: one whose matrix view is the transpose of its storage.
-    Memory(Vec<u32>),
+    /// A tensor whose matrix view is the transpose of its storage.
+    Transposed(Strips<'a>),
 }
 
 impl<'a> Source<'a> {
-    /// A tensor of a checkpoint; with `axis` 1 it is read whole, and transposed.
-    ///
-    /// # Errors
-    ///
-    /// As [`Checkpoint::read_at`].
-    pub fn open(checkpoint: &'a Checkpoint, info: &'a TensorInfo, axis: u8) -> Result<Self> {
-        let source = Self::File(checkpoint, info);
-        if axis == 0 {
-            return Ok(source);
+    /// A tensor of a checkpoint; with `axis` 1, its transpose.
+    pub fn open(checkpoint: &'a Checkpoint, info: &'a TensorInfo, axis: u8) -> Self {
+        match axis {
+            0 => Self::File(checkpoint, info),
+            _ => Self::Transposed(Strips::new(checkpoint, info)),
         }
-        let all = source.load_range(info.dtype, 0..info.elements())?;
-        Ok(Self::Memory(transpose(info.dtype, &all, info.rows() as usize, info.cols() as usize)))
     }
 
     /// The elements of a unit, as little-endian words.
@@ -167,19 +173,14 @@ impl<'a> Source<'a> {
     ///
     /// As [`Checkpoint::read_at`] or [`Archive::read_at`].
     pub fn load(&self, blocks: &Blocks, unit: &Unit) -> Result<Vec<u32>> {
-        let start = unit.start(blocks);
-        self.load_range(blocks.dtype, start..start + unit.elements() as u64)
-    }
-
-    fn load_range(&self, dtype: DType, elements: Range<u64>) -> Result<Vec<u32>> {
-        let (size, len) = (dtype.bits() as u64 / 8, (elements.end - elements.start) as usize);
-        let mut out = vec![0; words(dtype, len)];
-        let bytes = &mut bytemuck::cast_slice_mut::<u32, u8>(&mut out)[..len * size as usize];
-        self.read_at(elements.start * size, bytes)?;
+        let (size, len) = (blocks.dtype.bits() / 8, unit.elements());
+        let mut out = vec![0; words(blocks.dtype, len)];
+        let bytes = &mut bytemuck::cast_slice_mut::<u32, u8>(&mut out)[..len * size];
+        self.read_at(unit.start(blocks) * size as u64, bytes)?;
         Ok(out)
     }
 
-    /// Bytes of the tensor from `offset` on.
+    /// Bytes of the tensor from `offset` on, whole elements.
     ///
     /// # Errors
     ///
@@ -190,72 +191,8 @@ impl<'a> Source<'a> {
                 checkpoint.read_at(info.file, info.offset + offset, bytes)
             }
             Self::Archive(archive, info) => archive.read_at(info, offset, bytes),
-            Self::Memory(all) => {
-                bytes.copy_from_slice(
-                    &bytemuck::cast_slice::<u32, u8>(all)[offset as usize..][..bytes.len()],
-                );
-                Ok(())
-            }
+            Self::Transposed(strips) => strips.read_at(offset, bytes),
         }
-    }
-}
-
-/// The transpose of a `rows x cols` matrix.
-pub fn transpose(dtype: DType, elements: &[u32], rows: usize, cols: usize) -> Vec<u32> {
-    let mut out = vec![0; elements.len()];
-    match dtype.bits() {
-        64 => transpose_of::<u64>(&pairs(elements), &mut [], rows, cols, Some(&mut out)),
-        32 => transpose_of::<u32>(elements, &mut out, rows, cols, None),
-        16 => transpose_of::<u16>(
-            bytemuck::cast_slice(elements),
-            bytemuck::cast_slice_mut(&mut out),
-            rows,
-            cols,
-            None,
-        ),
-        _ => transpose_of::<u8>(
-            bytemuck::cast_slice(elements),
-            bytemuck::cast_slice_mut(&mut out),
-            rows,
-            cols,
-            None,
-        ),
-    }
-    out
-}
-
-fn pairs(words: &[u32]) -> Vec<u64> {
-    words.chunks_exact(2).map(|w| u64::from(w[1]) << 32 | u64::from(w[0])).collect()
-}
-
-fn transpose_of<T: bytemuck::Pod>(
-    from: &[T],
-    to: &mut [T],
-    rows: usize,
-    cols: usize,
-    wide: Option<&mut [u32]>,
-) {
-    let mut buffer;
-    let (to, wide) = match wide {
-        Some(wide) => {
-            buffer = vec![T::zeroed(); rows * cols];
-            (&mut buffer[..], Some(wide))
-        }
-        None => (to, None),
-    };
-    // Square tiles, so that both sides stay in the cache.
-    const TILE: usize = 64;
-    for r0 in (0..rows).step_by(TILE) {
-        for c0 in (0..cols).step_by(TILE) {
-            for r in r0..rows.min(r0 + TILE) {
-                for c in c0..cols.min(c0 + TILE) {
-                    to[c * rows + r] = from[r * cols + c];
-                }
-            }
-        }
-    }
-    if let Some(wide) = wide {
-        bytemuck::cast_slice_mut::<u32, u8>(wide).copy_from_slice(bytemuck::cast_slice(to));
     }
 }
 
@@ -270,11 +207,11 @@ mod tests {
         {
             for dtype in [DType::F32, DType::BF16, DType::F64] {
                 let blocks = Blocks::new(dtype, (rows, cols));
-                for (bytes, whole) in [(0, 1), (1 << 20, 3), (16 << 20, 1)] {
+                let few = blocks.units_of(0..rows, 3);
+                for units in [blocks.units(0), blocks.units(16 << 20), few] {
                     let mut next = 0;
-                    for unit in blocks.units(bytes, whole) {
-                        assert_eq!(unit.start(&blocks), next);
-                        assert!(blocks.cuts_rows() || unit.rows.start % whole == 0);
+                    for (i, unit) in units.into_iter().enumerate() {
+                        assert_eq!((unit.index, unit.start(&blocks)), (i, next));
                         next += unit.elements() as u64;
                     }
                     assert_eq!(next, rows * cols);
@@ -292,24 +229,9 @@ mod tests {
                 let start = u.start(&blocks) as usize;
                 blocks.digests(&u, &data[start..start + u.elements()])
             };
-            blocks.units(bytes, 1).into_iter().flat_map(of).collect()
+            blocks.units(bytes).into_iter().flat_map(of).collect()
         };
         assert_eq!(all(0), all(16 << 20));
         assert_eq!(all(0).len(), 6);
-    }
-
-    #[test]
-    fn transposing_twice_changes_nothing() {
-        for dtype in [DType::F64, DType::F32, DType::F16, DType::F8E4M3] {
-            let data: Vec<u32> =
-                (0..words(dtype, 70 * 130) as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
-            let there = transpose(dtype, &data, 70, 130);
-            assert_ne!(there, data);
-            assert_eq!(transpose(dtype, &there, 130, 70), data);
-        }
-        assert_eq!(
-            transpose(DType::F16, &[0x0002_0001, 0x0004_0003], 2, 2),
-            [0x0003_0001, 0x0004_0002]
-        );
     }
 }

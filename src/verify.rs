@@ -18,7 +18,7 @@ use crate::{
 use rayon::prelude::*;
 use std::{collections::HashMap, ops::Range};
 
-/// How many blocks are measured before their column sums are added up: enough for every thread, few enough for the memory.
+/// How many blocks are measured before their column sums are added up, at most: enough for every thread.
 const BATCH: usize = 64;
 /// What those column sums may take.
 const BATCH_BYTES: u64 = 64 << 20;
@@ -88,7 +88,7 @@ fn treated(
     source: Option<(&Checkpoint, &TensorInfo)>,
 ) -> Result<TensorReport> {
     let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
-    let source = source.map(|(c, info)| Source::open(c, info, manifest.axis)).transpose()?;
+    let source = source.map(|(c, info)| Source::open(c, info, manifest.axis));
     let blocks = &restorer.blocks;
     let measure = |unit: &Unit| {
         engine.cancel.check()?;
@@ -264,9 +264,9 @@ pub fn restored(engine: &Engine, archive: &Archive, checkpoint: &Checkpoint) -> 
             same.then_some(()).ok_or_else(differs)?;
             continue;
         };
-        let source = Source::open(checkpoint, info, manifest.axis)?;
+        let source = Source::open(checkpoint, info, manifest.axis);
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-        let units = blocks.units(0, 1);
+        let units = blocks.units(0);
         let digests = units.par_iter().map(|unit| {
             engine.cancel.check()?;
             let elements = source.load(&blocks, unit)?;

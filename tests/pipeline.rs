@@ -108,6 +108,7 @@ fn recipes() -> Vec<(String, Recipe)> {
         treat("quantize = { kind = \"palette\", bits = 2, granularity = \"group\", group = [8, 3, 4, 1] }"),
         treat("prune = { kind = \"magnitude\", density = 0.1 }"),
         treat("prune = { kind = \"magnitude\", density = 0.3, scope = \"row\" }"),
+        treat("prune = { kind = \"magnitude\", density = 0.0, scope = \"row\" }\nquantize = { kind = \"affine\", bits = 8 }"),
         treat("prune = { kind = \"magnitude\", density = 0.25, scope = \"model\" }"),
         treat("prune = { kind = \"n:m\", n = 3, m = 7 }\nquantize = { kind = \"affine\", bits = 6 }"),
         treat("prune = { kind = \"magnitude\", density = 0.2 }\nquantize = { kind = \"palette\", bits = 4 }"),
@@ -218,27 +219,81 @@ fn same_values(dtype: DType, a: &[u8], b: &[u8]) -> bool {
 fn bytes_depend_on_neither_threads_nor_memory() {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
-    // Several blocks, and a row that is cut into pieces.
+    // Several blocks, tables that lie in two blocks or in more, and a row that is cut into pieces.
     let long = noise(5, 1_500_000);
-    let wide = noise(6, 700 * 1000);
+    let wide = noise(6, 1400 * 1000);
     write_checkpoint(
         &input,
         &[
             ("long.weight", DType::BF16, vec![1, 1_500_000], words_of(DType::BF16, &long)),
-            ("wide.weight", DType::F32, vec![700, 1000], words_of(DType::F32, &wide)),
+            ("wide.weight", DType::F32, vec![1400, 1000], words_of(DType::F32, &wide)),
         ],
     );
-    for (name, recipe) in recipes() {
+    let group = |rows| {
+        let text = format!(
+            "version = 1\n[[rule]]\nmatch = \"wide*\"\nquantize = {{ kind = \"palette\", k = 9, granularity = \"group\", group = {rows} }}\n[[rule]]\nmatch = \"*\"\nkeep = true\n"
+        );
+        (format!("group {rows}"), Recipe::parse(&text).unwrap())
+    };
+    for (name, recipe) in recipes().into_iter().chain([group(200), group(350), group(700)]) {
         let mut first: Option<Vec<u8>> = None;
-        for (threads, memory) in [(1, 1 << 30), (3, 1 << 30), (2, 256 << 20)] {
-            compress(&input, &output, &recipe, &Options { threads, memory, ..options(&CPU) })
-                .unwrap();
+        let mut same = |options: Options| {
+            let report = compress(&input, &output, &recipe, &options).unwrap();
             let bytes = fs::read(&output).unwrap();
             assert!(
                 first.get_or_insert_with(|| bytes.clone()) == &bytes,
-                "{name}: {threads} threads, {memory} bytes"
+                "{name}: {} threads, {} bytes on {}",
+                options.threads,
+                options.memory,
+                options.backend.name()
             );
+            report.gpu_tiles
+        };
+        for (threads, memory) in [(1, 1 << 30), (3, 1 << 30), (2, 400 << 20)] {
+            same(Options { threads, memory, ..options(&CPU) });
         }
+        if let Some(on) = gpu() {
+            // Units of 16 MiB, and of 4: it is the memory that decides how much a GPU is given at a time.
+            let few = same(Options { threads: 1, memory: 1 << 30, ..options(on) });
+            let many = same(Options { threads: 9, memory: 760 << 20, ..options(on) });
+            assert!(0 < few && few < many, "{name}: {few} and {many} tiles");
+        }
+    }
+}
+
+#[test]
+fn how_many_values_are_not_finite_is_said_whatever_the_scope() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    let mut values = noise(1, 4096);
+    values[..3].fill(f32::NAN);
+    let words = values.iter().map(|v| v.to_bits()).collect();
+    write_checkpoint(&input, &[("a.weight", DType::F32, vec![64, 64], words)]);
+    for scope in ["tensor", "row", "model"] {
+        let text = format!(
+            "version = 1\n[[rule]]\nmatch = \"*\"\nnonfinite = \"error\"\nprune = {{ kind = \"magnitude\", density = 0.3, scope = \"{scope}\" }}\n"
+        );
+        let recipe = Recipe::parse(&text).unwrap();
+        let error = compress(&input, &output, &recipe, &options(&CPU)).unwrap_err();
+        assert!(matches!(error, Error::NonFinite { count: 3, .. }), "{scope}: {error}");
+    }
+}
+
+#[test]
+fn numbers_whose_squares_underflow_are_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    let tiny: Vec<u32> = noise(1, 4096)
+        .iter()
+        .map(|x| (f64::from(*x) * 1e-200).to_bits())
+        .flat_map(|bits| [bits as u32, (bits >> 32) as u32])
+        .collect();
+    write_checkpoint(&input, &[("a.weight", DType::F64, vec![64, 64], tiny)]);
+    for (name, recipe) in recipes() {
+        let report = run(&input, &output, &recipe, &CPU);
+        assert!(report.ok, "{name}");
+        let rel = report.tensors[0].error.rel_error.unwrap();
+        assert!(rel <= 1.0, "{name}: {rel}");
     }
 }
 
@@ -503,4 +558,54 @@ fn an_error_beyond_its_limit_is_refused() {
         .unwrap_err();
     assert!(matches!(error, Error::Verify { metric: "rel_error", .. }) && !output.exists());
     run(&input, &output, &Recipe::parse(&text(0.99)).unwrap(), &CPU);
+}
+
+/// The most memory that a job of the program takes, in MiB, and what it says.
+#[cfg(target_os = "linux")]
+fn peak_of(input: &Path, output: &Path, recipe: &str, memory: &str) -> (u64, std::process::Output) {
+    let dir = input.parent().unwrap();
+    fs::write(dir.join("recipe.toml"), recipe).unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tersor"))
+        .arg("compress")
+        .args([input, Path::new("-o"), output, Path::new("--recipe"), &dir.join("recipe.toml")])
+        .args(["--device", "cpu", "--threads", "2", "--force", "--quiet", "--memory", memory])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (status, mut peak) = (format!("/proc/{}/status", child.id()), 0);
+    while child.try_wait().unwrap().is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0));
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    (peak >> 10, child.wait_with_output().unwrap())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_job_stays_within_its_memory_or_says_what_it_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    // 256 MiB, more than the job may take.
+    let (rows, cols) = (1 << 17, 1 << 10);
+    let words = noise(1, 1 << 16).iter().map(|x| x.to_bits()).collect::<Vec<_>>().repeat(1 << 10);
+    write_checkpoint(&input, &[("w", DType::BF16, vec![rows, cols], words)]);
+    let rule = |what: &str| format!("version = 1\n[[rule]]\nmatch = \"*\"\n{what}\n");
+    for what in [
+        "quantize = { kind = \"palette\", k = 16, granularity = \"group\", group = 65536 }",
+        "quantize = { kind = \"palette\", k = 4, granularity = \"group\", group = 256 }",
+        "quantize = { kind = \"affine\", bits = 8 }\naxis = 1",
+        "prune = { kind = \"block\", density = 0.5, block = [4, 16] }",
+    ] {
+        let (peak, done) = peak_of(&input, &output, &rule(what), "160MiB");
+        assert!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(peak > 0 && peak <= 160, "{what}: {peak} MiB");
+    }
+    // A norm for every weight would take a gigabyte: that is said before anything is done.
+    let what = "prune = { kind = \"block\", density = 0.5, block = [1, 1] }";
+    let (peak, done) = peak_of(&input, &output, &rule(what), "160MiB");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("the job needs 12") && peak <= 20, "{peak} MiB: {said}");
 }

@@ -40,12 +40,23 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         (rule("prune = { kind = \"block\", density = 0.5, block = [0, 4] }"), "block is [0, 4]"),
         (rule("keep = true\nprune = { kind = \"n:m\", n = 2, m = 4 }"), "expected keep = true, or"),
         (rule(""), "expected keep = true, or"),
-        (rule("keep = true\naxis = 2"), "axis is 2"),
+        (rule("quantize = { kind = \"affine\", bits = 8 }\naxis = 2"), "axis is 2"),
+        (rule("keep = true\naxis = 1"), "axis does nothing"),
+        (rule("keep = true\nmax_rel_error = 0.5"), "max_rel_error does nothing"),
+        (rule("keep = true\nnonfinite = \"error\""), "nonfinite does nothing"),
+        (rule("keep = true\nencode = \"raw\""), "encode does nothing"),
+        (rule("keep = true\nimportance = \"x\""), "importance does nothing"),
         (rule("keep = true\nregex = \"x\""), "either match"),
         (rule("keep = true\ndtype = \"F99\""), "dtype \"F99\" is not known"),
         (
             rule("quantize = { kind = \"affine\", bits = 8 }\nimportance = \"x\""),
             "importance weighs",
+        ),
+        (
+            rule(
+                "quantize = { kind = \"affine\", bits = 4, objective = \"mse\" }\nimportance = \"x\"",
+            ),
+            "importance weighs the squared errors of palettes",
         ),
         (rule("quantize = { kind = \"affine\", bits = 8 }\nencode = \"zip\""), "unknown variant"),
         (
@@ -99,6 +110,47 @@ fn everything_that_does_not_fit_is_named_at_once() {
     for (name, treated) in names.iter().zip(kinds) {
         assert_eq!(treated, ["a.weight", "b.weight"].contains(name), "{name}");
     }
+}
+
+#[test]
+fn a_regex_is_the_whole_name() {
+    let text = "version = 1\n[[rule]]\nregex = \"b|w.weight\"\nkeep = true\n";
+    let recipe = Recipe::parse(text).unwrap();
+    let matches = |name| recipe.rules[0].matches(name, DType::F32, &[1]);
+    assert!(matches("w.weight") && matches("b"));
+    for name in ["w.weight_norm", "x.w.weight", "bias", "ab"] {
+        assert!(!matches(name), "{name}");
+    }
+}
+
+#[test]
+fn importance_is_looked_for_before_work_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("in.safetensors");
+    write_checkpoint(&path, &[("w", DType::F32, vec![64, 64], (0..4096).collect())]);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let recipe = dir.path().join("recipe.toml");
+    let text =
+        rule("quantize = { kind = \"palette\", bits = 2 }\nimportance = \"of/it.safetensors\"");
+    std::fs::write(&recipe, text).unwrap();
+    // The path is that of the recipe's folder, whatever the working directory.
+    let plan = || Plan::new(&checkpoint, &Recipe::read(&recipe).unwrap(), 1 << 20, 2);
+    let error = plan().unwrap_err().to_string();
+    assert!(error.contains("it.safetensors"), "{error}");
+    std::fs::create_dir(dir.path().join("of")).unwrap();
+    let importance = dir.path().join("of/it.safetensors");
+    for (name, dtype, shape, expected) in [
+        ("v", DType::F32, vec![64, 64], "tensor \"w\": "),
+        ("w", DType::F32, vec![63], "expected floats of shape [64, 64] or [64]"),
+        ("w", DType::I32, vec![64], "is I32 [64], expected floats"),
+    ] {
+        let n = shape.iter().product::<usize>();
+        write_checkpoint(&importance, &[(name, dtype, shape, vec![0x3f80_0000; n])]);
+        let error = plan().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    write_checkpoint(&importance, &[("w", DType::F32, vec![64], vec![0x3f80_0000; 64])]);
+    assert!(plan().is_ok());
 }
 
 #[test]

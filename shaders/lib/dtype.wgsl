@@ -21,6 +21,12 @@ fn word_of(dtype: u32, i: u32) -> u32 {
     return i / per_word(dtype);
 }
 
+// Which words hold element i: the low and the high one of an F64, otherwise twice the same.
+fn words_of(dtype: u32, i: u32) -> vec2<u32> {
+    let w = word_of(dtype, i);
+    return vec2(w, select(w, w + 1u, dtype == F64));
+}
+
 // The raw pattern of element i, given the word that holds it.
 fn pattern(dtype: u32, word: u32, i: u32) -> u32 {
     let per = per_word(dtype);
@@ -79,11 +85,11 @@ fn f32_bits_of_f64(lo: u32, hi: u32) -> u32 {
     return sign | (kept + up);
 }
 
-// The f32 bits of element i, given its word and, for F64 only, the word after it.
-fn decode(dtype: u32, word: u32, next: u32, i: u32) -> u32 {
+// The f32 bits of element i, given its words: decode(DTYPE, weights[w.x], weights[w.y], i), where w = words_of(DTYPE, i).
+fn decode(dtype: u32, word: u32, high: u32, i: u32) -> u32 {
     let p = pattern(dtype, word, i);
     switch dtype {
-        case F64: { return f32_bits_of_f64(word, next); }
+        case F64: { return f32_bits_of_f64(word, high); }
         case F16: { return f32_bits_of_f16(p); }
         case BF16: { return p << 16u; }
         case F8_E4M3: { return f32_bits_of_e4m3(p); }

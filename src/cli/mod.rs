@@ -105,13 +105,7 @@ impl RecipeArgs {
     fn read(&self) -> Result<tersor::recipe::Recipe> {
         match (&self.preset, &self.recipe) {
             (Some(name), _) => tersor::recipe::Recipe::preset(name),
-            (None, Some(path)) => {
-                let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-                tersor::recipe::Recipe::parse(&text).map_err(|e| match e {
-                    Error::Recipe(why) => Error::Recipe(format!("{}: {why}", path.display())),
-                    other => other,
-                })
-            }
+            (None, Some(path)) => tersor::recipe::Recipe::read(path),
             (None, None) => Err(Error::Usage("name a --preset or a --recipe".into())),
         }
     }

@@ -1,9 +1,7 @@
 use super::{Common, RecipeArgs, table};
 use clap::Args;
 use std::path::{Path, PathBuf};
-use tersor::{
-    Backend, Result, Silent, format::Checkpoint, pipeline, plan::PlannedTensor, recipe::Recipe,
-};
+use tersor::{Result, Silent, format::Checkpoint, pipeline, plan::PlannedTensor, recipe::Recipe};
 
 #[derive(Args)]
 pub struct Plan {
@@ -30,11 +28,12 @@ struct Report<'a> {
     tensors: &'a [PlannedTensor],
 }
 
-/// Prints the plan; reads headers only, and needs no device.
+/// Prints the plan; reads headers only, but opens the device, by which it is decided how much is treated at a time.
 pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
     common.device()?;
     let checkpoint = Checkpoint::open(model)?;
-    let options = common.options(&Backend::Cpu, &Silent, false);
+    let backend = common.backend()?;
+    let options = common.options(&backend, &Silent, false);
     let plan = pipeline::plan(&checkpoint, recipe, &options)?;
     let tensors = plan.tensors(&checkpoint, recipe);
     let report = Report {

@@ -2,12 +2,12 @@
 
 use super::Job;
 use crate::{
-    Backend, DType, Error, Result,
-    engine::{Engine, Needs, place},
+    Backend, Error, Result,
+    engine::{Engine, Needs, Tile, place},
     format::Checkpoint,
     kernels::{
         BlockGrid, Counting, Groups, Histogram, Range, magnitude_mask, magnitude_sums,
-        magnitude_tail, nm_mask, range, row_threshold,
+        magnitude_tail, nm_mask, order_key, range, row_threshold,
     },
     plan::{Action, Plan},
     prune::{Limit, Threshold, kept, largest, refine, threshold},
@@ -15,7 +15,10 @@ use crate::{
     stage::{Blocks, Source, Unit},
 };
 use rayon::prelude::*;
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// What decides the mask of every unit.
 #[derive(Debug)]
@@ -28,8 +31,8 @@ pub enum Mask {
     Rows(usize),
     /// Those above a threshold: one for the tensor, or one for each row. `ties_before` counts elements of the tensor.
     Limits(Vec<Limit>),
-    /// Whole blocks of so many rows and columns, in rows of so many blocks.
-    Blocks { keep: Vec<bool>, rows: usize, cols: usize, across: usize },
+    /// Whole blocks of so many rows and columns, in rows of so many blocks; a bit for each, first in the low bit.
+    Blocks { keep: Vec<u32>, rows: usize, cols: usize, across: usize },
 }
 
 /// A threshold over several tensors, as it applies to one.
@@ -50,8 +53,8 @@ impl Mask {
             None => Self::All,
             Some(Prune::NOfM { n, m }) => Self::NOfM(n, m),
             Some(Prune::Magnitude { scope: Scope::Model, .. }) => {
-                let limit =
-                    model.ok_or_else(|| Error::Recipe("the model was not surveyed".into()))?;
+                // The survey of the model leaves out what is not finite, and nothing else.
+                let limit = model.ok_or_else(|| job.nonfinite())?;
                 Self::Limits(vec![job.cut_off(all(), limit.magnitude, limit.ties)?])
             }
             Some(Prune::Magnitude { density, scope: Scope::Tensor }) => {
@@ -80,40 +83,32 @@ impl Mask {
     pub(super) fn of(&self, job: &Job, unit: &Unit, elements: &mut Vec<u32>) -> Result<Vec<u32>> {
         let (rows, cols) = unit.shape();
         let empty = || vec![0; rows * cols.div_ceil(32)];
-        let run = |elements: &mut Vec<u32>, needs, kernel: &(dyn Fn(&Backend, &crate::engine::Tile) -> Result<Vec<u32>> + Sync)| {
-            job.engine.run(&job.blocks, unit, elements, needs, |on, tiles| {
-                let mut mask = empty();
-                for tile in tiles {
-                    place(tile, &kernel(on, tile)?, cols, 1, &mut mask);
-                }
-                Ok(mask)
-            })
-        };
+        let run =
+            |elements: &mut Vec<u32>,
+             needs,
+             kernel: &(dyn Fn(&Backend, &Tile) -> Result<Vec<u32>> + Sync)| {
+                job.engine.run(&job.blocks, unit, elements, needs, |on, tiles| {
+                    let mut mask = empty();
+                    for tile in tiles {
+                        place(tile, &kernel(on, tile)?, cols, 1, &mut mask);
+                    }
+                    Ok(mask)
+                })
+            };
         match self {
             Self::All => Ok(Vec::new()),
             Self::NOfM(n, m) => {
                 let needs = Needs { multiple: *m as usize, ..Needs::default() };
-                run(elements, needs, &|on, tile| {
-                    if !range(on, &tile.weights, Groups::of(tile.weights.elements()))?
-                        .iter()
-                        .all(|r| r.is_finite())
-                    {
-                        return Err(job.nonfinite());
-                    }
-                    nm_mask(on, &tile.weights, *n, *m)?.into_words(on)
-                })
+                run(elements, needs, &|on, tile| nm_mask(on, &tile.weights, *n, *m)?.into_words(on))
             }
             Self::Rows(0) => Ok(empty()),
             Self::Rows(keep) => {
                 // A row's threshold needs the whole of it; its tiles then see it as their own groups.
-                let needs = Needs { table_bytes: 8, group: cols, multiple: 1 };
+                let needs = Needs { table_bytes: 8, group: cols, ..Needs::default() };
                 run(elements, needs, &|on, tile| {
                     if tile.cols.len() < cols {
                         let message = format!("rows of {cols} do not fit its buffers");
                         return Err(Error::Gpu { kernel: "row_threshold", message });
-                    }
-                    if !range(on, &tile.weights, Groups::of(cols))?.iter().all(|r| r.is_finite()) {
-                        return Err(job.nonfinite());
                     }
                     let mut limits = row_threshold(on, &tile.weights, *keep)?;
                     for (r, limit) in limits.iter_mut().enumerate() {
@@ -140,11 +135,17 @@ impl Mask {
             }
             Self::Blocks { keep, rows: down, cols: wide, across } => {
                 let mut mask = empty();
+                let start = unit.cols.start as usize;
                 for (r, row) in mask.chunks_mut(cols.div_ceil(32)).enumerate() {
-                    let block = (unit.rows.start as usize + r) / down * across;
-                    for c in 0..cols {
-                        let kept = keep[block + (unit.cols.start as usize + c) / wide];
-                        row[c / 32] |= u32::from(kept) << (c % 32);
+                    let first = (unit.rows.start as usize + r) / down * across;
+                    for b in start / wide..(start + cols).div_ceil(*wide) {
+                        if keep[(first + b) / 32] >> ((first + b) % 32) & 1 == 0 {
+                            continue;
+                        }
+                        let end = ((b + 1) * wide - start).min(cols);
+                        for c in (b * wide).saturating_sub(start)..end {
+                            row[c / 32] |= 1 << (c % 32);
+                        }
                     }
                 }
                 Ok(mask)
@@ -156,7 +157,7 @@ impl Mask {
 impl Job<'_> {
     /// What keeps the `keep` largest magnitudes of some units.
     fn limit(&self, units: std::ops::Range<usize>, keep: u64) -> Result<Limit> {
-        let histogram = self.histogram(units.clone())?;
+        let histogram = self.histogram(&self.units[units.clone()])?;
         if keep == 0 {
             return Ok(Limit::NONE);
         }
@@ -166,11 +167,12 @@ impl Job<'_> {
         let (magnitude, ties) = match threshold(&histogram, keep) {
             Threshold::Exact { magnitude, ties } => (magnitude, ties),
             Threshold::Prefix { prefix, keep } => {
-                let tails = self.units[units.clone()].par_iter().map(|unit| {
-                    let mut elements = self.source.load(&self.blocks, unit)?;
-                    tail(self.engine, &self.blocks, unit, &mut elements, prefix)
-                });
-                refine(prefix, keep, &sum_tails(tails.collect::<Result<_>>()?))
+                let units = &self.units[units.clone()];
+                refine(
+                    prefix,
+                    keep,
+                    &tail(self.engine, &self.blocks, &|u| self.read(u), units, prefix)?,
+                )
             }
         };
         self.cut_off(units, magnitude, ties)
@@ -183,7 +185,7 @@ impl Job<'_> {
         }
         let tied = |unit: &Unit| {
             let mut values = vec![0.0; unit.elements()];
-            let elements = self.source.load(&self.blocks, unit)?;
+            let elements = self.read(unit)?;
             crate::dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
             Ok(values.into_iter().map(move |v| v.to_bits() & 0x7fff_ffff == magnitude))
         };
@@ -205,26 +207,24 @@ impl Job<'_> {
         Ok(Limit { threshold: magnitude, ties_before: u64::MAX })
     }
 
-    /// The histogram of some units; refuses values that are not finite.
-    pub(super) fn histogram(&self, units: std::ops::Range<usize>) -> Result<Histogram> {
-        let histogram = count(self.engine, &self.blocks, self.source, &self.units[units])?;
-        if histogram.nonfinite() > 0 { Err(self.nonfinite()) } else { Ok(histogram) }
+    /// The histogram of some units.
+    pub(super) fn histogram(&self, units: &[Unit]) -> Result<Histogram> {
+        count(self.engine, &self.blocks, &|unit| self.read(unit), units)
     }
 
-    /// The largest magnitude of the tensor; refuses values that are not finite.
-    pub(super) fn range(&self) -> Result<Range> {
-        let ranges = self.units.par_iter().map(|unit| {
-            let mut elements = self.source.load(&self.blocks, unit)?;
+    /// The largest magnitude of the tensor.
+    fn absmax(&self) -> Result<f32> {
+        let largest = self.units.par_iter().map(|unit| {
+            let mut elements = self.read(unit)?;
             self.engine.run(&self.blocks, unit, &mut elements, Needs::default(), |on, tiles| {
-                let of = |tile: &crate::engine::Tile| {
-                    range(on, &tile.weights, Groups::of(tile.weights.elements()))
+                let of = |tile: &Tile| {
+                    let ranges = range(on, &tile.weights, Groups::of(tile.weights.elements()))?;
+                    Ok(ranges.into_iter().map(Range::absmax).fold(0.0, f32::max))
                 };
-                Ok(tiles.iter().map(of).collect::<Result<Vec<_>>>()?.concat())
+                tiles.iter().map(of).try_fold(0.0, |a, b: Result<f32>| Ok(b?.max(a)))
             })
         });
-        let ranges = ranges.collect::<Result<Vec<_>>>()?.concat();
-        let all = ranges.into_iter().reduce(Range::union).unwrap_or(Range { min: 0.0, max: 0.0 });
-        if all.is_finite() { Ok(all) } else { Err(self.nonfinite()) }
+        largest.try_reduce(|| 0.0, |a, b| Ok(a.max(b)))
     }
 
     fn largest_blocks(
@@ -234,41 +234,41 @@ impl Job<'_> {
         norm: crate::recipe::Norm,
         density: f64,
     ) -> Result<Mask> {
-        let absmax = self.range()?.absmax();
+        let absmax = self.absmax()?;
         let inverse =
             if absmax < f32::MIN_POSITIVE { 0.0 } else { (32767.0 / f64::from(absmax)) as f32 };
         let across = (self.blocks.cols as usize).div_ceil(cols);
         let down = (self.blocks.rows as usize).div_ceil(rows);
         let grid =
             |row: usize, col: usize| BlockGrid { rows, cols, row0: row % rows, col0: col % cols };
-        let partial = self.units.par_iter().map(|unit| {
-            let mut elements = self.source.load(&self.blocks, unit)?;
+        // Units may share blocks; sums of integers do not depend on who adds first.
+        let norms: Vec<AtomicU64> = (0..down * across).map(|_| AtomicU64::new(0)).collect();
+        self.units.par_iter().try_for_each(|unit| {
+            let mut elements = self.read(unit)?;
             let needs = Needs {
                 table_bytes: 8,
                 group: (rows * cols).min(self.blocks.cols as usize),
-                multiple: 1,
+                ..Needs::default()
             };
-            self.engine.run(&self.blocks, unit, &mut elements, needs, |on, tiles| {
-                let of = |tile: &crate::engine::Tile| {
+            let sums = self.engine.run(&self.blocks, unit, &mut elements, needs, |on, tiles| {
+                let of = |tile: &Tile| {
                     let row = unit.rows.start as usize + tile.rows.start;
                     let col = unit.cols.start as usize + tile.cols.start;
                     let sums = magnitude_sums(on, &tile.weights, grid(row, col), norm, &[inverse])?;
-                    Ok((
-                        row / rows,
-                        col / cols,
-                        grid(row, col).count(tile.rows.len(), tile.cols.len()).1,
-                        sums,
-                    ))
+                    let wide = grid(row, col).count(tile.rows.len(), tile.cols.len()).1;
+                    Ok((row / rows * across + col / cols, wide, sums))
                 };
                 tiles.iter().map(of).collect::<Result<Vec<_>>>()
-            })
-        });
-        let mut norms = vec![0u128; down * across];
-        for (row, col, wide, sums) in partial.collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-            for (i, sum) in sums.into_iter().enumerate() {
-                norms[(row + i / wide) * across + col + i % wide] += u128::from(sum);
+            })?;
+            // Only now that the whole unit is done: a device that fails half way would have added some twice.
+            for (first, wide, sums) in sums {
+                for (i, sum) in sums.into_iter().enumerate() {
+                    norms[first + i / wide * across + i % wide].fetch_add(sum, Relaxed);
+                }
             }
-        }
+            Ok(())
+        })?;
+        let norms: Vec<u64> = norms.into_iter().map(AtomicU64::into_inner).collect();
         let keep = largest(&norms, kept(density, norms.len() as u64));
         Ok(Mask::Blocks { keep, rows, cols, across })
     }
@@ -278,14 +278,14 @@ impl Job<'_> {
 pub fn count(
     engine: &Engine,
     blocks: &Blocks,
-    source: &Source,
+    load: &(impl Fn(&Unit) -> Result<Vec<u32>> + Sync),
     units: &[Unit],
 ) -> Result<Histogram> {
     if let on @ Backend::Gpu(gpu) = engine.backend() {
         let counted = || {
             let counting = Mutex::new(Counting::new(on, blocks.dtype)?);
             units.par_iter().try_for_each(|unit| {
-                let mut elements = source.load(blocks, unit)?;
+                let mut elements = load(unit)?;
                 engine.on_device(blocks, unit, &mut elements, |on, tiles| {
                     let mut counting =
                         counting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -303,7 +303,7 @@ pub fn count(
     let counted = units.par_chunks(per_thread).map(|units| {
         let mut counting = Counting::new(&Backend::Cpu, blocks.dtype)?;
         for unit in units {
-            let mut elements = source.load(blocks, unit)?;
+            let mut elements = load(unit)?;
             engine.on_cpu(blocks, unit, &mut elements, |tile| {
                 counting.add(&Backend::Cpu, &tile.weights)
             })?;
@@ -318,30 +318,35 @@ pub fn count(
     Ok(histograms.into_iter().reduce(merge).unwrap_or_else(|| Histogram::new(blocks.dtype)))
 }
 
+/// How often each magnitude with some upper bits occurs in units.
 fn tail(
     engine: &Engine,
     blocks: &Blocks,
-    unit: &Unit,
-    elements: &mut Vec<u32>,
+    load: &(impl Fn(&Unit) -> Result<Vec<u32>> + Sync),
+    units: &[Unit],
     prefix: u32,
 ) -> Result<Vec<u64>> {
-    engine.run(blocks, unit, elements, Needs::default(), |on, tiles| {
-        let of = |tile: &crate::engine::Tile| magnitude_tail(on, &tile.weights, prefix);
-        Ok(sum_tails(tiles.iter().map(of).collect::<Result<_>>()?))
-    })
+    let sum = |mut a: Vec<u64>, b: Vec<u64>| {
+        a.iter_mut().zip(&b).for_each(|(a, b)| *a += b);
+        a
+    };
+    let none = || vec![0; 4096];
+    let of_units = units.par_iter().map(|unit| {
+        let mut elements = load(unit)?;
+        engine.run(blocks, unit, &mut elements, Needs::default(), |on, tiles| {
+            let of = |tile: &Tile| magnitude_tail(on, &tile.weights, prefix);
+            tiles.iter().map(of).try_fold(none(), |a, b| Ok(sum(a, b?)))
+        })
+    });
+    of_units.try_reduce(none, |a, b| Ok(sum(a, b)))
 }
 
-fn sum_tails(tails: Vec<Vec<u64>>) -> Vec<u64> {
-    let mut sum = vec![0; 4096];
-    tails.iter().for_each(|tail| sum.iter_mut().zip(tail).for_each(|(a, b)| *a += b));
-    sum
-}
-
-/// The thresholds of rules that prune over the whole model: one for each tensor that such a rule treats.
+/// The thresholds of rules that prune over the whole model: one for each finite tensor that such a rule treats. One that holds
+/// NaN or infinite values takes no part; encoding it then refuses it.
 ///
 /// # Errors
 ///
-/// [`Error::NonFinite`] if such a tensor holds NaN or infinite values and its rule refuses them; otherwise it takes no part.
+/// As [`Source::load`] and [`Engine::run`].
 pub fn model_limits(
     engine: &Engine,
     checkpoint: &Checkpoint,
@@ -365,80 +370,56 @@ pub fn model_limits(
             })
             .collect();
         members.sort_by_key(|i| &checkpoint.tensors[*i].name);
+        // How many weights of all have each upper 19 bits of magnitude, whatever their type.
+        let mut prefixes = vec![0u64; 1 << 19];
         let mut surveyed = Vec::new();
         for i in members {
             let t = &checkpoint.tensors[i];
             let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
-            let units = blocks.units(engine.unit_bytes, 1);
-            let source = Source::open(checkpoint, t, 0)?;
-            let histogram = count(engine, &blocks, &source, &units)?;
+            let units = blocks.units(engine.unit_bytes);
+            let source = Source::open(checkpoint, t, 0);
+            let histogram = count(engine, &blocks, &|u| source.load(&blocks, u), &units)?;
             if histogram.nonfinite() == 0 {
-                surveyed.push((i, blocks, units, source, Magnitudes::of(&histogram)));
+                add_magnitudes(&histogram, &mut prefixes);
+                surveyed.push((i, blocks, units, source));
             }
         }
-        let total: u64 = surveyed.iter().map(|s| s.4.total).sum();
-        let keep = kept(density, total);
-        let (magnitude, mut ties) = if keep == 0 {
-            (u32::MAX - 1, 0)
-        } else {
-            let mut all = vec![0u64; 1 << 19];
-            surveyed
-                .iter()
-                .for_each(|s| s.4.prefixes.iter().for_each(|(p, n)| all[*p as usize] += n));
-            let (mut left, mut prefix) = (keep, 0);
-            for (p, n) in all.iter().enumerate().rev() {
-                if *n >= left {
-                    prefix = p as u32;
-                    break;
-                }
-                left -= n;
+        let keep = kept(density, prefixes.iter().sum());
+        if keep == 0 {
+            for (i, ..) in surveyed {
+                limits[i] = Some(ModelLimit { magnitude: u32::MAX - 1, ties: 0 });
             }
-            let mut tails = Vec::new();
-            for (_, blocks, units, source, _) in &surveyed {
-                let of = |unit: &Unit| {
-                    let mut elements = source.load(blocks, unit)?;
-                    tail(engine, blocks, unit, &mut elements, prefix)
-                };
-                tails.push(sum_tails(units.par_iter().map(of).collect::<Result<_>>()?));
+            continue;
+        }
+        let (mut left, mut prefix) = (keep, 0);
+        for (p, n) in prefixes.iter().enumerate().rev() {
+            if *n >= left {
+                prefix = p as u32;
+                break;
             }
-            let (magnitude, ties) = refine(prefix, left, &sum_tails(tails.clone()));
-            for (s, tail) in surveyed.iter_mut().zip(tails) {
-                s.4.ties = tail[(magnitude & 0xfff) as usize];
-            }
-            (magnitude, ties)
-        };
-        for (i, _, _, _, magnitudes) in surveyed {
-            let own = ties.min(magnitudes.ties);
+            left -= n;
+        }
+        let mut tails = Vec::new();
+        for (_, blocks, units, source) in &surveyed {
+            tails.push(tail(engine, blocks, &|u| source.load(blocks, u), units, prefix)?);
+        }
+        let sum: Vec<u64> = (0..4096).map(|low| tails.iter().map(|t| t[low]).sum()).collect();
+        let (magnitude, mut ties) = refine(prefix, left, &sum);
+        for ((i, ..), tail) in surveyed.iter().zip(&tails) {
+            let own = ties.min(tail[(magnitude & 0xfff) as usize]);
             ties -= own;
-            limits[i] = Some(ModelLimit { magnitude, ties: own });
+            limits[*i] = Some(ModelLimit { magnitude, ties: own });
         }
     }
     Ok(limits)
 }
 
-/// How many weights have each upper 19 bits of magnitude, whatever the type.
-struct Magnitudes {
-    prefixes: Vec<(u32, u64)>,
-    total: u64,
-    /// How many lie on the model's threshold.
-    ties: u64,
-}
-
-impl Magnitudes {
-    fn of(histogram: &Histogram) -> Self {
-        let wide = !histogram.lows.is_empty();
-        let value = |b: usize| match wide {
-            true => crate::kernels::order_key::to_f32((b as u32) << 12),
-            false => histogram.value(b),
-        };
-        let occupied = histogram.counts.iter().enumerate().filter(|(_, n)| **n > 0);
-        let prefixes =
-            occupied.map(|(b, n)| ((value(b).to_bits() & 0x7fff_ffff) >> 12, *n)).collect();
-        Self { prefixes, total: histogram.total(), ties: 0 }
+fn add_magnitudes(histogram: &Histogram, prefixes: &mut [u64]) {
+    let value = |b: usize| match histogram.lows.is_empty() {
+        true => histogram.value(b),
+        false => order_key::to_f32((b as u32) << 12),
+    };
+    for (b, n) in histogram.counts.iter().enumerate().filter(|(_, n)| **n > 0) {
+        prefixes[(value(b).to_bits() as usize & 0x7fff_ffff) >> 12] += n;
     }
-}
-
-/// Whether a type's histogram has exact values rather than bins.
-pub(super) fn is_narrow(dtype: DType) -> bool {
-    !matches!(dtype, DType::F32 | DType::F64)
 }

@@ -1,25 +1,25 @@
 //! Scales and palettes: from a survey of the tensor where a group is longer than a unit, otherwise from the unit itself.
 
-use super::{
-    Job,
-    masks::{Mask, is_narrow},
-};
+use super::{Job, masks::Mask};
 use crate::{
-    Result,
+    DType, Result,
     affine::{AffineCode, CLIP_COUNT, ClipGrid, Scale, best_clip},
     codec::sparse,
     dtype,
     engine::{Needs, Tile},
-    format::{Checkpoint, Method, quoted},
-    kernels::{Assigner, Groups, Range, best_clips, clip_errors, order_key, range, sort_rows},
-    kmeans::{Bins, Palette, palette},
+    format::Method,
+    kernels::{
+        Assigner, Groups, Histogram, Range, best_clips, clip_errors, histogram_tails, order_key,
+        range, sort_rows,
+    },
+    kmeans::{Bins, Palette, Tails, palette, palette_of_histogram},
     plan::affine_code,
     recipe::Objective,
     restore::groups,
-    stage::{Blocks, Source, Unit},
+    stage::{Blocks, Unit},
 };
 use rayon::prelude::*;
-use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 /// Entries of a table, padded to k with its last, and how weights are assigned to them.
 pub type Table = (Vec<f32>, Assigner);
@@ -39,17 +39,61 @@ impl Tables {
     /// Goes through the tensor if a group does not fit into a unit.
     pub(super) fn survey(job: &Job, mask: &Mask) -> Result<Self> {
         let size = groups(&job.treat.manifest).size as u64;
-        let inside = job.units.iter().all(|u| {
-            u.start(&job.blocks).is_multiple_of(size) && (u.elements() as u64).is_multiple_of(size)
-        });
         match job.treat.manifest.method {
-            Method::Affine { .. } if !inside => job.survey_scales(mask).map(Self::Scales),
-            Method::Palette { .. } if !inside || size == job.blocks.elements() => {
-                job.survey_palettes(mask).map(Self::Palettes)
+            Method::Affine { .. } => {
+                let inside = |u: &Unit| {
+                    u.start(&job.blocks).is_multiple_of(size)
+                        && (u.elements() as u64).is_multiple_of(size)
+                };
+                match job.units.iter().all(inside) {
+                    true => Ok(Self::Own),
+                    false => job.survey_scales(mask).map(Self::Scales),
+                }
             }
-            _ => Ok(Self::Own),
+            Method::Palette { .. } => match TableRows::of(&job.blocks, size) {
+                TableRows::InBlocks => Ok(Self::Own),
+                TableRows::AcrossBlocks => job.survey_tables(mask).map(Self::Palettes),
+                TableRows::Many => job.survey_palettes(mask).map(Self::Palettes),
+            },
+            Method::Values => Ok(Self::Own),
         }
     }
+}
+
+/// How the rows that share a palette lie in the blocks of a tensor. Which way a palette is found depends on nothing else,
+/// least of all on the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableRows {
+    /// Every block holds whole tables: their palettes are found, from sorted weights, as blocks are encoded.
+    InBlocks,
+    /// A table is no longer than a block, but may lie in two: all palettes are found, from sorted weights, before.
+    AcrossBlocks,
+    /// A table is the tensor, or longer than a block: its palette is found from a histogram.
+    Many,
+}
+
+impl TableRows {
+    /// For tables of `size` elements.
+    pub fn of(blocks: &Blocks, size: u64) -> Self {
+        let (rows, per_block) = (size / blocks.cols.max(1), blocks.rows_per_block());
+        match size == blocks.elements() || blocks.cuts_rows() || rows > per_block {
+            true => Self::Many,
+            false if per_block.is_multiple_of(rows) => Self::InBlocks,
+            false => Self::AcrossBlocks,
+        }
+    }
+}
+
+/// Widens the ranges of groups by those of a part of them.
+fn widen(ranges: &mut [Option<Range>], more: impl IntoIterator<Item = Range>) {
+    for (seen, r) in ranges.iter_mut().zip(more) {
+        *seen = Some(seen.map_or(r, |s| s.union(r)));
+    }
+}
+
+/// The ranges of groups, none of which is empty.
+fn complete(ranges: Vec<Option<Range>>) -> Vec<Range> {
+    ranges.into_iter().map(|r| r.unwrap_or(Range { min: 0.0, max: 0.0 })).collect()
 }
 
 impl Job<'_> {
@@ -66,24 +110,16 @@ impl Job<'_> {
         let groups = self.groups();
         let first = unit.start(&self.blocks) as usize / groups.size;
         let count = groups.from(unit.start(&self.blocks) as usize).count(unit.elements());
-        let needs = Needs { table_bytes: 8, group: groups.size, multiple: 1 };
-        let ranges = self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
+        let needs = Needs { table_bytes: 8, group: groups.size, ..Needs::default() };
+        self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
             let mut all: Vec<Option<Range>> = vec![None; count];
             for tile in tiles {
                 let g = tile.start as usize / groups.size - first;
-                for (i, r) in range(on, &tile.weights, groups.from(tile.start as usize))?
-                    .into_iter()
-                    .enumerate()
-                {
-                    let seen = &mut all[g + i];
-                    *seen = Some(seen.map_or(r, |s| s.union(r)));
-                }
+                let of_tile = range(on, &tile.weights, groups.from(tile.start as usize))?;
+                widen(&mut all[g..], of_tile);
             }
-            Ok(all)
-        })?;
-        let ranges: Vec<Range> =
-            ranges.into_iter().map(|r| r.unwrap_or(Range { min: 0.0, max: 0.0 })).collect();
-        if ranges.iter().all(|r| r.is_finite()) { Ok(ranges) } else { Err(self.nonfinite()) }
+            Ok(complete(all))
+        })
     }
 
     /// The scales of a unit that consists of whole groups.
@@ -95,7 +131,7 @@ impl Job<'_> {
         }
         let grids: Vec<ClipGrid> = ranges.iter().map(|r| ClipGrid::new(code, *r)).collect();
         let first = unit.start(&self.blocks) as usize / groups.size;
-        let needs = Needs { table_bytes: 16, group: groups.size, multiple: 1 };
+        let needs = Needs { table_bytes: 16, group: groups.size, ..Needs::default() };
         let clips = self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
             let whole = |t: &Tile| {
                 (t.start as usize).is_multiple_of(groups.size)
@@ -130,18 +166,14 @@ impl Job<'_> {
             self.units.par_iter().map(|unit| self.ranges(unit, &mut self.load(unit, mask)?.0));
         let mut ranges: Vec<Option<Range>> = vec![None; count];
         for (unit, found) in self.units.iter().zip(surveyed.collect::<Result<Vec<_>>>()?) {
-            let g = unit.start(&self.blocks) as usize / groups.size;
-            for (seen, r) in ranges[g..].iter_mut().zip(found) {
-                *seen = Some(seen.map_or(r, |s| s.union(r)));
-            }
+            widen(&mut ranges[unit.start(&self.blocks) as usize / groups.size..], found);
         }
-        let ranges: Vec<Range> =
-            ranges.into_iter().map(|r| r.unwrap_or(Range { min: 0.0, max: 0.0 })).collect();
+        let ranges = complete(ranges);
         if self.treat.objective == Objective::Range {
             return Ok(ranges.iter().map(|r| code.scale(*r, 64)).collect());
         }
         let grids: Vec<ClipGrid> = ranges.iter().map(|r| ClipGrid::new(code, *r)).collect();
-        let needs = Needs { table_bytes: 16, group: groups.size, multiple: 1 };
+        let needs = Needs { table_bytes: 16, group: groups.size, ..Needs::default() };
         let surveyed = self.units.par_iter().map(|unit| {
             let mut elements = self.load(unit, mask)?.0;
             self.engine.run(&self.blocks, unit, &mut elements, needs, |on, tiles| {
@@ -168,91 +200,111 @@ impl Job<'_> {
         }
     }
 
-    fn table(&self, bins: &Bins, weights: u64) -> Table {
-        let k = self.k();
-        let Palette { mut entries, thresholds } = palette(bins, k, self.blocks.dtype);
-        let assigner = Assigner::new(
-            &Palette { entries: entries.clone(), thresholds },
-            self.blocks.dtype,
-            weights,
-        );
+    /// A table of so many weights.
+    fn table(&self, palette: Palette, weights: u64) -> Table {
+        let assigner = Assigner::new(&palette, self.blocks.dtype, weights);
+        let Palette { mut entries, .. } = palette;
         let last = entries[entries.len() - 1];
-        entries.resize(k, last);
+        entries.resize(self.k(), last);
         (entries, assigner)
     }
 
-    /// The palettes of a tensor whose tables are longer than units: one after the other, each from a histogram.
+    /// The palettes of tables that are no longer than a block but may lie in two, from units that hold whole tables.
+    fn survey_tables(&self, mask: &Mask) -> Result<Vec<Table>> {
+        let rows = self.groups().size as u64 / self.blocks.cols;
+        let step = self.blocks.rows_per_block() / rows * rows;
+        let units = self.blocks.units_of(0..self.blocks.rows, step);
+        let tables = units.par_iter().map(|unit| {
+            let (mut elements, bits) = self.load(unit, mask)?;
+            self.palettes(unit, &mut elements, &bits)
+        });
+        Ok(tables.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// The palettes of tables that are longer than a block: one after the other, each from a histogram.
     fn survey_palettes(&self, mask: &Mask) -> Result<Vec<Table>> {
         let size = self.groups().size as u64;
-        let importance = Importance::open(self)?;
-        let tables = (0..self.blocks.elements().div_ceil(size)).map(|g| {
-            let units: Vec<&Unit> =
-                self.units.iter().filter(|u| u.start(&self.blocks) / size == g).collect();
-            let span = units[0].index..units[units.len() - 1].index + 1;
-            let bins = match (mask, &importance) {
-                (Mask::All, None) => self.histogram(span.clone())?.bins(),
-                _ => self.selected_bins(span.clone(), mask, importance.as_ref())?,
+        let (rows, step) =
+            (size / self.blocks.cols, self.blocks.rows_per_unit(self.engine.unit_bytes));
+        let tables = (0..self.blocks.rows / rows).map(|g| {
+            let units = self.blocks.units_of(g * rows..(g + 1) * rows, step);
+            let plain = matches!(mask, Mask::All) && self.importance.is_none();
+            let histogram = match plain {
+                true => self.histogram(&units)?,
+                false => self.selected_histogram(&units, mask)?,
             };
-            let bins = match bins.values.len() <= self.k() && !is_narrow(self.blocks.dtype) {
-                true => self.distinct(span, mask)?.unwrap_or(bins),
-                false => bins,
-            };
-            Ok(self.table(&bins, size))
+            let (k, dtype) = (self.k(), self.blocks.dtype);
+            let palette = palette_of_histogram(&histogram, k, dtype, |tails| match plain {
+                true => self.tails(&units, tails),
+                false => self.selected_tails(&units, mask, tails),
+            })?;
+            Ok(self.table(palette, size))
         });
         tables.collect()
     }
 
-    /// Bins of only the survivors, or of weights of unequal importance.
-    fn selected_bins(
-        &self,
-        units: std::ops::Range<usize>,
-        mask: &Mask,
-        importance: Option<&Importance>,
-    ) -> Result<Bins> {
-        // The range refuses what is not finite; a histogram would have.
-        self.range()?;
+    /// Counts the values in some bins of the histogram of units.
+    fn tails(&self, units: &[Unit], tails: Tails) -> Result<Tails> {
+        let bins = tails.bins().to_vec();
+        let tails = Mutex::new(tails);
+        units.par_iter().try_for_each(|unit| {
+            let mut elements = self.read(unit)?;
+            let needs = Needs::default();
+            let found = self.engine.run(&self.blocks, unit, &mut elements, needs, |on, tiles| {
+                tiles.iter().map(|t| histogram_tails(on, &t.weights, &bins)).collect()
+            });
+            let found: Vec<Vec<(u32, u32)>> = found?;
+            let mut tails = tails.lock().unwrap_or_else(PoisonError::into_inner);
+            tails.add(found.into_iter().flatten().map(|(key, n)| (key, n.into())));
+            Ok(())
+        })?;
+        Ok(tails.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The histogram of only the survivors, or of weights of unequal importance. It has the bins of F32 for every type:
+    /// those of narrower ones hold a single value each.
+    fn selected_histogram(&self, units: &[Unit], mask: &Mask) -> Result<Histogram> {
         let per_thread = units.len().div_ceil(rayon::current_num_threads()).max(1);
-        let counted = self.units[units].par_chunks(per_thread).map(|units| {
-            let mut sums = vec![[0u64; 2]; 1 << 20];
+        let counted = units.par_chunks(per_thread).map(|units| {
+            let mut histogram = Histogram::new(DType::F32);
             for unit in units {
-                let (values, weights) = self.selected(unit, mask, importance)?;
+                let (values, weights) = self.selected(unit, mask)?;
                 for (v, w) in values.iter().zip(weights) {
                     let key = order_key::of_f32(*v);
-                    let bin = &mut sums[(key >> 12) as usize];
-                    bin[0] += u64::from(w);
-                    bin[1] += u64::from(w) * u64::from(key & 0xfff);
+                    histogram.counts[(key >> 12) as usize] += u64::from(w);
+                    histogram.lows[(key >> 12) as usize] += u64::from(w) * u64::from(key & 0xfff);
                 }
             }
-            Ok(sums)
+            Ok(histogram)
         });
-        let mut sums = vec![[0u64; 2]; 1 << 20];
-        for found in counted.collect::<Result<Vec<_>>>()? {
-            for (sum, n) in sums.iter_mut().zip(found) {
-                sum[0] += n[0];
-                sum[1] += n[1];
-            }
-        }
-        let occupied = sums.iter().enumerate().filter(|(_, s)| s[0] > 0);
-        Ok(Bins::of_sorted(occupied.map(|(b, [weight, low])| {
-            let key = (b as u32) << 12;
-            let (start, end) =
-                (f64::from(order_key::to_f32(key)), f64::from(order_key::to_f32(key | 0xfff)));
-            (start + (end - start) * (*low as f64 / *weight as f64) / 4095.0, *weight as f64)
-        })))
+        let merge = |mut a: Histogram, b: Histogram| {
+            a.merge(&b);
+            a
+        };
+        let all = counted.collect::<Result<Vec<_>>>()?.into_iter().reduce(merge);
+        Ok(all.unwrap_or_else(|| Histogram::new(DType::F32)))
+    }
+
+    /// Counts the values in some bins of that histogram.
+    fn selected_tails(&self, units: &[Unit], mask: &Mask, tails: Tails) -> Result<Tails> {
+        let tails = Mutex::new(tails);
+        units.par_iter().try_for_each(|unit| {
+            let (values, weights) = self.selected(unit, mask)?;
+            let keys = values.into_iter().map(order_key::of_f32);
+            let mut tails = tails.lock().unwrap_or_else(PoisonError::into_inner);
+            tails.add(keys.zip(weights.into_iter().map(u64::from)));
+            Ok(())
+        })?;
+        Ok(tails.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The survivors of a unit and their importance.
-    fn selected(
-        &self,
-        unit: &Unit,
-        mask: &Mask,
-        importance: Option<&Importance>,
-    ) -> Result<(Vec<f32>, Vec<u32>)> {
+    fn selected(&self, unit: &Unit, mask: &Mask) -> Result<(Vec<f32>, Vec<u32>)> {
         let (elements, bits) = self.load(unit, mask)?;
         let mut values = vec![0.0; unit.elements()];
         dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
-        let mut weights = match importance {
-            Some(importance) => importance.of(self, unit)?,
+        let mut weights = match &self.importance {
+            Some(importance) => importance.of(unit)?,
             None => vec![1; values.len()],
         };
         if !bits.is_empty() {
@@ -265,22 +317,6 @@ impl Job<'_> {
         Ok((values, weights))
     }
 
-    /// The distinct values of some units, if there are at most k: bins may have hidden that there are more.
-    fn distinct(&self, units: std::ops::Range<usize>, mask: &Mask) -> Result<Option<Bins>> {
-        let mut found = BTreeSet::new();
-        for unit in &self.units[units] {
-            for v in self.selected(unit, mask, None)?.0 {
-                found.insert(order_key::of_f32(v + 0.0));
-                if found.len() > self.k() {
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some(Bins::of_sorted(
-            found.into_iter().map(|key| (f64::from(order_key::to_f32(key)), 1.0)),
-        )))
-    }
-
     /// The palettes of a unit that consists of whole tables, from its sorted rows.
     pub(super) fn palettes(
         &self,
@@ -290,16 +326,14 @@ impl Job<'_> {
     ) -> Result<Vec<Table>> {
         let (rows, cols) = unit.shape();
         let per_table = self.groups().size / cols;
-        self.ranges(unit, elements)?;
-        let importance = Importance::open(self)?;
-        if !mask.is_empty() || importance.is_some() {
-            return self.weighted_palettes(unit, elements, mask, importance.as_ref());
+        if !mask.is_empty() || self.importance.is_some() {
+            return self.weighted_palettes(unit, elements, mask);
         }
-        let needs = Needs { table_bytes: 4, group: cols, multiple: 1 };
+        let needs = Needs { table_bytes: 4, group: cols, result_bytes: 4, ..Needs::default() };
         let sorted = self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
             let mut sorted = vec![0; rows * cols];
             for tile in tiles {
-                // Rows that were cut cannot be merged without sorting again: sort_rows refuses them by their length.
+                // Rows that were cut would have to be merged across tiles.
                 if tile.cols.len() < cols {
                     let message = format!("rows of {cols} do not fit its buffers");
                     return Err(crate::Error::Gpu { kernel: "sort_rows", message });
@@ -320,24 +354,21 @@ impl Job<'_> {
                     &merged[..]
                 }
             };
-            self.table(&Bins::of_keys(keys), keys.len() as u64)
+            self.table(
+                palette(&Bins::of_keys(keys), self.k(), self.blocks.dtype),
+                keys.len() as u64,
+            )
         };
         Ok(sorted.par_chunks(per_table * cols).map(table).collect())
     }
 
-    fn weighted_palettes(
-        &self,
-        unit: &Unit,
-        elements: &[u32],
-        mask: &[u32],
-        importance: Option<&Importance>,
-    ) -> Result<Vec<Table>> {
+    fn weighted_palettes(&self, unit: &Unit, elements: &[u32], mask: &[u32]) -> Result<Vec<Table>> {
         let (rows, cols) = unit.shape();
         let per_table = self.groups().size / cols;
         let mut values = vec![0.0; rows * cols];
         dtype::decode(self.blocks.dtype, elements, 0, &mut values);
-        let mut weights = match importance {
-            Some(importance) => importance.of(self, unit)?,
+        let mut weights = match &self.importance {
+            Some(importance) => importance.of(unit)?,
             None => vec![1; rows * cols],
         };
         if !mask.is_empty() {
@@ -359,7 +390,7 @@ impl Job<'_> {
                 let bins = Bins::of_sorted(
                     pairs.iter().map(|(k, w)| (f64::from(order_key::to_f32(*k)), f64::from(*w))),
                 );
-                self.table(&bins, values.len() as u64)
+                self.table(palette(&bins, self.k(), self.blocks.dtype), values.len() as u64)
             })
             .collect())
     }
@@ -368,88 +399,5 @@ impl Job<'_> {
 fn add(sums: &mut [[u128; CLIP_COUNT]], more: &[[u64; CLIP_COUNT]]) {
     for (sum, more) in sums.iter_mut().zip(more) {
         sum.iter_mut().zip(more).for_each(|(a, b)| *a += u128::from(*b));
-    }
-}
-
-/// Weights for the squared errors of one tensor: one per element, or one per column. They are taken in whole 65,535ths of the
-/// largest.
-struct Importance {
-    checkpoint: Checkpoint,
-    tensor: usize,
-    per_column: bool,
-    inverse: f64,
-}
-
-impl Importance {
-    fn open(job: &Job) -> Result<Option<Self>> {
-        let Some(path) = &job.treat.treatment.importance else { return Ok(None) };
-        let checkpoint = Checkpoint::open(path)?;
-        let refuse = |why: String| {
-            Err(crate::Error::format(
-                path,
-                format!("importance of tensor {}: {why}", quoted(job.name)),
-            ))
-        };
-        let Some(tensor) = checkpoint.tensors.iter().position(|t| t.name == job.name) else {
-            return refuse("it is missing".into());
-        };
-        let info = &checkpoint.tensors[tensor];
-        let manifest = &job.treat.manifest;
-        let per_column = info.shape != manifest.shape;
-        if !info.dtype.is_weight() || per_column && info.elements() != job.blocks.cols {
-            let found = format!("it is {} {:?}", info.dtype.name(), info.shape);
-            return refuse(format!(
-                "{found}, expected floats of shape {:?} or [{}]",
-                manifest.shape, job.blocks.cols
-            ));
-        }
-        let axis = if per_column { 0 } else { manifest.axis };
-        let source = Source::open(&checkpoint, info, axis)?;
-        let blocks = Blocks::new(
-            info.dtype,
-            if per_column { (1, info.elements()) } else { manifest.matrix() },
-        );
-        let mut largest = 0.0f32;
-        for unit in blocks.units(0, 1) {
-            let mut values = vec![0.0; unit.elements()];
-            dtype::decode(info.dtype, &source.load(&blocks, &unit)?, 0, &mut values);
-            if let Some(bad) = values.iter().find(|v| !(v.is_finite() && **v >= 0.0)) {
-                return refuse(format!("it holds {bad}, expected finite numbers from 0 on"));
-            }
-            largest = values.iter().fold(largest, |a, b| a.max(*b));
-        }
-        if largest == 0.0 {
-            return refuse("it is all zero".into());
-        }
-        let inverse = 65535.0 / f64::from(largest);
-        Ok(Some(Self { checkpoint, tensor, per_column, inverse }))
-    }
-
-    /// The importance of every element of a unit.
-    fn of(&self, job: &Job, unit: &Unit) -> Result<Vec<u32>> {
-        let info = &self.checkpoint.tensors[self.tensor];
-        let (rows, cols) = unit.shape();
-        let take = |dtype, words: &[u32], first: usize, len: usize| {
-            let mut values = vec![0.0; len];
-            dtype::decode(dtype, words, first, &mut values);
-            values
-                .into_iter()
-                .map(|v| (f64::from(v) * self.inverse).round_ties_even() as u32)
-                .collect::<Vec<_>>()
-        };
-        if self.per_column {
-            let blocks = Blocks::new(info.dtype, (1, info.elements()));
-            let whole = Unit { index: 0, rows: 0..1, cols: unit.cols.clone() };
-            let row = take(
-                info.dtype,
-                &Source::open(&self.checkpoint, info, 0)?.load(&blocks, &whole)?,
-                0,
-                cols,
-            );
-            return Ok(row.repeat(rows));
-        }
-        let source = Source::open(&self.checkpoint, info, job.treat.manifest.axis)?;
-        let blocks = Blocks::new(info.dtype, job.treat.manifest.matrix());
-        Ok(take(info.dtype, &source.load(&blocks, unit)?, 0, unit.elements()))
     }
 }

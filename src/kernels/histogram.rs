@@ -84,16 +84,37 @@ impl Histogram {
                 occupied.map(|b| (f64::from(self.value(b)), self.counts[b] as f64)),
             );
         }
-        Bins::of_sorted(occupied.map(|b| {
-            // One bin has one exponent, so values are linear in their keys; -0 ends its bin and +0 starts the next.
-            // Multiplied before it is divided, so that a bin of equal weights gives exactly their value.
-            let key = (b as u32) << 12;
-            let (start, end) =
-                (f64::from(order_key::to_f32(key)), f64::from(order_key::to_f32(key | 0xfff)));
-            let mean_low = self.lows[b] as f64 / self.counts[b] as f64;
-            (start + (end - start) * mean_low / 4095.0, self.counts[b] as f64)
-        }))
+        Bins::of_sorted(
+            occupied.map(|b| (Self::mean(b, self.counts[b], self.lows[b]), self.counts[b] as f64)),
+        )
     }
+
+    /// The mean of `n` weights of a wide bin, from the sum of their low bits.
+    pub(crate) fn mean(bin: usize, n: u64, lows: u64) -> f64 {
+        // One bin has one exponent, so values are linear in their keys; -0 ends its bin and +0 starts the next.
+        // Multiplied before it is divided, so that a bin of equal weights gives exactly their value.
+        let (start, end) = ends(bin);
+        start + (end - start) * (lows as f64 / n as f64) / 4095.0
+    }
+
+    /// The wide bins that may hold different values, with the most that Σ (w - mean)² can be in each: the variance of
+    /// numbers from 0 to 4095 of mean m is at most `m (4095 - m)` (Bhatia and Davis 2000).
+    pub(crate) fn hidden(&self) -> Vec<(u32, f64)> {
+        let bins = self.counts.iter().zip(&self.lows).enumerate().filter(|(_, (n, _))| **n > 1);
+        let most = bins.map(|(b, (n, low))| {
+            let (start, end) = ends(b);
+            let ulp = (end - start) / 4095.0;
+            let mean = *low as f64 / *n as f64;
+            (b as u32, *n as f64 * (mean * (4095.0 - mean)) * (ulp * ulp))
+        });
+        most.filter(|(_, hidden)| *hidden > 0.0).collect()
+    }
+}
+
+/// The smallest and the largest value of a wide bin.
+fn ends(bin: usize) -> (f64, f64) {
+    let key = (bin as u32) << 12;
+    (f64::from(order_key::to_f32(key)), f64::from(order_key::to_f32(key | 0xfff)))
 }
 
 /// Counts a tile's weights on the way to a whole tensor's histogram.
@@ -115,17 +136,24 @@ pub enum Counting {
         /// Weights since the last flush.
         seen: usize,
     },
-    /// On the device: windows of bins, each small enough for a binding.
+    /// On the device, where counts have 32 bits.
     Gpu {
-        /// Type of the weights.
-        dtype: DType,
-        /// First bin, number of bins, and the counts, low and high sums.
+        /// What was on the device before its last flush.
+        sum: Histogram,
+        /// Windows of bins, each small enough for a binding: first bin, number of bins, and the counts, low and high sums.
         windows: Vec<(u32, u32, [Buffer; 3])>,
+        /// Weights since the last flush.
+        seen: u64,
+        /// Weights that may be counted between two flushes.
+        limit: u64,
     },
 }
 
 /// Weights that may be added before the 28 bits of a count, or the 36 of a sum of 12-bit numbers, could overflow.
 const FLUSH: usize = 1 << 24;
+
+/// Weights that a device may count before they are taken off it: far fewer than a count of 32 bits can hold.
+const DEVICE_FLUSH: u64 = 1 << 31;
 
 impl Counting {
     /// Starts counting weights of `dtype`.
@@ -144,28 +172,17 @@ impl Counting {
             }
             Backend::Gpu(gpu) => gpu,
         };
-        let (all, fits) = (sum.counts.len() as u64, gpu.max_bytes() / 4);
-        let starts = (0..all).step_by(fits.min(all) as usize);
-        let windows = starts.map(|first| {
-            let bins = fits.min(all - first);
-            // The narrow types have no low bits: one word stands for both of their sums.
-            let low = if sum.lows.is_empty() { 4 } else { bins as usize * 4 };
-            let buffers = [gpu.zeros(bins as usize * 4)?, gpu.zeros(low)?, gpu.zeros(low)?];
-            Ok((first as u32, bins as u32, buffers))
-        });
-        Ok(Self::Gpu { dtype, windows: windows.collect::<Result<_>>()? })
+        Ok(Self::Gpu { windows: windows(gpu, &sum)?, sum, seen: 0, limit: DEVICE_FLUSH })
     }
 
-    /// Counts a tile. The whole tensor may have up to 2^32 - 1 weights on a GPU.
+    /// Counts a tile, on a GPU of at most 2^31 weights.
     ///
     /// # Errors
     ///
     /// [`Error::Shape`] if the tile's type is another; [`Error::Gpu`] if the device fails: then the counts are worthless.
     pub fn add(&mut self, on: &Backend, weights: &Tensor) -> Result<()> {
-        let expected = match self {
-            Self::Cpu { sum, .. } => sum.dtype,
-            Self::Gpu { dtype, .. } => *dtype,
-        };
+        let (Self::Cpu { sum, .. } | Self::Gpu { sum, .. }) = &*self;
+        let expected = sum.dtype;
         if weights.dtype() != expected {
             return Err(Error::shape(
                 KERNEL.name,
@@ -189,11 +206,15 @@ impl Counting {
                 }
                 Ok(())
             }
-            (Self::Gpu { windows, .. }, Backend::Gpu(gpu)) => add_on_gpu(gpu, windows, weights),
-            _ => Err(Error::Gpu {
-                kernel: KERNEL.name,
-                message: "the histogram is on another backend".into(),
-            }),
+            (Self::Gpu { sum, windows: on_device, seen, limit }, Backend::Gpu(gpu)) => {
+                if *seen + weights.elements() as u64 > *limit {
+                    take_off(gpu, on_device, sum)?;
+                    (*on_device, *seen) = (windows(gpu, sum)?, 0);
+                }
+                *seen += weights.elements() as u64;
+                add_on_gpu(gpu, on_device, weights)
+            }
+            _ => Err(super::on_another_backend(KERNEL.name)),
         }
     }
 
@@ -208,29 +229,44 @@ impl Counting {
                 flush(&mut sum, &mut pending);
                 Ok(sum)
             }
-            (Self::Gpu { dtype, windows }, Backend::Gpu(gpu)) => {
-                let mut sum = Histogram::new(dtype);
-                for (first, bins, [counts, lows, carries]) in windows {
-                    let (first, bins) = (first as usize, bins as usize);
-                    for (i, n) in gpu.read(&counts, bins)?.into_iter().enumerate() {
-                        sum.counts[first + i] = n.into();
-                    }
-                    if !sum.lows.is_empty() {
-                        let pairs =
-                            gpu.read(&lows, bins)?.into_iter().zip(gpu.read(&carries, bins)?);
-                        for (i, (low, carry)) in pairs.enumerate() {
-                            sum.lows[first + i] = u64::from(carry) << 32 | u64::from(low);
-                        }
-                    }
-                }
+            (Self::Gpu { mut sum, windows, .. }, Backend::Gpu(gpu)) => {
+                take_off(gpu, &windows, &mut sum)?;
                 Ok(sum)
             }
-            _ => Err(Error::Gpu {
-                kernel: KERNEL.name,
-                message: "the histogram is on another backend".into(),
-            }),
+            _ => Err(super::on_another_backend(KERNEL.name)),
         }
     }
+}
+
+/// Zeros on the device for all bins of a histogram.
+fn windows(gpu: &Gpu, sum: &Histogram) -> Result<Vec<(u32, u32, [Buffer; 3])>> {
+    let (all, fits) = (sum.counts.len() as u64, gpu.max_bytes() / 4);
+    let starts = (0..all).step_by(fits.min(all) as usize);
+    let window = |first: u64| {
+        let bins = fits.min(all - first);
+        // The narrow types have no low bits: one word stands for both of their sums.
+        let low = if sum.lows.is_empty() { 4 } else { bins as usize * 4 };
+        let buffers = [gpu.zeros(bins as usize * 4)?, gpu.zeros(low)?, gpu.zeros(low)?];
+        Ok((first as u32, bins as u32, buffers))
+    };
+    starts.map(window).collect()
+}
+
+/// Adds what is on the device to a histogram.
+fn take_off(gpu: &Gpu, windows: &[(u32, u32, [Buffer; 3])], sum: &mut Histogram) -> Result<()> {
+    for (first, bins, [counts, lows, carries]) in windows {
+        let (first, bins) = (*first as usize, *bins as usize);
+        for (sum, n) in sum.counts[first..].iter_mut().zip(gpu.read(counts, bins)?) {
+            *sum += u64::from(n);
+        }
+        if !sum.lows.is_empty() {
+            let pairs = gpu.read(lows, bins)?.into_iter().zip(gpu.read(carries, bins)?);
+            for (sum, (low, carry)) in sum.lows[first..].iter_mut().zip(pairs) {
+                *sum += u64::from(carry) << 32 | u64::from(low);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn flush(sum: &mut Histogram, pending: &mut [u64]) {

@@ -11,6 +11,7 @@ mod dequantize;
 mod gather_rows;
 mod groups;
 mod histogram;
+mod histogram_tails;
 mod im2col;
 mod layer_norm;
 mod magnitude_mask;
@@ -24,6 +25,7 @@ mod matmul_i8;
 mod matmul_palette;
 mod matmul_sparse;
 mod max_pool;
+mod merge_runs;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
@@ -47,6 +49,7 @@ pub use dequantize::dequantize;
 pub use gather_rows::gather_rows;
 pub use groups::Groups;
 pub use histogram::{Counting, Histogram, histogram};
+pub use histogram_tails::{TAIL, histogram_tails};
 pub use im2col::{Image, Window, im2col};
 pub use layer_norm::layer_norm;
 pub use magnitude_mask::magnitude_mask;
@@ -60,6 +63,7 @@ pub use matmul_i8::{Channels, Epilogue, Int8, Tile, matmul_i8, matmul_i8_in_tile
 pub use matmul_palette::{PaletteMatrix, matmul_palette};
 pub use matmul_sparse::{SparseMatrix, matmul_sparse};
 pub use max_pool::max_pool;
+pub use merge_runs::merge_runs;
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -84,6 +88,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &dequantize::KERNEL,
     &gather_rows::KERNEL,
     &histogram::KERNEL,
+    &histogram_tails::KERNEL,
     &im2col::KERNEL,
     &layer_norm::KERNEL,
     &magnitude_mask::KERNEL,
@@ -97,6 +102,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &matmul_palette::KERNEL,
     &matmul_sparse::KERNEL,
     &max_pool::KERNEL,
+    &merge_runs::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,
@@ -107,6 +113,10 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &softmax::KERNEL,
     &sort_rows::KERNEL,
 ];
+
+/// Iterations that an invocation may take in all its loops together: llvmpipe ends them silently after 65,535, and a card that
+/// is kept busy for so long by one invocation is badly used anyway. Kernels cut their work or refuse it.
+const ITERATIONS: usize = 65_535;
 
 /// Refuses a tensor whose elements are no weights.
 fn expect_weights(kernel: &'static str, weights: &Tensor) -> Result<()> {
@@ -146,6 +156,11 @@ fn sixteen<T: Copy, A: Copy>(values: &[T], start: A, fold: impl Fn(A, T) -> A) -
         }
     }
     lanes
+}
+
+/// Counts that were started on one backend can only go on there.
+fn on_another_backend(kernel: &'static str) -> Error {
+    Error::Gpu { kernel, message: "the counts are on another backend".into() }
 }
 
 /// Rows that one task of a CPU kernel takes: about a million elements, and a multiple of 4, so that tasks start on 32-bit

@@ -21,8 +21,13 @@ struct Params {
     elements: u32,
     group: u32,
     first: u32,
-    groups: u32,
+    per_group: u32,
+    slice: u32,
+    slices: u32,
 }
+
+/// Weights that one workgroup looks at: enough to fill it, few enough that a long group fills the device.
+const SLICE: usize = 1 << 16;
 
 /// The smallest and the largest weight of a group, in IEEE total order: a NaN of either sign lies outside the infinities.
 #[derive(Clone, Copy, Debug)]
@@ -113,15 +118,28 @@ fn from_signed_key(key: i32) -> f32 {
 
 fn on_gpu(gpu: &Gpu, weights: &Tensor, groups: Groups) -> Result<Vec<Range>> {
     let elements = weights.elements();
-    let count = groups.count(elements);
-    let lanes = (groups.size.min(elements) / 4).next_power_of_two().clamp(1, 256) as u32;
-    let out = gpu.alloc(8 * count)?;
     let (group, first) = groups.for_device(elements);
-    let params = Params { elements: elements as u32, group, first, groups: count as u32 };
+    let per_group = (group as usize).div_ceil(SLICE);
+    let slices = groups.count(elements) * per_group;
+    let lanes = (group.min(SLICE as u32) / 4).next_power_of_two().clamp(1, 256);
+    let out = gpu.alloc(8 * slices)?;
+    let params = Params {
+        elements: elements as u32,
+        group,
+        first,
+        per_group: per_group as u32,
+        slice: SLICE as u32,
+        slices: slices as u32,
+    };
     let constants = [("LANES", lanes.into()), ("DTYPE", dtype::code(weights.dtype()))];
-    let workgroups = (count as u64).div_ceil(u64::from(KERNEL.workgroup / lanes));
+    let workgroups = (slices as u64).div_ceil(u64::from(KERNEL.workgroup / lanes));
     gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], workgroups)?;
-    let keys = gpu.read(&out, 2 * count)?;
-    let value = order_key::to_f32;
-    Ok(keys.chunks_exact(2).map(|k| Range { min: value(k[0]), max: value(k[1]) }).collect())
+    let keys = gpu.read(&out, 2 * slices)?;
+    // A slice beyond the end of a shorter group changes nothing.
+    let unite = |slices: &[u32]| {
+        let pairs = slices.chunks_exact(2);
+        let (low, high) = pairs.fold((u32::MAX, 0), |(a, b), k| (a.min(k[0]), b.max(k[1])));
+        Range { min: order_key::to_f32(low), max: order_key::to_f32(high) }
+    };
+    Ok(keys.chunks_exact(2 * per_group).map(unite).collect())
 }

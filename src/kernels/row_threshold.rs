@@ -33,7 +33,7 @@ struct Params {
 /// # Errors
 ///
 /// [`Error::Shape`] if the elements are no weights or `keep` is out of bounds; [`Error::Gpu`] if the device fails, or a row
-/// has more than 2^21 columns.
+/// is too long for its loops: more than 2.7 million columns.
 pub fn row_threshold(on: &Backend, weights: &Tensor, keep: usize) -> Result<Vec<Limit>> {
     super::expect_weights(KERNEL.name, weights)?;
     if keep == 0 || keep > weights.cols() {
@@ -67,8 +67,8 @@ fn reference(weights: &Tensor, keep: usize) -> Result<Vec<Limit>> {
 
 fn on_gpu(gpu: &Gpu, weights: &Tensor, keep: usize) -> Result<Vec<Limit>> {
     let (rows, cols) = (weights.rows(), weights.cols());
-    if cols > 1 << 21 {
-        // Six passes over the columns by 256 lanes must stay below 65,535 iterations.
+    // Six passes over the columns by all lanes, and five over as many digits or lanes.
+    if 6 * cols.div_ceil(256) + 5 * 256 > super::ITERATIONS {
         return Err(Error::Gpu {
             kernel: KERNEL.name,
             message: format!("rows of {cols} are too long"),

@@ -1,6 +1,6 @@
-use super::order_key;
+use super::{merge_runs, order_key};
 use crate::{
-    Backend, DType, Error, Result, Tensor, dtype,
+    Backend, DType, Result, Tensor, dtype,
     gpu::{Gpu, Kernel},
     wgsl,
 };
@@ -17,13 +17,14 @@ pub static KERNEL: Kernel = Kernel {
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
-    rows: u32,
     cols: u32,
+    per_row: u32,
     padded: u32,
+    runs: u32,
 }
 
-/// Longest row that fits a workgroup's memory.
-const LONGEST: usize = 4096;
+/// Keys that fit a workgroup's memory.
+const RUN: usize = 4096;
 
 /// Sorts every row.
 ///
@@ -34,11 +35,12 @@ const LONGEST: usize = 4096;
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if the elements are no weights; [`Error::Gpu`] if the device fails, or a row is longer than 4,096.
+/// [`Error::Shape`](crate::Error::Shape) if the elements are no weights; [`Error::Gpu`](crate::Error::Gpu) if the device fails, or one binding cannot hold the keys.
 ///
 /// # Source
 ///
-/// Batcher 1968, "Sorting networks and their applications"; on the CPU a radix sort.
+/// Batcher 1968, "Sorting networks and their applications", for runs of 4,096, which [`merge_runs`](super::merge_runs) merges;
+/// on the CPU a radix sort.
 pub fn sort_rows(on: &Backend, weights: &Tensor) -> Result<Tensor> {
     super::expect_weights(KERNEL.name, weights)?;
     match on {
@@ -74,7 +76,7 @@ fn reference(dtype: DType, words: &[u32], rows: usize, cols: usize) -> Vec<u32> 
 }
 
 /// Sorts by the bits from `low` on; the bits below must follow the sign, as those of decoded floats do.
-fn radix_sort(keys: &mut [u32], scratch: &mut [u32], low: u32) {
+pub(super) fn radix_sort(keys: &mut [u32], scratch: &mut [u32], low: u32) {
     match low {
         _ if keys.len() < 64 => keys.sort_unstable(),
         16 => radix_passes::<256, 2>(keys, scratch, low),
@@ -116,17 +118,22 @@ fn radix_passes<const DIGITS: usize, const PASSES: usize>(
 
 fn on_gpu(gpu: &Gpu, weights: &Tensor) -> Result<Tensor> {
     let (rows, cols) = (weights.rows(), weights.cols());
-    if cols > LONGEST {
-        let message = format!("rows of {cols} do not fit its memory for sorting, {LONGEST} do");
-        return Err(Error::Gpu { kernel: KERNEL.name, message });
-    }
     let out = gpu.alloc(4 * rows * cols)?;
+    let per_row = cols.div_ceil(RUN);
     let params = Params {
-        rows: rows as u32,
         cols: cols as u32,
-        padded: cols.next_power_of_two().max(2) as u32,
+        per_row: per_row as u32,
+        padded: cols.min(RUN).next_power_of_two().max(2) as u32,
+        runs: (rows * per_row) as u32,
     };
     let constants = [("DTYPE", dtype::code(weights.dtype()))];
-    gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], rows as u64)?;
-    Ok(Tensor::gpu(DType::U32, rows, cols, out))
+    let workgroups = (rows * per_row) as u64;
+    gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], workgroups)?;
+    let mut sorted = Tensor::gpu(DType::U32, rows, cols, out);
+    let mut run = RUN;
+    while run < cols {
+        sorted = merge_runs::on_gpu(gpu, &sorted, run)?;
+        run *= 2;
+    }
+    Ok(sorted)
 }

@@ -1,6 +1,9 @@
 //! Exact one-dimensional k-means: from a histogram, or sorted values, to the palette of least squared error.
 
+mod refine;
 mod solve;
+
+pub use refine::{SLOTS, Tails, palette_of_histogram};
 
 use crate::{DType, dtype, kernels::order_key};
 
@@ -16,7 +19,8 @@ pub struct Bins {
 /// A table of values, and which weight takes which.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Palette {
-    /// Strictly ascending; values of the tensor's own type (of f32 for F64).
+    /// Strictly ascending; values of the tensor's own type. Those of F64 are f32 values, because all that decides about F64
+    /// weights takes them as f32: even of two distinct values, each is restored only to within 2^-24 of itself.
     pub entries: Vec<f32>,
     /// One less than the entries, not descending. A weight takes the entry whose number is that of the thresholds below it:
     /// on a threshold, the lower one.
@@ -64,8 +68,10 @@ impl Bins {
 
 /// The palette of at most `k` entries with the least (weighted) squared error.
 ///
-/// The boundary between two entries is the midpoint of the two unrounded centroids, in f64, rounded once to f32; entries are
-/// the centroids rounded to `dtype`, equal ones merged. Fewer distinct values than `k` make a shorter palette without error.
+/// The boundary between two entries is the midpoint of the two unrounded centroids, in f64, rounded down to f32, which no f32
+/// weight can tell from the midpoint itself; entries are
+/// the centroids rounded to `dtype`, equal ones merged. Fewer distinct values than `k` make a shorter palette without error
+/// (of F64: with the rounding to f32 as its only error).
 ///
 /// - `bins`: as a histogram gives them; without any, the palette is a single zero.
 /// - `k`: 1 to 256.
@@ -91,8 +97,7 @@ pub fn palette(bins: &Bins, k: usize, dtype: DType) -> Palette {
     let rounded = round_to(dtype, &centroids);
     let mut palette = Palette { entries: vec![rounded[0]], thresholds: Vec::new() };
     for (pair, entry) in centroids.windows(2).zip(&rounded[1..]) {
-        // Adding +0 makes a threshold of -0 the +0 that both zeros are not above.
-        let threshold = (0.5 * (pair[0] + pair[1])) as f32 + 0.0;
+        let threshold = below(0.5 * (pair[0] + pair[1]));
         if palette.entries.last() == Some(entry) {
             continue;
         }
@@ -100,6 +105,14 @@ pub fn palette(bins: &Bins, k: usize, dtype: DType) -> Palette {
         palette.thresholds.push(threshold);
     }
     palette
+}
+
+/// The largest f32 that is not above a value: no f32 lies between the two.
+fn below(value: f64) -> f32 {
+    let nearest = value as f32;
+    let down = if f64::from(nearest) > value { nearest.next_down() } else { nearest };
+    // Adding +0 makes of -0 the +0 that both zeros are not above.
+    down + 0.0
 }
 
 /// Values as elements of `dtype`, widened again.
@@ -139,6 +152,18 @@ mod tests {
         let bins = Bins { values: vec![1.0, 1.0001, 1.0002, 2.0], weights: vec![1.0; 4] };
         let p = palette(&bins, 3, DType::BF16);
         assert_eq!((p.entries, p.thresholds.len()), (vec![1.0, 2.0], 1));
+    }
+
+    #[test]
+    fn a_threshold_separates_neighbours() {
+        let ulp = |bits| f64::from(f32::from_bits(bits));
+        for bits in [0x3f80_0001, 0x3f80_0002, 0xbf80_0001, 0xbf80_0002, 0x0000_0001, 0x8000_0001] {
+            let (a, b) = (ulp(bits), ulp(bits + 1));
+            let (a, b) = (a.min(b), a.max(b));
+            assert_eq!(below(0.5 * (a + b)), a as f32, "{bits:x}");
+        }
+        assert_eq!(below(-1e-60), -f32::from_bits(1), "both zeros are above it");
+        assert_eq!((below(-0.0).to_bits(), below(1e-60).to_bits()), (0, 0));
     }
 
     #[test]

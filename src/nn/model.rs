@@ -7,7 +7,7 @@ use crate::{
     kernels::{AffineMatrix, Int8, PaletteMatrix, SparseMatrix},
     recipe::Objective,
     restore::{Restorer, groups, kept},
-    stage::{Blocks, Source},
+    stage::{Blocks, Source, write_transposed},
     words,
 };
 use std::path::{Path, PathBuf};
@@ -252,10 +252,17 @@ impl Model {
                 let parts = restorer.parts(manifest, unit)?;
                 all.push(&parts.restore(None, manifest, &restorer.blocks, unit)?, unit.elements());
             }
-            return Ok(match manifest.axis {
-                0 => all.words,
-                _ => crate::stage::transpose(manifest.dtype, &all.words, rows, cols),
-            });
+            if manifest.axis == 0 {
+                return Ok(all.words);
+            }
+            let mut stored = vec![0; all.words.len()];
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut stored);
+            let whole = &bytemuck::cast_slice::<u32, u8>(&all.words)[..all.bytes];
+            write_transposed(&restorer.blocks, &restorer.units, whole, |offset, part| {
+                bytes[offset as usize..][..part.len()].copy_from_slice(part);
+                Ok(())
+            })?;
+            return Ok(stored);
         }
         let (source, info) = match &self.stored {
             Stored::Checkpoint(c) => {
@@ -271,7 +278,7 @@ impl Model {
         };
         let blocks = Blocks::new(info.dtype, (info.rows(), info.cols()));
         let mut all = Joined::new(info.dtype, info.elements() as usize);
-        for unit in blocks.units(0, 1) {
+        for unit in blocks.units(0) {
             all.push(&source.load(&blocks, &unit)?, unit.elements());
         }
         Ok(all.words)

@@ -57,6 +57,25 @@ fn many_tiles_make_one_histogram_and_sums_carry() {
 }
 
 #[test]
+fn counts_leave_the_device_before_they_overflow() {
+    let Some(on) = gpu() else { return };
+    for dtype in [DType::F32, DType::BF16] {
+        let values = noise(2, 1000);
+        let mut counting = Counting::new(on, dtype).unwrap();
+        let Counting::Gpu { limit, .. } = &mut counting else { panic!("it is on the GPU") };
+        assert_eq!(*limit, 1 << 31, "counts have 32 bits");
+        *limit = 2500;
+        for _ in 0..7 {
+            counting.add(on, &matrix(on, dtype, &values, 1)).unwrap();
+        }
+        let Counting::Gpu { seen, sum, .. } = &counting else { panic!("it is on the GPU") };
+        assert_eq!((*seen, sum.total()), (1000, 6000), "flushed after every second tile");
+        let repeated = matrix(&CPU, dtype, &values.repeat(7), 1);
+        assert_eq!(counting.finish(on).unwrap(), histogram(&CPU, &repeated).unwrap());
+    }
+}
+
+#[test]
 fn nonfinite_weights_are_counted() {
     let weights = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 0.0];
     for on in backends() {

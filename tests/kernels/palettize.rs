@@ -4,7 +4,8 @@ use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise};
 use tersor::{
     DType, Error, Tensor,
     kernels::{Assigner, Groups, histogram, palettize},
-    kmeans::{Palette, palette},
+    kmeans::{Bins, Palette, palette},
+    ops,
 };
 
 fn assigner(thresholds: &[f32], weights: u64) -> Assigner {
@@ -81,6 +82,77 @@ fn every_weight_takes_its_nearest_entry() {
     for (w, code) in values.iter().zip(bytemuck::cast_slice::<u32, u8>(&codes)) {
         let of = (p.entries[usize::from(*code)] - w).abs();
         assert!(p.entries.iter().all(|e| of <= (e - w).abs() + 1e-6), "{w}");
+    }
+}
+
+/// Squared error of weights against a palette.
+fn squared_error(values: &[f32], p: &Palette) -> f64 {
+    let entry = |v: &f32| f64::from(p.entries[p.thresholds.iter().filter(|t| *t < v).count()]);
+    values.iter().map(|v| (f64::from(*v) - entry(v)).powi(2)).sum()
+}
+
+#[test]
+fn a_palette_from_a_histogram_is_as_good_as_one_from_single_values() {
+    let normal = |seed, n: usize| -> Vec<f32> {
+        let (a, b) = (noise(seed, n), noise(seed + 1, n));
+        let pairs = a.iter().zip(&b).map(|(a, b)| (f64::from(a.abs()).max(1e-9), f64::from(*b)));
+        pairs.map(|(a, b)| ((-2.0 * a.ln()).sqrt() * (3.2 * b).cos()) as f32).collect()
+    };
+    let of = |f: &dyn Fn(f32) -> f32| normal(1, 50_000).into_iter().map(f).collect::<Vec<_>>();
+    let laws = [
+        ("normal", of(&|x| 0.02 * x)),
+        ("near one", of(&|x| 1.0 + 0.001 * x)),
+        ("nearer one", of(&|x| 1.0 + 1e-5 * x)),
+        ("offset", of(&|x| -100.0 + 0.05 * x)),
+        ("a tenth around one", of(&|x| 1.0 + 0.1 * x)),
+        ("two clumps", of(&|x| x.signum() * (1.0 + 0.001 * x))),
+        ("heavy tail", of(&|x| x * x * x * x * x)),
+        // More distinct values than are taken one by one.
+        ("many", normal(3, 600_000).into_iter().map(|x| 1.0 + 0.1 * x).collect()),
+    ];
+    for (law, values) in &laws {
+        let mut sorted: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+        sorted.sort_by(f64::total_cmp);
+        let bins = Bins::of_sorted(sorted.into_iter().map(|v| (v, 1.0)));
+        for k in [2, 16, 256] {
+            let least = squared_error(values, &palette(&bins, k, DType::F32));
+            let mut first = None;
+            for on in backends() {
+                let w = Tensor::from_f32(on, values, 8).unwrap();
+                let palettized = ops::palettize(on, &w, k).unwrap();
+                let restored = palettized.depalettize(on).unwrap().read_f32(on).unwrap();
+                let error = values.iter().zip(&restored).map(|(v, r)| f64::from(v - r).powi(2));
+                let error = error.sum::<f64>();
+                assert!(error <= least * 1.0002, "{law}, k = {k}: {} of the least", error / least);
+                let same = *first.get_or_insert_with(|| restored.clone()) == restored;
+                assert!(same, "{law}, k = {k} on {}", on.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn few_distinct_values_are_restored_exactly() {
+    let ulp = |i: usize| f32::from_bits(0x3f80_0000 + i as u32);
+    let laws: [(&str, Box<dyn Fn(usize) -> f32>); 4] = [
+        ("neighbours", Box::new(ulp)),
+        ("sevenths", Box::new(|i| i as f32 / 7.0)),
+        ("two in every bin", Box::new(|i| (i / 2 + 1) as f32 + (i % 2) as f32 * 1e-6)),
+        (
+            "zeros and subnormals",
+            Box::new(|i| if i == 0 { 0.0 } else { -f32::from_bits(i as u32) }),
+        ),
+    ];
+    for (law, value) in &laws {
+        for k in [2, 5, 256] {
+            let values: Vec<f32> = (0..4096).map(|i| value(i * 7 % k)).collect();
+            for on in backends() {
+                let w = Tensor::from_f32(on, &values, 4).unwrap();
+                let palettized = ops::palettize(on, &w, k).unwrap();
+                let restored = palettized.depalettize(on).unwrap().read_f32(on).unwrap();
+                assert!(restored == values, "{law}, k = {k} on {}", on.name());
+            }
+        }
     }
 }
 

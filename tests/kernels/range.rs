@@ -53,6 +53,25 @@ fn gpu_agrees_past_65535_workgroups() {
 }
 
 #[test]
+fn long_groups_are_seen_to_their_end() {
+    // As many weights as 256 lanes see in the 65,535 iterations after which llvmpipe ends all loops of an invocation, and more.
+    let n = 65_536 * 256 + 300;
+    let mut words = vec![0x3838_3838; n / 4];
+    let last = words.len() - 1;
+    for (word, finite) in [(0x7e38_3838, true), (0x7f38_b838, false)] {
+        words[last] = word;
+        for groups in [Groups::of(n), Groups { size: 3 * n, before: n + 5 }] {
+            cross_check((word, groups), |on| {
+                let w = Tensor::new(on, DType::F8E4M3, 1, n, words.clone())?;
+                let ranges = range(on, &w, groups)?;
+                assert_eq!(ranges[0].is_finite(), finite, "{}", on.name());
+                bits(on, &w, groups)
+            });
+        }
+    }
+}
+
+#[test]
 fn every_16_and_8_bit_pattern_is_decoded_alike() {
     let halves: Vec<u32> = (0..32768u32).map(|i| ((2 * i + 1) << 16) | (2 * i)).collect();
     let bytes: Vec<u32> = (0..64u32).map(|i| 0x0302_0100 + i * 0x0404_0404).collect();

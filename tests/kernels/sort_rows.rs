@@ -1,6 +1,6 @@
 //! Sorting rows: worked example, against the standard library, agreement, refusal.
 
-use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, gpu, matrix, noise};
+use crate::support::{CPU, WEIGHTS, backends, cross_check, edges, matrix, noise, tiny_gpu};
 use tersor::{
     DType, Error, Tensor,
     kernels::{order_key, sort_rows},
@@ -20,7 +20,7 @@ fn worked_example() {
 #[test]
 fn rows_are_sorted_and_the_gpu_agrees() {
     for dtype in WEIGHTS {
-        for cols in edges(256).into_iter().chain([4096]) {
+        for cols in edges(256).into_iter().chain([4095, 4096, 4097, 8192, 8193, 11_008]) {
             let values = noise(11, 3 * cols);
             let w = matrix(&CPU, dtype, &values, 3);
             let sorted = sort_rows(&CPU, &w).unwrap().read(&CPU).unwrap();
@@ -37,11 +37,24 @@ fn rows_are_sorted_and_the_gpu_agrees() {
 }
 
 #[test]
-fn refuses_what_are_no_weights_and_rows_too_long_for_a_workgroup() {
+fn long_rows_are_merged_from_runs() {
+    // An odd number of runs, and one of a single weight; many ties.
+    for cols in [3 * 4096, 5 * 4096 + 1, 100_003] {
+        let values: Vec<f32> = noise(5, cols).iter().map(|x| (x * 300.0).round()).collect();
+        cross_check(cols, |on| sort_rows(on, &matrix(on, DType::BF16, &values, 1))?.read(on));
+    }
+}
+
+#[test]
+fn a_tiny_device_sorts_what_fits_a_binding() {
+    let Some(tiny) = tiny_gpu() else { return };
+    let sorted = |on, cols| sort_rows(on, &matrix(on, DType::BF16, &noise(4, cols), 1))?.read(on);
+    assert_eq!(sorted(tiny, 4096).unwrap(), sorted(&CPU, 4096).unwrap());
+    assert!(matches!(sorted(tiny, 4097), Err(Error::Gpu { .. })), "its keys fit no binding");
+}
+
+#[test]
+fn refuses_what_are_no_weights() {
     let w = Tensor::new(&CPU, DType::I64, 1, 1, vec![0, 0]).unwrap();
     assert!(matches!(sort_rows(&CPU, &w), Err(Error::Shape { what: "dtype", .. })));
-    if let Some(on) = gpu() {
-        let w = matrix(on, DType::F32, &noise(1, 4097), 1);
-        assert!(matches!(sort_rows(on, &w), Err(Error::Gpu { .. })));
-    }
 }
