@@ -234,11 +234,19 @@ fn measured(args: &[&str]) -> (Option<i32>, String, f64, usize) {
     (status.code(), said, seconds, most)
 }
 
-/// The limits for a header of 100 MB. An unoptimised build is given more time; memory is the same.
+/// What the program takes for a file of one tensor.
+fn least() -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small.safetensors");
+    fs::write(&path, file(r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#, 4)).unwrap();
+    measured(&["inspect", path.to_str().unwrap(), "--device", "cpu", "--quiet"]).3
+}
+
+/// The limits for a header of 100 MB: time, and memory beyond the `least`. An unoptimised build is given more time.
 #[track_caller]
-fn costs_little((_, said, seconds, most): &(Option<i32>, String, f64, usize)) {
+fn costs_little((_, said, seconds, most): &(Option<i32>, String, f64, usize), least: usize) {
     let limit = if cfg!(debug_assertions) { 30.0 } else { 2.0 };
-    assert!(*seconds <= limit && *most <= 300_000_000, "{seconds} s, {most} bytes: {said}");
+    assert!(*seconds <= limit && *most <= least + 300_000_000, "{seconds} s, {most} bytes: {said}");
 }
 
 /// Writes a file whose header is `start`, then the items with commas between them as long as there is room, then `end`, all
@@ -269,6 +277,7 @@ fn full_header(
 
 #[test]
 fn a_header_of_100_mb_costs_little() {
+    let least = least();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bomb.safetensors");
     let (text, none) = (path.to_str().unwrap(), |_| None);
@@ -276,7 +285,7 @@ fn a_header_of_100_mb_costs_little() {
         let done = measured(&["verify", text, "--device", "cpu"]);
         assert!(done.0 == Some(2) && done.1.contains(what), "{what}: {done:?}");
         assert!(done.1.len() < 1000, "{}", done.1);
-        costs_little(&done);
+        costs_little(&done, least);
     };
     let empty = |i| Some(format!(r#""{i:x}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#));
     full_header(&path, "{", empty, "}", 0);
@@ -324,18 +333,19 @@ fn a_header_of_100_mb_costs_little() {
     assert_eq!(Checkpoint::open(&path).unwrap().tensors.len(), 1 << 20);
     let done = measured(&["inspect", text, "--device", "cpu", "--quiet"]);
     assert_eq!(done.0, Some(0), "{done:?}");
-    costs_little(&done);
+    costs_little(&done, least);
     // A quarter of them, so that the test is quick.
     legal(1 << 18);
     let out = dir.path().join("out.safetensors");
     let out = out.to_str().unwrap();
     let done =
         measured(&["compress", text, "-o", out, "--preset", "int8", "--device", "cpu", "--quiet"]);
-    assert!(done.0 == Some(0) && done.3 < 800 << 18, "{done:?}");
+    assert!(done.0 == Some(0) && done.3 < 1000 << 18, "{done:?}");
 }
 
 #[test]
 fn a_long_config_costs_little() {
+    let least = least();
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("model");
     fs::create_dir(&folder).unwrap();
@@ -347,7 +357,7 @@ fn a_long_config_costs_little() {
     };
     let done = config(40_000_000, "\"b\":0");
     assert!(done.0 == Some(2) && done.1.contains("at most 16777216"), "{done:?}");
-    costs_little(&done);
+    costs_little(&done, least);
     let done = config(8_000_000, "\"quantization_config\":null");
     assert_eq!(done.0, Some(0), "{done:?}");
     assert!(done.3 < 100_000_000, "{done:?}");

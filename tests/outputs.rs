@@ -78,7 +78,7 @@ fn a_folder_is_replaced_only_if_it_is_an_output() {
     weights(&at("importance/imp.safetensors"), "a.weight", 64);
     write(
         &at("recipes/mine.toml"),
-        "version = 1\n[[rule]]\nmatch = \"*\"\nquantize = { kind = \"palette\", bits = 4 }\nimportance = \"importance/imp.safetensors\"\n",
+        "version = 1\n[[rule]]\nmatch = \"*\"\nquantize = { kind = \"palette\", bits = 4 }\nimportance = \"../importance/imp.safetensors\"\n",
     );
     let before = files(dir.path());
     // Folders that hold what is read, by whatever name, are never replaced.

@@ -159,7 +159,10 @@ fn names_of_components_are_refused() {
     let path = dir.path().join("in.safetensors");
     write_checkpoint(
         &path,
-        &[("w", DType::F32, vec![2, 2], vec![0; 4]), ("w.scales", DType::F32, vec![2], vec![0; 2])],
+        &[
+            ("w", DType::F32, vec![64, 64], vec![0; 4096]),
+            ("w.scales", DType::F32, vec![2], vec![0; 2]),
+        ],
     );
     let checkpoint = Checkpoint::open(&path).unwrap();
     let error = Plan::new(&checkpoint, &Recipe::preset("int8").unwrap(), 1 << 20, 1)
