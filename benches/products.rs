@@ -25,10 +25,12 @@ fn values(seed: u32, len: usize) -> Vec<f32> {
     noise(seed, len).iter().map(|w| *w as i32 as f32 / (1u32 << 31) as f32).collect()
 }
 
+type Run = Box<dyn Fn(&Backend) -> Result<Tensor>>;
+
 /// A product of `[m, k]` activations with `[n, k]` weights, ready to run.
 struct Product {
     on: Backend,
-    run: Box<dyn Fn(&Backend) -> Result<Tensor>>,
+    run: Run,
     /// Bytes of weights that it must read at least.
     bytes: u64,
 }
@@ -52,7 +54,7 @@ fn product(on: Backend, form: &str, (m, n, k): (usize, usize, usize)) -> Result<
         AffineMatrix::new(&on, codes(bits.into()), (n, k), code, group, &scales(n * k / group))
     };
     let none = Activation::None;
-    let (run, bytes): (Box<dyn Fn(&Backend) -> Result<Tensor>>, u64) = match form {
+    let (run, bytes): (Run, u64) = match form {
         "int8 x int8" => {
             let matrix = |seed, rows| -> Result<Int8> {
                 let words = Tensor::new(&on, DType::U32, rows, k / 4, noise(seed, rows * k / 4))?;

@@ -3,6 +3,7 @@
 use super::Job;
 use crate::{
     Backend, Error, Result,
+    affine::SMALLEST,
     engine::{Engine, Needs, Tile, place},
     format::Checkpoint,
     kernels::{
@@ -235,8 +236,7 @@ impl Job<'_> {
         density: f64,
     ) -> Result<Mask> {
         let absmax = self.absmax()?;
-        let inverse =
-            if absmax < f32::MIN_POSITIVE { 0.0 } else { (32767.0 / f64::from(absmax)) as f32 };
+        let inverse = if absmax < SMALLEST { 0.0 } else { (32767.0 / f64::from(absmax)) as f32 };
         let across = (self.blocks.cols as usize).div_ceil(cols);
         let down = (self.blocks.rows as usize).div_ceil(rows);
         let grid =

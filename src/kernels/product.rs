@@ -5,11 +5,11 @@ use super::Activation;
 use crate::{
     DType, Error, Result, Tensor,
     gpu::{Gpu, Kernel},
+    simd::matmul_f32,
     words,
 };
 use multiversion::multiversion;
 use rayon::prelude::*;
-use std::borrow::Cow;
 
 /// The arguments of a product, checked.
 pub(super) struct Product<'a> {
@@ -56,30 +56,28 @@ impl<'a> Product<'a> {
     /// The product on the CPU. `decode(n, codes, row)` fills `row` with row `n` of the weights; `codes` is room for a byte of
     /// each.
     ///
-    /// Every output is sixteen sums side by side, of every sixteenth product, which are then added in halves; then the bias.
-    /// So its bits depend on nothing but its row of x and its row of weights.
+    /// The sums are those of [`matmul_f32`], to which the bias is added: their bits depend on nothing but a row of x and a row of
+    /// weights.
     pub(super) fn on_cpu(
         &self,
         decode: impl Fn(usize, &mut [u8], &mut [f32]) + Sync,
     ) -> Result<Tensor> {
         let (rows, cols, outputs) = (self.x.rows(), self.x.cols(), self.outputs);
         let bias = self.bias.map(Tensor::words).transpose()?.map(bytemuck::cast_slice);
-        let x = padded(bytemuck::cast_slice(self.x.words()?), cols);
-        let steps = cols.div_ceil(LANES);
-        let mut sums = vec![[0.0; BLOCK]; outputs.div_ceil(BLOCK) * rows];
+        let x: &[f32] = bytemuck::cast_slice(self.x.words()?);
+        // Block by block, so that every task writes a part of its own.
+        let mut sums = vec![0.0; outputs.div_ceil(BLOCK) * BLOCK * rows];
         if cols > 0 && rows > 0 {
             let least = (1 << 16) / (BLOCK * cols * rows) + 1;
-            sums.par_chunks_mut(rows).with_min_len(least).enumerate().for_each_init(
-                || (vec![[0.0; LANES]; BLOCK * steps], vec![0; cols]),
+            sums.par_chunks_mut(BLOCK * rows).with_min_len(least).enumerate().for_each_init(
+                || (vec![0.0; BLOCK * cols], vec![0; cols]),
                 |(w, codes), (block, sums)| {
                     let block = block * BLOCK..outputs.min((block + 1) * BLOCK);
-                    for (n, row) in block.clone().zip(w.chunks_mut(steps)) {
-                        decode(n, codes, &mut row.as_flattened_mut()[..cols]);
+                    for (n, row) in block.clone().zip(w.chunks_mut(cols)) {
+                        decode(n, codes, row);
                     }
-                    let w = &w[..block.len().next_multiple_of(FOUR) * steps];
-                    sums.par_chunks_mut(32).zip(x.par_chunks(32 * steps)).for_each(|(sums, x)| {
-                        multiply(w, x, steps, sums);
-                    });
+                    let (w, sums) = (&w[..block.len() * cols], &mut sums[..block.len() * rows]);
+                    matmul_f32(x, w, (rows, block.len(), cols), sums);
                 },
             );
         }
@@ -88,7 +86,7 @@ impl<'a> Product<'a> {
         y.par_chunks_mut(outputs.max(1)).with_min_len(least).enumerate().for_each(|(m, y)| {
             let y = bytemuck::cast_slice_mut::<u32, f32>(y);
             for (block, y) in y.chunks_mut(BLOCK).enumerate() {
-                y.copy_from_slice(&sums[block * rows + m][..y.len()]);
+                y.copy_from_slice(&sums[block * BLOCK * rows + m * y.len()..][..y.len()]);
             }
             finish(bias, self.activation, y);
         });
@@ -241,58 +239,8 @@ pub(super) fn wide_quads(bits: usize, cols: usize) -> Option<u32> {
     (bits.is_power_of_two() && (cols * bits).is_multiple_of(128)).then_some(32 / bits as u32)
 }
 
-/// Sums side by side.
-const LANES: usize = 16;
-
 /// Rows of weights that are decoded at a time.
-const BLOCK: usize = 16;
-
-/// Rows of weights that are multiplied at a time: their sums fill the registers.
-const FOUR: usize = 4;
-
-/// Rows of x, each padded with zeros to whole steps of [`LANES`].
-fn padded(x: &[f32], cols: usize) -> Cow<'_, [[f32; LANES]]> {
-    if cols.is_multiple_of(LANES) {
-        return Cow::Borrowed(bytemuck::cast_slice(x));
-    }
-    let steps = cols.div_ceil(LANES);
-    let mut rows = vec![[0.0; LANES]; x.len() / cols * steps];
-    for (row, x) in rows.chunks_mut(steps).zip(x.chunks(cols)) {
-        row.as_flattened_mut()[..cols].copy_from_slice(x);
-    }
-    Cow::Owned(rows)
-}
-
-/// The dot products of rows of x with up to [`BLOCK`] rows of w, `steps` long both.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn multiply(w: &[[f32; LANES]], x: &[[f32; LANES]], steps: usize, sums: &mut [[f32; BLOCK]]) {
-    for (x, sums) in x.chunks_exact(steps).zip(sums) {
-        for (w, sums) in w.chunks_exact(FOUR * steps).zip(sums.chunks_exact_mut(FOUR)) {
-            sums.copy_from_slice(&four_dots(w, x));
-        }
-    }
-}
-
-#[inline(always)]
-fn four_dots(w: &[[f32; LANES]], x: &[[f32; LANES]]) -> [f32; FOUR] {
-    let rows: [&[[f32; LANES]]; FOUR] = std::array::from_fn(|i| &w[i * x.len()..][..x.len()]);
-    let mut sums = [[0.0; LANES]; FOUR];
-    for (step, x) in x.iter().enumerate() {
-        for (sums, w) in sums.iter_mut().zip(rows) {
-            for ((sum, x), w) in sums.iter_mut().zip(x).zip(&w[step]) {
-                *sum += x * w;
-            }
-        }
-    }
-    sums.map(|mut sums| {
-        for half in [8, 4, 2, 1] {
-            for lane in 0..half {
-                sums[lane] += sums[lane + half];
-            }
-        }
-        sums[0]
-    })
-}
+const BLOCK: usize = 32;
 
 /// Adds the bias and applies the activation.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]

@@ -3,7 +3,6 @@
 //! The one module with `unsafe`: it calls instructions that the build's target does not promise, and lets tasks write disjoint
 //! rectangles of one matrix.
 #![allow(unsafe_code, reason = "vector instructions chosen at run time, rectangles of a matrix")]
-#![allow(dead_code, unused_imports, reason = "until the kernels that call it are here")]
 
 mod blocks;
 mod dots_i8;

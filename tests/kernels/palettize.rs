@@ -134,7 +134,8 @@ fn a_palette_from_a_histogram_is_as_good_as_one_from_single_values() {
 #[test]
 fn few_distinct_values_are_restored_exactly() {
     let ulp = |i: usize| f32::from_bits(0x3f80_0000 + i as u32);
-    let laws: [(&str, Box<dyn Fn(usize) -> f32>); 4] = [
+    type Law = Box<dyn Fn(usize) -> f32>;
+    let laws: [(&str, Law); 4] = [
         ("neighbours", Box::new(ulp)),
         ("sevenths", Box::new(|i| i as f32 / 7.0)),
         ("two in every bin", Box::new(|i| (i / 2 + 1) as f32 + (i % 2) as f32 * 1e-6)),
