@@ -1,55 +1,73 @@
 //! One module per kernel. Each holds the contract, the CPU reference and the GPU path.
 
+mod activate;
 mod activation;
+mod attention;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
+mod gather_rows;
 mod groups;
 mod histogram;
+mod layer_norm;
 mod magnitude_mask;
 mod magnitude_sums;
 mod magnitude_tail;
+mod masked_mean;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
 mod quantize;
 mod range;
 mod row_threshold;
+mod softmax;
 mod sort_rows;
 
+pub use activate::activate;
 pub use activation::Activation;
+pub use attention::attention;
 pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
+pub use gather_rows::gather_rows;
 pub use groups::Groups;
 pub use histogram::{Counting, Histogram, histogram};
+pub use layer_norm::layer_norm;
 pub use magnitude_mask::magnitude_mask;
 pub use magnitude_sums::{BlockGrid, magnitude_sums};
 pub use magnitude_tail::magnitude_tail;
+pub use masked_mean::masked_mean;
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
 pub use range::{Range, range};
 pub use row_threshold::row_threshold;
+pub use softmax::softmax;
 pub use sort_rows::sort_rows;
 
-use crate::{Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// Every kernel, for the tests and benches that must not miss one.
 pub const ALL: &[&crate::gpu::Kernel] = &[
     &crate::gpu::NUMERICS,
+    &activate::KERNEL,
+    &attention::KERNEL,
     &clip_errors::KERNEL,
     &depalettize::KERNEL,
     &dequantize::KERNEL,
+    &gather_rows::KERNEL,
     &histogram::KERNEL,
+    &layer_norm::KERNEL,
     &magnitude_mask::KERNEL,
     &magnitude_sums::KERNEL,
     &magnitude_tail::KERNEL,
+    &masked_mean::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,
     &range::KERNEL,
     &row_threshold::KERNEL,
+    &softmax::KERNEL,
     &sort_rows::KERNEL,
 ];
 
@@ -60,6 +78,37 @@ fn expect_weights(kernel: &'static str, weights: &Tensor) -> Result<()> {
         return Ok(());
     }
     Err(Error::shape(kernel, "dtype", dtype.name(), "F64, F32, F16, BF16, F8_E4M3 or F8_E5M2"))
+}
+
+/// Refuses what is not an F32 matrix of this shape.
+fn expect_f32(
+    kernel: &'static str,
+    what: &'static str,
+    tensor: &Tensor,
+    (rows, cols): (usize, usize),
+) -> Result<()> {
+    let text = |dtype: DType, rows, cols| format!("{} [{rows}, {cols}]", dtype.name());
+    if tensor.dtype() == DType::F32 && (tensor.rows(), tensor.cols()) == (rows, cols) {
+        return Ok(());
+    }
+    let got = text(tensor.dtype(), tensor.rows(), tensor.cols());
+    Err(Error::shape(kernel, what, got, text(DType::F32, rows, cols)))
+}
+
+/// Folds values sixteen side by side: such loops become SIMD, and their order does not depend on the machine.
+#[inline(always)]
+fn sixteen<T: Copy, A: Copy>(values: &[T], start: A, fold: impl Fn(A, T) -> A) -> [A; 16] {
+    let mut lanes = [start; 16];
+    let whole = values.chunks_exact(16);
+    for (lane, x) in lanes.iter_mut().zip(whole.remainder()) {
+        *lane = fold(*lane, *x);
+    }
+    for chunk in whole {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = fold(*lane, *x);
+        }
+    }
+    lanes
 }
 
 /// Rows that one task of a CPU kernel takes: about a million elements, and a multiple of 4, so that tasks start on 32-bit

@@ -80,6 +80,24 @@ pub fn assert_within(
     }
 }
 
+/// Runs a kernel of floats on every backend, and demands that each lies within the bounds of the f64 reference.
+pub fn assert_all_within(
+    case: &impl std::fmt::Debug,
+    expected: &[f64],
+    bound: impl Fn(usize) -> f64,
+    kernel: impl Fn(&Backend) -> Result<Tensor>,
+) {
+    for on in backends() {
+        let got = kernel(on).unwrap().read_f32(on).unwrap();
+        assert_within(&(case, on.name()), expected, &bound, &got);
+    }
+}
+
+/// An F32 matrix on a backend, of which either side may be 0.
+pub fn matrix_f32(on: &Backend, values: &[f32], (rows, cols): (usize, usize)) -> Tensor {
+    Tensor::new(on, DType::F32, rows, cols, bytemuck::cast_slice(values).to_vec()).unwrap()
+}
+
 /// Lengths on either side of a workgroup boundary, where kernels go wrong.
 pub fn edges(workgroup: usize) -> [usize; 6] {
     [1, 2, workgroup - 1, workgroup, workgroup + 1, 3 * workgroup + 7]
