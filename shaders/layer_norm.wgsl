@@ -44,7 +44,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
     let count = f32(params.cols);
     var sum = 0.0;
     for (var c = lane % LANES; c < cols; c += LANES) { sum += z(start + c); }
-    // The mean of large values is only about right. What lies between it and the mean is a mean of small ones.
+    // Where values are large beside their deviation this is only about their mean. What is left of them then is small, and so is
+    // the error of its own mean, which makes up the rest.
     let about = row_sums(vec2(sum, 0.0), lane).x / count;
     var rest = vec2(0.0);
     for (var c = lane % LANES; c < cols; c += LANES) {

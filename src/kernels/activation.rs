@@ -48,15 +48,16 @@ fn erf(x: f32) -> f32 {
 /// Source: the reduction of Cody and Waite 1980, the polynomial of Moshier's Cephes.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    // Adding and taking away 1.5 * 2^23 rounds to an integer.
+    // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits; taking it away leaves its value.
     const MAGIC: f32 = 12_582_912.0;
-    let n = (x * std::f32::consts::LOG2_E + MAGIC) - MAGIC;
+    let shifted = x * std::f32::consts::LOG2_E + MAGIC;
+    let n = shifted - MAGIC;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
     let p = 0.5
         + r * (0.166_666_65
             + r * (0.041_665_795
                 + r * (0.008_333_452 + r * (0.001_398_199_9 + r * 1.987_569_1e-4))));
-    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
     (1.0 + r + r * r * p) * power
 }
 

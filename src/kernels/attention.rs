@@ -1,4 +1,4 @@
-use super::{expect_f32, masked_mean::expect_sequences, softmax::exponentials};
+use super::{expect_f32, masked_mean::expect_sequences, softmax::power};
 use crate::{
     Backend, DType, Error, Result, Tensor,
     gpu::{Gpu, Kernel},
@@ -34,8 +34,8 @@ struct Params {
 
 /// Attention of every row of a sequence to all of its rows, head by head.
 ///
-/// `y[b, i, h] = sum_j p[j] v[b, j, h]`, `p = softmax_j(q[b, i, h] · k[b, j, h] / sqrt(d))`, over the keys j < lengths[b]; rows i from
-/// lengths[b] on are 0
+/// `y[b, i, h] = sum_j p[j] v[b, j, h]`, `p = softmax_j(q[b, i, h] · k[b, j, h] / sqrt(d))`, over the keys `j < lengths[b]`; rows i
+/// from `lengths[b]` on are 0
 ///
 /// - `q`, `k`, `v`: F32 `[sequences * S, heads * d]`, finite up to the lengths; padding may hold anything. d is a multiple of 4,
 ///   at most 128; S is not limited.
@@ -100,35 +100,44 @@ impl Shape {
     fn scale(self) -> f64 {
         1.0 / (self.width as f64).sqrt()
     }
+
+    /// Quads of the keys of a head.
+    fn quads_of_keys(self) -> usize {
+        self.rows.div_ceil(QUAD) * self.width
+    }
+
+    /// Quads of the values of a head.
+    fn quads_of_values(self) -> usize {
+        self.width / QUAD * self.rows
+    }
 }
 
-/// Queries that the CPU multiplies at a time, and sums of each that lie side by side: so many fit its registers.
-const TALL: usize = 6;
-const WIDE: usize = 16;
+/// One number of each of sixteen queries, side by side.
+type Lanes = [f32; 16];
+
+/// Keys, or columns of values, that meet sixteen queries at a time: the registers hold so many sums.
+const QUAD: usize = 4;
 
 fn reference(q: &[f32], k: &[f32], v: &[f32], shape: Shape, lengths: &[u32]) -> Vec<u32> {
-    let (keys, values) = (key_panels(k, shape, lengths), value_panels(v, shape, lengths));
+    let (keys, values) = (key_quads(k, shape, lengths), value_quads(v, shape, lengths));
     let cols = shape.cols();
     let mut y = vec![0; q.len()];
     y.par_chunks_mut((shape.rows * cols).max(1)).enumerate().for_each(|(b, y)| {
         let length = lengths[b] as usize;
-        // A few blocks of queries, all heads, are a task; the rows of padding stay zero.
-        let task = 4 * TALL * cols;
+        // Sixteen queries, all heads, are a task; the rows of padding stay zero.
+        let task = 16 * cols;
         y[..length * cols].par_chunks_mut(task).enumerate().for_each_init(
-            || vec![0.0; TALL * length.next_multiple_of(WIDE)],
-            |scores, (t, y)| {
+            || (vec![[0.0; 16]; shape.width], vec![[0.0; 16]; length]),
+            |(queries, scores), (t, y)| {
                 let q = &q[b * shape.rows * cols + t * task..][..y.len()];
                 for h in 0..shape.heads {
-                    let head = Head {
-                        shape,
-                        length,
-                        first: h * shape.width,
-                        keys: &keys[(b * shape.heads + h) * keys_each(shape)..],
-                        values: &values[(b * shape.heads + h) * values_each(shape)..],
-                    };
-                    for (y, q) in y.chunks_mut(TALL * cols).zip(q.chunks(TALL * cols)) {
-                        attend(head, q, scores, bytemuck::cast_slice_mut(y));
-                    }
+                    let at = b * shape.heads + h;
+                    let keys = &keys[at * shape.quads_of_keys()..];
+                    let values = &values[at * shape.quads_of_values()..];
+                    let first = h * shape.width;
+                    load(q, cols, first, shape.scale() as f32, queries);
+                    let y = bytemuck::cast_slice_mut(y);
+                    attend(queries, keys, values, shape, scores, &mut y[first..]);
                 }
             },
         );
@@ -136,107 +145,98 @@ fn reference(q: &[f32], k: &[f32], v: &[f32], shape: Shape, lengths: &[u32]) -> 
     y
 }
 
-/// One head of one sequence.
-#[derive(Clone, Copy)]
-struct Head<'a> {
+/// Every head's keys, four by four: of these the first column, the second, and so on; 0 beyond the last key.
+fn key_quads(k: &[f32], shape: Shape, lengths: &[u32]) -> Vec<[f32; QUAD]> {
+    quads(k, shape, lengths, shape.quads_of_keys(), |j, row, quads| {
+        let quads = &mut quads[j / QUAD * shape.width..];
+        row.iter().zip(quads).for_each(|(x, quad)| quad[j % QUAD] = *x);
+    })
+}
+
+/// Every head's values, four columns by four: of these the first row, the second, and so on.
+fn value_quads(v: &[f32], shape: Shape, lengths: &[u32]) -> Vec<[f32; QUAD]> {
+    quads(v, shape, lengths, shape.quads_of_values(), |j, row, quads| {
+        let (columns, _) = row.as_chunks();
+        columns.iter().enumerate().for_each(|(n, quad)| quads[n * shape.rows + j] = *quad);
+    })
+}
+
+/// Puts each row of each head, its number first, where `place` wants it among the `each` quads of the head.
+fn quads(
+    x: &[f32],
     shape: Shape,
-    length: usize,
-    /// Its first column.
-    first: usize,
-    /// Its keys and values, as panels; those of later heads follow.
-    keys: &'a [f32],
-    values: &'a [f32],
-}
-
-fn keys_each(shape: Shape) -> usize {
-    shape.rows.next_multiple_of(WIDE) * shape.width
-}
-
-fn values_each(shape: Shape) -> usize {
-    shape.rows * shape.width.next_multiple_of(WIDE)
-}
-
-/// Every head's keys in panels of [`WIDE`] keys: column by column, the keys side by side, 0 beyond the last.
-fn key_panels(k: &[f32], shape: Shape, lengths: &[u32]) -> Vec<f32> {
-    let Shape { rows, heads, width } = shape;
-    let mut panels = vec![0.0; lengths.len() * heads * keys_each(shape)];
-    panels.par_chunks_mut(keys_each(shape).max(1)).enumerate().for_each(|(at, panels)| {
-        let (b, first) = (at / heads, at % heads * width);
-        let sequence = k[b * rows * shape.cols()..].chunks_exact(shape.cols());
-        for (j, row) in sequence.take(lengths[b] as usize).enumerate() {
-            let panel = &mut panels[j / WIDE * WIDE * width..];
-            for (x, to) in row[first..][..width].iter().zip(panel.chunks_exact_mut(WIDE)) {
-                to[j % WIDE] = *x;
-            }
-        }
+    lengths: &[u32],
+    each: usize,
+    place: impl Fn(usize, &[f32], &mut [[f32; QUAD]]) + Sync,
+) -> Vec<[f32; QUAD]> {
+    let (cols, heads) = (shape.cols(), shape.heads);
+    let mut all = vec![[0.0; QUAD]; lengths.len() * heads * each];
+    all.par_chunks_mut(each.max(1)).enumerate().for_each(|(at, quads)| {
+        let (b, first) = (at / heads, at % heads * shape.width);
+        let rows = x[b * shape.rows * cols..].chunks_exact(cols).take(lengths[b] as usize);
+        rows.enumerate().for_each(|(j, row)| place(j, &row[first..][..shape.width], quads));
     });
-    panels
+    all
 }
 
-/// Every head's values in panels of [`WIDE`] columns: row by row, the columns side by side, 0 beyond the last.
-fn value_panels(v: &[f32], shape: Shape, lengths: &[u32]) -> Vec<f32> {
-    let Shape { rows, heads, width } = shape;
-    let mut panels = vec![0.0; lengths.len() * heads * values_each(shape)];
-    panels.par_chunks_mut(values_each(shape).max(1)).enumerate().for_each(|(at, panels)| {
-        let (b, first) = (at / heads, at % heads * width);
-        let sequence = v[b * rows * shape.cols()..].chunks_exact(shape.cols());
-        for (j, row) in sequence.take(lengths[b] as usize).enumerate() {
-            for (n, x) in row[first..][..width].chunks(WIDE).enumerate() {
-                panels[(n * rows + j) * WIDE..][..x.len()].copy_from_slice(x);
-            }
-        }
-    });
-    panels
+/// Lays at most sixteen queries side by side, scaled. Where there are fewer, the last lanes keep what they had; nobody reads
+/// what comes of it.
+fn load(q: &[f32], cols: usize, first: usize, scale: f32, queries: &mut [Lanes]) {
+    for (n, q) in q.chunks_exact(cols).enumerate() {
+        q[first..].iter().zip(&mut *queries).for_each(|(q, lanes)| lanes[n] = q * scale);
+    }
 }
 
-/// What at most [`TALL`] rows of queries gather with one head; `scores` has room for so many rows of scores.
+/// What sixteen queries gather with one head; `y` starts at its first column, and has a row for each query there is.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn attend(head: Head<'_>, q: &[f32], scores: &mut [f32], y: &mut [f32]) {
-    let Head { shape, length, first, keys, values } = head;
-    let (cols, width) = (shape.cols(), shape.width);
-    let mut queries = [[0.0; WIDEST]; TALL];
-    for (query, q) in queries.iter_mut().zip(q.chunks_exact(cols)) {
-        for (x, q) in query.iter_mut().zip(&q[first..][..width]) {
-            *x = q * shape.scale() as f32;
+fn attend(
+    queries: &[Lanes],
+    keys: &[[f32; QUAD]],
+    values: &[[f32; QUAD]],
+    shape: Shape,
+    scores: &mut [Lanes],
+    y: &mut [f32],
+) {
+    for (scores, keys) in scores.chunks_mut(QUAD).zip(keys.chunks_exact(shape.width)) {
+        scores.iter_mut().zip(products(keys, queries)).for_each(|(to, lanes)| *to = lanes);
+    }
+    let mut highest = [f32::MIN; 16];
+    for scores in &*scores {
+        highest.iter_mut().zip(scores).for_each(|(h, s)| *h = if *s > *h { *s } else { *h });
+    }
+    let mut sums = [0.0; 16];
+    for scores in &mut *scores {
+        for ((score, highest), sum) in scores.iter_mut().zip(&highest).zip(&mut sums) {
+            *score = power(*score - highest);
+            *sum += f64::from(*score);
         }
     }
-    let stride = length.next_multiple_of(WIDE);
-    let panels = keys.chunks_exact(width * WIDE).take(stride / WIDE);
-    for (n, panel) in panels.enumerate() {
-        let sums = products(queries.each_ref().map(|query| &query[..width]), panel);
-        for (scores, sums) in scores.chunks_exact_mut(stride).zip(&sums) {
-            scores[n * WIDE..][..WIDE].copy_from_slice(sums);
-        }
-    }
-    let mut scales = [0.0; TALL];
-    for (scores, scale) in scores.chunks_exact_mut(stride).zip(&mut scales) {
-        *scale = (1.0 / exponentials(&mut scores[..length])) as f32;
-    }
-    let weights = std::array::from_fn(|i| &scores[i * stride..][..length]);
-    let panels = values.chunks_exact(shape.rows * WIDE).take(width.div_ceil(WIDE));
-    for (n, panel) in panels.enumerate() {
-        let sums = products(weights, &panel[..length * WIDE]);
-        for ((y, sums), scale) in y.chunks_exact_mut(cols).zip(&sums).zip(&scales) {
-            for (y, sum) in y[first..][..width][n * WIDE..].iter_mut().zip(sums) {
-                *y = sum * scale;
+    let scales = sums.map(|sum| (1.0 / sum) as f32);
+    let values = values.chunks_exact(shape.rows).take(shape.width / QUAD);
+    for (n, values) in values.enumerate() {
+        let gathered = products(values, scores);
+        for (lane, y) in y.chunks_mut(shape.cols()).enumerate() {
+            for (y, lanes) in y[n * QUAD..].iter_mut().zip(&gathered) {
+                *y = lanes[lane] * scales[lane];
             }
         }
     }
 }
 
-/// `products[i][n] = sum_t rows[i][t] panel[t, n]`, in the order of t.
+/// `products[i][n] = sum_t quads[t][i] lanes[t][n]`, in the order of t, over as many t as both have. The sums have names of
+/// their own, so that they stay in registers.
 #[inline(always)]
-fn products(rows: [&[f32]; TALL], panel: &[f32]) -> [[f32; WIDE]; TALL] {
-    let rows = rows.map(|row| &row[..panel.len() / WIDE]);
-    let mut sums = [[0.0; WIDE]; TALL];
-    for (t, panel) in panel.chunks_exact(WIDE).enumerate() {
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            for (sum, x) in sums.iter_mut().zip(panel) {
-                *sum += row[t] * x;
-            }
+fn products(quads: &[[f32; QUAD]], lanes: &[Lanes]) -> [Lanes; QUAD] {
+    let [mut first, mut second, mut third, mut fourth] = [[0.0; 16]; QUAD];
+    for ([a, b, c, d], lanes) in quads.iter().zip(lanes) {
+        for n in 0..16 {
+            first[n] += a * lanes[n];
+            second[n] += b * lanes[n];
+            third[n] += c * lanes[n];
+            fourth[n] += d * lanes[n];
         }
     }
-    sums
+    [first, second, third, fourth]
 }
 
 fn on_gpu(

@@ -36,6 +36,10 @@ struct Params {
 /// # Errors
 ///
 /// [`Error::Shape`](crate::Error::Shape) if `x` is not F32; [`Error::Gpu`](crate::Error::Gpu) if the device fails.
+///
+/// # Source
+///
+/// Bridle 1990, "Probabilistic interpretation of feedforward classification network outputs".
 pub fn softmax(on: &Backend, x: &Tensor) -> Result<Tensor> {
     expect_f32(KERNEL.name, "x", x, (x.rows(), x.cols()))?;
     match on {
@@ -64,23 +68,24 @@ fn normalize(x: &[f32], y: &mut [f32]) {
     for (x, y) in x.iter().zip(&mut *y) {
         *y = x.clamp(-LIMIT, LIMIT);
     }
-    let scale = (1.0 / exponentials(y)) as f32;
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let highest = sixteen(y, -LIMIT, larger).into_iter().fold(-LIMIT, larger);
+    for y in &mut *y {
+        *y = power(*y - highest);
+    }
+    let sum: f64 = sixteen(y, 0.0, |sum, y| sum + f64::from(y)).iter().sum();
+    let scale = (1.0 / sum) as f32;
     for y in y {
         *y *= scale;
     }
 }
 
-/// Replaces every value x, from -1e38 to 1e38, by `exp(x - highest)`, and returns their sum.
+/// e^t of t <= 0; 0 from -87 down, where the exponential has no normal number left.
 #[inline(always)]
-pub(super) fn exponentials(row: &mut [f32]) -> f64 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let highest = sixteen(row, -LIMIT, larger).into_iter().fold(-LIMIT, larger);
-    for x in &mut *row {
-        let t = *x - highest;
-        let power = exp(larger(t, -87.0));
-        *x = if t > -87.0 { power } else { 0.0 };
-    }
-    sixteen(row, 0.0, |sum, x| sum + f64::from(x)).iter().sum()
+pub(super) fn power(t: f32) -> f32 {
+    let inside = t > -87.0;
+    let power = exp(if inside { t } else { -87.0 });
+    if inside { power } else { 0.0 }
 }
 
 fn on_gpu(gpu: &Gpu, x: &Tensor) -> Result<Tensor> {

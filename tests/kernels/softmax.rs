@@ -74,6 +74,21 @@ fn within_bounds_of_f64() {
 }
 
 #[test]
+fn the_highest_is_found_wherever_it_lies() {
+    // A row for every place; by hand: 1 there, 0 elsewhere.
+    let cols = 300;
+    let x: Vec<f32> =
+        (0..cols * cols).map(|i| if i % (cols + 1) == 0 { 200.0 } else { 0.0 }).collect();
+    let y: Vec<f64> = x.iter().map(|x| f64::from(x.min(1.0))).collect();
+    assert_all_within(
+        &"peaks",
+        &y,
+        |i| 1e-6 * y[i],
+        |on| softmax(on, &matrix_f32(on, &x, (cols, cols))),
+    );
+}
+
+#[test]
 fn folded_dispatch_and_nothing_at_all() {
     if let Some(tiny) = tiny_gpu() {
         // Eight workgroups of two rows, the last half empty, where one dimension has seven.
