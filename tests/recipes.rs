@@ -100,18 +100,3 @@ fn everything_that_does_not_fit_is_named_at_once() {
         assert_eq!(treated, ["a.weight", "b.weight"].contains(name), "{name}");
     }
 }
-
-#[test]
-fn names_of_components_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("in.safetensors");
-    write_checkpoint(
-        &path,
-        &[("w", DType::F32, vec![2, 2], vec![0; 4]), ("w.scales", DType::F32, vec![2], vec![0; 2])],
-    );
-    let checkpoint = Checkpoint::open(&path).unwrap();
-    let error = Plan::new(&checkpoint, &Recipe::preset("int8").unwrap(), 1 << 20, 1)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("\"w.scales\" has the name of a component of \"w\""), "{error}");
-}

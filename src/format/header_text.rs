@@ -195,7 +195,7 @@ mod tests {
             shape: vec![2, 8],
             axis: 1,
             pruned: true,
-            method: Method::Affine { bits: 3, symmetric: false, group: 4 },
+            method: Method::Affine { bits: 3, symmetric: false, group: 2 },
             digest: [7; 16],
             max_rel_error: Some(0.1),
         };
