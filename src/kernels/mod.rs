@@ -5,7 +5,6 @@ mod activation;
 mod add;
 mod attention;
 mod binarize;
-mod attention;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
@@ -44,7 +43,6 @@ pub use activation::Activation;
 pub use add::add;
 pub use attention::attention;
 pub use binarize::{BinaryMatrix, binarize};
-pub use attention::attention;
 pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
@@ -85,7 +83,6 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &add::KERNEL,
     &attention::KERNEL,
     &binarize::KERNEL,
-    &attention::KERNEL,
     &clip_errors::KERNEL,
     &depalettize::KERNEL,
     &dequantize::KERNEL,

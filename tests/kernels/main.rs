@@ -7,7 +7,6 @@ mod activate;
 mod add;
 mod attention;
 mod binarize;
-mod attention;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
