@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 use tersor::{Backend, gpu::Kernel, kernels};
+use wgpu::Features;
 use wgpu::naga::{
     AddressSpace, StorageAccess, TypeInner, back,
     front::wgsl,
@@ -45,8 +46,7 @@ fn every_shader_validates_and_follows_the_binding_convention() {
         let name = kernel.name;
         let module = wgsl::parse_str(kernel.wgsl)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(kernel.wgsl, name)));
-        // Exactly the capabilities the device is opened with: none.
-        let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        let info = Validator::new(ValidationFlags::all(), capabilities(kernel))
             .validate(&module)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(kernel.wgsl, name)));
         let entries: Vec<_> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
@@ -86,11 +86,20 @@ fn every_shader_validates_and_follows_the_binding_convention() {
     }
 }
 
+/// Exactly the capabilities the device is opened with for this kernel: none, but for what the shader itself enables.
+fn capabilities(kernel: &Kernel) -> Capabilities {
+    let (features, mut capabilities) = (kernel.features(), Capabilities::empty());
+    capabilities.set(Capabilities::SHADER_FLOAT16, features.contains(Features::SHADER_F16));
+    let matrices = features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, matrices);
+    capabilities
+}
+
 /// Workgroup memory of a kernel once its overrides have values. Those besides `WG` only shrink or switch, so 1 will do.
 fn workgroup_bytes(kernel: &Kernel) -> u32 {
     let module = wgsl::parse_str(kernel.wgsl).unwrap();
     let info =
-        Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).unwrap();
+        Validator::new(ValidationFlags::all(), capabilities(kernel)).validate(&module).unwrap();
     let constants: back::PipelineConstants = module
         .overrides
         .iter()

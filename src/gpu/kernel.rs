@@ -15,6 +15,16 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// What the device must offer beyond plain WGSL: what the shader enables.
+    pub fn features(&self) -> wgpu::Features {
+        let enables = |what: &str| self.wgsl.lines().any(|l| l == format!("enable {what};"));
+        let mut features = wgpu::Features::empty();
+        features.set(wgpu::Features::SHADER_F16, enables("f16"));
+        let matrices = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        features.set(matrices, enables("wgpu_cooperative_matrix"));
+        features
+    }
+
     /// Workgroups that hold so many invocations.
     pub fn workgroups(&self, invocations: u64) -> u64 {
         invocations.div_ceil(self.workgroup.into())

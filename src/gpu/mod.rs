@@ -2,6 +2,7 @@
 //!
 //! All methods may be called from several threads at once; that is how transfers and compute overlap.
 
+mod coop;
 mod kernel;
 mod numerics;
 mod open;
@@ -32,6 +33,7 @@ pub struct Gpu {
     adapter: AdapterSummary,
     limits: wgpu::Limits,
     numerics: Numerics,
+    matrices: bool,
     lost: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
     timer: Mutex<Option<time::Timer>>,
@@ -66,6 +68,12 @@ impl Gpu {
     /// What this device's arithmetic really does, measured when it was opened.
     pub fn numerics(&self) -> Numerics {
         self.numerics
+    }
+
+    /// Whether integer products run on this device's matrix units: it has them, they were exact in every bit and faster than
+    /// packed dot products when it was opened.
+    pub fn matrices(&self) -> bool {
+        self.matrices
     }
 
     /// Whether the device was lost, or did not answer in time: it will do nothing more.

@@ -1,4 +1,4 @@
-use super::{Gpu, Numerics, lock};
+use super::{Gpu, Numerics, coop, lock};
 use crate::{Error, Result};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -77,6 +77,20 @@ impl Gpu {
     }
 
     fn open_adapter(adapter: &wgpu::Adapter, tiny: bool) -> Result<Self> {
+        let matrices = coop::features(adapter);
+        if !matrices.is_empty() && !tiny {
+            // A driver that fails on its experimental matrices is opened again without them.
+            if let Ok(mut gpu) = Self::request(adapter, tiny, matrices) {
+                gpu.matrices = coop::probe(&gpu);
+                if !gpu.is_lost() {
+                    return Ok(gpu);
+                }
+            }
+        }
+        Self::request(adapter, tiny, wgpu::Features::empty())
+    }
+
+    fn request(adapter: &wgpu::Adapter, tiny: bool, matrices: wgpu::Features) -> Result<Self> {
         let offered = adapter.limits();
         let mut limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size & !3,
@@ -92,8 +106,12 @@ impl Gpu {
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("tersor"),
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY | matrices,
             required_limits: limits.clone(),
+            experimental_features: match matrices.is_empty() {
+                true => wgpu::ExperimentalFeatures::disabled(),
+                false => experimental(),
+            },
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
@@ -116,6 +134,7 @@ impl Gpu {
             adapter: summary(adapter),
             limits,
             numerics: Numerics::default(),
+            matrices: false,
             lost,
             pipelines: Mutex::default(),
             timer: Mutex::default(),
@@ -123,6 +142,14 @@ impl Gpu {
         gpu.numerics = Numerics::measure(&gpu).map_err(|e| Error::NoGpu(e.to_string()))?;
         Ok(gpu)
     }
+}
+
+/// Cooperative matrices are experimental in wgpu.
+#[allow(unsafe_code, reason = "the one agreement to an experimental feature of wgpu")]
+fn experimental() -> wgpu::ExperimentalFeatures {
+    // SAFETY: only `matmul_i8_coop` uses it, whose source is a constant of this crate, and no result counts before a probe has
+    // compared its like with that of plain integer code.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 fn enumerate() -> Vec<wgpu::Adapter> {

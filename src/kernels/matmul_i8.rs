@@ -1,4 +1,8 @@
-use super::{Activation, requantize};
+use super::{
+    Activation,
+    matmul_i8_coop::{self, matmul_i8_coop},
+    requantize,
+};
 use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::bitpack,
@@ -46,7 +50,8 @@ pub struct Int8 {
 #[derive(Clone, Debug)]
 pub struct Channels {
     table: Tensor,
-    zero_points: bool,
+    /// Smallest and largest zero point, and zero.
+    zero_points: (i32, i32),
     fixed_point: bool,
 }
 
@@ -54,7 +59,7 @@ impl Channels {
     /// Moves the table to a backend, a row for each output, of four words:
     ///
     /// - the offset that is added to the sum, i32;
-    /// - the zero point of that row of the weights, i32, one of their codes;
+    /// - the zero point of that row of the weights, i32, -128 to 127 or 0 to 255 as the weights;
     /// - the scale, f32 bits; for [`Epilogue::Requantize`] the [`multiplier`](super::multiplier), i32;
     /// - the bias, f32 bits; for [`Epilogue::Requantize`] the shift.
     ///
@@ -64,11 +69,24 @@ impl Channels {
     ///
     /// [`Error::Gpu`] if the table does not fit the device, or the device fails.
     pub fn new(on: &Backend, rows: &[[u32; 4]]) -> Result<Self> {
-        Ok(Self {
-            table: Tensor::new(on, DType::U32, rows.len(), 4, rows.as_flattened().to_vec())?,
-            zero_points: rows.iter().any(|r| r[1] != 0),
+        let words = rows.as_flattened().to_vec();
+        Ok(Self::of(rows, Tensor::new(on, DType::U32, rows.len(), 4, words)?))
+    }
+
+    /// The table that holds `rows`.
+    pub(crate) fn of(rows: &[[u32; 4]], table: Tensor) -> Self {
+        Self {
+            table,
+            zero_points: rows
+                .iter()
+                .fold((0, 0), |(low, high), r| (low.min(r[1] as i32), high.max(r[1] as i32))),
             fixed_point: rows.iter().all(|r| r[2] < 1 << 31 && (1..=62).contains(&r[3])),
-        })
+        }
+    }
+
+    /// Whether any zero point is not zero.
+    pub(super) fn zero_points(&self) -> bool {
+        self.zero_points != (0, 0)
     }
 
     /// Bytes it takes on the device.
@@ -139,7 +157,7 @@ pub enum Epilogue<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if the shapes do not chain, K is too large, or the channels or the codes' limits are none; [`Error::Gpu`]
+/// [`Error::Shape`] if the shapes do not chain, K is too large, or channels or codes do not fit; [`Error::Gpu`]
 /// if the device fails.
 ///
 /// # Source
@@ -157,20 +175,31 @@ pub fn matmul_i8(
     match on {
         Backend::Cpu => reference(a, w, channels, epilogue),
         Backend::Gpu(gpu) => {
-            let tile = Tile::best(a.words.rows(), w.words.rows());
+            let tile = Tile::best(gpu, a, w);
             on_gpu(gpu, a, w, channels, epilogue, tile)
         }
     }
 }
 
 /// Refuses shapes that do not chain, sums that could overflow, and an epilogue that does not fit.
-fn expect(a: &Int8, w: &Int8, channels: &Channels, epilogue: Epilogue<'_>) -> Result<()> {
+pub(super) fn expect(
+    a: &Int8,
+    w: &Int8,
+    channels: &Channels,
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
     expect_int8("words of a", a)?;
     expect_int8("words of w", w)?;
     if w.cols != a.cols {
         return Err(Error::shape(KERNEL.name, "cols of w", w.cols, a.cols));
     }
-    let longest = longest(a.signed, w.signed && !channels.zero_points);
+    let (lowest, highest) = if w.signed { (-128, 127) } else { (0, 255) };
+    if channels.zero_points.0 < lowest || channels.zero_points.1 > highest {
+        let (got, expected) =
+            (format!("{:?}", channels.zero_points), format!("{lowest}..={highest}"));
+        return Err(Error::shape(KERNEL.name, "zero points of channels", got, expected));
+    }
+    let longest = longest(1 << 31, a.signed, w.signed && !channels.zero_points());
     if a.cols > longest {
         let expected = format!("at most {longest}, so that sums fit 32 bits");
         return Err(Error::shape(KERNEL.name, "cols", a.cols, expected));
@@ -203,11 +232,11 @@ fn expect_int8(what: &'static str, codes: &Int8) -> Result<()> {
     Ok(())
 }
 
-/// The longest K whose sums fit 32 bits. A zero point is a code of the weights, so their difference is at most 255.
-fn longest(a_signed: bool, weights_within_127: bool) -> usize {
+/// The longest K whose sums stay below `limit`. A zero point is a code of the weights: their difference is at most 255.
+pub(super) fn longest(limit: usize, a_signed: bool, weights_within_127: bool) -> usize {
     let a = if a_signed { 128 } else { 255 };
     let w = if weights_within_127 { 127 } else { 255 };
-    i32::MAX as usize / (a * w)
+    (limit - 1) / (a * w)
 }
 
 impl Epilogue<'_> {
@@ -227,7 +256,7 @@ fn reference(a: &Int8, w: &Int8, channels: &Channels, epilogue: Epilogue<'_>) ->
     let mut sums = vec![0; m * n];
     dots_i8(codes, a.signed, w.words.words()?, w.signed, (m, n, words), &mut sums);
     sums.par_chunks_mut(n.max(1)).enumerate().for_each(|(r, sums)| {
-        let sum_of_a = match channels.zero_points {
+        let sum_of_a = match channels.zero_points() {
             true => row_sum(&codes[r * words..][..words], a.signed),
             false => 0,
         };
@@ -288,13 +317,17 @@ pub enum Tile {
     Small,
     /// 128 x 128.
     Large,
+    /// 128 x 128 on matrix units: [`matmul_i8_coop`](super::matmul_i8_coop()).
+    Matrices,
 }
 
 impl Tile {
-    fn best(m: usize, n: usize) -> Self {
+    fn best(gpu: &Gpu, a: &Int8, w: &Int8) -> Self {
+        let (m, n) = (a.words.rows(), w.words.rows());
         match m {
             ..=16 => Self::Few,
             _ if m.min(n) <= 64 || m.div_ceil(128) * n.div_ceil(128) < 256 => Self::Small,
+            _ if gpu.matrices() && matmul_i8_coop::takes(gpu, a, w) => Self::Matrices,
             _ => Self::Large,
         }
     }
@@ -303,7 +336,7 @@ impl Tile {
         match self {
             Self::Few => (8, 16),
             Self::Small => (64, 64),
-            Self::Large => (128, 128),
+            Self::Large | Self::Matrices => (128, 128),
         }
     }
 }
@@ -316,6 +349,9 @@ fn on_gpu(
     epilogue: Epilogue<'_>,
     tile: Tile,
 ) -> Result<Tensor> {
+    if tile == Tile::Matrices {
+        return matmul_i8_coop(gpu, a, w, channels, epilogue);
+    }
     let (m, n, words) = (a.words.rows(), w.words.rows(), a.words.cols());
     let (dtype, cols) = epilogue.output(n);
     let out = gpu.alloc(4 * m * cols)?;
@@ -348,7 +384,7 @@ fn on_gpu(
         ("ALIGNED", flag(aligned)),
         ("A_SIGNED", flag(a.signed)),
         ("W_SIGNED", flag(w.signed)),
-        ("ZERO_POINTS", flag(channels.zero_points)),
+        ("ZERO_POINTS", flag(channels.zero_points())),
         ("ROW_SCALES", flag(rows.is_some())),
         ("EPILOGUE", kind),
         ("ACTIVATION", activation.code()),
@@ -363,7 +399,7 @@ fn on_gpu(
     Ok(Tensor::gpu(dtype, m, cols, out))
 }
 
-/// [`matmul_i8`] on a GPU in tiles of one size, for the tests and benches: it chooses by the number of outputs.
+/// [`matmul_i8`] on a GPU in tiles of one size, for probes, tests and benches: it chooses by the number of outputs.
 ///
 /// # Errors
 ///

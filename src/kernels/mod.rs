@@ -26,6 +26,7 @@ mod matmul_palette;
 mod matmul_sparse;
 mod max_pool;
 mod merge_runs;
+mod matmul_i8_coop;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
@@ -64,6 +65,7 @@ pub use matmul_palette::{PaletteMatrix, matmul_palette};
 pub use matmul_sparse::{SparseMatrix, matmul_sparse};
 pub use max_pool::max_pool;
 pub use merge_runs::merge_runs;
+pub use matmul_i8_coop::{KERNEL as MATMUL_I8_COOP, matmul_i8_coop, matmul_i8_coop_as};
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -103,6 +105,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &matmul_sparse::KERNEL,
     &max_pool::KERNEL,
     &merge_runs::KERNEL,
+    &matmul_i8_coop::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,

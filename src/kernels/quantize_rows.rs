@@ -6,6 +6,7 @@ use crate::{
     gpu::{Gpu, Kernel},
     wgsl,
 };
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// The shader.
@@ -72,8 +73,7 @@ fn reference(x: &Tensor) -> Result<(Tensor, Tensor)> {
     outputs.zip(x.par_chunks(cols.max(1))).for_each_init(
         || vec![0; cols],
         |codes, ((scale, packed), x)| {
-            let magnitude = |x: &f32| x.to_bits() & 0x7fff_ffff;
-            let absmax = f32::from_bits(x.iter().map(magnitude).max().unwrap_or(0));
+            let absmax = absmax(x);
             if !absmax.is_finite() {
                 *scale = f32::NAN.to_bits();
                 return;
@@ -86,6 +86,12 @@ fn reference(x: &Tensor) -> Result<(Tensor, Tensor)> {
         },
     );
     Ok((Tensor::cpu(DType::U32, rows, words, packed), Tensor::cpu(DType::F32, rows, 1, scales)))
+}
+
+/// The largest magnitude, of bits: a NaN is larger than the infinities.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn absmax(x: &[f32]) -> f32 {
+    f32::from_bits(x.iter().fold(0, |largest, x| largest.max(x.to_bits() & 0x7fff_ffff)))
 }
 
 fn on_gpu(gpu: &Gpu, x: &Tensor, integer: bool) -> Result<(Tensor, Tensor)> {

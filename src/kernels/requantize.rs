@@ -152,7 +152,7 @@ fn round(
     }
 }
 
-fn on_gpu(
+pub(super) fn on_gpu(
     gpu: &Gpu,
     sums: &Tensor,
     channels: &Channels,

@@ -27,6 +27,7 @@ mod matmul_palette;
 mod matmul_sparse;
 mod max_pool;
 mod merge_runs;
+mod matmul_i8_coop;
 mod nm_mask;
 mod palettize;
 mod product;

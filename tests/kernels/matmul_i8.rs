@@ -12,12 +12,11 @@ use tersor::{
 };
 
 /// A matrix of codes, as numbers.
-#[derive(Clone)]
-struct Codes {
-    values: Vec<i32>,
-    rows: usize,
-    cols: usize,
-    signed: bool,
+pub struct Codes {
+    pub values: Vec<i32>,
+    pub rows: usize,
+    pub cols: usize,
+    pub signed: bool,
 }
 
 impl Codes {
@@ -26,7 +25,7 @@ impl Codes {
     }
 
     /// Codes from the whole range, -127 to 127 or 0 to 255, its ends included.
-    fn random(seed: u64, rows: usize, cols: usize, signed: bool) -> Self {
+    pub fn random(seed: u64, rows: usize, cols: usize, signed: bool) -> Self {
         let values = noise(seed, rows * cols);
         let code = |x: &f32| match signed {
             true => (x * 150.0).clamp(-127.0, 127.0) as i32,
@@ -35,7 +34,7 @@ impl Codes {
         Self { values: values.iter().map(code).collect(), rows, cols, signed }
     }
 
-    fn on(&self, on: &Backend) -> Int8 {
+    pub fn on(&self, on: &Backend) -> Int8 {
         let mut bytes = vec![];
         for row in 0..self.rows {
             bytes.extend(self.values[row * self.cols..][..self.cols].iter().map(|v| *v as u8));
@@ -60,17 +59,17 @@ fn plain_sums(a: &Codes, w: &Codes, channels: &[[u32; 4]]) -> Vec<i64> {
     sums
 }
 
-fn channel(offset: i32, zero: i32, scale: f32, bias: f32) -> [u32; 4] {
+pub fn channel(offset: i32, zero: i32, scale: f32, bias: f32) -> [u32; 4] {
     [offset as u32, zero as u32, scale.to_bits(), bias.to_bits()]
 }
 
-fn fixed(offset: i32, real: f64) -> [u32; 4] {
+pub fn fixed(offset: i32, real: f64) -> [u32; 4] {
     let (multiplier, shift) = multiplier(real);
     [offset as u32, 0, multiplier as u32, shift]
 }
 
 /// Offsets and, if asked for, zero points: those of the codes' ends among them.
-fn some_channels(n: usize, zero_points: bool, signed: bool) -> Vec<[u32; 4]> {
+pub fn some_channels(n: usize, zero_points: bool, signed: bool) -> Vec<[u32; 4]> {
     let zero = |i: usize| match (zero_points, signed) {
         (false, _) => 0,
         (true, true) => [0, -128, 127, 5][i % 4],
@@ -89,7 +88,7 @@ fn longest(a_signed: bool, w_signed: bool, zero_points: bool) -> usize {
     }
 }
 
-const SIGNS: [(bool, bool); 4] = [(true, true), (false, true), (true, false), (false, false)];
+pub const SIGNS: [(bool, bool); 4] = [(true, true), (false, true), (true, false), (false, false)];
 const TILES: [Tile; 3] = [Tile::Few, Tile::Small, Tile::Large];
 
 /// Runs a case on the CPU, and on the GPU in all `tiles`, and compares with plain sums.
@@ -351,6 +350,10 @@ fn refuses_what_does_not_fit() {
     assert_eq!(refused(&a, &floats, &three, Epilogue::Sum), "words of w");
     let two = Channels::new(&CPU, &[channel(0, 0, 1.0, 0.0); 2]).unwrap();
     assert_eq!(refused(&a, &w, &two, Epilogue::Sum), "channels");
+    for (w, zero) in [(&w, 128), (&w, -129), (&Int8 { signed: false, ..w.clone() }, -1)] {
+        let zeros = Channels::new(&CPU, &[channel(0, zero, 1.0, 0.0); 3]).unwrap();
+        assert_eq!(refused(&a, w, &zeros, Epilogue::Sum), "zero points of channels");
+    }
     let rows = Tensor::from_f32(&CPU, &[1.0; 3], 3).unwrap();
     let epilogue = Epilogue::Float { rows: Some(&rows), activation: Activation::None };
     assert_eq!(refused(&a, &w, &three, epilogue), "rows");
