@@ -1,5 +1,6 @@
-// sums[m, n] = sum over k of a[m, k] * (w[n, k] - zero[n]), + offset[n]; all arithmetic wraps. What is written: the sums (SUM),
-// act(f32(sums) * (rows[m] * scale[n]) + bias[n]) (FLOAT), or requantized codes of 8 bits, four to a word (REQUANTIZE).
+// sums[m, n] = sum over k of a[m, k] * (w[n, k] - zero[n]), + offset[n], or - zero point of row m * offset[n] where rows have scales;
+// all arithmetic wraps. What is written: the sums (SUM), act(f32(sums) * (scale of row m * scale[n]) + bias[n]) (FLOAT), or
+// requantized codes of 8 bits, four to a word (REQUANTIZE).
 //
 // Many rows: SIDE x SIDE invocations compute a tile of 8 SIDE x 8 SIDE outputs, 8 x 8 each, from eight words of K at a time.
 // Those lie in workgroup memory as [word][row], so that one load brings a word of four rows; while one half of the memory is
@@ -17,7 +18,7 @@ struct Params { m: u32, n: u32, words: u32, tiles_m: u32, tiles_n: u32, zero_poi
 @group(0) @binding(3) var<storage, read> w: array<u32>;                // [N, words]
 @group(0) @binding(4) var<storage, read> w4: array<vec4<u32>>;         // the same
 @group(0) @binding(5) var<storage, read> channels: array<vec4<u32>>;   // [N]: offset, zero, scale or multiplier, bias or shift
-@group(0) @binding(6) var<storage, read> rows: array<f32>;             // [M] (ROW_SCALES)
+@group(0) @binding(6) var<storage, read> rows: array<vec2<f32>>;       // [M]: scale, zero point (ROW_SCALES)
 @group(0) @binding(7) var<storage, read_write> out: array<u32>;        // [M, N], or [M, ceil(N / 4)] of codes
 
 override WG: u32;
@@ -112,8 +113,8 @@ fn factors(c: Four) -> vec4<i32> {
     return vec4(select(0, 128, flips_w())) - zero;
 }
 
-fn result(sum: i32, channel: vec4<u32>, row_scale: f32) -> u32 {
-    let s = sum + i32(channel.x);
+fn result(sum: i32, channel: vec4<u32>, row_scale: f32, factor: i32) -> u32 {
+    let s = sum + factor * i32(channel.x);
     if EPILOGUE == SUM { return u32(s); }
     if EPILOGUE == FLOAT {
         let x = f32(s) * (row_scale * bitcast<f32>(channel.z)) + bitcast<f32>(channel.w);
@@ -125,9 +126,13 @@ fn result(sum: i32, channel: vec4<u32>, row_scale: f32) -> u32 {
 // Four columns of a row, from a multiple of 4 on.
 fn emit(row: u32, col: u32, sums: vec4<i32>, c: Four) {
     if row >= params.m || col >= params.n { return; }
-    var row_scale = 1.0;
-    if ROW_SCALES { row_scale = rows[row]; }
-    let r = vec4(result(sums.x, c.x, row_scale), result(sums.y, c.y, row_scale), result(sums.z, c.z, row_scale), result(sums.w, c.w, row_scale));
+    var scale = 1.0;
+    var factor = 1;
+    if ROW_SCALES {
+        scale = rows[row].x;
+        factor = -i32(rows[row].y);
+    }
+    let r = vec4(result(sums.x, c.x, scale, factor), result(sums.y, c.y, scale, factor), result(sums.z, c.z, scale, factor), result(sums.w, c.w, scale, factor));
     let left = params.n - col;
     if EPILOGUE == SUM || EPILOGUE == FLOAT {
         let i = row * params.n + col;

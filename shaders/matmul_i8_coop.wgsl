@@ -1,8 +1,9 @@
 enable f16;
 enable wgpu_cooperative_matrix;
 
-// sums[m, n] = sum over k of a[m, k] * (w[n, k] - zero[n]), + offset[n], by matrix units of f16: whole numbers, exact in f16 as
-// factors and in f32 as sums below 2^24. Written: the sums (SUM) or act(f32(sums) * (rows[m] * scale[n]) + bias[n]) (FLOAT).
+// sums[m, n] = sum over k of a[m, k] * (w[n, k] - zero[n]), + offset[n], or - zero point of row m * offset[n] where rows have scales,
+// by matrix units of f16: whole numbers, exact in f16 as factors and in f32 as sums below 2^24. Written: the sums, or
+// act(f32(sums) * (scale of row m * scale[n]) + bias[n]) (FLOAT).
 //
 // Four subgroups of 32 invocations compute a tile of 128 x 128, each 64 x 64 of it as 4 x 4 matrices of 16 x 16, from 16
 // columns at a time, which are turned into f16 on their way into workgroup memory. Before a sum could reach 2^24, after
@@ -14,7 +15,7 @@ struct Params { m: u32, n: u32, quads: u32, tiles_m: u32, tiles_n: u32, window: 
 @group(0) @binding(1) var<storage, read> a: array<vec4<u32>>;          // [M, quads]: 16 codes each
 @group(0) @binding(2) var<storage, read> w: array<vec4<u32>>;          // [N, quads]
 @group(0) @binding(3) var<storage, read> channels: array<vec4<u32>>;   // [N]: offset, zero, scale, bias
-@group(0) @binding(4) var<storage, read> rows: array<f32>;             // [M] (ROW_SCALES)
+@group(0) @binding(4) var<storage, read> rows: array<vec2<f32>>;       // [M]: scale, zero point (ROW_SCALES)
 @group(0) @binding(5) var<storage, read_write> out: array<u32>;        // [M, N]
 
 override WG: u32;              // 128
@@ -90,10 +91,14 @@ fn flush(c: Sums, p: Place, down: u32, across: u32) {
 }
 
 fn result(sum: i32, channel: vec4<u32>, row: u32) -> u32 {
-    let s = sum + i32(channel.x);
-    if !FLOAT { return u32(s); }
+    var factor = 1;
     var scale = bitcast<f32>(channel.z);
-    if ROW_SCALES { scale *= rows[row]; }
+    if ROW_SCALES {
+        factor = -i32(rows[row].y);
+        scale *= rows[row].x;
+    }
+    let s = sum + factor * i32(channel.x);
+    if !FLOAT { return u32(s); }
     return bitcast<u32>(activated(ACTIVATION, f32(s) * scale + bitcast<f32>(channel.w)));
 }
 

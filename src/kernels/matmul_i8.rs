@@ -124,7 +124,9 @@ pub enum Epilogue<'a> {
     Sum,
     /// F32 `[M, N]`: `act(f32(sum) * (row * scale) + bias)`, with the channel's scale and bias.
     Float {
-        /// F32 `[M, 1]`: the scale of each row of the activations; none: 1.
+        /// F32 `[M, 2]`: scale and zero point of each row of the activations, as [`quantize_rows`](super::quantize_rows())
+        /// gives them; none: scale 1. With them the sums are `Σ_k (a[m, k] - zero point) * (w[n, k] - zero[n])`, for which the
+        /// offset of a channel has to be `Σ_k (w[n, k] - zero[n])`.
         rows: Option<&'a Tensor>,
         /// What is applied last.
         activation: Activation,
@@ -142,7 +144,8 @@ pub enum Epilogue<'a> {
 
 /// Multiplies matrices of codes; the weights are given output by output.
 ///
-/// `sum[m, n] = Σ_k a[m, k] * (w[n, k] - zero[n]) + offset[n]`, then the epilogue
+/// `sum[m, n] = Σ_k a[m, k] * (w[n, k] - zero[n]) + factor[m] * offset[n]`, then the epilogue; the factor is 1, or minus the zero
+/// point of the row where the epilogue is given some
 ///
 /// - `a`: `[M, K]`, activations; `w`: `[N, K]`, weights; each signed or unsigned.
 /// - `channels`: `[N]`, in the form that the epilogue takes.
@@ -209,9 +212,9 @@ pub(super) fn expect(
         Epilogue::Sum | Epilogue::Float { rows: None, .. } => Ok(()),
         Epilogue::Float { rows: Some(rows), .. } => {
             let (got, m) = ((rows.dtype(), rows.rows(), rows.cols()), a.words.rows());
-            if got != (DType::F32, m, 1) {
+            if got != (DType::F32, m, 2) {
                 let got = format!("{} [{}, {}]", got.0.name(), got.1, got.2);
-                return Err(Error::shape(KERNEL.name, "rows", got, format!("F32 [{m}, 1]")));
+                return Err(Error::shape(KERNEL.name, "rows", got, format!("F32 [{m}, 2]")));
             }
             Ok(())
         }
@@ -253,6 +256,12 @@ impl Epilogue<'_> {
 fn reference(a: &Int8, w: &Int8, channels: &Channels, epilogue: Epilogue<'_>) -> Result<Tensor> {
     let (m, n, words) = (a.words.rows(), w.words.rows(), a.words.cols());
     let (codes, table) = (a.words.words()?, channels.table.words()?);
+    let rows = match epilogue {
+        Epilogue::Float { rows: Some(rows), .. } => Some(bytemuck::cast_slice(rows.words()?)),
+        _ => None,
+    };
+    // Scale and zero point of a row.
+    let row = |r: usize| rows.map(|rows: &[f32]| (rows[2 * r], rows[2 * r + 1] as i32));
     let mut sums = vec![0; m * n];
     dots_i8(codes, a.signed, w.words.words()?, w.signed, (m, n, words), &mut sums);
     sums.par_chunks_mut(n.max(1)).enumerate().for_each(|(r, sums)| {
@@ -260,17 +269,16 @@ fn reference(a: &Int8, w: &Int8, channels: &Channels, epilogue: Epilogue<'_>) ->
             true => row_sum(&codes[r * words..][..words], a.signed),
             false => 0,
         };
-        correct(sums, sum_of_a, table);
+        correct(sums, sum_of_a, row(r).map_or(1, |(_, zero)| -zero), table);
     });
     let (dtype, cols) = epilogue.output(n);
     let out = match epilogue {
         Epilogue::Sum => sums.into_iter().map(|s| s as u32).collect(),
-        Epilogue::Float { rows, activation } => {
-            let scales = rows.map(Tensor::words).transpose()?;
+        Epilogue::Float { activation, .. } => {
             let mut out = vec![0; m * n];
             let rows = out.par_chunks_mut(n.max(1)).zip(sums.par_chunks(n.max(1)));
             rows.enumerate().for_each(|(r, (out, sums))| {
-                floats(sums, scales.map_or(1.0, |s| f32::from_bits(s[r])), table, activation, out);
+                floats(sums, row(r).map_or(1.0, |(scale, _)| scale), table, activation, out);
             });
             out
         }
@@ -289,12 +297,12 @@ fn row_sum(codes: &[u32], signed: bool) -> i32 {
     }
 }
 
-/// Takes zero points into account and adds offsets.
+/// Takes zero points into account and adds so many times the offsets.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn correct(sums: &mut [i32], sum_of_a: i32, channels: &[u32]) {
+fn correct(sums: &mut [i32], sum_of_a: i32, factor: i32, channels: &[u32]) {
     for (sum, [offset, zero, ..]) in sums.iter_mut().zip(channels.as_chunks::<4>().0) {
         let zeros = sum_of_a.wrapping_mul(*zero as i32);
-        *sum = sum.wrapping_sub(zeros).wrapping_add(*offset as i32);
+        *sum = sum.wrapping_sub(zeros).wrapping_add(factor.wrapping_mul(*offset as i32));
     }
 }
 

@@ -22,11 +22,11 @@ mod matmul_affine;
 mod matmul_binary;
 mod matmul_f32;
 mod matmul_i8;
+mod matmul_i8_coop;
 mod matmul_palette;
 mod matmul_sparse;
 mod max_pool;
 mod merge_runs;
-mod matmul_i8_coop;
 mod nm_mask;
 pub mod order_key;
 mod palettize;
@@ -61,11 +61,11 @@ pub use matmul_affine::{AffineMatrix, matmul_affine};
 pub use matmul_binary::{matmul_binary, xnor_dots};
 pub use matmul_f32::matmul_f32;
 pub use matmul_i8::{Channels, Epilogue, Int8, Tile, matmul_i8, matmul_i8_in_tiles};
+pub use matmul_i8_coop::{KERNEL as MATMUL_I8_COOP, matmul_i8_coop, matmul_i8_coop_as};
 pub use matmul_palette::{PaletteMatrix, matmul_palette};
 pub use matmul_sparse::{SparseMatrix, matmul_sparse};
 pub use max_pool::max_pool;
 pub use merge_runs::merge_runs;
-pub use matmul_i8_coop::{KERNEL as MATMUL_I8_COOP, matmul_i8_coop, matmul_i8_coop_as};
 pub use nm_mask::nm_mask;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
@@ -101,11 +101,11 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &matmul_binary::KERNEL,
     &matmul_f32::KERNEL,
     &matmul_i8::KERNEL,
+    &matmul_i8_coop::KERNEL,
     &matmul_palette::KERNEL,
     &matmul_sparse::KERNEL,
     &max_pool::KERNEL,
     &merge_runs::KERNEL,
-    &matmul_i8_coop::KERNEL,
     &nm_mask::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,

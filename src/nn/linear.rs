@@ -10,7 +10,7 @@ pub enum Arithmetic {
     /// As f32: the weights alone are compressed.
     #[default]
     Float,
-    /// Quantized to 8 bits, with a scale for every row, where the weights are symmetric 8-bit codes with a scale for every
+    /// Quantized to 8 bits, with a scale and a zero point for every row, where the weights are symmetric 8-bit codes with a scale for every
     /// channel or one for all: then products are of integers. Other layers take them as f32.
     Int8,
 }
@@ -65,11 +65,16 @@ impl Linear {
         };
         let form = match integer {
             Some(Int8Channels { codes, scales }) => {
-                let channel = |(o, scale): (usize, &f32)| {
+                // What the zero points of the activations count: the sums of the codes.
+                let words = codes.words.read(on)?;
+                let sums = words.chunks(inputs.div_ceil(4).max(1)).map(|row| {
+                    bytemuck::cast_slice(row).iter().map(|c: &i8| i32::from(*c)).sum::<i32>()
+                });
+                let channel = |(o, (scale, sum)): (usize, (&f32, i32))| {
                     let bias = biases.as_ref().map_or(0.0, |b| b[o]);
-                    [0, 0, scale.to_bits(), bias.to_bits()]
+                    [sum as u32, 0, scale.to_bits(), bias.to_bits()]
                 };
-                let table: Vec<_> = scales.iter().enumerate().map(channel).collect();
+                let table: Vec<_> = scales.iter().zip(sums).enumerate().map(channel).collect();
                 Form::Int8 { codes, channels: Channels::new(on, &table)? }
             }
             None => Form::Float {

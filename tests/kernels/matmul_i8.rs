@@ -126,12 +126,13 @@ fn worked_example() {
         assert_eq!((sums.dtype(), sums.rows(), sums.cols()), (DType::I32, 2, 3));
         let sums: Vec<i32> = bytemuck::cast_vec(sums.read(on).unwrap());
         assert_eq!(sums, [3, 6, 101, 0, -32786, 102], "{}", on.name());
-        // 3 / 2 + 1, 6 / 4, 101 - 200; the second row on a scale of 2: 0 + 1, -32786 / 2, 204 - 200.
-        let scales = Tensor::from_f32(on, &[1.0, 2.0], 2).unwrap();
+        // Zero points 1 and 3 take so many offsets off: 3, 406 + 400, 1 - 100; 0, -32386 + 1200, 2 - 300. So 3 / 2 + 1, 806 / 4,
+        // -99 - 200; the second row on a scale of 2: 0 + 1, -31186 / 2, -596 - 200.
+        let scales = Tensor::from_f32(on, &[1.0, 1.0, 2.0, 3.0], 2).unwrap();
         let rows = Some(&scales);
         let none = run(Epilogue::Float { rows, activation: Activation::None });
         let values = none.read_f32(on).unwrap();
-        assert_eq!(values, [2.5, 1.5, -99.0, 1.0, -16393.0, 4.0], "{}", on.name());
+        assert_eq!(values, [2.5, 201.5, -299.0, 1.0, -15593.0, -796.0], "{}", on.name());
         let relu = run(Epilogue::Float { rows: None, activation: Activation::Relu });
         assert_eq!(relu.read_f32(on).unwrap(), [2.5, 1.5, 0.0, 1.0, 0.0, 0.0], "{}", on.name());
         // Halves: ties go up, also below zero. 127 and -128 are the ends, and the padding is zero.
@@ -249,12 +250,18 @@ fn floats_stay_within_their_bound() {
     let (m, n, k) = (37, 21, 300);
     let (a, w) = (Codes::random(9, m, k, true), Codes::random(10, n, k, true));
     let (scales, bias) = (noise(11, n), noise(12, n));
-    let table: Vec<_> = (0..n).map(|i| channel(0, 0, scales[i] * 1e-3, bias[i] * 5.0)).collect();
-    let row_scales = noise(13, m);
+    let offset = |n: usize| 7 * n as i32 - 50;
+    let table: Vec<_> =
+        (0..n).map(|i| channel(offset(i), 0, scales[i] * 1e-3, bias[i] * 5.0)).collect();
+    // Scale and zero point of each row.
+    let zero = |m: usize| (m % 256) as i32;
+    let rows: Vec<f32> =
+        noise(13, m).iter().enumerate().flat_map(|(r, s)| [*s, zero(r) as f32]).collect();
     let sums = plain_sums(&a, &w, &table);
     let parts = |i: usize| {
-        let scale = f64::from(row_scales[i / n]) * f64::from(f32::from_bits(table[i % n][2]));
-        (sums[i] as f64 * scale, f64::from(f32::from_bits(table[i % n][3])))
+        let scale = f64::from(rows[i / n * 2]) * f64::from(f32::from_bits(table[i % n][2]));
+        let sum = sums[i] - i64::from(offset(i % n) * (1 + zero(i / n)));
+        (sum as f64 * scale, f64::from(f32::from_bits(table[i % n][3])))
     };
     let linear: Vec<f64> = (0..m * n).map(|i| parts(i).0 + parts(i).1).collect();
     let relu: Vec<f64> = linear.iter().map(|x| x.max(0.0)).collect();
@@ -267,7 +274,7 @@ fn floats_stay_within_their_bound() {
         6.0 * 2f64.powi(-24) * (product.abs() + bias.abs())
     };
     for on in backends() {
-        let rows = Tensor::from_f32(on, &row_scales, m).unwrap();
+        let rows = Tensor::from_f32(on, &rows, m).unwrap();
         let channels = Channels::new(on, &table).unwrap();
         let run = |activation| {
             let epilogue = Epilogue::Float { rows: Some(&rows), activation };

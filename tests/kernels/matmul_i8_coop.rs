@@ -48,7 +48,7 @@ static KERNEL: LazyLock<Kernel> = LazyLock::new(|| {
 });
 
 /// Runs the twin, moving sums to integers after `window` steps, and the kernel where there are units; compares with the CPU.
-/// The epilogue is given a scale for each row.
+/// The epilogue is given a scale and a zero point for each row.
 fn check(
     window: usize,
     a: &Codes,
@@ -57,7 +57,8 @@ fn check(
     epilogue: impl for<'a> Fn(&'a Tensor) -> Epilogue<'a>,
 ) {
     let inputs = |on: &Backend| {
-        let scales: Vec<_> = (0..a.rows).map(|r| [0.5, 1.0, 2.0][r % 3]).collect();
+        let row = |r: usize| [[0.5, 1.0, 2.0][r % 3], (r % 7) as f32];
+        let scales: Vec<f32> = (0..a.rows).flat_map(row).collect();
         let scales = Tensor::from_f32(on, &scales, a.rows).unwrap();
         (a.on(on), w.on(on), Channels::new(on, table).unwrap(), scales)
     };
