@@ -78,7 +78,7 @@ fn words_of(i: &Inputs, t: Tensor, all: bool) -> Result<Vec<u32>> {
 }
 
 /// Name, bytes written per weight, and how to run it.
-const KERNELS: [(&str, f64, Run); 12] = [
+const KERNELS: [(&str, f64, Run); 14] = [
     ("range per row", 0.0, |i, _| {
         Ok(range(&i.on, &i.weights, Groups::of(COLS))?
             .iter()
@@ -87,6 +87,11 @@ const KERNELS: [(&str, f64, Run); 12] = [
     }),
     ("histogram", 0.0, |i, _| {
         Ok(histogram(&i.on, &i.weights)?.counts.iter().map(|n| *n as u32).collect())
+    }),
+    ("histogram, values of 64 bins", 0.0, |i, _| {
+        let bins: Vec<u32> = (0..64).map(|b| (order_key::of_f32(0.01) >> 12) + b).collect();
+        let found = histogram_tails(&i.on, &i.weights, &bins)?;
+        Ok(found.into_iter().flat_map(|(key, n)| [key, n]).collect())
     }),
     ("quantize int8 per row", 1.0, |i, all| {
         words_of(i, quantize(&i.on, &i.weights, INT8, Groups::of(COLS), &i.per_row)?, all)
@@ -115,6 +120,10 @@ const KERNELS: [(&str, f64, Run); 12] = [
         )
     }),
     ("sort rows", 4.0, |i, all| words_of(i, sort_rows(&i.on, &i.weights)?, all)),
+    ("sort long rows", 4.0, |i, all| {
+        let long = i.weights.clone().reshape(i.weights.rows() / 16, 16 * COLS)?;
+        words_of(i, sort_rows(&i.on, &long)?, all)
+    }),
     ("mask 2:4", 0.125, |i, all| words_of(i, nm_mask(&i.on, &i.weights, 2, 4)?, all)),
     ("mask by threshold", 0.125, |i, all| {
         words_of(i, magnitude_mask(&i.on, &i.weights, Groups::of(COLS), &i.limits)?, all)
