@@ -84,7 +84,12 @@ pub fn inspect(checkpoint: &Checkpoint, options: &Options) -> Result<Vec<TensorS
                 weights,
             })
         };
-        checkpoint.tensors.iter().map(summary).collect()
+        // Room for all at once: there may be a million, and growing would hold them twice.
+        let mut all = Vec::with_capacity(checkpoint.tensors.len());
+        for t in &checkpoint.tensors {
+            all.push(summary(t)?);
+        }
+        Ok(all)
     })
 }
 

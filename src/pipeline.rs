@@ -413,6 +413,7 @@ impl<'a> FileWriter<'a> {
             engine.progress.advance(piece.len() as u64);
             Ok(())
         })?;
+        self.entries.reserve(tensors.len());
         for t in tensors {
             self.push(t.name.as_str().into(), t.dtype, t.shape.as_slice().into(), t.bytes);
         }

@@ -165,7 +165,7 @@ impl Plan {
             recipe.rules.iter().map(|r| Arc::new(r.treatment.clone())).collect();
         let mut reasons: HashSet<Arc<str>> = HashSet::new();
         let mut used = vec![false; recipe.rules.len()];
-        let (mut steps, mut wrong) = (Vec::new(), Vec::new());
+        let (mut steps, mut wrong) = (Vec::with_capacity(checkpoint.tensors.len()), Vec::new());
         let mut importance = HashMap::new();
         for (t, carried) in checkpoint.tensors.iter().zip(quantized) {
             let found = recipe.rules.iter().position(|r| r.matches(&t.name, t.dtype, &t.shape));

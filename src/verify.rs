@@ -42,7 +42,12 @@ pub fn check(
             None => kept(engine, archive, t, source),
         }
     };
-    archive.tensors.iter().enumerate().map(check).collect()
+    // Room for all at once: there may be a million, and growing would hold them twice.
+    let mut reports = Vec::with_capacity(archive.tensors.len());
+    for tensor in archive.tensors.iter().enumerate() {
+        reports.push(check(tensor)?);
+    }
+    Ok(reports)
 }
 
 /// For every tensor of an archive the one of a checkpoint with the same name, type and shape; the checkpoint has no others.

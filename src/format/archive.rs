@@ -271,6 +271,7 @@ fn assemble(
         let why = format!("tensor {} is stored twice", quoted(&t.name));
         return Err(Error::format(&stored.root, why));
     }
+    tensors.reserve_exact(kept().count());
     tensors.extend(kept().map(|(at, t)| ArchivedTensor {
         name: t.name.clone(),
         file: t.file,

@@ -3,12 +3,9 @@
 //! The `safetensors` crate accepts duplicate names, and takes 1.5 GB for a 100 MB header. This reader keeps neither the
 //! text nor a tree of it, refuses everything the format forbids, and says what was found and what was expected.
 
-use super::quoted;
+use super::{json::Json, quoted};
 use crate::{DType, Error, Result, TensorInfo};
-use std::{
-    io::{Read, Take},
-    path::Path,
-};
+use std::{io::Read, path::Path};
 
 /// Longest header, as in the reference implementation.
 pub const MAX_HEADER: u64 = 100_000_000;
@@ -22,9 +19,6 @@ const MAX_RANK: usize = 32;
 const MAX_PAIRS: usize = 1 << 16;
 /// Most bytes of metadata, a manifest of ours aside: nobody describes a file in more, and it is held in memory.
 const MAX_METADATA: usize = 16 << 20;
-/// Bytes of the header that are read at a time.
-const BUFFER: usize = 1 << 16;
-
 /// A parsed header.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
@@ -67,12 +61,7 @@ pub fn read(path: &Path, mut reader: impl Read, file_len: u64, file: usize) -> R
         )));
     }
     let mut parser = Parser {
-        path,
-        input: reader.take(length),
-        buffer: Vec::new(),
-        next: 0,
-        passed: 0,
-        text: Vec::new(),
+        json: Json::new(path, reader.take(length)),
         header: Header { data_start: 8 + length, ..Default::default() },
         file,
     };
@@ -155,16 +144,9 @@ fn check_layout(
 }
 
 struct Parser<'a, R> {
-    path: &'a Path,
-    input: Take<R>,
-    /// What has been read of the header, and how much of it has been looked at.
-    buffer: Vec<u8>,
-    next: usize,
-    /// Bytes of the header before the buffer.
-    passed: u64,
-    /// The string or number being read.
-    text: Vec<u8>,
+    json: Json<'a, R>,
     header: Header,
+    /// The number of the file, which its tensors carry.
     file: usize,
 }
 
@@ -177,46 +159,44 @@ struct Entry {
 }
 
 impl<R: Read> Parser<'_, R> {
-    fn refuse<T>(&self, why: impl Into<String>) -> Result<T> {
-        Err(Error::format(self.path, format!("header, byte {}: {}", self.at(), why.into())))
-    }
-
     /// The whole header: one object, then nothing but spaces.
     fn object(&mut self) -> Result<()> {
         let mut seen_metadata = false;
-        self.expect(b'{')?;
+        self.json.expect(b'{')?;
         let mut first = true;
-        while self.another(b'}', &mut first)? {
-            let name = self.key()?;
+        while self.json.another(b'}', &mut first)? {
+            let name = self.json.key()?;
             if name == "__metadata__" {
                 if std::mem::replace(&mut seen_metadata, true) {
-                    return self.refuse("__metadata__ appears twice, expected once");
+                    return self.json.refuse("__metadata__ appears twice, expected once");
                 }
                 self.metadata()?;
             } else {
                 self.tensor(name)?;
             }
         }
-        match self.after_spaces()? {
-            Some(byte) => self.refuse(format!("{:?} after the end, expected spaces", byte as char)),
+        match self.json.after_spaces()? {
+            Some(byte) => {
+                self.json.refuse(format!("{:?} after the end, expected spaces", byte as char))
+            }
             None => Ok(()),
         }
     }
 
     fn metadata(&mut self) -> Result<()> {
-        self.expect(b'{')?;
+        self.json.expect(b'{')?;
         let (mut first, mut room) = (true, MAX_METADATA);
-        while self.another(b'}', &mut first)? {
+        while self.json.another(b'}', &mut first)? {
             if self.header.metadata.len() == MAX_PAIRS {
-                return self.refuse(format!("more than {MAX_PAIRS} pairs of metadata"));
+                return self.json.refuse(format!("more than {MAX_PAIRS} pairs of metadata"));
             }
-            let key = self.key()?;
-            self.expect(b'"')?;
+            let key = self.json.key()?;
+            self.json.expect(b'"')?;
             // A manifest grows with the tensors it describes; the archive's reader holds it against their number.
             let value = match key.as_str() {
-                "tersor" => self.string(usize::MAX)?,
+                "tersor" => self.json.string(usize::MAX)?,
                 _ => {
-                    let value = self.string(room.saturating_sub(key.len()))?;
+                    let value = self.json.string(room.saturating_sub(key.len()))?;
                     room -= key.len() + value.len();
                     value
                 }
@@ -227,7 +207,7 @@ impl<R: Read> Parser<'_, R> {
         keys.sort_unstable();
         if let Some(w) = keys.windows(2).find(|w| w[0] == w[1]) {
             let key = quoted(w[0]);
-            return self.refuse(format!("metadata key {key} appears twice, expected once"));
+            return self.json.refuse(format!("metadata key {key} appears twice, expected once"));
         }
         Ok(())
     }
@@ -235,36 +215,38 @@ impl<R: Read> Parser<'_, R> {
     fn tensor(&mut self, name: String) -> Result<()> {
         if name.len() > MAX_NAME || name.contains('\0') {
             let name = quoted(&name);
-            return self.refuse(format!(
+            return self.json.refuse(format!(
                 "tensor name {name}: expected at most {MAX_NAME} bytes and no NUL"
             ));
         }
         if self.header.tensors.len() == MAX_TENSORS {
-            return self.refuse(format!("more than {MAX_TENSORS} tensors"));
+            return self.json.refuse(format!("more than {MAX_TENSORS} tensors"));
         }
         let mut entry = Entry::default();
-        self.expect(b'{')?;
+        self.json.expect(b'{')?;
         let mut first = true;
-        while self.another(b'}', &mut first)? {
-            let key = self.key()?;
+        while self.json.another(b'}', &mut first)? {
+            let key = self.json.key()?;
             let again = match key.as_str() {
                 "dtype" => {
-                    self.expect(b'"')?;
-                    let dtype = self.string(MAX_NAME)?;
+                    self.json.expect(b'"')?;
+                    let dtype = self.json.string(MAX_NAME)?;
                     let Some(known) = DType::parse(&dtype) else {
                         let (name, dtype) = (quoted(&name), quoted(&dtype));
-                        return self.refuse(format!("tensor {name}: dtype {dtype} is not known"));
+                        return self
+                            .json
+                            .refuse(format!("tensor {name}: dtype {dtype} is not known"));
                     };
                     entry.dtype.replace(known).is_some()
                 }
                 "shape" => {
-                    let shape = self.numbers(MAX_RANK, &name)?;
+                    let shape = self.json.numbers(MAX_RANK, &name)?;
                     entry.shape.replace(shape).is_some()
                 }
                 "data_offsets" => {
-                    let offsets = self.numbers(2, &name)?;
+                    let offsets = self.json.numbers(2, &name)?;
                     let Ok(offsets) = offsets.try_into() else {
-                        return self.refuse(format!(
+                        return self.json.refuse(format!(
                             "tensor {}: data_offsets, expected two numbers",
                             quoted(&name)
                         ));
@@ -274,11 +256,12 @@ impl<R: Read> Parser<'_, R> {
                 other => {
                     let other = quoted(other);
                     return self
+                        .json
                         .refuse(format!("tensor {}: key {other} is not known", quoted(&name)));
                 }
             };
             if again {
-                return self.refuse(format!(
+                return self.json.refuse(format!(
                     "tensor {}: key {} appears twice",
                     quoted(&name),
                     quoted(&key)
@@ -287,7 +270,7 @@ impl<R: Read> Parser<'_, R> {
         }
         let Entry { dtype: Some(dtype), shape: Some(shape), offsets: Some([start, end]) } = entry
         else {
-            return self.refuse(format!(
+            return self.json.refuse(format!(
                 "tensor {}: expected dtype, shape and data_offsets",
                 quoted(&name)
             ));
@@ -306,7 +289,7 @@ impl<R: Read> Parser<'_, R> {
                 "tensor {}: data_offsets [{start}, {end}] hold {found} bytes, expected {expected}",
                 quoted(&name)
             );
-            return self.refuse(why);
+            return self.json.refuse(why);
         }
         self.header.tensors.push(TensorInfo {
             name,
@@ -318,206 +301,6 @@ impl<R: Read> Parser<'_, R> {
         });
         Ok(())
     }
-
-    fn numbers(&mut self, most: usize, name: &str) -> Result<Vec<u64>> {
-        self.expect(b'[')?;
-        let mut numbers = Vec::new();
-        let mut first = true;
-        while self.another(b']', &mut first)? {
-            if numbers.len() == most {
-                return self.refuse(format!("tensor {}: more than {most} numbers", quoted(name)));
-            }
-            numbers.push(self.number(name)?);
-        }
-        numbers.shrink_to_fit();
-        Ok(numbers)
-    }
-
-    fn number(&mut self, name: &str) -> Result<u64> {
-        self.text.clear();
-        while let Some(byte) = self.peek()? {
-            if !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
-                || self.text.len() > 24
-            {
-                break;
-            }
-            self.text.push(byte);
-            self.next += 1;
-        }
-        let text = String::from_utf8_lossy(&self.text);
-        let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        match text.parse() {
-            Ok(number) if plain && (text.len() == 1 || !text.starts_with('0')) => Ok(number),
-            _ => {
-                let name = quoted(name);
-                self.refuse(format!("tensor {name}: {text:?}, expected a whole number below 2^64"))
-            }
-        }
-    }
-
-    /// A key and its colon.
-    fn key(&mut self) -> Result<String> {
-        self.expect(b'"')?;
-        let key = self.string(1 << 20)?;
-        self.expect(b':')?;
-        Ok(key)
-    }
-
-    /// The rest of a string whose opening quote has been read.
-    fn string(&mut self, most: usize) -> Result<String> {
-        self.text.clear();
-        loop {
-            self.fill()?;
-            let rest = &self.buffer[self.next..];
-            let special = |b: &u8| matches!(b, b'"' | b'\\' | 0..=0x1f);
-            let plain = rest.iter().position(special).unwrap_or(rest.len());
-            if self.text.len() + plain > self.text.capacity() && self.text.len() >= BUFFER {
-                // Growing by doubling would copy a long text again and again, and hold it twice.
-                let rest = self.input.limit() as usize + rest.len();
-                self.text.reserve_exact(rest.min(most - self.text.len().min(most)).max(plain));
-            }
-            self.text.extend_from_slice(&rest[..plain]);
-            self.next += plain;
-            match self.peek()? {
-                _ if self.text.len() > most => {
-                    return self.refuse(format!("a string of more than {most} bytes"));
-                }
-                None => return self.refuse("the header ends inside a string"),
-                Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
-                Some(0..=0x1f) => {
-                    return self.refuse("a control character in a string, expected an escape");
-                }
-                Some(_) => {}
-            }
-        }
-        self.next += 1;
-        // A short text leaves its buffer behind for the next one; one that fills it takes it along rather than be copied.
-        let text = match self.text.len() {
-            len if len < BUFFER.max(self.text.capacity() / 2) => self.text.clone(),
-            _ => std::mem::take(&mut self.text),
-        };
-        String::from_utf8(text).or_else(|_| self.refuse("a string that is not UTF-8"))
-    }
-
-    /// An escape, from its backslash on.
-    fn escape(&mut self) -> Result<()> {
-        self.next += 1;
-        let plain = match self.next()? {
-            Some(c @ (b'"' | b'\\' | b'/')) => c,
-            Some(b'b') => 8,
-            Some(b'f') => 12,
-            Some(b'n') => b'\n',
-            Some(b'r') => b'\r',
-            Some(b't') => b'\t',
-            Some(b'u') => {
-                let mut code = self.hex4()?;
-                if (0xd800..0xdc00).contains(&code) {
-                    if [self.next()?, self.next()?] != [Some(b'\\'), Some(b'u')] {
-                        return self.refuse("half a surrogate pair");
-                    }
-                    let low = self.hex4()?;
-                    if !(0xdc00..0xe000).contains(&low) {
-                        return self.refuse("half a surrogate pair");
-                    }
-                    code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-                }
-                let Some(c) = char::from_u32(code) else {
-                    return self.refuse("half a surrogate pair");
-                };
-                self.text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-                return Ok(());
-            }
-            _ => return self.refuse("an unknown escape in a string"),
-        };
-        self.text.push(plain);
-        Ok(())
-    }
-
-    fn hex4(&mut self) -> Result<u32> {
-        let mut code = 0;
-        for _ in 0..4 {
-            let Some(digit) = self.next()?.and_then(|b| (b as char).to_digit(16)) else {
-                return self.refuse("\\u, expected four hexadecimal digits");
-            };
-            code = code << 4 | digit;
-        }
-        Ok(code)
-    }
-
-    /// Whether a list goes on, and if so, reads up to its next item; else its end.
-    fn another(&mut self, end: u8, first: &mut bool) -> Result<bool> {
-        let byte = self.after_spaces()?;
-        if byte == Some(end) {
-            return Ok(false);
-        }
-        if std::mem::replace(first, false) {
-            // What was read is the first item's own, or nothing.
-            self.next -= usize::from(byte.is_some());
-            return Ok(true);
-        }
-        match byte {
-            Some(b',') => {}
-            found => {
-                return self.refuse(format!("{}, expected ',' or {:?}", shown(found), end as char));
-            }
-        }
-        let item = self.after_spaces()?;
-        self.next -= usize::from(item.is_some());
-        Ok(true)
-    }
-
-    fn expect(&mut self, wanted: u8) -> Result<()> {
-        match self.after_spaces()? {
-            Some(byte) if byte == wanted => Ok(()),
-            found => self.refuse(format!("{}, expected {:?}", shown(found), wanted as char)),
-        }
-    }
-
-    fn after_spaces(&mut self) -> Result<Option<u8>> {
-        loop {
-            match self.next()? {
-                Some(b' ' | b'\n' | b'\r' | b'\t') => {}
-                other => return Ok(other),
-            }
-        }
-    }
-
-    fn next(&mut self) -> Result<Option<u8>> {
-        let byte = self.peek()?;
-        self.next += usize::from(byte.is_some());
-        Ok(byte)
-    }
-
-    fn peek(&mut self) -> Result<Option<u8>> {
-        self.fill()?;
-        Ok(self.buffer.get(self.next).copied())
-    }
-
-    /// How many bytes of the header have been looked at.
-    fn at(&self) -> u64 {
-        self.passed + self.next as u64
-    }
-
-    /// Reads on when the whole buffer has been looked at. A byte just read is still in it and can be given back.
-    #[inline]
-    fn fill(&mut self) -> Result<()> {
-        if self.next < self.buffer.len() { Ok(()) } else { self.read_on() }
-    }
-
-    #[cold]
-    fn read_on(&mut self) -> Result<()> {
-        self.passed += self.next as u64;
-        self.next = 0;
-        self.buffer.clear();
-        let read = self.input.by_ref().take(BUFFER as u64).read_to_end(&mut self.buffer);
-        read.map_err(Error::io(self.path))?;
-        Ok(())
-    }
-}
-
-fn shown(byte: Option<u8>) -> String {
-    byte.map_or("the end of the header".into(), |b| format!("{:?}", b as char))
 }
 
 /// Bytes of a tensor, or `None` where they are no whole number below 2^64, or the product of its dimensions leaves that range

@@ -6,11 +6,15 @@ mod folder;
 mod header;
 mod header_text;
 mod index;
+mod json;
+mod lock;
 mod manifest;
 mod output;
 mod quantized;
 mod quote;
+mod rename;
 mod target;
+mod temporary;
 
 pub use archive::{Archive, ArchivedTensor};
 pub use checkpoint::{Checkpoint, SourceFile};

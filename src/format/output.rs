@@ -7,7 +7,8 @@ use super::{
     header_text::{Count, NO_DIGEST, write_header},
     manifest::encode_digest,
     short,
-    target::{Target, Temporary, parent, sync_folder},
+    target::Target,
+    temporary::{Temporary, parent, sync_folder},
 };
 use crate::{Error, Result};
 use rayon::prelude::*;

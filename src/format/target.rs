@@ -3,18 +3,21 @@
 //! A job works in a temporary file or folder beside its target, under a lock that other runs with the same target respect.
 //! Whoever finds the lock free may therefore delete what killed runs have left.
 
-use super::{Checkpoint, folder::list, quote::shown};
+use super::{
+    Checkpoint,
+    folder::list,
+    lock::Lock,
+    quote::shown,
+    rename::{exchange, rename_new},
+    temporary::{Temporary, delete_leftovers, parent, sync_folder},
+};
 use crate::{Error, Result};
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{self, ErrorKind},
+    fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
 };
-
-/// Longest file name of the usual file systems, in bytes.
-const MAX_FILE_NAME: usize = 255;
 
 /// What repositories of models hold beside the weights.
 const SIDE_FILES: [&str; 33] = [
@@ -202,207 +205,4 @@ fn foreign(folder: &Path, outputs: &BTreeSet<PathBuf>) -> Result<Option<String>>
     }
     let some = at_root.is_empty() || at_root.iter().any(|p| weights(p));
     Ok((!some).then(|| "there are no weights in it".into()))
-}
-
-/// A temporary file or folder, deleted when it is dropped.
-#[derive(Debug)]
-pub(super) struct Temporary(pub PathBuf);
-
-impl Temporary {
-    /// Names one beside a target. The name is as good as new: it holds the number of the process, and what killed runs of
-    /// the same number have left is gone.
-    pub fn beside(target: &Path) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        Self(beside(target, &format!("{process}-{count}.tmp")))
-    }
-
-    /// It is not there any more, since it became the output.
-    fn moved(mut self) {
-        self.0.clear();
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            delete(&self.0);
-        }
-    }
-}
-
-fn delete(path: &Path) {
-    if path.symlink_metadata().is_ok_and(|m| m.is_dir()) {
-        _ = fs::remove_dir_all(path);
-    } else {
-        _ = fs::remove_file(path);
-    }
-}
-
-/// `.NAME.tersor-ENDING` beside the target; a long name is cut, and told apart by its digest.
-fn beside(target: &Path, ending: &str) -> PathBuf {
-    target.with_file_name(format!("{}{ending}", stem(target)))
-}
-
-fn stem(target: &Path) -> String {
-    let name = target.file_name().unwrap_or_default();
-    let text = name.to_string_lossy();
-    // Room for the dot, `.tersor-`, and an ending of two numbers.
-    const ROOM: usize = MAX_FILE_NAME - 50;
-    if text.len() <= ROOM && text.as_bytes() == name.as_encoded_bytes() {
-        return format!(".{text}.tersor-");
-    }
-    let mut end = text.len().min(ROOM - 20);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let digest = blake3::hash(name.as_encoded_bytes()).to_hex();
-    format!(".{}~{}.tersor-", &text[..end], &digest[..16])
-}
-
-/// Deletes the temporary files and folders of killed runs with this target; only under its lock.
-fn delete_leftovers(target: &Path) {
-    let stem = stem(target);
-    let numbered = |p: &PathBuf| {
-        let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let numbers = name.strip_prefix(&stem).and_then(|n| n.strip_suffix(".tmp"));
-        let number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
-        numbers.and_then(|n| n.split_once('-')).is_some_and(|(a, b)| number(a) && number(b))
-    };
-    let found = list(parent(target)).unwrap_or_default();
-    found.iter().filter(|p| numbered(p)).for_each(|p| delete(p));
-}
-
-/// A lock on a target, held until it is dropped: a file beside it that is locked as long as the process lives.
-#[derive(Debug)]
-struct Lock {
-    path: PathBuf,
-    _file: File,
-}
-
-impl Lock {
-    /// Takes the lock; `None` where the file system has none, and only the final step protects the target.
-    #[cfg(unix)]
-    fn take(target: &Path) -> Result<Option<Self>> {
-        use rustix::{
-            fs::{FlockOperation, flock},
-            io::Errno,
-        };
-        use std::os::unix::fs::MetadataExt;
-        let path = beside(target, "lock");
-        loop {
-            let mut open = fs::OpenOptions::new();
-            open.read(true).write(true).create(true).truncate(false);
-            let file = open.open(&path).map_err(Error::io(target))?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::INTR) => continue,
-                Err(Errno::WOULDBLOCK) => return Err(Error::Locked { path: target.into() }),
-                Err(_) => {
-                    _ = fs::remove_file(&path);
-                    return Ok(None);
-                }
-            }
-            // Whoever held it before may have deleted it between our opening and our locking.
-            let (held, there) = (file.metadata(), fs::symlink_metadata(&path));
-            let same =
-                |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-            if let (Ok(held), Ok(there)) = (&held, &there)
-                && same(held, there)
-            {
-                return Ok(Some(Self { path, _file: file }));
-            }
-            if there.as_ref().is_ok_and(|t| !t.is_file()) {
-                let source = io::Error::other("its lock is no regular file");
-                return Err(Error::Io { path, source });
-            }
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn take(_: &Path) -> Result<Option<Self>> {
-        Ok(None)
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Still locked, so that nobody else's is deleted.
-        _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Renames to a name that is free, or fails with [`ErrorKind::AlreadyExists`].
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat(from, to, Rename::New) {
-        Err(e) if unsupported(&e) => {}
-        done => return done,
-    }
-    if from.is_file() {
-        match fs::hard_link(from, to) {
-            Ok(()) => return fs::remove_file(from),
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(e),
-            Err(_) => {}
-        }
-    }
-    // File systems without hard links. A folder that is not empty is not replaced by this either.
-    match to.symlink_metadata() {
-        Ok(_) => Err(ErrorKind::AlreadyExists.into()),
-        Err(_) => fs::rename(from, to),
-    }
-}
-
-/// Exchanges two folders, in one step where the file system can.
-fn exchange(a: &Path, b: &Path) -> io::Result<()> {
-    match renameat(a, b, Rename::Exchange) {
-        Err(e) if unsupported(&e) => {}
-        done => return done,
-    }
-    // Not a name of a leftover: killed here, the old folder must survive the next run.
-    let aside = beside(b, "old");
-    fs::rename(b, &aside)?;
-    fs::rename(a, b).inspect_err(|_| _ = fs::rename(&aside, b))?;
-    fs::rename(&aside, a)
-}
-
-#[derive(Clone, Copy)]
-enum Rename {
-    New,
-    Exchange,
-}
-
-#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-fn renameat(from: &Path, to: &Path, how: Rename) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    let flags = match how {
-        Rename::New => RenameFlags::NOREPLACE,
-        Rename::Exchange => RenameFlags::EXCHANGE,
-    };
-    Ok(renameat_with(CWD, from, CWD, to, flags)?)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-fn renameat(_: &Path, _: &Path, _: Rename) -> io::Result<()> {
-    Err(ErrorKind::Unsupported.into())
-}
-
-/// Whether the system or the file system does not know such a way of renaming.
-fn unsupported(e: &io::Error) -> bool {
-    matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput)
-}
-
-/// Where a path lies.
-pub(super) fn parent(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Makes the entries of a folder durable.
-#[cfg(unix)]
-pub(super) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))
-}
-
-#[cfg(not(unix))]
-pub(super) fn sync_folder(_: &Path) -> Result<()> {
-    Ok(())
 }
