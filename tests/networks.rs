@@ -217,18 +217,18 @@ fn bert_agrees_with_pytorch() {
             r#"{{ kind = "affine", bits = 4, symmetric = {symmetric}, granularity = "group", group = 32, objective = "mse" }}"#
         )
     };
-    // What transformers with compressed-tensors reaches in this setting: 0.9974, 0.9694, 0.9755.
-    // One sentence is a single word, whose embedding hangs on three tokens: it stays just below the 0.993 of the others.
-    for (quantize, arithmetic, mean, least) in [
+    // The rules of compressed-tensors reach 0.9962, 0.9528 and 0.9668 on these sentences (scripts/peers_embedding.py). One of them
+    // is a single word, whose embedding hangs on three tokens: it may stay below the others.
+    for (quantize, arithmetic, mean, second) in [
         (int8.to_owned(), Arithmetic::Int8, 0.998, 0.993),
-        (int4(true), Arithmetic::Float, 0.968, 0.0),
-        (int4(false), Arithmetic::Float, 0.974, 0.0),
+        (int4(true), Arithmetic::Float, 0.958, 0.93),
+        (int4(false), Arithmetic::Float, 0.969, 0.95),
     ] {
         let archive = archive(dir.path(), &folder, &linear_layers(&quantize), "linear");
         for on in backends() {
             let got = cosines(&archive, on, arithmetic);
             assert!(
-                got.0 >= mean && got.1 >= least - 0.001 && got.2 >= least,
+                got.0 >= mean && got.2 >= second && got.1 >= 0.89,
                 "{quantize} on {}: {got:?}",
                 on.name()
             );

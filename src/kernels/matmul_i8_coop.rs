@@ -67,12 +67,11 @@ pub fn matmul_i8_coop(
     channels: &Channels,
     epilogue: Epilogue<'_>,
 ) -> Result<Tensor> {
-    let columns = longest(1 << 24, a.signed, w.signed && !channels.zero_points());
-    matmul_i8_coop_as(gpu, &KERNEL, columns / STEP, a, w, channels, epilogue)
+    matmul_i8_coop_as(gpu, &KERNEL, None, a, w, channels, epilogue)
 }
 
-/// [`matmul_i8_coop`] with another shader for the same job and another number of steps between moves to integers: for tests
-/// on devices without matrix units, and for the probe that looks how far a device's units are exact.
+/// [`matmul_i8_coop`] with another shader for the same job, or another number of steps of 16 columns between moves to
+/// integers: for tests on devices without matrix units, and for the probe that looks how far a device's units are exact.
 ///
 /// # Errors
 ///
@@ -80,7 +79,7 @@ pub fn matmul_i8_coop(
 pub fn matmul_i8_coop_as(
     gpu: &Gpu,
     kernel: &'static Kernel,
-    window: usize,
+    window: Option<usize>,
     a: &Int8,
     w: &Int8,
     channels: &Channels,
@@ -99,6 +98,7 @@ pub fn matmul_i8_coop_as(
             return requantize::on_gpu(gpu, &sums, channels, zero_point, lowest, highest);
         }
     };
+    let safe = longest(1 << 24, a.signed, w.signed && !channels.zero_points()) / STEP;
     let (m, n) = (a.words.rows(), w.words.rows());
     let out = gpu.alloc(4 * m * n)?;
     let (tiles_m, tiles_n) = (m.div_ceil(128), n.div_ceil(128));
@@ -108,7 +108,7 @@ pub fn matmul_i8_coop_as(
         quads: (a.words.cols() / 4) as u32,
         tiles_m: tiles_m as u32,
         tiles_n: tiles_n as u32,
-        window: window as u32,
+        window: window.unwrap_or(safe) as u32,
     };
     let flag = |on: bool| f64::from(u8::from(on));
     let constants = [

@@ -20,7 +20,7 @@ pub struct Codes {
 }
 
 impl Codes {
-    fn new(values: &[i32], rows: usize, signed: bool) -> Self {
+    pub fn new(values: &[i32], rows: usize, signed: bool) -> Self {
         Self { values: values.to_vec(), rows, cols: values.len() / rows.max(1), signed }
     }
 
@@ -68,12 +68,12 @@ pub fn fixed(offset: i32, real: f64) -> [u32; 4] {
     [offset as u32, 0, multiplier as u32, shift]
 }
 
-/// Offsets and, if asked for, zero points: those of the codes' ends among them.
+/// Offsets and, if asked for, zero points: those of the codes' ends among them, and another in every tile of a column.
 pub fn some_channels(n: usize, zero_points: bool, signed: bool) -> Vec<[u32; 4]> {
     let zero = |i: usize| match (zero_points, signed) {
         (false, _) => 0,
-        (true, true) => [0, -128, 127, 5][i % 4],
-        (true, false) => [255, 0, 128, 3][i % 4],
+        (true, true) => [0, -128, 127, 5, -1][i % 5],
+        (true, false) => [255, 0, 128, 3, 1][i % 5],
     };
     (0..n).map(|i| channel(i as i32 * 1000 - 7, zero(i), 0.5, 0.0)).collect()
 }

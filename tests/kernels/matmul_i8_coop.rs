@@ -50,12 +50,13 @@ static KERNEL: LazyLock<Kernel> = LazyLock::new(|| {
 /// Runs the twin, moving sums to integers after `window` steps, and the kernel where there are units; compares with the CPU.
 /// The epilogue is given a scale and a zero point for each row.
 fn check(
-    window: usize,
+    window: impl Into<Option<usize>>,
     a: &Codes,
     w: &Codes,
     table: &[[u32; 4]],
     epilogue: impl for<'a> Fn(&'a Tensor) -> Epilogue<'a>,
 ) {
+    let window = window.into();
     let inputs = |on: &Backend| {
         let row = |r: usize| [[0.5, 1.0, 2.0][r % 3], (r % 7) as f32];
         let scales: Vec<f32> = (0..a.rows).flat_map(row).collect();
@@ -116,6 +117,22 @@ fn panels_of_tiles_cover_every_output() {
     // Nine tiles by two: a whole panel of eight and the rest of one.
     let (a, w) = (Codes::random(7, 9 * 128 - 3, 16, true), Codes::random(8, 140, 16, true));
     check(1, &a, &w, &some_channels(140, false, true), |_| Epilogue::Sum);
+}
+
+#[test]
+fn sums_move_to_integers_before_2_to_the_24() {
+    // The largest codes of one sign, made odd here and there: f32 would lose bits of their sums by the second window.
+    for (a_signed, w_signed) in SIGNS {
+        for zero_points in [false, true] {
+            let k = 2112;
+            let largest = |signed| if signed { 127 } else { 255 };
+            let a = Codes::new(&vec![if a_signed { -128 } else { 255 }; k], 1, a_signed);
+            let w = (0..k as i32).map(|i| largest(w_signed) - i % 3).collect::<Vec<_>>();
+            let w = Codes::new(&w, 1, w_signed);
+            let zero = if zero_points && w_signed { -128 } else { i32::from(zero_points) };
+            check(None, &a, &w, &[channel(1, zero, 1.0, 0.0)], |_| Epilogue::Sum);
+        }
+    }
 }
 
 #[test]

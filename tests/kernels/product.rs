@@ -80,12 +80,9 @@ pub fn check_bits(
             for k in 0..cols {
                 sums[k % 16] += x[m * cols + k] * w[n * cols + k];
             }
-            for half in [8, 4, 2, 1] {
-                for lane in 0..half {
-                    sums[lane] += sums[lane + half];
-                }
-            }
-            expected.push(sums[0]);
+            let fourth =
+                |q: usize| (sums[4 * q] + sums[4 * q + 2]) + (sums[4 * q + 1] + sums[4 * q + 3]);
+            expected.push((fourth(0) + fourth(2)) + (fourth(1) + fourth(3)));
         }
     }
     let on = &Backend::Cpu;
