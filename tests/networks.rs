@@ -89,6 +89,28 @@ fn lenets_classify_with_compressed_weights() {
 }
 
 #[test]
+fn binary_weights_run_on_both_backends() {
+    let (pixels, labels) = images();
+    for (name, architecture, limit) in
+        [("lenet-300-100", LENET_300_100, 17.0), ("lenet-5", LENET_5, 12.5)]
+    {
+        let model = Model::open(&asset(&format!("{name}.safetensors"))).unwrap();
+        let load = |on| Network::load(&model, on, architecture, Arithmetic::BinaryWeights).unwrap();
+        let network = load(&CPU);
+        let classes = network.classify(&CPU, &pixels).unwrap();
+        let after = error(&classes, &labels);
+        eprintln!("{name}, binary weights: {after} %, {} bytes", network.bytes());
+        // Without retraining, signs and a mean per row lose much.
+        assert!(after < limit, "{name}: {after} %");
+        if let Some(on) = gpu() {
+            let there = load(on).classify(on, &pixels[..500 * 784]).unwrap();
+            let differ = there.iter().zip(&classes).filter(|(a, b)| a != b).count();
+            assert!(differ <= 1, "{name}: {differ} of 500 differ");
+        }
+    }
+}
+
+#[test]
 fn integers_alone_give_the_same_sums_everywhere() {
     let dir = tempfile::tempdir().unwrap();
     let (pixels, labels) = images();

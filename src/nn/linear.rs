@@ -13,6 +13,8 @@ pub enum Arithmetic {
     /// Quantized to 8 bits, with a scale and a zero point for every row, where the weights are symmetric 8-bit codes with a scale for every
     /// channel or one for all: then products are of integers. Other layers take them as f32.
     Int8,
+    /// As f32; of the weights only the signs are held, and the mean magnitude of each row.
+    BinaryWeights,
 }
 
 /// A dense layer: `y = activation(W x + b)`, W of shape `[outputs, inputs]`; a row of the input tensor is one x.
@@ -60,7 +62,7 @@ impl Linear {
             false => None,
         };
         let integer = match arithmetic {
-            Arithmetic::Float => None,
+            Arithmetic::Float | Arithmetic::BinaryWeights => None,
             Arithmetic::Int8 => model.int8(on, &weight, inputs)?,
         };
         let form = match integer {
@@ -78,7 +80,10 @@ impl Linear {
                 Form::Int8 { codes, channels: Channels::new(on, &table)? }
             }
             None => Form::Float {
-                weight: model.weight(on, &weight, inputs)?,
+                weight: match arithmetic {
+                    Arithmetic::BinaryWeights => model.binary_weight(on, &weight, inputs)?,
+                    _ => model.weight(on, &weight, inputs)?,
+                },
                 bias: biases.map(|b| Tensor::from_f32(on, &b, 1)).transpose()?,
             },
         };

@@ -4,7 +4,7 @@ use crate::{
     affine::Scale,
     dtype,
     format::{Archive, ArchivedTensor, Checkpoint, Method, TensorManifest},
-    kernels::{AffineMatrix, Int8, PaletteMatrix, SparseMatrix},
+    kernels::{AffineMatrix, Int8, PaletteMatrix, SparseMatrix, binarize},
     recipe::Objective,
     restore::{Restorer, groups, kept},
     stage::{Blocks, Source, write_transposed},
@@ -227,6 +227,21 @@ impl Model {
                 signed: true,
             },
         }))
+    }
+
+    /// A weight as signs, and the mean magnitude of each of its rows: a table of two values for every row.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::expect_matrix`] and [`binarize`]; [`Error::Digest`], [`Error::Io`].
+    pub(super) fn binary_weight(&self, on: &Backend, name: &str, cols: usize) -> Result<Weight> {
+        let (rows, cols) = self.expect_matrix(name, cols)?;
+        let (dtype, _) = self.shape(name).ok_or_else(|| self.refuse(name, "is missing"))?;
+        let binary = binarize(on, &Tensor::new(on, dtype, rows, cols, self.restored(name)?)?)?;
+        let entries: Vec<f32> =
+            binary.scales.read_f32(on)?.into_iter().flat_map(|s| [s, -s]).collect();
+        let signs = binary.bits.read(on)?;
+        Ok(Weight::Palette(PaletteMatrix::new(on, signs, (rows, cols), 1, cols, &entries)?))
     }
 
     /// An error that names a tensor of this model.
