@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/minilm-embeddings.safetensors: what PyTorch gives for twenty sentences with all-MiniLM-L6-v2.
 
-    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install torch transformers safetensors numpy
-    scripts/fetch_minilm.sh minilm && /tmp/peers/bin/python scripts/make_embedding_fixture.py minilm
+    python3 -m venv peers && peers/bin/pip install torch transformers safetensors numpy
+    scripts/fetch_minilm.sh minilm && peers/bin/python scripts/make_embedding_fixture.py minilm
 """
 import json, pathlib, sys
 import numpy as np, torch, transformers

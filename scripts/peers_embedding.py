@@ -2,8 +2,8 @@
 """How far quantized dense layers move the embeddings of all-MiniLM-L6-v2, by the rules of compressed-tensors, computed in PyTorch
 on the sentences of tests/fixtures/minilm-embeddings.safetensors: what tests/networks.rs measures of tersor.
 
-    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install torch transformers safetensors numpy
-    /tmp/peers/bin/python scripts/peers_embedding.py minilm
+    python3 -m venv peers && peers/bin/pip install torch transformers safetensors numpy
+    peers/bin/python scripts/peers_embedding.py minilm
 """
 import pathlib, sys
 import torch

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """scikit-learn and kmeans1d on the weights of `cargo bench --bench kmeans`, beside it, in one run and on one thread.
 
-    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install numpy scikit-learn kmeans1d
-    /tmp/peers/bin/python scripts/peers_kmeans.py [ROWS]
+    python3 -m venv peers && peers/bin/pip install numpy scikit-learn kmeans1d
+    peers/bin/python scripts/peers_kmeans.py [ROWS]
 
 scikit-learn clusters all 16.8 million weights (n_init = 1, and tol = 1e-2 as coremltools sets it); kmeans1d, which is exact,
 takes ROWS rows of 4096 (32 if not given), and its time is extrapolated to 4096 rows. Seconds are CPU time of the process.

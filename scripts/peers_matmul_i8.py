@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Times ONNX Runtime's MatMulInteger, the peer of tersor's int8 product on the CPU.
 
-    python3 -m pip install --target /tmp/peers onnxruntime onnx numpy
-    PYTHONPATH=/tmp/peers python3 scripts/peers_matmul_i8.py [M N K ...]
+    python3 -m pip install --target peers onnxruntime onnx numpy
+    PYTHONPATH=peers python3 scripts/peers_matmul_i8.py [M N K ...]
 
 The weights are a constant of the model, so that ONNX Runtime packs them once, before the clock starts. Every line of output:
 activations, M, N, K, threads, median and least time in ms, and 2 M N K over the median in GOP/s. The first product of each
