@@ -118,12 +118,13 @@ fn nothing_to_do() {
 #[test]
 fn survivors_that_are_not_there_are_zero() {
     for on in backends() {
-        let w = SparseMatrix::new(on, vec![0b1111], vec![0x3f80_0000; 4], DType::F32, (1, 4));
-        let values = Tensor::from_f32(on, &[1.0; 2], 1).unwrap();
-        let w = SparseMatrix { values, ..w.unwrap() };
+        // Four are expected, three are there, and what pads them is no value.
+        let ones = vec![0x3c00_3c00; 2];
+        let w = SparseMatrix::new(on, vec![0b1111], ones.clone(), DType::F16, (1, 4)).unwrap();
+        let w = SparseMatrix { values: Tensor::new(on, DType::F16, 1, 3, ones).unwrap(), ..w };
         let x = Tensor::from_f32(on, &[1.0, 2.0, 4.0, 8.0], 1).unwrap();
         let y = matmul_sparse(on, &x, &w, None, Activation::None).unwrap();
-        assert_eq!(y.read_f32(on).unwrap(), [3.0], "{}", on.name());
+        assert_eq!(y.read_f32(on).unwrap(), [7.0], "{}", on.name());
     }
 }
 
