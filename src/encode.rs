@@ -11,8 +11,8 @@ pub use tables::TableRows;
 use crate::{
     DType, Error, Result,
     affine::Scale,
-    codec::{bitpack, sparse},
-    engine::{Engine, Needs, place},
+    codec::sparse,
+    engine::{Engine, Needs, assemble},
     format::{Digest, Method, OutputFile, digest},
     kernels::{Assigner, palettize, quantize},
     plan::{Treat, affine_code},
@@ -172,7 +172,7 @@ impl Job<'_> {
         tables: &Tables,
     ) -> Result<(Parts, u64)> {
         let manifest = &self.treat.manifest;
-        let (rows, cols) = unit.shape();
+        let cols = unit.shape().1;
         let of_tensor = groups(manifest);
         let start = unit.start(&self.blocks);
         let count = of_tensor.from(start as usize).count(unit.elements());
@@ -182,9 +182,8 @@ impl Job<'_> {
             return Ok((Parts { mask, stored, ..Parts::default() }, 0));
         };
         let mut parts = Parts::default();
-        let mut codes = vec![0; rows * bitpack::words(cols, bits as u32)];
         let mut flushed = 0;
-        match manifest.method {
+        let codes = match manifest.method {
             Method::Affine { .. } => {
                 let code = affine_code(manifest.method).expect("the method is affine");
                 parts.scales = match tables {
@@ -193,18 +192,14 @@ impl Job<'_> {
                 };
                 flushed = self.flushed(unit, elements, &parts.scales);
                 let needs = Needs { table_bytes: 8, group: of_tensor.size, ..Needs::default() };
-                codes = self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
-                    let mut codes = vec![0; codes.len()];
-                    for tile in tiles {
+                self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
+                    assemble(unit, tiles, bits, |tile| {
                         let groups = of_tensor.from(tile.start as usize);
                         let g = tile.start as usize / of_tensor.size - first;
                         let scales = &parts.scales[g..g + groups.count(tile.weights.elements())];
-                        let part =
-                            quantize(on, &tile.weights, code, groups, scales)?.into_words(on)?;
-                        place(tile, &part, cols, bits, &mut codes);
-                    }
-                    Ok(codes)
-                })?;
+                        quantize(on, &tile.weights, code, groups, scales)?.into_words(on)
+                    })
+                })?
             }
             _ => {
                 let own;
@@ -226,20 +221,16 @@ impl Job<'_> {
                 };
                 let needs =
                     Needs { table_bytes: 4 << bits, group: of_tensor.size, ..Needs::default() };
-                codes = self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
-                    let mut codes = vec![0; codes.len()];
-                    for tile in tiles {
+                self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
+                    assemble(unit, tiles, bits, |tile| {
                         let groups = of_tensor.from(tile.start as usize);
                         let g = tile.start as usize / of_tensor.size - first;
                         let palettes = &palettes[g..g + groups.count(tile.weights.elements())];
-                        let part = palettize(on, &tile.weights, palettes, groups, bits as u32)?
-                            .into_words(on)?;
-                        place(tile, &part, cols, bits, &mut codes);
-                    }
-                    Ok(codes)
-                })?;
+                        palettize(on, &tile.weights, palettes, groups, bits as u32)?.into_words(on)
+                    })
+                })?
             }
-        }
+        };
         parts.stored = match manifest.pruned {
             true => sparse::gather_codes(&codes, bits as u32, cols, &mask),
             false => codes,

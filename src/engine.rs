@@ -328,11 +328,25 @@ pub fn slice(dtype: DType, elements: &[u32], first: usize, count: usize) -> Vec<
     part
 }
 
-/// Puts the rows of a tile's result, `width` words each, where they belong in the result of the unit.
-pub fn place(tile: &Tile, part: &[u32], unit_cols: usize, bits: usize, out: &mut [u32]) {
-    let row_words = (unit_cols * bits).div_ceil(32);
-    let (width, offset) = ((tile.cols.len() * bits).div_ceil(32), tile.cols.start * bits / 32);
-    for (i, row) in tile.rows.clone().enumerate() {
-        out[row * row_words + offset..][..width].copy_from_slice(&part[i * width..][..width]);
+/// The codes of a unit, of `bits` bits and packed row by row, from those of its tiles.
+pub fn assemble(
+    unit: &Unit,
+    tiles: &[Tile],
+    bits: usize,
+    mut codes: impl FnMut(&Tile) -> Result<Vec<u32>>,
+) -> Result<Vec<u32>> {
+    let (rows, cols) = unit.shape();
+    if let [whole] = tiles {
+        return codes(whole);
     }
+    let row_words = (cols * bits).div_ceil(32);
+    let mut out = vec![0; rows * row_words];
+    for tile in tiles {
+        let part = codes(tile)?;
+        let (width, offset) = ((tile.cols.len() * bits).div_ceil(32), tile.cols.start * bits / 32);
+        for (row, part) in tile.rows.clone().zip(part.chunks_exact(width)) {
+            out[row * row_words + offset..][..width].copy_from_slice(part);
+        }
+    }
+    Ok(out)
 }

@@ -4,7 +4,7 @@ use super::Job;
 use crate::{
     Backend, Error, Result,
     affine::SMALLEST,
-    engine::{Engine, Needs, Tile, place},
+    engine::{Engine, Needs, Tile, assemble},
     format::Checkpoint,
     kernels::{
         BlockGrid, Counting, Groups, Histogram, Range, magnitude_mask, magnitude_sums,
@@ -89,11 +89,7 @@ impl Mask {
              needs,
              kernel: &(dyn Fn(&Backend, &Tile) -> Result<Vec<u32>> + Sync)| {
                 job.engine.run(&job.blocks, unit, elements, needs, |on, tiles| {
-                    let mut mask = empty();
-                    for tile in tiles {
-                        place(tile, &kernel(on, tile)?, cols, 1, &mut mask);
-                    }
-                    Ok(mask)
+                    assemble(unit, tiles, 1, |tile| kernel(on, tile))
                 })
             };
         match self {

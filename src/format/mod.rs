@@ -15,6 +15,7 @@ mod quote;
 mod rename;
 mod target;
 mod temporary;
+mod writes;
 
 pub use archive::{Archive, ArchivedTensor};
 pub use checkpoint::{Checkpoint, SourceFile};

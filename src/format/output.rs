@@ -9,6 +9,7 @@ use super::{
     short,
     target::Target,
     temporary::{Temporary, parent, sync_folder},
+    writes::Writes,
 };
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -22,7 +23,7 @@ use std::{
 /// A safetensors file in the making.
 #[derive(Debug)]
 pub struct OutputFile {
-    file: File,
+    data: Writes,
     path: PathBuf,
     shown: PathBuf,
     reserve: u64,
@@ -56,16 +57,17 @@ impl OutputFile {
         }
         let open = OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = open.map_err(Error::io(shown))?;
-        Ok(Self { file, path: path.into(), shown: shown.into(), reserve, temporary: None })
+        let data = Writes::new(file);
+        Ok(Self { data, path: path.into(), shown: shown.into(), reserve, temporary: None })
     }
 
-    /// Writes bytes at a position of the data section; from any thread.
+    /// Writes bytes at a position of the data section; from any thread. When all threads have come back, they are there.
     ///
     /// # Errors
     ///
     /// [`Error::Io`], which names the target and, on a full disk, what is free.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        write_all_at(&self.file, bytes, self.reserve + offset).map_err(|e| self.explain(e))
+        self.data.write_at(self.reserve + offset, bytes).map_err(|e| self.explain(e))
     }
 
     /// Digests of the first `len` bytes of the data section, as they can be read back.
@@ -74,10 +76,12 @@ impl OutputFile {
     ///
     /// [`Error::Io`].
     pub fn digest_chunks(&self, len: u64) -> Result<Vec<Digest>> {
+        self.data.flush().map_err(|e| self.explain(e))?;
         let digest = |buffer: &mut Vec<u8>, chunk: u64| {
             let start = chunk * CHUNK;
             buffer.resize((len - start).min(CHUNK) as usize, 0);
-            read_exact_at(&self.file, buffer, self.reserve + start).map_err(|e| self.explain(e))?;
+            read_exact_at(self.data.file(), buffer, self.reserve + start)
+                .map_err(|e| self.explain(e))?;
             Ok(short(blake3::hash(buffer)))
         };
         (0..len.div_ceil(CHUNK)).into_par_iter().map_init(Vec::new, digest).collect()
@@ -111,11 +115,12 @@ impl OutputFile {
         whole(&mut hash, NO_DIGEST, reserve - length).expect(infallible);
         let digest = encode_digest(short(hash.finalize()));
         let write = || -> io::Result<()> {
-            let mut out = BufWriter::with_capacity(1 << 20, At { file: &self.file, offset: 0 });
+            self.data.flush()?;
+            let mut out = BufWriter::with_capacity(1 << 20, At { data: &self.data, offset: 0 });
             out.write_all(&(reserve - 8).to_le_bytes())?;
             whole(&mut out, &digest, reserve - length)?;
             out.flush()?;
-            self.file.set_len(reserve + data_len)
+            self.data.file().set_len(reserve + data_len)
         };
         write().map_err(|e| self.explain(e))
     }
@@ -132,7 +137,7 @@ impl OutputFile {
     ///
     /// [`Error::Io`].
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(|e| self.explain(e))
+        self.data.file().sync_all().map_err(|e| self.explain(e))
     }
 
     /// Puts a complete file, which is durable, in its place; one of a folder has it already.
@@ -252,13 +257,13 @@ impl OutputFolder {
 
 /// Writes to a file from a position on, wherever others write meanwhile.
 struct At<'a> {
-    file: &'a File,
+    data: &'a Writes,
     offset: u64,
 }
 
 impl Write for At<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        write_all_at(self.file, bytes, self.offset)?;
+        self.data.write_at(self.offset, bytes)?;
         self.offset += bytes.len() as u64;
         Ok(bytes.len())
     }
@@ -300,23 +305,4 @@ fn explain(path: &Path, source: io::Error) -> Error {
         return Error::Io { path: path.into(), source };
     }
     Error::Io { path: path.into(), source }
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset)? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            n => {
-                bytes = &bytes[n..];
-                offset += n as u64;
-            }
-        }
-    }
-    Ok(())
 }
