@@ -1,6 +1,7 @@
 //! One tensor into its components: survey where a rule needs the whole of it first, then kernels, packing and writing, a unit
 //! at a time, in parallel.
 
+mod coded;
 mod importance;
 mod masks;
 mod tables;
@@ -13,7 +14,7 @@ use crate::{
     affine::Scale,
     codec::sparse,
     engine::{Engine, Needs, assemble},
-    format::{Digest, Method, OutputFile, digest},
+    format::{Digest, Method, OutputFile, TensorManifest, digest},
     kernels::{Assigner, palettize, quantize},
     plan::{Treat, affine_code},
     restore::{Parts, groups, stored_length},
@@ -37,12 +38,20 @@ pub struct Stored {
     pub flushed: u64,
 }
 
+impl Stored {
+    /// What it takes, its headers aside.
+    pub fn bytes(&self) -> u64 {
+        self.components.iter().map(|c| c.3.end - c.3.start).sum()
+    }
+}
+
 /// The tensor that is being encoded, and everything its units need.
 struct Job<'a> {
     engine: &'a Engine<'a>,
     name: &'a str,
     source: &'a Source<'a>,
     treat: &'a Treat,
+    manifest: &'a TensorManifest,
     blocks: Blocks,
     units: Vec<Unit>,
     importance: Option<Importance<'a>>,
@@ -66,15 +75,31 @@ pub fn encode(
     let blocks = Blocks::new(manifest.dtype, manifest.matrix());
     let units = blocks.units(engine.unit_bytes);
     let importance = Importance::open(treat)?;
-    let job = Job { engine, name, source, treat, blocks, units, importance };
+    let job = Job { engine, name, source, treat, manifest, blocks, units, importance };
     let mask = Mask::survey(&job, limit)?;
     let tables = Tables::survey(&job, &mask)?;
-    let mut stored = job.layout(&mask, out, start)?;
+    match treat.treatment.encode {
+        Some(coder) => job.coded(coder, &mask, &tables, out, start),
+        None => job.plain(&mask, &tables, out, start),
+    }
+}
+
+/// Where the components lie, and where each unit's survivors start in theirs, in bytes.
+struct Layout {
+    components: Vec<(&'static str, DType, Vec<u64>, Range<u64>)>,
+    starts: Vec<u64>,
+}
+
+impl Job<'_> {
+    /// Writes every component as it is.
+    fn plain(&self, mask: &Mask, tables: &Tables, out: &OutputFile, start: u64) -> Result<Stored> {
+    let (job, engine, manifest) = (self, self.engine, self.manifest);
+    let mut stored = job.layout(mask, out, start)?;
     let starts = std::mem::take(&mut stored.starts);
     let at = |name: &str| stored.components.iter().find(|c| c.0 == name).map(|c| c.3.start);
     let encoded = job.units.par_iter().map(|unit| {
-        let mut elements = job.load(unit, &mask)?;
-        let (parts, flushed) = job.parts(unit, &mut elements.0, elements.1, &tables)?;
+        let mut elements = job.load(unit, mask)?;
+        let (parts, flushed) = job.parts(unit, &mut elements.0, elements.1, tables)?;
         let offset = starts.get(unit.index).copied();
         job.write(unit, &parts, offset, out, &at)?;
         let restored = parts.restore(None, manifest, &job.blocks, unit)?;
@@ -90,18 +115,11 @@ pub fn encode(
     })
 }
 
-/// Where the components lie, and where each unit's survivors start in theirs, in bytes.
-struct Layout {
-    components: Vec<(&'static str, DType, Vec<u64>, Range<u64>)>,
-    starts: Vec<u64>,
-}
-
-impl Job<'_> {
-    /// A unit's elements. Refuses values that are not finite: here, once for every treatment, so that nothing is decided from
+    /// A unit's elements. Refuses values that are not finite, unless nothing is to change: here, once for every treatment, so that nothing is decided from
     /// them and none is lost.
     fn read(&self, unit: &Unit) -> Result<Vec<u32>> {
         let elements = self.source.load(&self.blocks, unit)?;
-        match crate::dtype::all_finite(self.blocks.dtype, &elements) {
+        match self.manifest.lossless() || crate::dtype::all_finite(self.blocks.dtype, &elements) {
             true => Ok(elements),
             false => Err(self.nonfinite()),
         }
@@ -178,7 +196,10 @@ impl Job<'_> {
         let count = of_tensor.from(start as usize).count(unit.elements());
         let first = start as usize / of_tensor.size;
         let Some(bits) = manifest.method.code_bits().map(usize::from) else {
-            let stored = sparse::gather(self.blocks.dtype, elements, cols, &mask);
+            let stored = match manifest.pruned {
+                true => sparse::gather(self.blocks.dtype, elements, cols, &mask),
+                false => std::mem::take(elements),
+            };
             return Ok((Parts { mask, stored, ..Parts::default() }, 0));
         };
         let mut parts = Parts::default();
@@ -267,11 +288,6 @@ impl Job<'_> {
         out: &OutputFile,
         at: &(impl Fn(&str) -> Option<u64> + Sync),
     ) -> Result<()> {
-        let manifest = &self.treat.manifest;
-        let start = unit.start(&self.blocks);
-        let of_tensor = groups(manifest);
-        let first = start / of_tensor.size as u64;
-        // A group that starts before the unit was written by the unit it starts in; writing it again changes nothing.
         if let Some(values) = at("values") {
             let size = self.blocks.dtype.bits() / 8;
             let kept: usize = sparse::row_counts(&parts.mask, unit.shape().1).sum();
@@ -279,11 +295,26 @@ impl Job<'_> {
             out.write_at(values + offset.unwrap_or(0), bytes)?;
         }
         if let Some(codes) = at("codes") {
-            let bits = u64::from(manifest.method.code_bits().unwrap_or(8));
+            let bits = u64::from(self.manifest.method.code_bits().unwrap_or(8));
             let row_words = (self.blocks.cols * bits).div_ceil(32);
             let plain = (unit.rows.start * row_words + unit.cols.start * bits / 32) * 4;
             out.write_at(codes + offset.unwrap_or(plain), bytemuck::cast_slice(&parts.stored))?;
         }
+        self.write_tables(unit, parts, out, at)
+    }
+
+    /// Writes the scales, zero points and palettes that a unit touches.
+    fn write_tables(
+        &self,
+        unit: &Unit,
+        parts: &Parts,
+        out: &OutputFile,
+        at: &(impl Fn(&str) -> Option<u64> + Sync),
+    ) -> Result<()> {
+        let manifest = self.manifest;
+        let of_tensor = groups(manifest);
+        let first = unit.start(&self.blocks) / of_tensor.size as u64;
+        // A group that starts before the unit was written by the unit it starts in; writing it again changes nothing.
         if let Some(scales) = at("scales") {
             let values: Vec<f32> = parts.scales.iter().map(|s| s.scale).collect();
             out.write_at(scales + first * 4, bytemuck::cast_slice(&values))?;

@@ -7,6 +7,7 @@ use crate::{
     gpu::Gpu,
     progress::{Cancel, Progress},
     stage::{Blocks, Unit},
+    tensor::slice,
     words,
 };
 use std::{
@@ -316,16 +317,6 @@ fn cut(
     let piece =
         |r: usize| (0..cols).step_by(step).map(move |c| (r..r + 1, c..(c + step).min(cols)));
     Ok((0..rows).flat_map(piece).collect())
-}
-
-/// Elements `first..first + count`, from a fresh word on.
-pub fn slice(dtype: DType, elements: &[u32], first: usize, count: usize) -> Vec<u32> {
-    let size = dtype.bits() / 8;
-    let mut part = vec![0; words(dtype, count)];
-    bytemuck::cast_slice_mut::<u32, u8>(&mut part)[..count * size].copy_from_slice(
-        &bytemuck::cast_slice::<u32, u8>(elements)[first * size..][..count * size],
-    );
-    part
 }
 
 /// The codes of a unit, of `bits` bits and packed row by row, from those of its tiles.

@@ -170,6 +170,11 @@ impl Sums {
         (self.column_error, self.column_weight) = (vec![columns.0], vec![columns.1]);
     }
 
+    /// Of weights that came back bit for bit: how many there are, and how many are not zero.
+    pub fn exact(elements: u64, nonzero: u64) -> Self {
+        Self { elements, nonzero, ..Self::default() }
+    }
+
     /// Share of restored elements that are not zero.
     pub fn density(&self) -> Option<f64> {
         (self.elements > 0).then(|| self.nonzero as f64 / self.elements as f64)

@@ -113,6 +113,7 @@ pub fn describe(manifest: &TensorManifest, prune: Option<Prune>) -> String {
             n => format!("palette {k} per {n} channels"),
         },
     };
+    let code = if manifest.coded { format!("{code}, coded") } else { code };
     match prune {
         None if manifest.pruned => format!("pruned, {code}"),
         None => code,
@@ -200,6 +201,8 @@ impl Plan {
                 Ok(action) => {
                     let bytes = match &action {
                         Action::Keep(_) => t.bytes,
+                        // One that turns out larger is kept.
+                        Action::Treat(treat) if treat.manifest.coded => t.bytes,
                         Action::Treat(treat) => stored_bytes(treat, true),
                     };
                     steps.push(Step { rule, action, bytes });
@@ -403,6 +406,7 @@ fn action(
         axis: treatment.axis,
         pruned: treatment.prune.is_some(),
         method,
+        coded: treatment.encode.is_some(),
         digest: [0; 16],
         max_rel_error: treatment.max_rel_error,
     };
@@ -422,7 +426,8 @@ fn action(
         manifest,
         importance: None,
     };
-    if stored_bytes(&treat, false) >= t.bytes {
+    // How small a coded tensor is shows only when it is coded.
+    if !treat.manifest.coded && stored_bytes(&treat, false) >= t.bytes {
         return keep("its treated form is not smaller");
     }
     Ok(Action::Treat(Box::new(treat)))

@@ -1,6 +1,6 @@
 //! Recipes: which tensors are treated how. TOML; the first matching rule wins; every tensor must match one.
 
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Result, codec::stream::Coder};
 use globset::{Glob, GlobMatcher};
 use regex::Regex;
 use serde::Deserialize;
@@ -43,7 +43,7 @@ enum Matcher {
     Regex(Regex),
 }
 
-/// What a rule does. Neither `prune` nor `quantize`: the tensor is kept bit for bit.
+/// What a rule does. Neither `prune`, `quantize` nor `encode`: the tensor is kept bit for bit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Treatment {
     /// 1 where the rows of the matrix view are the columns of storage: weights stored `[in, out]`.
@@ -52,6 +52,8 @@ pub struct Treatment {
     pub prune: Option<Prune>,
     /// How the survivors are stored.
     pub quantize: Option<Quantize>,
+    /// How that is coded; `None` where it is stored as it is.
+    pub encode: Option<Coder>,
     /// A safetensors file of weights for the squared errors of a palette: one for each element, or for each column.
     pub importance: Option<PathBuf>,
     /// What happens to a tensor with NaN or infinite values.
@@ -246,10 +248,24 @@ impl<T> From<OneOrMany<T>> for Vec<T> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Encode {
     Raw,
+    Huffman,
+    Rans,
+    Auto,
+}
+
+impl Encode {
+    fn coder(self) -> Option<Coder> {
+        match self {
+            Self::Raw => None,
+            Self::Huffman => Some(Coder::Huffman),
+            Self::Rans => Some(Coder::Rans),
+            Self::Auto => Some(Coder::Auto),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -395,9 +411,10 @@ impl Rule {
         let dtypes: Vec<String> = raw.dtype.into();
         let dtypes =
             dtypes.iter().map(|d| DType::parse(d).ok_or(format!("dtype {d:?} is not known")));
-        let treated = raw.prune.is_some() || raw.quantize.is_some();
-        if raw.keep == treated {
-            return Err("expected keep = true, or prune, quantize or both".into());
+        let coder = raw.encode.and_then(Encode::coder);
+        let changed = raw.prune.is_some() || raw.quantize.is_some();
+        if if raw.keep { changed } else { !changed && coder.is_none() } {
+            return Err("expected keep = true, or one or more of prune, quantize, encode".into());
         }
         let without_effect = [
             ("axis", raw.axis.is_some()),
@@ -422,8 +439,6 @@ impl Rule {
         if raw.importance.is_some() && !matches!(quantize, Some(Quantize::Palette { .. })) {
             return Err("importance weighs the squared errors of palettes; expected one".into());
         }
-        // Raw is what there is and the default; naming it is allowed.
-        let (None | Some(Encode::Raw)) = raw.encode;
         Ok(Self {
             pattern,
             matcher,
@@ -435,6 +450,7 @@ impl Rule {
                 axis: raw.axis.unwrap_or(0),
                 prune: raw.prune,
                 quantize,
+                encode: coder,
                 importance: raw.importance,
                 nonfinite: raw.nonfinite.unwrap_or_default(),
                 max_rel_error: raw.max_rel_error,
@@ -446,7 +462,7 @@ impl Rule {
 impl Treatment {
     /// Whether the tensor is kept bit for bit.
     pub fn keeps(&self) -> bool {
-        self.prune.is_none() && self.quantize.is_none()
+        self.prune.is_none() && self.quantize.is_none() && self.encode.is_none()
     }
 }
 

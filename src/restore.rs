@@ -3,7 +3,11 @@
 use crate::{
     Backend, DType, Error, Result, Tensor, TensorInfo,
     affine::{AffineCode, Scale},
-    codec::{bitpack, sparse},
+    codec::{
+        bitpack,
+        block::{self, Block, Sizes},
+        sparse,
+    },
     dtype,
     engine::{Engine, Needs, Place},
     format::{Archive, ArchivedTensor, Method, TensorManifest, quoted},
@@ -24,6 +28,8 @@ pub struct Parts {
     pub scales: Vec<Scale>,
     /// Tables that the unit touches, one after the other.
     pub entries: Vec<f32>,
+    /// What its coded blocks take.
+    pub sizes: Sizes,
 }
 
 /// How the elements of a tensor fall into groups that share a scale or a table.
@@ -55,7 +61,10 @@ impl Parts {
         let (rows, cols) = unit.shape();
         let dtype = blocks.dtype;
         let Some(bits) = manifest.method.code_bits().map(u32::from) else {
-            return Ok(sparse::scatter(dtype, &self.stored, rows, cols, &self.mask));
+            return Ok(match manifest.pruned {
+                true => sparse::scatter(dtype, &self.stored, rows, cols, &self.mask),
+                false => self.stored,
+            });
         };
         let codes = match manifest.pruned {
             true => sparse::scatter_codes(&self.stored, bits, cols, &self.mask, 0),
@@ -111,7 +120,8 @@ pub struct Restorer<'a> {
     pub blocks: Blocks,
     /// Its units.
     pub units: Vec<Unit>,
-    /// For a pruned tensor, where each unit's survivors start: bytes of values, words of codes.
+    /// For a pruned tensor, where each unit's survivors start: bytes of values, words of codes. For a coded one, where each
+    /// block starts.
     starts: Vec<u64>,
 }
 
@@ -130,7 +140,9 @@ impl<'a> Restorer<'a> {
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
         let units = blocks.units(unit_bytes);
         let mut restorer = Self { archive, tensor, blocks, units, starts: Vec::new() };
-        if manifest.pruned {
+        if manifest.coded {
+            restorer.starts = restorer.block_starts(manifest)?;
+        } else if manifest.pruned {
             let lengths = restorer.units.par_iter().map(|unit| {
                 let mask = restorer.mask(unit)?;
                 let cols = unit.shape().1;
@@ -154,6 +166,42 @@ impl<'a> Restorer<'a> {
             }
         }
         Ok(restorer)
+    }
+
+    /// Where each block of a coded tensor starts, and where the last one ends.
+    fn block_starts(&self, manifest: &TensorManifest) -> Result<Vec<u64>> {
+        let found = self.component("coded").bytes;
+        let (tables, _) = manifest.table_starts();
+        let mut at = tables + 4 * self.blocks.count();
+        if at > found {
+            let why = format!("coded has {found} bytes, its tables and lengths need {at}");
+            return Err(self.refuse(&why));
+        }
+        let lengths = self.words("coded", tables, self.blocks.count() as usize)?;
+        let mut starts = vec![at];
+        starts.extend(lengths.into_iter().map(|length| {
+            at += u64::from(length);
+            at
+        }));
+        match at == found {
+            true => Ok(starts),
+            false => Err(self.refuse(&format!("coded has {found} bytes, its blocks need {at}"))),
+        }
+    }
+
+    /// Decodes the blocks of a unit.
+    fn decode(&self, manifest: &TensorManifest, unit: &Unit) -> Result<(Block, Sizes)> {
+        let (cols, element) = (unit.shape().1, manifest.element());
+        let blocks = self.blocks.of_unit(unit).into_par_iter().zip(self.blocks.heights(unit));
+        let decoded = blocks.map(|(i, rows)| {
+            let mut bytes = vec![0; (self.starts[i + 1] - self.starts[i]) as usize];
+            self.archive.read_at(self.component("coded"), self.starts[i], &mut bytes)?;
+            let (block, sizes) = block::decode(&bytes, (rows, cols), manifest.pruned, element)
+                .map_err(|why| self.refuse(&format!("block {i}: {why}")))?;
+            Ok(((block, rows), sizes))
+        });
+        let (blocks, sizes): (Vec<_>, Vec<_>) = decoded.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        Ok((Block::join(blocks, cols, element), sizes.into_iter().sum()))
     }
 
     fn refuse(&self, why: &str) -> Error {
@@ -190,7 +238,10 @@ impl<'a> Restorer<'a> {
     pub fn parts(&self, manifest: &TensorManifest, unit: &Unit) -> Result<Parts> {
         let (rows, cols) = unit.shape();
         let mut parts = Parts::default();
-        if manifest.pruned {
+        if manifest.coded {
+            let (block, sizes) = self.decode(manifest, unit)?;
+            parts = Parts { mask: block.mask, stored: block.stored, sizes, ..parts };
+        } else if manifest.pruned {
             parts.mask = self.mask(unit)?;
             let (start, end) = (self.starts[unit.index], self.starts[unit.index + 1]);
             parts.stored = match manifest.method {
@@ -208,7 +259,7 @@ impl<'a> Restorer<'a> {
             parts.stored =
                 self.words("codes", start * 4, rows * bitpack::words(cols, bits as u32))?;
         }
-        if let Some(bits) = manifest.method.code_bits() {
+        if let (Some(bits), false) = (manifest.method.code_bits(), manifest.coded) {
             let rows: &mut dyn Iterator<Item = usize> = match manifest.pruned {
                 true => &mut sparse::row_counts(&parts.mask, cols),
                 false => &mut std::iter::repeat_n(cols, rows),
@@ -220,13 +271,21 @@ impl<'a> Restorer<'a> {
         let groups = groups(manifest);
         let first = unit.start(&self.blocks) / groups.size as u64;
         let count = groups.from(unit.start(&self.blocks) as usize).count(rows * cols);
+        let (_, starts) = manifest.table_starts();
+        // Where a table is: a component of its own, or at the start of the coded one.
+        let table = |name: &'static str| {
+            let start = starts.iter().find(|t| t.0 == name).map_or(0, |t| t.1);
+            if manifest.coded { ("coded", start) } else { (name, 0) }
+        };
         match manifest.method {
             Method::Values => {}
             Method::Affine { symmetric, .. } => {
-                let scales = self.words("scales", first * 4, count)?;
+                let (name, at) = table("scales");
+                let scales = self.words(name, at + first * 4, count)?;
                 let mut zero_points = vec![0; count];
                 if !symmetric {
-                    self.archive.read_at(self.component("zero_points"), first, &mut zero_points)?;
+                    let (name, at) = table("zero_points");
+                    self.archive.read_at(self.component(name), at + first, &mut zero_points)?;
                 }
                 let pairs = scales.into_iter().zip(zero_points);
                 parts.scales = pairs
@@ -241,11 +300,9 @@ impl<'a> Restorer<'a> {
                 let size = manifest.dtype.bits() as u64 / 8;
                 let mut words = vec![0; words(manifest.dtype, elements)];
                 let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..elements * size as usize];
-                self.archive.read_at(
-                    self.component("codebook"),
-                    first * u64::from(k) * size,
-                    bytes,
-                )?;
+                let (name, at) = table("codebook");
+                let at = at + first * u64::from(k) * size;
+                self.archive.read_at(self.component(name), at, bytes)?;
                 parts.entries.resize(elements, 0.0);
                 dtype::decode(manifest.dtype, &words, 0, &mut parts.entries);
                 if parts.entries.iter().any(|e| !e.is_finite()) {

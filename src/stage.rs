@@ -120,6 +120,29 @@ impl Blocks {
         all.chunks(block.max(1)).map(digest).collect()
     }
 
+    /// How many blocks the tensor has.
+    pub fn count(&self) -> u64 {
+        match self.cuts_rows() {
+            true => self.rows * self.cols.div_ceil(PIECE),
+            false => self.rows.div_ceil(self.rows_per_block()),
+        }
+    }
+
+    /// How many rows each block of a unit has.
+    pub fn heights(&self, unit: &Unit) -> Vec<usize> {
+        let (rows, step) = (unit.shape().0, self.rows_per_block() as usize);
+        (0..rows).step_by(step).map(|row| step.min(rows - row)).collect()
+    }
+
+    /// The numbers of a unit's blocks.
+    pub fn of_unit(&self, unit: &Unit) -> Range<usize> {
+        let first = match self.cuts_rows() {
+            true => unit.index,
+            false => (unit.rows.start / self.rows_per_block()) as usize,
+        };
+        first..first + self.heights(unit).len()
+    }
+
     /// The parts of a unit of whole rows that are its blocks, as ranges of its elements.
     pub fn spans(&self, unit: &Unit) -> Vec<Range<usize>> {
         let all = unit.elements();

@@ -60,6 +60,16 @@ pub fn words(dtype: DType, elements: usize) -> usize {
     (elements * dtype.bits()).div_ceil(32)
 }
 
+/// Elements `first..first + count`, from a fresh word on.
+pub fn slice(dtype: DType, elements: &[u32], first: usize, count: usize) -> Vec<u32> {
+    let size = dtype.bits() / 8;
+    let mut part = vec![0; words(dtype, count)];
+    bytemuck::cast_slice_mut::<u32, u8>(&mut part)[..count * size].copy_from_slice(
+        &bytemuck::cast_slice::<u32, u8>(elements)[first * size..][..count * size],
+    );
+    part
+}
+
 impl Tensor {
     /// Moves `rows * cols` elements, given as little-endian words, to a backend.
     ///

@@ -2,11 +2,11 @@
 
 use crate::{
     DType, Error, Result, TensorInfo,
-    codec::{bitpack, sparse},
+    codec::{bitpack, block::Sizes, sparse},
     dtype,
     engine::Engine,
     format::{
-        Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, Entry, TensorManifest, digest,
+        Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, Entry, Method, TensorManifest, digest,
         entry_length, quoted, shown,
     },
     metrics::Sums,
@@ -90,26 +90,43 @@ fn treated(
     archive: &Archive,
     t: &ArchivedTensor,
     manifest: &TensorManifest,
-    source: Option<(&Checkpoint, &TensorInfo)>,
+    origin: Option<(&Checkpoint, &TensorInfo)>,
 ) -> Result<TensorReport> {
     let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
-    let source = source.map(|(c, info)| Source::open(c, info, manifest.axis));
+    let source = origin.map(|(c, info)| Source::open(c, info, manifest.axis));
     let blocks = &restorer.blocks;
     let measure = |unit: &Unit| {
         engine.cancel.check()?;
         let parts = restorer.parts(manifest, unit)?;
         let codes = CodeCounts::of(manifest, &parts, unit);
+        let sizes = parts.sizes;
         let restored = parts.restore(Some(engine), manifest, blocks, unit)?;
         let digests = blocks.digests(unit, &restored);
         let original = source.as_ref().map(|s| s.load(blocks, unit)).transpose()?;
+        if manifest.lossless() {
+            if let (Some(original), Some((checkpoint, info))) = (original, origin)
+                && original != restored
+            {
+                return Err(Error::Differs {
+                    path: archive.stored.files[t.file].path.clone(),
+                    what: format!("tensor {}", quoted(&t.name)),
+                    from: checkpoint.files[info.file].path.clone(),
+                });
+            }
+            let bytes = unit.elements() * blocks.dtype.bits() / 8;
+            let nonzero = nonzero(blocks.dtype, &bytemuck::cast_slice(&restored)[..bytes]);
+            engine.progress.advance(bytes as u64);
+            let sums = vec![Sums::exact(unit.elements() as u64, nonzero)];
+            return Ok(Measured { digests, sums, codes, sizes });
+        }
         let original = original.as_deref().unwrap_or(&restored);
         let spans = blocks.spans(unit).into_iter();
         let cols = unit.shape().1;
         let sums = spans.map(|span| sums(blocks.dtype, original, &restored, span, cols)).collect();
         engine.progress.advance(unit.elements() as u64 * manifest.dtype.bits() as u64 / 8);
-        Ok(Measured { digests, sums, codes })
+        Ok(Measured { digests, sums, codes, sizes })
     };
-    let Measured { digests, sums, codes } = match blocks.cuts_rows() {
+    let Measured { digests, sums, codes, sizes } = match blocks.cuts_rows() {
         true => by_columns(&restorer, measure)?,
         false => by_rows(&restorer, measure)?,
     };
@@ -119,7 +136,11 @@ fn treated(
         let path = archive.stored.files[t.file].path.clone();
         return Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) });
     }
-    let error = if source.is_some() { sums.report() } else { ErrorReport::default() };
+    let error = match source {
+        None => ErrorReport::default(),
+        Some(_) if manifest.lossless() => ErrorReport::EXACT,
+        Some(_) => sums.report(),
+    };
     if let Some((metric, got)) = error.not_finite() {
         return Err(Error::Verify { tensor: t.name.clone(), metric, got, limit: f64::MAX });
     }
@@ -129,17 +150,31 @@ fn treated(
         return Err(Error::Verify { tensor: t.name.clone(), metric: "rel_error", got, limit });
     }
     let mut report = blank(archive, t);
+    split_coded(&mut report, manifest, sizes);
     report.density = sums.density();
     report.entropy_bits = codes.entropy();
     report.error = error;
     Ok(report)
 }
 
-/// What was found in some units: the digests of their blocks, sums for each block (or for all of them), and the codes.
+/// Says what the bytes of a coded tensor are, its tables and the lengths of its blocks as one.
+fn split_coded(report: &mut TensorReport, manifest: &TensorManifest, sizes: Sizes) {
+    let Some(at) = report.components.iter().position(|c| c.name == "coded") else { return };
+    let coded = report.components.remove(at);
+    let stored = if manifest.method == Method::Values { "values" } else { "codes" };
+    let tables = coded.bytes - sizes.index - sizes.stored;
+    let parts = [("index", sizes.index), (stored, sizes.stored), ("tables", tables)];
+    let parts = parts.into_iter().filter(|(_, bytes)| *bytes > 0);
+    report.components.splice(at..at, parts.map(|(name, bytes)| ComponentReport { name, bytes }));
+}
+
+/// What was found in some units: the digests of their blocks, sums for each block (or for all of them), the codes, and what
+/// the coded blocks take.
 struct Measured {
     digests: Vec<Digest>,
     sums: Vec<Sums>,
     codes: CodeCounts,
+    sizes: Sizes,
 }
 
 /// Units of whole rows, a batch at a time; sums are added block by block, so that they depend on nothing else.
@@ -152,14 +187,16 @@ fn by_rows(
     let fit = BATCH_BYTES / (16 * blocks.cols.max(1) * per_unit as u64);
     let batch = (fit as usize).min(BATCH / per_unit).max(rayon::current_num_threads());
     let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
+    let mut sizes = Sizes::default();
     for batch in units.chunks(batch) {
         for measured in batch.par_iter().map(&measure).collect::<Result<Vec<_>>>()? {
             digests.extend(measured.digests);
             measured.sums.iter().for_each(|s| sums.add(s));
             codes.add(&measured.codes);
+            sizes = [sizes, measured.sizes].into_iter().sum();
         }
     }
-    Ok(Measured { digests, sums: vec![sums], codes })
+    Ok(Measured { digests, sums: vec![sums], codes, sizes })
 }
 
 /// Pieces of long rows: one after the other down a column of pieces, so that no table of all columns is needed.
@@ -171,24 +208,28 @@ fn by_columns(
     let columns = (0..pieces).into_par_iter().map(|piece| {
         let (mut digests, mut sums, mut codes) =
             (Vec::new(), Sums::default(), CodeCounts::default());
+        let mut sizes = Sizes::default();
         for unit in restorer.units.iter().skip(piece).step_by(pieces) {
             let measured = measure(unit)?;
             digests.push((unit.index, measured.digests));
             measured.sums.iter().for_each(|s| sums.add(s));
             codes.add(&measured.codes);
+            sizes = [sizes, measured.sizes].into_iter().sum();
         }
         sums.finish_columns();
-        Ok((digests, sums, codes))
+        Ok((digests, sums, codes, sizes))
     });
     let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
-    for (d, s, c) in columns.collect::<Result<Vec<_>>>()? {
+    let mut sizes = Sizes::default();
+    for (d, s, c, bytes) in columns.collect::<Result<Vec<_>>>()? {
         digests.extend(d);
         sums.add_columns(&s);
         codes.add(&c);
+        sizes = [sizes, bytes].into_iter().sum();
     }
     digests.sort_by_key(|(index, _)| *index);
     let digests = digests.into_iter().flat_map(|(_, d)| d).collect();
-    Ok(Measured { digests, sums: vec![sums], codes })
+    Ok(Measured { digests, sums: vec![sums], codes, sizes })
 }
 
 /// The sums over the elements `span`, which are whole rows of `cols` elements or a piece of one.

@@ -1,4 +1,24 @@
 //! Symbols to bytes and back: pure, lossless, no I/O.
 
 pub mod bitpack;
+pub mod block;
+pub mod floats;
+pub mod gaps;
+pub mod huffman;
+pub mod rans;
 pub mod sparse;
+pub mod stream;
+
+use std::fmt;
+
+/// Bytes that no encoder here would have written, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}

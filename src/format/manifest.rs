@@ -6,7 +6,7 @@ use super::{
     header::{MAX_NAME, described_bytes},
     quote::{json_error, quoted},
 };
-use crate::DType;
+use crate::{DType, codec::block::Element};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use serde::{
     Deserialize, Serialize,
@@ -24,7 +24,8 @@ const VERSION: u64 = 1;
 /// Longest description of one tensor: 32 dimensions of 20 digits, and the rest.
 const MAX_ENTRY: usize = 1024;
 /// The endings of component names; a tensor of the checkpoint may not end so where the stem is a tensor too.
-pub const COMPONENTS: [&str; 6] = ["codes", "scales", "zero_points", "codebook", "mask", "values"];
+pub const COMPONENTS: [&str; 7] =
+    ["codes", "scales", "zero_points", "codebook", "mask", "values", "coded"];
 
 /// What one safetensors file of an archive holds beyond its header.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,6 +49,9 @@ pub struct TensorManifest {
     pub pruned: bool,
     /// How the stored weights are written.
     pub method: Method,
+    /// Whether blocks of the weights are entropy-coded, all in one component: first the tables (see
+    /// [`Self::tables`]), then the length of every block as a u32, then the blocks (see [`crate::codec::block`]).
+    pub coded: bool,
     /// Digest of the restored tensor, taken over its blocks.
     pub digest: Digest,
     /// Largest Frobenius ratio that verification accepts.
@@ -119,33 +123,67 @@ impl TensorManifest {
 
     /// The components that store the tensor, in the order they are written. The one place that knows.
     pub fn components(&self) -> Vec<Component> {
+        if self.coded {
+            return vec![Component { name: "coded", dtype: DType::U8, shape: None }];
+        }
         let (rows, cols) = self.matrix();
         let mut list = Vec::new();
         let mut add = |name, dtype, shape| list.push(Component { name, dtype, shape });
         if self.pruned {
             add("mask", DType::U32, Some(vec![rows, cols.div_ceil(32)]));
         }
-        let codes = |bits: u8| match self.pruned {
-            true => None,
-            false => Some(vec![rows, words_per_row(cols, bits)]),
-        };
+        match self.method.code_bits() {
+            None => add("values", self.dtype, None),
+            Some(bits) => {
+                let shape = (!self.pruned).then(|| vec![rows, words_per_row(cols, bits)]);
+                add("codes", DType::U32, shape);
+            }
+        }
+        list.extend(self.tables());
+        list
+    }
+
+    /// What the codes stand for. Where the tensor is coded, these lie in front of its blocks, one after the other.
+    pub fn tables(&self) -> Vec<Component> {
+        let (rows, cols) = self.matrix();
+        let table = |name, dtype, shape| Component { name, dtype, shape: Some(shape) };
         match self.method {
-            Method::Values => add("values", self.dtype, None),
-            Method::Affine { bits, symmetric, group } => {
+            Method::Values => Vec::new(),
+            Method::Affine { symmetric, group, .. } => {
                 let scales = cols.checked_div(group).map_or(vec![1], |groups| vec![rows, groups]);
-                add("codes", DType::U32, codes(bits));
-                add("scales", DType::F32, Some(scales.clone()));
+                let mut list = vec![table("scales", DType::F32, scales.clone())];
                 if !symmetric {
-                    add("zero_points", DType::U8, Some(scales));
+                    list.push(table("zero_points", DType::U8, scales));
                 }
+                list
             }
             Method::Palette { k, rows: per_table } => {
                 let tables = rows.checked_div(per_table).unwrap_or(1);
-                add("codes", DType::U32, codes(code_bits(k)));
-                add("codebook", self.dtype, Some(vec![tables, k.into()]));
+                vec![table("codebook", self.dtype, vec![tables, k.into()])]
             }
         }
-        list
+    }
+
+    /// Bytes of all tables, and where in a coded tensor each begins.
+    pub fn table_starts(&self) -> (u64, Vec<(&'static str, u64)>) {
+        let mut at = 0;
+        let start = |table: Component| {
+            let start = at;
+            at += table.bytes().unwrap_or(0);
+            (table.name, start)
+        };
+        let starts = self.tables().into_iter().map(start).collect();
+        (at, starts)
+    }
+
+    /// What the stored weights are.
+    pub fn element(&self) -> Element {
+        self.method.code_bits().map_or(Element::Value(self.dtype), |bits| Element::Code(bits.into()))
+    }
+
+    /// Whether the tensor comes back bit for bit, whatever its values are.
+    pub fn lossless(&self) -> bool {
+        self.method == Method::Values && !self.pruned
     }
 
     /// Everything that arithmetic on the shape later relies on.
@@ -172,7 +210,7 @@ impl TensorManifest {
             {
                 Err(format!("tables for {per_table} rows do not divide {rows} rows"))
             }
-            Method::Values if !self.pruned => Err("neither pruned nor quantized".into()),
+            Method::Values if !self.pruned && !self.coded => Err("neither pruned, quantized nor coded".into()),
             _ => Ok(()),
         }
     }
@@ -199,6 +237,8 @@ struct Description {
     affine: Option<(u8, u8, u64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     axis: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coded: Option<bool>,
     digest: String,
     dtype: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,6 +259,7 @@ impl Description {
                 _ => None,
             },
             axis: (t.axis != 0).then_some(t.axis),
+            coded: t.coded.then_some(true),
             digest: encode_digest(t.digest),
             dtype: t.dtype.name().into(),
             max_rel_error: t.max_rel_error,
@@ -239,6 +280,7 @@ impl Description {
             shape: self.shape,
             axis: self.axis.map_or(0, |_| 1),
             pruned: self.pruned.is_some(),
+            coded: self.coded.is_some(),
             method: match (self.affine, self.palette) {
                 (Some((bits, symmetric, group)), _) => {
                     Method::Affine { bits, symmetric: symmetric == 1, group }

@@ -50,6 +50,10 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
         }
         _ => {}
     }
+    if manifest.coded {
+        // Codes one by one, coded blocks twice, and those that wait for others.
+        thread += unit * 2 + 4 * unit * (size + 1);
+    }
     match manifest.method {
         Method::Values => {}
         Method::Affine { .. } => {

@@ -1,0 +1,382 @@
+//! The coded form of a block of a tensor (see [`Blocks`](crate::stage)): where its survivors are, if it is pruned, and their
+//! codes or values, in a string of bytes of its own. Nothing outside it is needed to decode it but what the manifest says.
+//!
+//! - Of a block that is not pruned: the [`stream`] of its codes, or its values as [`floats`] codes them.
+//! - Of a pruned one: the index, then the same of its survivors, row by row. The index is a byte that names it, the number of
+//!   its further bytes, and these: for [`BITMAP`] the stream of a bit for every weight, eight to a symbol; for a width of
+//!   [`gaps`] the number of gaps and their stream.
+
+use super::{
+    Malformed, bitpack, floats, gaps, sparse,
+    stream::{self, Coder, put_number, take_number},
+};
+use crate::{DType, tensor::slice, words};
+
+/// What a block's weights are before they are coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// Codes of so many bits.
+    Code(u32),
+    /// Values of a type.
+    Value(DType),
+}
+
+/// Names the index that has a bit for every weight; the names of gaps are their widths.
+const BITMAP: u8 = 0;
+
+/// A block: `mask` as in [`sparse`], empty where it is not pruned; `stored` as the raw components hold it: codes packed row by
+/// row, of the survivors only where it is pruned, or values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// Which weights survive.
+    pub mask: Vec<u32>,
+    /// Their codes or values.
+    pub stored: Vec<u32>,
+}
+
+/// How many bytes of a coded block are what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// The index.
+    pub index: u64,
+    /// Codes or values.
+    pub stored: u64,
+}
+
+impl std::iter::Sum for Sizes {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |a, b| Self { index: a.index + b.index, stored: a.stored + b.stored })
+    }
+}
+
+/// Appends the coded form of a block of `rows` rows of `cols` weights; returns what its parts take.
+pub fn encode(
+    block: &Block,
+    (rows, cols): (usize, usize),
+    element: Element,
+    coder: Coder,
+    out: &mut Vec<u8>,
+) -> Sizes {
+    let start = out.len();
+    if !block.mask.is_empty() {
+        encode_index(&block.mask, (rows, cols), coder, out);
+    }
+    let index = out.len() - start;
+    match element {
+        Element::Code(bits) => stream::encode(&unpack(block, (rows, cols), bits), bits, coder, out),
+        Element::Value(dtype) => {
+            let count = survivors(&block.mask, (rows, cols)).sum::<usize>();
+            let bytes = bytemuck::cast_slice::<u32, u8>(&block.stored);
+            floats::encode(dtype, &bytes[..count * dtype.bits() / 8], out);
+        }
+    }
+    Sizes { index: index as u64, stored: (out.len() - start - index) as u64 }
+}
+
+/// Decodes the whole of `bytes`.
+///
+/// # Errors
+///
+/// What is wrong with them.
+pub fn decode(
+    mut bytes: &[u8],
+    (rows, cols): (usize, usize),
+    pruned: bool,
+    element: Element,
+) -> Result<(Block, Sizes), Malformed> {
+    let all = bytes.len();
+    let mask = match pruned {
+        true => decode_index(&mut bytes, (rows, cols))?,
+        false => Vec::new(),
+    };
+    let sizes = Sizes { index: (all - bytes.len()) as u64, stored: bytes.len() as u64 };
+    let counts = || survivors(&mask, (rows, cols));
+    let count: usize = counts().sum();
+    let stored = match element {
+        Element::Code(bits) => {
+            let mut symbols = vec![0; count];
+            stream::decode(bytes, bits, &mut symbols)?;
+            let total = counts().map(|n| bitpack::words(n, bits)).sum();
+            let (mut stored, mut symbols) = (vec![0; total], &symbols[..]);
+            let mut rest = &mut stored[..];
+            for n in counts() {
+                let (row, after) = rest.split_at_mut(bitpack::words(n, bits));
+                let (codes, left) = symbols.split_at(n);
+                bitpack::pack(codes, bits, row);
+                (rest, symbols) = (after, left);
+            }
+            stored
+        }
+        Element::Value(dtype) => {
+            let mut stored = vec![0; words(dtype, count)];
+            let values = &mut bytemuck::cast_slice_mut(&mut stored)[..count * dtype.bits() / 8];
+            floats::decode(dtype, bytes, values)?;
+            stored
+        }
+    };
+    Ok((Block { mask, stored }, sizes))
+}
+
+impl Block {
+    /// Some rows of a block of rows of `cols` weights, one after the other, `step` at a time.
+    pub fn rows(&self, step: usize, (rows, cols): (usize, usize), element: Element) -> Vec<Self> {
+        if step >= rows {
+            return vec![self.clone()];
+        }
+        let counts: Vec<usize> = survivors(&self.mask, (rows, cols)).collect();
+        let row_words = if self.mask.is_empty() { 0 } else { cols.div_ceil(32) };
+        let mut at = 0;
+        let part = |(i, counts): (usize, &[usize])| {
+            let mask = i * step * row_words..(i * step + counts.len()) * row_words;
+            let stored = match element {
+                Element::Code(bits) => {
+                    let len: usize = counts.iter().map(|n| bitpack::words(*n, bits)).sum();
+                    at += len;
+                    self.stored[at - len..at].to_vec()
+                }
+                Element::Value(dtype) => {
+                    let count = counts.iter().sum();
+                    at += count;
+                    slice(dtype, &self.stored, at - count, count)
+                }
+            };
+            Self { mask: self.mask[mask].to_vec(), stored }
+        };
+        counts.chunks(step).enumerate().map(part).collect()
+    }
+
+    /// Blocks of rows of `cols` weights that follow one another, with how many rows each has, as one.
+    pub fn join(mut parts: Vec<(Self, usize)>, cols: usize, element: Element) -> Self {
+        if parts.len() == 1 {
+            return parts.swap_remove(0).0;
+        }
+        let mask = parts.iter().flat_map(|(part, _)| &part.mask).copied().collect();
+        let Element::Value(dtype) = element else {
+            let stored = parts.iter().flat_map(|(part, _)| &part.stored).copied().collect();
+            return Self { mask, stored };
+        };
+        let mut bytes = Vec::new();
+        for (part, rows) in &parts {
+            let count: usize = survivors(&part.mask, (*rows, cols)).sum();
+            let values = bytemuck::cast_slice::<u32, u8>(&part.stored);
+            bytes.extend_from_slice(&values[..count * dtype.bits() / 8]);
+        }
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        Self { mask, stored: bytemuck::pod_collect_to_vec(&bytes) }
+    }
+}
+
+/// How many weights of each row are stored.
+fn survivors<'a>(
+    mask: &'a [u32],
+    (rows, cols): (usize, usize),
+) -> Box<dyn Iterator<Item = usize> + 'a> {
+    match mask.is_empty() {
+        true => Box::new(std::iter::repeat_n(cols, rows)),
+        false => Box::new(sparse::row_counts(mask, cols)),
+    }
+}
+
+/// The codes of a block, one after the other.
+fn unpack(block: &Block, shape: (usize, usize), bits: u32) -> Vec<u8> {
+    let mut symbols = vec![0; survivors(&block.mask, shape).sum()];
+    let (mut rest, mut stored) = (&mut symbols[..], &block.stored[..]);
+    for n in survivors(&block.mask, shape) {
+        let (row, after) = std::mem::take(&mut rest).split_at_mut(n);
+        let (packed, left) = stored.split_at(bitpack::words(n, bits));
+        bitpack::unpack(packed, bits, row);
+        (rest, stored) = (after, left);
+    }
+    symbols
+}
+
+/// A bit for every weight, first in the low bit of the first byte, whatever the rows.
+fn bitmap(mask: &[u32], (rows, cols): (usize, usize)) -> Vec<u8> {
+    let mut bytes = vec![0; (rows * cols).div_ceil(8)];
+    sparse::survivors(mask, cols, |at| bytes[at / 8] |= 1 << (at % 8));
+    bytes
+}
+
+fn encode_index(mask: &[u32], shape: (usize, usize), coder: Coder, out: &mut Vec<u8>) {
+    let bitmap = bitmap(mask, shape);
+    let mut best = (BITMAP, stream::cost(&stream::counts(&bitmap), 8, coder));
+    for (width, counts) in gaps::counts(mask, shape.1) {
+        let mut number = Vec::new();
+        put_number(counts.iter().sum(), &mut number);
+        let bytes = number.len() as u64 + stream::cost(&counts, width, coder);
+        if bytes < best.1 {
+            best = (width as u8, bytes);
+        }
+    }
+    let mut index = Vec::new();
+    match best.0 {
+        BITMAP => stream::encode(&bitmap, 8, coder, &mut index),
+        width => {
+            let gaps = gaps::encode(mask, shape.1, width.into());
+            put_number(gaps.len() as u64, &mut index);
+            stream::encode(&gaps, width.into(), coder, &mut index);
+        }
+    }
+    out.push(best.0);
+    put_number(index.len() as u64, out);
+    out.extend(index);
+}
+
+fn decode_index(bytes: &mut &[u8], (rows, cols): (usize, usize)) -> Result<Vec<u32>, Malformed> {
+    let (kind, rest) = bytes.split_first().ok_or(Malformed("a pruned block without an index"))?;
+    *bytes = rest;
+    let len = take_number(bytes)?;
+    let (mut index, rest) =
+        usize::try_from(len).ok().and_then(|len| bytes.split_at_checked(len)).ok_or(Malformed("an index beyond the end"))?;
+    *bytes = rest;
+    let n = rows * cols;
+    if *kind == BITMAP {
+        let mut bitmap = vec![0; n.div_ceil(8)];
+        stream::decode(index, 8, &mut bitmap)?;
+        if n % 8 != 0 && bitmap[n / 8] >> (n % 8) != 0 {
+            return Err(Malformed("bits beyond the last weight"));
+        }
+        let row_words = cols.div_ceil(32);
+        let mut mask = vec![0; rows * row_words];
+        for (i, byte) in bitmap.iter().enumerate() {
+            let mut bits = *byte;
+            while bits != 0 {
+                let at = i * 8 + bits.trailing_zeros() as usize;
+                mask[at / cols * row_words + at % cols / 32] |= 1 << (at % cols % 32);
+                bits &= bits - 1;
+            }
+        }
+        return Ok(mask);
+    }
+    if !gaps::WIDTHS.contains(&u32::from(*kind)) {
+        return Err(Malformed("an index that is not known"));
+    }
+    // Fillers and survivors: each stands for one weight at least.
+    let count = take_number(&mut index)?;
+    let count = usize::try_from(count).ok().filter(|c| *c <= n).ok_or(Malformed("more gaps than weights"))?;
+    let mut symbols = vec![0; count];
+    stream::decode(index, (*kind).into(), &mut symbols)?;
+    gaps::decode(&symbols, (*kind).into(), rows, cols)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ELEMENTS: [Element; 8] = [
+        Element::Code(1),
+        Element::Code(3),
+        Element::Code(4),
+        Element::Code(8),
+        Element::Value(DType::F32),
+        Element::Value(DType::BF16),
+        Element::Value(DType::F8E4M3),
+        Element::Value(DType::F64),
+    ];
+
+    /// A block whose weights survive where `keep` says so.
+    fn block(
+        (rows, cols): (usize, usize),
+        element: Element,
+        keep: Option<&dyn Fn(usize) -> bool>,
+        random: impl Fn(usize) -> u32,
+    ) -> Block {
+        let row_words = cols.div_ceil(32);
+        let mut mask = vec![0; if keep.is_some() { rows * row_words } else { 0 }];
+        for at in (0..rows * cols).filter(|at| keep.is_some_and(|keep| keep(*at))) {
+            mask[at / cols * row_words + at % cols / 32] |= 1 << (at % cols % 32);
+        }
+        let counts = survivors(&mask, (rows, cols));
+        let mut stored = Vec::new();
+        match element {
+            Element::Code(bits) => {
+                for n in counts {
+                    let codes: Vec<u8> = (0..n).map(|i| (random(i) & ((1 << bits) - 1)) as u8).collect();
+                    let at = stored.len();
+                    stored.resize(at + bitpack::words(n, bits), 0);
+                    bitpack::pack(&codes, bits, &mut stored[at..]);
+                }
+            }
+            Element::Value(dtype) => {
+                let n: usize = counts.sum();
+                let mut bytes: Vec<u8> = (0..n * dtype.bits() / 8).map(|i| random(i) as u8).collect();
+                bytes.resize(words(dtype, n) * 4, 0);
+                stored = bytemuck::pod_collect_to_vec(&bytes);
+            }
+        }
+        Block { mask, stored }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #[test]
+        fn blocks_come_back_whatever_their_density(
+            rows in 1usize..12, cols in 1usize..400, one_in in 1u32..60, seed in any::<u32>(), dense in any::<bool>(),
+        ) {
+            let random = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed).rotate_left(9) ^ (seed >> 7);
+            let keep = |at: usize| random(at * 31) % one_in == 0;
+            for element in ELEMENTS {
+                for coder in [Coder::Huffman, Coder::Rans, Coder::Auto] {
+                    let block = block((rows, cols), element, (!dense).then_some(&keep), random);
+                    let mut bytes = Vec::new();
+                    let sizes = encode(&block, (rows, cols), element, coder, &mut bytes);
+                    prop_assert_eq!(sizes.index + sizes.stored, bytes.len() as u64);
+                    prop_assert_eq!(sizes.index == 0, dense);
+                    prop_assert_eq!(&decode(&bytes, (rows, cols), !dense, element).unwrap(), &(block, sizes));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_block_join_again() {
+        let random = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 13;
+        for element in ELEMENTS {
+            for keep in [None, Some(&(|at| at % 3 == 1) as &dyn Fn(usize) -> bool)] {
+                let shape = (11, 37);
+                let all = block(shape, element, keep, random);
+                for step in [1, 2, 5, 11, 12] {
+                    let parts = all.rows(step, shape, element);
+                    assert_eq!(parts.len(), 11usize.div_ceil(step));
+                    let rows = |i: usize| step.min(11 - i * step);
+                    let parts = parts.into_iter().enumerate().map(|(i, p)| (p, rows(i)));
+                    assert_eq!(Block::join(parts.collect(), 37, element), all);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_refused_or_is_another_block() {
+        let shape = (6, 50);
+        let random = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 13;
+        for element in [Element::Code(3), Element::Value(DType::BF16)] {
+            let block = block(shape, element, Some(&|at| at % 7 == 0), random);
+            let mut bytes = Vec::new();
+            encode(&block, shape, element, Coder::Auto, &mut bytes);
+            for len in 0..bytes.len() {
+                assert!(decode(&bytes[..len], shape, true, element).is_err(), "cut to {len}");
+            }
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                if let Ok((found, _)) = decode(&damaged, shape, true, element) {
+                    assert_ne!(found, block, "bit {bit} does not matter");
+                }
+            }
+            bytes.push(0);
+            assert!(decode(&bytes, shape, true, element).is_err(), "one byte more");
+        }
+    }
+
+    #[test]
+    fn sizes_that_lie_allocate_nothing() {
+        let huge = [3, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        assert!(decode(&huge, (4, 4), true, Element::Code(4)).is_err());
+        let mut gaps = vec![3, 8];
+        put_number(1 << 40, &mut gaps);
+        gaps.extend([0; 8]);
+        assert!(decode(&gaps, (4, 4), true, Element::Code(4)).is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! Symbols of up to 8 bits as one string of bytes, by whichever coder makes the fewest: a byte that names it, then its stream.
+
+use super::{Malformed, bitpack, huffman, rans};
+use serde::Deserialize;
+
+/// How symbols are coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Coder {
+    /// Prefix codes, [`huffman`]; where the alphabet is too large for them, as they are.
+    Huffman,
+    /// Asymmetric numeral systems, [`rans`].
+    Rans,
+    /// Whichever is the smallest, the plain codes included.
+    Auto,
+}
+
+/// The first byte of a stream.
+const RAW: u8 = 0;
+const HUFFMAN: u8 = 1;
+const RANS: u8 = 2;
+
+/// How often each symbol occurs.
+pub fn counts(symbols: &[u8]) -> [u64; 256] {
+    // Four tables, so that equal symbols in a row do not wait for one another.
+    let mut tables = [[0u32; 256]; 4];
+    let mut counts = [0; 256];
+    for part in symbols.chunks(1 << 30) {
+        let (fours, rest) = part.as_chunks::<4>();
+        for four in fours {
+            for (table, symbol) in tables.iter_mut().zip(four) {
+                table[usize::from(*symbol)] += 1;
+            }
+        }
+        rest.iter().for_each(|s| tables[0][usize::from(*s)] += 1);
+        for table in &mut tables {
+            counts.iter_mut().zip(&mut *table).for_each(|(sum, n)| *sum += u64::from(*n));
+            table.fill(0);
+        }
+    }
+    counts
+}
+
+/// The coder that takes the fewest bytes for symbols of `bits` bits that occur so often, and how many these are, its name
+/// included. Of equals the one that decodes fastest.
+fn choose(counts: &[u64; 256], bits: u32, coder: Coder) -> (u8, u64) {
+    let symbols: u64 = counts.iter().sum();
+    let raw = (RAW, (symbols * u64::from(bits)).div_ceil(8));
+    let huffman = huffman::cost(counts).map(|bytes| (HUFFMAN, bytes));
+    let (kind, bytes) = match coder {
+        Coder::Huffman => huffman.unwrap_or(raw),
+        Coder::Rans => (RANS, rans::cost(counts)),
+        Coder::Auto => {
+            let rans = (RANS, rans::cost(counts));
+            [Some(raw), huffman, Some(rans)].into_iter().flatten().min_by_key(|c| c.1).unwrap_or(raw)
+        }
+    };
+    (kind, 1 + bytes)
+}
+
+/// The bytes that [`encode`] takes for symbols of `bits` bits that occur so often.
+pub fn cost(counts: &[u64; 256], bits: u32, coder: Coder) -> u64 {
+    choose(counts, bits, coder).1
+}
+
+/// Appends symbols, each below 2^`bits`.
+pub fn encode(symbols: &[u8], bits: u32, coder: Coder, out: &mut Vec<u8>) {
+    let (kind, _) = choose(&counts(symbols), bits, coder);
+    out.push(kind);
+    match kind {
+        HUFFMAN => assert!(huffman::encode(symbols, out), "it was asked for the cost"),
+        RANS => rans::encode(symbols, out),
+        _ => {
+            let mut words = vec![0; bitpack::words(symbols.len(), bits)];
+            bitpack::pack(symbols, bits, &mut words);
+            let bytes = (symbols.len() * bits as usize).div_ceil(8);
+            out.extend(&bytemuck::cast_slice::<u32, u8>(&words)[..bytes]);
+        }
+    }
+}
+
+/// Reads as many symbols of `bits` bits as `out` holds from the whole of `bytes`.
+///
+/// # Errors
+///
+/// What is wrong with them.
+pub fn decode(bytes: &[u8], bits: u32, out: &mut [u8]) -> Result<(), Malformed> {
+    let (kind, stream) = bytes.split_first().ok_or(Malformed("a stream without a coder"))?;
+    match *kind {
+        RAW => {
+            if stream.len() != (out.len() * bits as usize).div_ceil(8) {
+                return Err(Malformed("plain codes of another length"));
+            }
+            let mut words = vec![0; bitpack::words(out.len(), bits)];
+            bytemuck::cast_slice_mut::<u32, u8>(&mut words)[..stream.len()].copy_from_slice(stream);
+            if !bitpack::padding_is_zero(&words, bits, std::iter::once(out.len())) {
+                return Err(Malformed("bits beyond the last plain code"));
+            }
+            bitpack::unpack(&words, bits, out);
+            return Ok(());
+        }
+        HUFFMAN => huffman::decode(stream, out)?,
+        RANS => rans::decode(stream, out)?,
+        _ => return Err(Malformed("a coder that is not known")),
+    }
+    match out.iter().fold(0, |all, s| all | u32::from(*s)) >> bits {
+        0 => Ok(()),
+        _ => Err(Malformed("a symbol outside the alphabet")),
+    }
+}
+
+/// Appends a number, seven bits to a byte, the low ones first.
+pub fn put_number(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 128 {
+        out.push(number as u8 | 128);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Takes a number off the front of `bytes`.
+///
+/// # Errors
+///
+/// If it has no end, or more bytes than it needs.
+pub fn take_number(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+    let mut number = 0;
+    for (i, byte) in bytes.iter().enumerate().take(9) {
+        number |= u64::from(byte & 127) << (7 * i);
+        if *byte < 128 {
+            if *byte == 0 && i > 0 {
+                return Err(Malformed("a number with more bytes than it needs"));
+            }
+            *bytes = &bytes[i + 1..];
+            return Ok(number);
+        }
+    }
+    Err(Malformed("a number without an end"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn auto_is_never_larger_than_any_of_them() {
+        for (bits, spread) in [(1u32, 1u32), (4, 4), (4, 15), (8, 3), (8, 255), (3, 0)] {
+            let symbols: Vec<u8> = (0..70_000u32)
+                .map(|i| (i.wrapping_mul(2_654_435_761) >> 16) % (spread + 1))
+                .map(|s| (s * s / spread.max(1)) as u8)
+                .collect();
+            let size = |coder| {
+                let mut out = Vec::new();
+                encode(&symbols, bits, coder, &mut out);
+                assert!(out.len() as u64 <= cost(&counts(&symbols), bits, coder));
+                let mut back = vec![0; symbols.len()];
+                decode(&out, bits, &mut back).unwrap();
+                assert_eq!(back, symbols);
+                out.len()
+            };
+            let raw = (symbols.len() * bits as usize).div_ceil(8) + 1;
+            let auto = size(Coder::Auto);
+            let bound = size(Coder::Huffman).min(size(Coder::Rans)).min(raw);
+            // Costs are bounds, so that a choice by them may miss by a little.
+            assert!(auto <= bound + bound / 100 + 8, "{auto} of {bound}");
+        }
+    }
+
+    #[test]
+    fn what_encode_does_not_write_is_refused() {
+        let mut out = Vec::new();
+        encode(&[1, 2, 3], 2, Coder::Auto, &mut out);
+        assert_eq!(out[0], RAW);
+        let mut back = [0; 3];
+        decode(&out, 2, &mut back).unwrap();
+        assert_eq!(back, [1, 2, 3]);
+        assert!(decode(&[], 2, &mut back).is_err());
+        assert!(decode(&[9, 0], 2, &mut back).is_err());
+        assert!(decode(&out[..1], 2, &mut back).is_err());
+        assert!(decode(&[RAW, 0b0100_0000], 2, &mut back).is_err(), "padding");
+        let mut wide = Vec::new();
+        encode(&[7; 100], 3, Coder::Rans, &mut wide);
+        assert!(decode(&wide, 3, &mut [0; 100]).is_ok());
+        assert!(decode(&wide, 2, &mut [0; 100]).is_err(), "7 is no symbol of 2 bits");
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_come_back(number in 0..1u64 << 63) {
+            let mut out = Vec::new();
+            put_number(number, &mut out);
+            out.push(77);
+            let mut rest = &out[..];
+            prop_assert_eq!(take_number(&mut rest), Ok(number));
+            prop_assert_eq!(rest, &[77]);
+        }
+    }
+
+    #[test]
+    fn numbers_have_one_form() {
+        assert!(take_number(&mut &[0x80, 0x00][..]).is_err());
+        assert!(take_number(&mut &[0x80][..]).is_err());
+        assert!(take_number(&mut &[0xff; 12][..]).is_err());
+    }
+}
