@@ -1,4 +1,5 @@
-//! The CPU's fast products: every output is the product of a row of `a` and a row of `w`, `out = a w^T`.
+//! The CPU's fast paths: products, where every output is the product of a row of `a` and a row of `w`, `out = a w^T`; lanes of
+//! Huffman codes; counts of bytes.
 //!
 //! The one module with `unsafe`: it calls instructions that the build's target does not promise, and lets tasks write disjoint
 //! rectangles of one matrix.
@@ -7,6 +8,8 @@
 mod blocks;
 mod dots_i8;
 mod floats;
+mod histogram;
+pub(crate) mod huffman;
 #[cfg(target_arch = "x86_64")]
 mod isa;
 mod matmul_f32;
@@ -16,4 +19,5 @@ mod panels;
 mod streams;
 
 pub(crate) use dots_i8::dots_i8;
+pub(crate) use histogram::histogram;
 pub(crate) use matmul_f32::matmul_f32;

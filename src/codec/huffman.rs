@@ -1,0 +1,211 @@
+//! Canonical Huffman codes of at most 8 bits, in up to 64 interleaved lanes: for small alphabets of more than about a bit.
+//!
+//! A stream is
+//! - nothing, for no symbols;
+//! - the symbol, twice, if all are the same;
+//! - otherwise the code, then blocks of 131,072 symbols, the last of them shorter.
+//!
+//! The code is told by the first and the last symbol that has one, then the lengths of these and of all between, each after the
+//! one before it (the first after 6), as bits: 0 the same, 10 one more, 110 one less, 1110 no code, 1111 and three bits (lowest
+//! first) any length, less one; then zeros to a whole byte. Shorter codes go first, those of a length in the order of symbols.
+//!
+//! Symbol `i` of a block is in lane `i % lanes`. A block of `n` symbols has as many lanes as the largest power of two in
+//! `n / 1024`, at least 1 and at most 64; a lane is a string of codes, first bit lowest, padded with zeros to whole bytes. A
+//! block starts with the lanes' lengths in bytes: the least of them in 12 bits and a width in 4 bits, as a little-endian u16,
+//! then what each has beyond the least, in so many bits, first lane lowest, padded with zeros to whole bytes. A block of one
+//! lane has no lengths: it is always the last and runs to the end.
+//!
+//! Every sequence of symbols has exactly one stream, and decoding refuses every other.
+
+mod code;
+
+use super::Malformed;
+use crate::simd::{histogram, huffman as lanes};
+use code::Code;
+
+/// Symbols of a block.
+pub const BLOCK: usize = 1 << 17;
+
+/// Lanes of a block of so many symbols.
+pub fn lanes_of(symbols: usize) -> usize {
+    1 << (symbols / 1024).clamp(1, lanes::MOST).ilog2()
+}
+
+/// Appends the stream of `symbols`. Does nothing and returns `false` if they are of more than 128 kinds, which is more than
+/// codes of 8 bits serve well.
+pub fn encode(symbols: &[u8], out: &mut Vec<u8>) -> bool {
+    if symbols.is_empty() {
+        return true;
+    }
+    let counts = histogram(symbols);
+    let Some(code) = write_head(&counts, out) else { return false };
+    let Some(code) = code else { return true };
+    let words = code.encoder();
+    let mut bodies = Vec::new();
+    for block in symbols.chunks(BLOCK) {
+        let lanes = lanes_of(block.len());
+        let mut lengths = [0; lanes::MOST];
+        let lengths = &mut lengths[..lanes];
+        bodies.clear();
+        lanes::encode(&words, block, lengths, &mut bodies);
+        write_lengths(lengths, out);
+        out.extend_from_slice(&bodies);
+    }
+    true
+}
+
+/// Bytes that [`encode`] takes at most for symbols that occur so often; `None` where it is not applicable.
+///
+/// Exact below 2048 symbols. Above, the lanes' lengths and padding are not known from counts: up to 0.4 % too much.
+pub fn cost(counts: &[u64; 256]) -> Option<u64> {
+    let symbols = counts.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
+    if symbols == 0 {
+        return Some(0);
+    }
+    let mut head = Vec::new();
+    let Some(code) = write_head(counts, &mut head)? else { return Some(head.len() as u64) };
+    let (least, most) = code.range();
+    // The padding of a lane is at most 7 bits, and no lane has more symbols than twice 1024.
+    let block = |symbols: u64| {
+        let lanes = lanes_of(symbols as usize) as u64;
+        if lanes == 1 {
+            return 0;
+        }
+        let spread = symbols.div_ceil(lanes) * u64::from(most) / 8 + 1
+            - symbols / lanes * u64::from(least) / 8;
+        let width = u64::from(u64::BITS - spread.leading_zeros());
+        2 + (lanes * width).div_ceil(8) + lanes * 7 / 8
+    };
+    let (blocks, rest) = (symbols / BLOCK as u64, symbols % BLOCK as u64);
+    let overhead = blocks.saturating_mul(block(BLOCK as u64)) + block(rest);
+    Some((code.bits(counts).div_ceil(8)).saturating_add(overhead).saturating_add(head.len() as u64))
+}
+
+/// Decodes as many symbols as `out` holds from a stream of exactly these bytes.
+///
+/// # Errors
+///
+/// [`Malformed`] if [`encode`] does not write these bytes for any symbols; `out` then holds anything.
+pub fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
+    let long = Malformed("the stream is longer than its symbols");
+    match *bytes {
+        [] if out.is_empty() => return Ok(()),
+        _ if out.is_empty() => return Err(long),
+        [first, last] if first == last => {
+            out.fill(first);
+            return Ok(());
+        }
+        [first, last, ..] if first == last => return Err(long),
+        _ => {}
+    }
+    let (code, head) = Code::read(bytes)?;
+    let words = code.decoder();
+    let mut rest = &bytes[head..];
+    let mut padded = Vec::new();
+    for block in out.chunks_mut(BLOCK) {
+        let (ends, body) = read_lengths(rest, block.len())?;
+        let ends = &ends[..lanes_of(block.len())];
+        let end = ends[ends.len() - 1] as usize;
+        // Lanes are read ahead of their ends.
+        let ahead = body.get(..end + lanes::AHEAD).unwrap_or_else(|| {
+            padded.clear();
+            padded.extend_from_slice(&body[..end]);
+            padded.resize(end + lanes::AHEAD, 0);
+            &padded
+        });
+        if !lanes::decode(&words, ahead, ends, block) {
+            return Err(Malformed("a lane does not end where it says, or not in zeros"));
+        }
+        rest = &body[end..];
+    }
+    if !rest.is_empty() {
+        return Err(long);
+    }
+    let mut expected = Vec::new();
+    write_head(&histogram(out), &mut expected);
+    match expected == bytes[..head] {
+        true => Ok(()),
+        false => Err(Malformed("not the code that these symbols have")),
+    }
+}
+
+/// Appends what comes before the blocks. `None` if there are too many kinds of symbols; no code where there is only one kind.
+fn write_head(counts: &[u64; 256], out: &mut Vec<u8>) -> Option<Option<Code>> {
+    let mut kinds = (0..=255u8).filter(|s| counts[usize::from(*s)] > 0);
+    if let (Some(symbol), None) = (kinds.next(), kinds.next()) {
+        out.extend([symbol, symbol]);
+        return Some(None);
+    }
+    let code = Code::of(counts)?;
+    code.write(out);
+    Some(Some(code))
+}
+
+/// Appends the lengths of a block's lanes.
+fn write_lengths(lengths: &[u32], out: &mut Vec<u8>) {
+    if lengths.len() == 1 {
+        return;
+    }
+    let least = lengths.iter().copied().min().unwrap_or(0);
+    let most = lengths.iter().copied().max().unwrap_or(0);
+    let width = u32::BITS - (most - least).leading_zeros();
+    out.extend(((least | width << 12) as u16).to_le_bytes());
+    let (mut buffer, mut held) = (0u32, 0);
+    for length in lengths {
+        buffer |= (length - least) << held;
+        held += width;
+        while held >= 8 {
+            out.push(buffer as u8);
+            buffer >>= 8;
+            held -= 8;
+        }
+    }
+    if held > 0 {
+        out.push(buffer as u8);
+    }
+}
+
+/// Reads what [`write_lengths`] has written for a block of so many symbols, as the ends of the lanes; and what comes after it, which is as long as the lanes.
+fn read_lengths(bytes: &[u8], symbols: usize) -> Result<([u32; lanes::MOST], &[u8]), Malformed> {
+    let lanes = lanes_of(symbols);
+    let short = Malformed("the stream ends within a block");
+    let mut ends = [0; lanes::MOST];
+    if lanes == 1 {
+        // No code is longer than a byte.
+        if bytes.len() > symbols {
+            return Err(Malformed("the stream is longer than its symbols"));
+        }
+        ends[0] = bytes.len() as u32;
+        return Ok((ends, bytes));
+    }
+    let [low, high, rest @ ..] = bytes else { return Err(short) };
+    let word = u32::from(u16::from_le_bytes([*low, *high]));
+    let (least, width) = (word & 0xfff, word >> 12);
+    let (packed, body) =
+        rest.split_at_checked((lanes * width as usize).div_ceil(8)).ok_or(short)?;
+    let (mut buffer, mut held, mut packed) = (0u32, 0, packed.iter());
+    let (mut end, mut all, mut tight) = (0, 0, false);
+    for lane in &mut ends[..lanes] {
+        while held < width {
+            buffer |= u32::from(*packed.next().ok_or(short)?) << held;
+            held += 8;
+        }
+        let beyond = buffer & ((1 << width) - 1);
+        buffer >>= width;
+        held -= width;
+        end += least + beyond;
+        all |= beyond;
+        tight |= beyond == 0;
+        *lane = end;
+    }
+    if buffer != 0 || !tight || u32::BITS - all.leading_zeros() != width {
+        return Err(Malformed("lengths of lanes that are not in their shortest form"));
+    }
+    if body.len() < end as usize {
+        return Err(short);
+    }
+    Ok((ends, body))
+}
+
+#[cfg(test)]
+mod tests;
