@@ -93,27 +93,27 @@ struct Layout {
 impl Job<'_> {
     /// Writes every component as it is.
     fn plain(&self, mask: &Mask, tables: &Tables, out: &OutputFile, start: u64) -> Result<Stored> {
-    let (job, engine, manifest) = (self, self.engine, self.manifest);
-    let mut stored = job.layout(mask, out, start)?;
-    let starts = std::mem::take(&mut stored.starts);
-    let at = |name: &str| stored.components.iter().find(|c| c.0 == name).map(|c| c.3.start);
-    let encoded = job.units.par_iter().map(|unit| {
-        let mut elements = job.load(unit, mask)?;
-        let (parts, flushed) = job.parts(unit, &mut elements.0, elements.1, tables)?;
-        let offset = starts.get(unit.index).copied();
-        job.write(unit, &parts, offset, out, &at)?;
-        let restored = parts.restore(None, manifest, &job.blocks, unit)?;
-        engine.progress.advance(unit.elements() as u64 * manifest.dtype.bits() as u64 / 8);
-        Ok((job.blocks.digests(unit, &restored), flushed))
-    });
-    let encoded = encoded.collect::<Result<Vec<_>>>()?;
-    let digests: Vec<u8> = encoded.iter().flat_map(|(d, _)| d.concat()).collect();
-    Ok(Stored {
-        components: stored.components,
-        digest: digest(&digests),
-        flushed: encoded.iter().map(|(_, f)| f).sum(),
-    })
-}
+        let (job, engine, manifest) = (self, self.engine, self.manifest);
+        let mut stored = job.layout(mask, out, start)?;
+        let starts = std::mem::take(&mut stored.starts);
+        let at = |name: &str| stored.components.iter().find(|c| c.0 == name).map(|c| c.3.start);
+        let encoded = job.units.par_iter().map(|unit| {
+            let mut elements = job.load(unit, mask)?;
+            let (parts, flushed) = job.parts(unit, &mut elements.0, elements.1, tables)?;
+            let offset = starts.get(unit.index).copied();
+            job.write(unit, &parts, offset, out, &at)?;
+            let restored = parts.restore(None, manifest, &job.blocks, unit)?;
+            engine.progress.advance(unit.elements() as u64 * manifest.dtype.bits() as u64 / 8);
+            Ok((job.blocks.digests(unit, &restored), flushed))
+        });
+        let encoded = encoded.collect::<Result<Vec<_>>>()?;
+        let digests: Vec<u8> = encoded.iter().flat_map(|(d, _)| d.concat()).collect();
+        Ok(Stored {
+            components: stored.components,
+            digest: digest(&digests),
+            flushed: encoded.iter().map(|(_, f)| f).sum(),
+        })
+    }
 
     /// A unit's elements. Refuses values that are not finite, unless nothing is to change: here, once for every treatment, so that nothing is decided from
     /// them and none is lost.

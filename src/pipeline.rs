@@ -442,7 +442,11 @@ impl<'a> FileWriter<'a> {
         let source = Source::open(checkpoint, info, treat.manifest.axis);
         match encode(engine, &info.name, &source, treat, limit, &self.out, self.at) {
             Ok(stored) if treat.manifest.coded && stored.bytes() >= info.bytes => {
-                let why = format!("coded, it would take {} bytes, as it is {}", stored.bytes(), info.bytes);
+                let why = format!(
+                    "coded, it would take {} bytes, as it is {}",
+                    stored.bytes(),
+                    info.bytes
+                );
                 notes.kept.insert(info.name.clone(), why);
                 self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
             }

@@ -16,6 +16,12 @@ impl Limit {
     pub const ALL: Self = Self { threshold: 0, ties_before: u64::MAX };
     /// Keeps nothing: no magnitude is so large.
     pub const NONE: Self = Self { threshold: u32::MAX - 1, ties_before: 0 };
+
+    /// The same, but zeros do not survive: they come back as zeros in any case, and a tensor that was pruned before keeps the
+    /// weights that it has.
+    pub fn without_zeros(self) -> Self {
+        if self.threshold == 0 { Self { ties_before: 0, ..self } } else { self }
+    }
 }
 
 /// How many of `n` weights survive at a density: `floor(density * n + 0.5)`.

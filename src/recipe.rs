@@ -66,7 +66,7 @@ pub struct Treatment {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Prune {
-    /// The `density * n` of largest magnitude. F64 weights are compared as f32, so those that round to the same f32 are tied,
+    /// The `density * n` of largest magnitude, zeros never. F64 weights are compared as f32, so those that round to the same f32 are tied,
     /// and go by their index.
     Magnitude {
         /// Share that survives, 0..=1.

@@ -200,7 +200,8 @@ impl<'a> Restorer<'a> {
                 .map_err(|why| self.refuse(&format!("block {i}: {why}")))?;
             Ok(((block, rows), sizes))
         });
-        let (blocks, sizes): (Vec<_>, Vec<_>) = decoded.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let (blocks, sizes): (Vec<_>, Vec<_>) =
+            decoded.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         Ok((Block::join(blocks, cols, element), sizes.into_iter().sum()))
     }
 

@@ -10,7 +10,7 @@ use super::{
     Malformed, bitpack, floats, gaps, sparse,
     stream::{self, Coder, put_number, take_number},
 };
-use crate::{DType, tensor::slice, words};
+use crate::{DType, simd::histogram, tensor::slice, words};
 
 /// What a block's weights are before they are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,10 @@ pub struct Sizes {
 
 impl std::iter::Sum for Sizes {
     fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
-        parts.fold(Self::default(), |a, b| Self { index: a.index + b.index, stored: a.stored + b.stored })
+        parts.fold(Self::default(), |a, b| Self {
+            index: a.index + b.index,
+            stored: a.stored + b.stored,
+        })
     }
 }
 
@@ -199,7 +202,7 @@ fn bitmap(mask: &[u32], (rows, cols): (usize, usize)) -> Vec<u8> {
 
 fn encode_index(mask: &[u32], shape: (usize, usize), coder: Coder, out: &mut Vec<u8>) {
     let bitmap = bitmap(mask, shape);
-    let mut best = (BITMAP, stream::cost(&stream::counts(&bitmap), 8, coder));
+    let mut best = (BITMAP, stream::cost(&histogram(&bitmap), 8, coder));
     for (width, counts) in gaps::counts(mask, shape.1) {
         let mut number = Vec::new();
         put_number(counts.iter().sum(), &mut number);
@@ -226,8 +229,10 @@ fn decode_index(bytes: &mut &[u8], (rows, cols): (usize, usize)) -> Result<Vec<u
     let (kind, rest) = bytes.split_first().ok_or(Malformed("a pruned block without an index"))?;
     *bytes = rest;
     let len = take_number(bytes)?;
-    let (mut index, rest) =
-        usize::try_from(len).ok().and_then(|len| bytes.split_at_checked(len)).ok_or(Malformed("an index beyond the end"))?;
+    let (mut index, rest) = usize::try_from(len)
+        .ok()
+        .and_then(|len| bytes.split_at_checked(len))
+        .ok_or(Malformed("an index beyond the end"))?;
     *bytes = rest;
     let n = rows * cols;
     if *kind == BITMAP {
@@ -253,7 +258,10 @@ fn decode_index(bytes: &mut &[u8], (rows, cols): (usize, usize)) -> Result<Vec<u
     }
     // Fillers and survivors: each stands for one weight at least.
     let count = take_number(&mut index)?;
-    let count = usize::try_from(count).ok().filter(|c| *c <= n).ok_or(Malformed("more gaps than weights"))?;
+    let count = usize::try_from(count)
+        .ok()
+        .filter(|c| *c <= n)
+        .ok_or(Malformed("more gaps than weights"))?;
     let mut symbols = vec![0; count];
     stream::decode(index, (*kind).into(), &mut symbols)?;
     gaps::decode(&symbols, (*kind).into(), rows, cols)
@@ -292,7 +300,8 @@ mod tests {
         match element {
             Element::Code(bits) => {
                 for n in counts {
-                    let codes: Vec<u8> = (0..n).map(|i| (random(i) & ((1 << bits) - 1)) as u8).collect();
+                    let codes: Vec<u8> =
+                        (0..n).map(|i| (random(i) & ((1 << bits) - 1)) as u8).collect();
                     let at = stored.len();
                     stored.resize(at + bitpack::words(n, bits), 0);
                     bitpack::pack(&codes, bits, &mut stored[at..]);
@@ -300,7 +309,8 @@ mod tests {
             }
             Element::Value(dtype) => {
                 let n: usize = counts.sum();
-                let mut bytes: Vec<u8> = (0..n * dtype.bits() / 8).map(|i| random(i) as u8).collect();
+                let mut bytes: Vec<u8> =
+                    (0..n * dtype.bits() / 8).map(|i| random(i) as u8).collect();
                 bytes.resize(words(dtype, n) * 4, 0);
                 stored = bytemuck::pod_collect_to_vec(&bytes);
             }
@@ -333,7 +343,7 @@ mod tests {
     fn parts_of_a_block_join_again() {
         let random = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 13;
         for element in ELEMENTS {
-            for keep in [None, Some(&(|at| at % 3 == 1) as &dyn Fn(usize) -> bool)] {
+            for keep in [None, Some(&(|at: usize| at % 3 == 1) as &dyn Fn(usize) -> bool)] {
                 let shape = (11, 37);
                 let all = block(shape, element, keep, random);
                 for step in [1, 2, 5, 11, 12] {

@@ -1,6 +1,7 @@
 //! Symbols of up to 8 bits as one string of bytes, by whichever coder makes the fewest: a byte that names it, then its stream.
 
 use super::{Malformed, bitpack, huffman, rans};
+use crate::simd::histogram;
 use serde::Deserialize;
 
 /// How symbols are coded.
@@ -20,27 +21,6 @@ const RAW: u8 = 0;
 const HUFFMAN: u8 = 1;
 const RANS: u8 = 2;
 
-/// How often each symbol occurs.
-pub fn counts(symbols: &[u8]) -> [u64; 256] {
-    // Four tables, so that equal symbols in a row do not wait for one another.
-    let mut tables = [[0u32; 256]; 4];
-    let mut counts = [0; 256];
-    for part in symbols.chunks(1 << 30) {
-        let (fours, rest) = part.as_chunks::<4>();
-        for four in fours {
-            for (table, symbol) in tables.iter_mut().zip(four) {
-                table[usize::from(*symbol)] += 1;
-            }
-        }
-        rest.iter().for_each(|s| tables[0][usize::from(*s)] += 1);
-        for table in &mut tables {
-            counts.iter_mut().zip(&mut *table).for_each(|(sum, n)| *sum += u64::from(*n));
-            table.fill(0);
-        }
-    }
-    counts
-}
-
 /// The coder that takes the fewest bytes for symbols of `bits` bits that occur so often, and how many these are, its name
 /// included. Of equals the one that decodes fastest.
 fn choose(counts: &[u64; 256], bits: u32, coder: Coder) -> (u8, u64) {
@@ -52,7 +32,11 @@ fn choose(counts: &[u64; 256], bits: u32, coder: Coder) -> (u8, u64) {
         Coder::Rans => (RANS, rans::cost(counts)),
         Coder::Auto => {
             let rans = (RANS, rans::cost(counts));
-            [Some(raw), huffman, Some(rans)].into_iter().flatten().min_by_key(|c| c.1).unwrap_or(raw)
+            [Some(raw), huffman, Some(rans)]
+                .into_iter()
+                .flatten()
+                .min_by_key(|c| c.1)
+                .unwrap_or(raw)
         }
     };
     (kind, 1 + bytes)
@@ -65,7 +49,7 @@ pub fn cost(counts: &[u64; 256], bits: u32, coder: Coder) -> u64 {
 
 /// Appends symbols, each below 2^`bits`.
 pub fn encode(symbols: &[u8], bits: u32, coder: Coder, out: &mut Vec<u8>) {
-    let (kind, _) = choose(&counts(symbols), bits, coder);
+    let (kind, _) = choose(&histogram(symbols), bits, coder);
     out.push(kind);
     match kind {
         HUFFMAN => assert!(huffman::encode(symbols, out), "it was asked for the cost"),
@@ -153,7 +137,7 @@ mod tests {
             let size = |coder| {
                 let mut out = Vec::new();
                 encode(&symbols, bits, coder, &mut out);
-                assert!(out.len() as u64 <= cost(&counts(&symbols), bits, coder));
+                assert!(out.len() as u64 <= cost(&histogram(&symbols), bits, coder));
                 let mut back = vec![0; symbols.len()];
                 decode(&out, bits, &mut back).unwrap();
                 assert_eq!(back, symbols);

@@ -39,7 +39,8 @@ impl Job<'_> {
         let mut end = lengths_at + 4 * self.blocks.count();
         let (mut lengths, mut digests, mut flushed) = (Vec::<u32>::new(), Vec::new(), 0);
         for window in self.units.chunks(WINDOW * rayon::current_num_threads()) {
-            let coded = window.par_iter().map(|unit| self.code(unit, coder, mask, tables, out, &at));
+            let coded =
+                window.par_iter().map(|unit| self.code_unit(unit, coder, mask, tables, out, &at));
             for unit in coded.collect::<Result<Vec<_>>>()? {
                 for block in unit.blocks {
                     out.write_at(end, &block)?;
@@ -55,7 +56,7 @@ impl Job<'_> {
         Ok(Stored { components, digest: digest(&digests), flushed })
     }
 
-    fn code(
+    fn code_unit(
         &self,
         unit: &Unit,
         coder: Coder,

@@ -109,6 +109,7 @@ impl Mask {
                     }
                     let mut limits = row_threshold(on, &tile.weights, *keep)?;
                     for (r, limit) in limits.iter_mut().enumerate() {
+                        *limit = limit.without_zeros();
                         limit.ties_before += (r * cols) as u64;
                     }
                     magnitude_mask(on, &tile.weights, Groups::of(cols), &limits)?.into_words(on)
@@ -116,6 +117,7 @@ impl Mask {
             }
             Self::Limits(limits) => {
                 let limit = limits[if limits.len() == 1 { 0 } else { unit.rows.start as usize }];
+                let limit = limit.without_zeros();
                 run(elements, Needs::default(), &|on, tile| {
                     let limit = Limit {
                         ties_before: limit.ties_before.saturating_sub(tile.start),

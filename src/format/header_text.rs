@@ -194,6 +194,7 @@ mod tests {
             dtype: DType::F16,
             shape: vec![2, 8],
             axis: 1,
+            coded: true,
             pruned: true,
             method: Method::Affine { bits: 3, symmetric: false, group: 2 },
             digest: [7; 16],

@@ -178,7 +178,9 @@ impl TensorManifest {
 
     /// What the stored weights are.
     pub fn element(&self) -> Element {
-        self.method.code_bits().map_or(Element::Value(self.dtype), |bits| Element::Code(bits.into()))
+        self.method
+            .code_bits()
+            .map_or(Element::Value(self.dtype), |bits| Element::Code(bits.into()))
     }
 
     /// Whether the tensor comes back bit for bit, whatever its values are.
@@ -210,7 +212,9 @@ impl TensorManifest {
             {
                 Err(format!("tables for {per_table} rows do not divide {rows} rows"))
             }
-            Method::Values if !self.pruned && !self.coded => Err("neither pruned, quantized nor coded".into()),
+            Method::Values if !self.pruned && !self.coded => {
+                Err("neither pruned, quantized nor coded".into())
+            }
             _ => Ok(()),
         }
     }
