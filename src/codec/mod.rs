@@ -1,4 +1,21 @@
 //! Symbols to bytes and back: pure, lossless, no I/O.
 
 pub mod bitpack;
+mod bits;
+mod frequencies;
+pub mod rans;
 pub mod sparse;
+
+use std::fmt;
+
+/// Bytes that no encoder here would have written, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
