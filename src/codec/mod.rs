@@ -1,8 +1,10 @@
 //! Symbols to bytes and back: pure, lossless, no I/O.
 
+mod bits;
 pub mod bitpack;
 pub mod block;
 pub mod floats;
+mod frequencies;
 pub mod gaps;
 pub mod huffman;
 pub mod rans;
