@@ -14,9 +14,10 @@ use crate::{
     affine::Scale,
     codec::sparse,
     engine::{Engine, Needs, assemble},
-    format::{Digest, Method, OutputFile, TensorManifest, digest},
+    format::{Method, OutputFile, TensorManifest, digest},
     kernels::{Assigner, palettize, quantize},
     plan::{Treat, affine_code},
+    recipe::Quantize,
     restore::{Parts, groups, stored_length},
     stage::{Blocks, Source, Unit},
     words,
@@ -32,8 +33,8 @@ use tables::Tables;
 pub struct Stored {
     /// Component name, type, shape, and bytes in the data section, in order and without gaps.
     pub components: Vec<(&'static str, DType, Vec<u64>, Range<u64>)>,
-    /// Digest of the tensor as it will be restored.
-    pub digest: Digest,
+    /// What it is now, with the digest of the tensor as it will be restored.
+    pub manifest: TensorManifest,
     /// Non-zero weights of groups too small to scale.
     pub flushed: u64,
 }
@@ -51,7 +52,8 @@ struct Job<'a> {
     name: &'a str,
     source: &'a Source<'a>,
     treat: &'a Treat,
-    manifest: &'a TensorManifest,
+    /// What the manifest will say: what the plan says, but for the number of bits where an error limit chooses it.
+    manifest: TensorManifest,
     blocks: Blocks,
     units: Vec<Unit>,
     importance: Option<Importance<'a>>,
@@ -75,8 +77,12 @@ pub fn encode(
     let blocks = Blocks::new(manifest.dtype, manifest.matrix());
     let units = blocks.units(engine.unit_bytes);
     let importance = Importance::open(treat)?;
-    let job = Job { engine, name, source, treat, manifest, blocks, units, importance };
+    let manifest = manifest.clone();
+    let mut job = Job { engine, name, source, treat, manifest, blocks, units, importance };
     let mask = Mask::survey(&job, limit)?;
+    if let Some(limit) = treat.treatment.quantize.as_ref().and_then(Quantize::max_error) {
+        job.manifest.method = job.fewest_bits(&mask, limit)?;
+    }
     let tables = Tables::survey(&job, &mask)?;
     match treat.treatment.encode {
         Some(coder) => job.coded(coder, &mask, &tables, out, start),
@@ -93,7 +99,7 @@ struct Layout {
 impl Job<'_> {
     /// Writes every component as it is.
     fn plain(&self, mask: &Mask, tables: &Tables, out: &OutputFile, start: u64) -> Result<Stored> {
-        let (job, engine, manifest) = (self, self.engine, self.manifest);
+        let (job, engine, manifest) = (self, self.engine, &self.manifest);
         let mut stored = job.layout(mask, out, start)?;
         let starts = std::mem::take(&mut stored.starts);
         let at = |name: &str| stored.components.iter().find(|c| c.0 == name).map(|c| c.3.start);
@@ -110,7 +116,7 @@ impl Job<'_> {
         let digests: Vec<u8> = encoded.iter().flat_map(|(d, _)| d.concat()).collect();
         Ok(Stored {
             components: stored.components,
-            digest: digest(&digests),
+            manifest: TensorManifest { digest: digest(&digests), ..manifest.clone() },
             flushed: encoded.iter().map(|(_, f)| f).sum(),
         })
     }
@@ -129,7 +135,7 @@ impl Job<'_> {
     fn load(&self, unit: &Unit, mask: &Mask) -> Result<(Vec<u32>, Vec<u32>)> {
         let mut elements = self.read(unit)?;
         let bits = mask.of(self, unit, &mut elements)?;
-        if !bits.is_empty() && self.treat.manifest.method != Method::Values {
+        if !bits.is_empty() && self.manifest.method != Method::Values {
             let (rows, cols) = unit.shape();
             sparse::clear_pruned(self.blocks.dtype, &mut elements, rows, cols, &bits);
         }
@@ -152,7 +158,7 @@ impl Job<'_> {
 
     /// Lays out the components. For a pruned tensor this takes a pass that writes the mask and counts the survivors.
     fn layout(&self, mask: &Mask, out: &OutputFile, start: u64) -> Result<Layout> {
-        let manifest = &self.treat.manifest;
+        let manifest = &self.manifest;
         let mut starts = Vec::new();
         let mut survivors = 0;
         if manifest.pruned {
@@ -189,7 +195,7 @@ impl Job<'_> {
         mask: Vec<u32>,
         tables: &Tables,
     ) -> Result<(Parts, u64)> {
-        let manifest = &self.treat.manifest;
+        let manifest = &self.manifest;
         let cols = unit.shape().1;
         let of_tensor = groups(manifest);
         let start = unit.start(&self.blocks);
@@ -271,7 +277,7 @@ impl Job<'_> {
         let nonzero = |element: &[u8]| {
             element[size - 1] & 0x7f != 0 || element[..size - 1].iter().any(|b| *b != 0)
         };
-        let groups = groups(&self.treat.manifest).from(unit.start(&self.blocks) as usize);
+        let groups = groups(&self.manifest).from(unit.start(&self.blocks) as usize);
         let lost = groups.spans(0..unit.elements(), scales).filter(|(_, s)| s.scale == 0.0);
         let of_group = |span: Range<usize>| {
             bytes[span.start * size..span.end * size].chunks_exact(size).filter(|e| nonzero(e))
@@ -311,7 +317,7 @@ impl Job<'_> {
         out: &OutputFile,
         at: &(impl Fn(&str) -> Option<u64> + Sync),
     ) -> Result<()> {
-        let manifest = self.manifest;
+        let manifest = &self.manifest;
         let of_tensor = groups(manifest);
         let first = unit.start(&self.blocks) / of_tensor.size as u64;
         // A group that starts before the unit was written by the unit it starts in; writing it again changes nothing.

@@ -8,7 +8,7 @@ use crate::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, OutputFile, OutputFolder,
         Preface, Target, TensorManifest, digest, header_length, quoted, spare,
     },
-    plan::{Action, Plan, Treat},
+    plan::{Action, Plan, Treat, describe},
     progress::{Cancel, Progress},
     recipe::{NonFinite, Recipe},
     report::{ComponentReport, Report, TensorReport},
@@ -164,7 +164,9 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
         t.flushed = notes.flushed.get(&t.name).copied().unwrap_or(0);
         match &step.action {
             Action::Keep(why) => t.reason = Some(Arc::clone(why)),
-            Action::Treat(treat) if t.method != "kept" => t.method = treat.method().into(),
+            Action::Treat(treat) if t.method != "kept" => {
+                t.method = notes.chosen.get(&t.name).cloned().unwrap_or(treat.method()).into();
+            }
             Action::Treat(_) => t.reason = notes.kept.get(&t.name).map(|why| why.as_str().into()),
         }
     }
@@ -268,6 +270,8 @@ struct Notes {
     warnings: Vec<String>,
     kept: BTreeMap<String, String>,
     flushed: BTreeMap<String, u64>,
+    /// How tensors are stored where that was chosen from their weights.
+    chosen: BTreeMap<String, String>,
 }
 
 impl Notes {
@@ -458,8 +462,11 @@ impl<'a> FileWriter<'a> {
                 if stored.flushed > 0 {
                     notes.flushed.insert(info.name.clone(), stored.flushed);
                 }
-                let entry = TensorManifest { digest: stored.digest, ..treat.manifest.clone() };
-                manifest.tensors.insert(info.name.clone(), entry);
+                if stored.manifest.method != treat.manifest.method {
+                    let method = describe(&stored.manifest, treat.prune);
+                    notes.chosen.insert(info.name.clone(), method);
+                }
+                manifest.tensors.insert(info.name.clone(), stored.manifest);
                 Ok(())
             }
             Err(Error::NonFinite { count, .. }) if treat.treatment.nonfinite == NonFinite::Keep => {

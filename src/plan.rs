@@ -88,7 +88,12 @@ pub struct ImportanceOf {
 impl Treat {
     /// How the tensor is stored, in words.
     pub fn method(&self) -> String {
-        describe(&self.manifest, self.prune)
+        match self.treatment.quantize.as_ref().and_then(Quantize::max_error) {
+            Some(limit) => {
+                format!("{}, error at most {limit}", describe(&self.manifest, self.prune))
+            }
+            None => describe(&self.manifest, self.prune),
+        }
     }
 }
 
@@ -383,7 +388,7 @@ fn action(
             };
             (Method::Affine { bits: *bits, symmetric: *symmetric, group }, *objective)
         }
-        Some(Quantize::Palette { k, granularity }) => {
+        Some(Quantize::Palette { k, granularity, .. }) => {
             let per_table = match granularity {
                 Granularity::Tensor => 0,
                 Granularity::Channel => 1,
@@ -458,13 +463,13 @@ fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
             let (of, per) = (u64::from(of), u64::from(per));
             (rows * (cols / per * of + cols % per), false)
         }
-        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Row }) => {
+        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Row, .. }) => {
             (rows * kept(density, cols), false)
         }
-        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Tensor }) => {
+        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Tensor, .. }) => {
             (kept(density, n), true)
         }
-        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Model }) if !bound => {
+        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Model, .. }) if !bound => {
             (kept(density, n), true)
         }
         Some(Prune::Magnitude { scope: crate::recipe::Scope::Model, .. }) | None => (n, true),

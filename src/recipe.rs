@@ -74,6 +74,10 @@ pub enum Prune {
         /// Over what the threshold is taken.
         #[serde(default)]
         scope: Scope,
+        /// Not again: if of all tensors of the rule no larger share than `density` is non-zero, these weights survive, in
+        /// every tensor.
+        #[serde(default)]
+        once: bool,
     },
     /// `n` of every `m` consecutive weights of a row.
     #[serde(rename = "n:m")]
@@ -147,7 +151,20 @@ pub enum Quantize {
         k: u32,
         /// What shares a table.
         granularity: Granularity,
+        /// The table, which is then the tensor's, is the smallest one of a power of two of entries, up to `k`, whose error
+        /// relative to the survivors, `‖w - q‖ / ‖w‖`, is at most this.
+        max_error: Option<f64>,
     },
+}
+
+impl Quantize {
+    /// The error limit by which a palette is chosen.
+    pub fn max_error(&self) -> Option<f64> {
+        match self {
+            Self::Palette { max_error, .. } => *max_error,
+            Self::Affine { .. } => None,
+        }
+    }
 }
 
 /// What shares a scale or a table.
@@ -299,6 +316,7 @@ enum RawQuantize {
     Palette {
         bits: Option<u8>,
         k: Option<u32>,
+        max_error: Option<f64>,
         granularity: Option<RawGranularity>,
         #[serde(default)]
         group: OneOrMany<RawGroup>,
@@ -498,11 +516,17 @@ impl RawQuantize {
                     granularity_of(granularity.unwrap_or(RawGranularity::Channel), group)?;
                 Ok(Quantize::Affine { bits, symmetric, granularity, objective })
             }
-            Self::Palette { bits, k, granularity, group } => {
-                let k = match (bits, k) {
-                    (Some(bits @ 1..=8), None) => 1 << bits,
-                    (None, Some(k @ 2..=256)) => k,
-                    _ => return Err("expected bits = 1 to 8, or k = 2 to 256".into()),
+            Self::Palette { bits, k, max_error, granularity, group } => {
+                let k = match (bits, k, max_error) {
+                    (Some(bits @ 1..=8), None, None) => 1 << bits,
+                    (None, Some(k @ 2..=256), None) => k,
+                    (None, None, Some(limit)) if limit.is_finite() && limit >= 0.0 => 256,
+                    _ => {
+                        return Err(
+                            "expected one of bits = 1 to 8, k = 2 to 256, max_error from 0 on"
+                                .into(),
+                        );
+                    }
                 };
                 let granularity =
                     granularity_of(granularity.unwrap_or(RawGranularity::Tensor), group)?;
@@ -510,7 +534,12 @@ impl RawQuantize {
                 {
                     return Err("a palette's group is a number of rows; expected numbers".into());
                 }
-                Ok(Quantize::Palette { k, granularity })
+                if max_error.is_some() && granularity != Granularity::Tensor {
+                    return Err(
+                        "max_error chooses one table for a tensor; leave granularity out".into()
+                    );
+                }
+                Ok(Quantize::Palette { k, granularity, max_error })
             }
         }
     }

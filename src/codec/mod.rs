@@ -1,7 +1,7 @@
 //! Symbols to bytes and back: pure, lossless, no I/O.
 
-mod bits;
 pub mod bitpack;
+mod bits;
 pub mod block;
 pub mod floats;
 mod frequencies;

@@ -7,7 +7,7 @@ use crate::{
         block::{self, Block},
         stream::Coder,
     },
-    format::{Digest, OutputFile, digest},
+    format::{Digest, OutputFile, TensorManifest, digest},
     stage::Unit,
 };
 use rayon::prelude::*;
@@ -53,7 +53,8 @@ impl Job<'_> {
         }
         out.write_at(lengths_at, bytemuck::cast_slice(&lengths))?;
         let components = vec![("coded", DType::U8, vec![end - start], start..end)];
-        Ok(Stored { components, digest: digest(&digests), flushed })
+        let manifest = TensorManifest { digest: digest(&digests), ..self.manifest.clone() };
+        Ok(Stored { components, manifest, flushed })
     }
 
     fn code_unit(

@@ -45,6 +45,11 @@ pub struct ModelLimit {
     pub ties: u64,
 }
 
+impl ModelLimit {
+    /// Keeps what is not zero.
+    const NONZERO: Self = Self { magnitude: 0, ties: 0 };
+}
+
 impl Mask {
     /// Goes through the tensor as often as its rule needs.
     pub(super) fn survey(job: &Job, model: Option<ModelLimit>) -> Result<Self> {
@@ -52,22 +57,25 @@ impl Mask {
         let all = || 0..job.units.len();
         Ok(match job.treat.prune {
             None => Self::All,
+            Some(Prune::Magnitude { once: true, .. }) if model == Some(ModelLimit::NONZERO) => {
+                Self::Limits(vec![Limit::ALL])
+            }
             Some(Prune::NOfM { n, m }) => Self::NOfM(n, m),
             Some(Prune::Magnitude { scope: Scope::Model, .. }) => {
                 // The survey of the model leaves out what is not finite, and nothing else.
                 let limit = model.ok_or_else(|| job.nonfinite())?;
                 Self::Limits(vec![job.cut_off(all(), limit.magnitude, limit.ties)?])
             }
-            Some(Prune::Magnitude { density, scope: Scope::Tensor }) => {
+            Some(Prune::Magnitude { density, scope: Scope::Tensor, .. }) => {
                 Self::Limits(vec![job.limit(all(), kept(density, n))?])
             }
-            Some(Prune::Magnitude { density, scope: Scope::Row }) if job.blocks.cuts_rows() => {
+            Some(Prune::Magnitude { density, scope: Scope::Row, .. }) if job.blocks.cuts_rows() => {
                 let per_row = job.units.len() / job.blocks.rows as usize;
                 let keep = kept(density, job.blocks.cols);
                 let row = |r: usize| job.limit(r * per_row..(r + 1) * per_row, keep);
                 Self::Limits((0..job.blocks.rows as usize).map(row).collect::<Result<_>>()?)
             }
-            Some(Prune::Magnitude { density, scope: Scope::Row }) => {
+            Some(Prune::Magnitude { density, scope: Scope::Row, .. }) => {
                 Self::Rows(kept(density, job.blocks.cols) as usize)
             }
             Some(Prune::Channel { density, norm }) => {
@@ -339,8 +347,9 @@ fn tail(
     of_units.try_reduce(none, |a, b| Ok(sum(a, b)))
 }
 
-/// The thresholds of rules that prune over the whole model: one for each finite tensor that such a rule treats. One that holds
-/// NaN or infinite values takes no part; encoding it then refuses it.
+/// The thresholds of rules that look at the whole model: one for each finite tensor that such a rule treats, none for a rule
+/// that looks only whether it was pruned before, and it was not. A tensor that holds NaN or infinite values takes no part;
+/// encoding it then refuses it.
 ///
 /// # Errors
 ///
@@ -351,16 +360,17 @@ pub fn model_limits(
     plan: &Plan,
 ) -> Result<Vec<Option<ModelLimit>>> {
     let mut limits = vec![None; plan.steps.len()];
-    let mut rules: Vec<(usize, f64)> = Vec::new();
+    let mut rules: Vec<(usize, f64, bool, bool)> = Vec::new();
     for step in &plan.steps {
         if let Action::Treat(treat) = &step.action
-            && let Some(Prune::Magnitude { density, scope: Scope::Model }) = treat.prune
-            && rules.iter().all(|(rule, _)| *rule != step.rule)
+            && let Some(Prune::Magnitude { density, scope, once }) = treat.prune
+            && (once || scope == Scope::Model)
+            && rules.iter().all(|(rule, ..)| *rule != step.rule)
         {
-            rules.push((step.rule, density));
+            rules.push((step.rule, density, scope == Scope::Model, once));
         }
     }
-    for (rule, density) in rules {
+    for (rule, density, over_model, once) in rules {
         // Ties go to the first tensor by name.
         let mut members: Vec<usize> = (0..plan.steps.len())
             .filter(|i| {
@@ -382,7 +392,22 @@ pub fn model_limits(
                 surveyed.push((i, blocks, units, source));
             }
         }
-        let keep = kept(density, prefixes.iter().sum());
+        let total = prefixes.iter().sum();
+        let keep = kept(density, total);
+        // Zeros and the smallest subnormals have one prefix; which they are takes another look.
+        if once && total - prefixes[0] <= keep {
+            let mut zeros = 0;
+            for (_, blocks, units, source) in &surveyed {
+                zeros += tail(engine, blocks, &|u| source.load(blocks, u), units, 0)?[0];
+            }
+            if total - zeros <= keep {
+                surveyed.iter().for_each(|(i, ..)| limits[*i] = Some(ModelLimit::NONZERO));
+                continue;
+            }
+        }
+        if !over_model {
+            continue;
+        }
         if keep == 0 {
             for (i, ..) in surveyed {
                 limits[i] = Some(ModelLimit { magnitude: u32::MAX - 1, ties: 0 });

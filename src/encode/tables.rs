@@ -2,17 +2,17 @@
 
 use super::{Job, masks::Mask};
 use crate::{
-    DType, Result,
+    DType, Error, Result,
     affine::{AffineCode, CLIP_COUNT, ClipGrid, Scale, best_clip},
     codec::sparse,
     dtype,
     engine::{Needs, Tile},
-    format::Method,
+    format::{Method, quoted},
     kernels::{
         Assigner, Groups, Histogram, Range, best_clips, clip_errors, histogram_tails, order_key,
         range, sort_rows,
     },
-    kmeans::{Bins, Palette, Tails, palette, palette_of_histogram},
+    kmeans::{Bins, Palette, Tails, palette, palette_of_histogram, relative_error},
     plan::affine_code,
     recipe::Objective,
     restore::groups,
@@ -38,8 +38,8 @@ pub enum Tables {
 impl Tables {
     /// Goes through the tensor if a group does not fit into a unit.
     pub(super) fn survey(job: &Job, mask: &Mask) -> Result<Self> {
-        let size = groups(&job.treat.manifest).size as u64;
-        match job.treat.manifest.method {
+        let size = groups(&job.manifest).size as u64;
+        match job.manifest.method {
             Method::Affine { .. } => {
                 let inside = |u: &Unit| {
                     u.start(&job.blocks).is_multiple_of(size)
@@ -98,11 +98,11 @@ fn complete(ranges: Vec<Option<Range>>) -> Vec<Range> {
 
 impl Job<'_> {
     fn code(&self) -> AffineCode {
-        affine_code(self.treat.manifest.method).expect("only affine tensors have scales")
+        affine_code(self.manifest.method).expect("only affine tensors have scales")
     }
 
     fn groups(&self) -> Groups {
-        groups(&self.treat.manifest)
+        groups(&self.manifest)
     }
 
     /// The ranges of the groups that a unit touches.
@@ -194,7 +194,7 @@ impl Job<'_> {
     }
 
     fn k(&self) -> usize {
-        match self.treat.manifest.method {
+        match self.manifest.method {
             Method::Palette { k, .. } => k as usize,
             _ => unreachable!("only palettes have entries"),
         }
@@ -228,11 +228,8 @@ impl Job<'_> {
             (size / self.blocks.cols, self.blocks.rows_per_unit(self.engine.unit_bytes));
         let tables = (0..self.blocks.rows / rows).map(|g| {
             let units = self.blocks.units_of(g * rows..(g + 1) * rows, step);
-            let plain = matches!(mask, Mask::All) && self.importance.is_none();
-            let histogram = match plain {
-                true => self.histogram(&units)?,
-                false => self.selected_histogram(&units, mask)?,
-            };
+            let plain = self.counts_all(mask);
+            let histogram = self.survivors_histogram(&units, mask)?;
             let (k, dtype) = (self.k(), self.blocks.dtype);
             let palette = palette_of_histogram(&histogram, k, dtype, |tails| match plain {
                 true => self.tails(&units, tails),
@@ -241,6 +238,35 @@ impl Job<'_> {
             Ok(self.table(palette, size))
         });
         tables.collect()
+    }
+
+    /// Whether every weight counts for a palette, and as one.
+    fn counts_all(&self, mask: &Mask) -> bool {
+        matches!(mask, Mask::All) && self.importance.is_none()
+    }
+
+    fn survivors_histogram(&self, units: &[Unit], mask: &Mask) -> Result<Histogram> {
+        match self.counts_all(mask) {
+            true => self.histogram(units),
+            false => self.selected_histogram(units, mask),
+        }
+    }
+
+    /// The smallest palette of the tensor, of a power of two of entries, whose error relative to the survivors is within a
+    /// limit.
+    pub(super) fn fewest_bits(&self, mask: &Mask, limit: f64) -> Result<Method> {
+        let histogram = self.survivors_histogram(&self.units, mask)?;
+        let mut error = 0.0;
+        for bits in 1..=8 {
+            let k = 1 << bits;
+            error = relative_error(&histogram, k, self.blocks.dtype);
+            if error <= limit {
+                return Ok(Method::Palette { k: k as u32, rows: 0 });
+            }
+        }
+        let why =
+            format!("a palette of 256 entries has an error of {error:.3e}, max_error is {limit}");
+        Err(Error::Recipe(format!("tensor {}: {why}", quoted(self.name))))
     }
 
     /// Counts the values in some bins of the histogram of units.

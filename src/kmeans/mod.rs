@@ -3,7 +3,7 @@
 mod refine;
 mod solve;
 
-pub use refine::{SLOTS, Tails, palette_of_histogram};
+pub use refine::{SLOTS, Tails, palette_of_histogram, relative_error};
 
 use crate::{DType, dtype, kernels::order_key};
 

@@ -87,6 +87,16 @@ pub fn palette_of_histogram(
     Ok(palette(&refined(histogram, &tails), k, dtype))
 }
 
+/// The error of the best palette of `k` entries relative to the weights of a histogram, `‖w - q‖ / ‖w‖`: at most so much,
+/// since weights that share a bin are taken to lie as far from its mean as they can.
+pub fn relative_error(histogram: &Histogram, k: usize, dtype: DType) -> f64 {
+    let bins = histogram.bins();
+    let hidden: f64 = histogram.hidden().iter().map(|(_, h)| h).sum();
+    let error = squared_error(&bins, &palette(&bins, k, dtype)) + hidden;
+    let squares: f64 = bins.values.iter().zip(&bins.weights).map(|(v, n)| n * v * v).sum();
+    if error == 0.0 { 0.0 } else { (error / squares).sqrt() }
+}
+
 /// The bins of a histogram, those whose values were counted replaced by these.
 fn refined(histogram: &Histogram, tails: &Tails) -> Bins {
     let distinct = tails.counts.iter().filter(|n| **n > 0).count();
