@@ -146,6 +146,8 @@ pub enum Quantize {
         /// What shares a table.
         granularity: Granularity,
     },
+    /// The sign of every weight, and one magnitude for each row: the mean of its own, which has the least squared error.
+    Binary,
 }
 
 /// What shares a scale or a table.
@@ -287,6 +289,8 @@ enum RawQuantize {
         #[serde(default)]
         group: OneOrMany<RawGroup>,
     },
+    // Not a unit, which would take any key.
+    Binary {},
 }
 
 fn yes() -> bool {
@@ -496,6 +500,7 @@ impl RawQuantize {
                 }
                 Ok(Quantize::Palette { k, granularity })
             }
+            Self::Binary {} => Ok(Quantize::Binary),
         }
     }
 }
