@@ -43,7 +43,7 @@ fn run(options: Options) -> Result<()> {
         other => return Err(Error::Usage(format!("--device {other}: expected auto, cpu or gpu"))),
     };
     let on = Backend::open(device)?;
-    let arithmetic = if options.float { Arithmetic::Float } else { Arithmetic::Int8 };
+    let arithmetic = if options.float { Arithmetic::Float } else { Arithmetic::Mixed };
     let bert = Bert::load(&options.model, &on, arithmetic)?;
     let path = options.model.join("tokenizer.json");
     let unreadable = |e: tokenizers::Error| Error::format(&path, e.to_string());

@@ -1,6 +1,7 @@
 //! One tensor into its components: survey where a rule needs the whole of it first, then kernels, packing and writing, a unit
 //! at a time, in parallel.
 
+mod binary;
 mod coded;
 mod importance;
 mod masks;
@@ -246,6 +247,11 @@ impl Job<'_> {
                         own.iter().map(|(_, a)| a).collect()
                     }
                 };
+                if self.treat.is_binary() {
+                    let scale = |e: &[f32]| Scale { scale: e[1], zero_point: 0 };
+                    let scales: Vec<_> = parts.entries.chunks(2).map(scale).collect();
+                    flushed = self.flushed(unit, elements, &scales);
+                }
                 let needs =
                     Needs { table_bytes: 4 << bits, group: of_tensor.size, ..Needs::default() };
                 self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {

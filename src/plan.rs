@@ -95,6 +95,11 @@ impl Treat {
             None => describe(&self.manifest, self.prune),
         }
     }
+
+    /// Whether the tables hold plus and minus one magnitude.
+    pub fn is_binary(&self) -> bool {
+        self.treatment.quantize == Some(Quantize::Binary)
+    }
 }
 
 /// A stored form in words: `int8 per channel`, `2:4, values`.
@@ -404,6 +409,8 @@ fn action(
             };
             (Method::Palette { k: *k, rows: per_table }, Objective::Range)
         }
+        // A table of two values for every row.
+        Some(Quantize::Binary) => (Method::Palette { k: 2, rows: 1 }, Objective::Range),
     };
     let manifest = TensorManifest {
         dtype: t.dtype,

@@ -155,6 +155,8 @@ pub enum Quantize {
         /// relative to the survivors, `‖w - q‖ / ‖w‖`, is at most this.
         max_error: Option<f64>,
     },
+    /// The sign of every weight, and one magnitude for each row: the mean of its own, which has the least squared error.
+    Binary,
 }
 
 impl Quantize {
@@ -162,7 +164,7 @@ impl Quantize {
     pub fn max_error(&self) -> Option<f64> {
         match self {
             Self::Palette { max_error, .. } => *max_error,
-            Self::Affine { .. } => None,
+            Self::Affine { .. } | Self::Binary => None,
         }
     }
 }
@@ -321,6 +323,8 @@ enum RawQuantize {
         #[serde(default)]
         group: OneOrMany<RawGroup>,
     },
+    // Not a unit, which would take any key.
+    Binary {},
 }
 
 fn yes() -> bool {
@@ -541,6 +545,7 @@ impl RawQuantize {
                 }
                 Ok(Quantize::Palette { k, granularity, max_error })
             }
+            Self::Binary {} => Ok(Quantize::Binary),
         }
     }
 }

@@ -8,8 +8,12 @@ use std::{
 };
 use support::{CPU, backends, gpu};
 use tersor::{
-    Backend, Cancel, Error, Silent,
-    nn::{Arithmetic, Bert, Calibration, IntegerNetwork, LENET_5, LENET_300_100, Model, Network},
+    Backend, Cancel, DType, Silent, Tensor,
+    kernels::Activation,
+    nn::{
+        Arithmetic, Bert, Calibration, IntegerNetwork, LENET_5, LENET_300_100, Linear, Model,
+        Network,
+    },
     pipeline::{Options, compress},
     recipe::Recipe,
 };
@@ -88,26 +92,205 @@ fn lenets_classify_with_compressed_weights() {
     }
 }
 
+fn bits(t: &Tensor, on: &Backend) -> Vec<u32> {
+    t.read(on).unwrap()
+}
+
+fn images_of(on: &Backend, pixels: &[u8]) -> Tensor {
+    let values: Vec<f32> = pixels.iter().map(|p| f32::from(*p) / 255.0).collect();
+    Tensor::from_f32(on, &values, pixels.len()).unwrap()
+}
+
 #[test]
 fn binary_weights_run_on_both_backends() {
+    let dir = tempfile::tempdir().unwrap();
     let (pixels, labels) = images();
+    let recipe = Recipe::parse(include_str!("../recipes/binary.toml")).unwrap();
     for (name, architecture, limit) in
         [("lenet-300-100", LENET_300_100, 17.0), ("lenet-5", LENET_5, 12.5)]
     {
+        let original = asset(&format!("{name}.safetensors"));
+        let path = archive(dir.path(), &original, &recipe, "a.safetensors");
+        let (model, stored) = (Model::open(&original).unwrap(), Model::open(&path).unwrap());
+        let load =
+            |model, on, arithmetic| Network::load(model, on, architecture, arithmetic).unwrap();
+        // The archive keeps tiny tensors; BinaryWeights takes the signs of those as well.
+        for (model, arithmetic, limit) in
+            [(&stored, Arithmetic::Float, limit), (&model, Arithmetic::BinaryWeights, limit)]
+        {
+            let network = load(model, &CPU, arithmetic);
+            let classes = network.classify(&CPU, &pixels).unwrap();
+            let after = error(&classes, &labels);
+            eprintln!("{name}, binary, {arithmetic:?}: {after} %, {} bytes", network.bytes());
+            // Without retraining, signs and a mean per row lose much.
+            assert!(after < limit, "{name}: {after} %");
+            if let Some(on) = gpu() {
+                let there = load(model, on, arithmetic);
+                let there = there.classify(on, &pixels[..500 * 784]).unwrap();
+                let differ = there.iter().zip(&classes).filter(|(a, b)| a != b).count();
+                assert!(differ <= 1, "{name}: {differ} of 500 differ");
+            }
+        }
+        // Signs and means of what was restored are those of the original.
+        let images = images_of(&CPU, &pixels[..100 * 784]);
+        let outputs = |model| {
+            let network = load(model, &CPU, Arithmetic::BinaryWeights);
+            bits(&network.forward(&CPU, &images).unwrap(), &CPU)
+        };
+        assert_eq!(outputs(&model), outputs(&stored), "{name}");
+    }
+}
+
+#[test]
+fn binary_networks_give_the_same_bits_everywhere() {
+    let (pixels, labels) = images();
+    for (name, architecture) in [("lenet-300-100", LENET_300_100), ("lenet-5", LENET_5)] {
         let model = Model::open(&asset(&format!("{name}.safetensors"))).unwrap();
-        let load = |on| Network::load(&model, on, architecture, Arithmetic::BinaryWeights).unwrap();
+        let load = |on| Network::load(&model, on, architecture, Arithmetic::Binary).unwrap();
         let network = load(&CPU);
-        let classes = network.classify(&CPU, &pixels).unwrap();
-        let after = error(&classes, &labels);
-        eprintln!("{name}, binary weights: {after} %, {} bytes", network.bytes());
-        // Without retraining, signs and a mean per row lose much.
-        assert!(after < limit, "{name}: {after} %");
+        let after = error(&network.classify(&CPU, &pixels).unwrap(), &labels);
+        // Networks that were not trained for it: after a ReLU all signs are the same, so that LeNet-300-100 has to guess.
+        eprintln!("{name}, signs x signs: {after} %, {} bytes", network.bytes());
+    }
+    // The layer itself, on inputs of either sign; rows of many lengths, one of zeros.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.safetensors");
+    for (m, n, k) in [(1, 1, 1), (3, 5, 31), (9, 33, 64), (70, 65, 333)] {
+        let w: Vec<f32> = support::noise(1, n * k);
+        let b: Vec<f32> = support::noise(2, n);
+        let mut x: Vec<f32> = support::noise(3, m * k);
+        x[..k].fill(-0.0);
+        support::write_checkpoint(
+            &path,
+            &[
+                ("l.weight", DType::F32, vec![n, k], support::words_of(DType::F32, &w)),
+                ("l.bias", DType::F32, vec![n], support::words_of(DType::F32, &b)),
+            ],
+        );
+        let model = Model::open(&path).unwrap();
+        let run = |on: &Backend| {
+            let layer =
+                Linear::load(&model, on, "l", k, Activation::Relu, Arithmetic::Binary).unwrap();
+            layer.forward(on, &Tensor::from_f32(on, &x, m).unwrap()).unwrap().read_f32(on).unwrap()
+        };
+        let got = run(&CPU);
+        let mean = |v: &[f32]| v.iter().map(|v| f64::from(v.abs())).sum::<f64>() / k as f64;
+        let sign = |v: f32| if v < 0.0 { -1.0 } else { 1.0 };
+        for (i, got) in got.iter().enumerate() {
+            let (x, w) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
+            let dot: f64 = x.iter().zip(w).map(|(x, w)| sign(*x) * sign(*w)).sum();
+            let expected = (dot * mean(x) * mean(w) + f64::from(b[i % n])).max(0.0);
+            assert!((f64::from(*got) - expected).abs() < 1e-4 * (1.0 + dot.abs()), "{m} {n} {k}");
+        }
         if let Some(on) = gpu() {
-            let there = load(on).classify(on, &pixels[..500 * 784]).unwrap();
-            let differ = there.iter().zip(&classes).filter(|(a, b)| a != b).count();
-            assert!(differ <= 1, "{name}: {differ} of 500 differ");
+            let bits = |y: Vec<f32>| y.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            assert_eq!(bits(run(on)), bits(got), "{m} {n} {k}");
         }
     }
+}
+
+/// A layer `l` of `[n, k]` weights, compressed.
+fn layer(dir: &Path, (n, k): (usize, usize), what: &str) -> Model {
+    let input = dir.join("in.safetensors");
+    let weights: Vec<f32> = support::noise(7, n * k).iter().map(|w| w + 0.3).collect();
+    support::write_checkpoint(
+        &input,
+        &[
+            ("l.weight", DType::F32, vec![n, k], support::words_of(DType::F32, &weights)),
+            ("l.bias", DType::F32, vec![n], support::words_of(DType::F32, &support::noise(8, n))),
+        ],
+    );
+    let text = format!(
+        "version = 1\n[[rule]]\nmatch = \"*.weight\"\n{what}\n[[rule]]\nmatch = \"*\"\nkeep = true\n"
+    );
+    let path = archive(dir, &input, &Recipe::parse(&text).unwrap(), "out.safetensors");
+    Model::open(&path).unwrap()
+}
+
+#[test]
+fn integer_layers_multiply_codes_of_every_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (m, n, k) = (5, 23, 71);
+    // Whole numbers from some negative one on, 255 apart: codes of 8 bits say them exactly.
+    let mut x: Vec<f32> = (0..m * k)
+        .map(|i| (((i % k) * 37 + i / k * 11) % 256) as f32 - (40 * (i / k)) as f32)
+        .collect();
+    for (r, row) in x.chunks_mut(k).enumerate() {
+        row[..2].copy_from_slice(&[-40.0 * r as f32, 255.0 - 40.0 * r as f32]);
+    }
+    let identity: Vec<f32> = (0..k * k).map(|i| f32::from(u8::from(i / k == i % k))).collect();
+    let affine = |bits: u8, symmetric: bool, granularity: &str| {
+        format!(
+            "quantize = {{ kind = \"affine\", bits = {bits}, symmetric = {symmetric}, granularity = \"{granularity}\" }}"
+        )
+    };
+    let mut forms = Vec::new();
+    for bits in [2, 3, 4, 7, 8] {
+        for symmetric in [true, false] {
+            for granularity in ["channel", "tensor"] {
+                forms.push(affine(bits, symmetric, granularity));
+                let prune = "prune = { kind = \"magnitude\", density = 0.5 }";
+                forms.push(format!("{prune}\n{}", affine(bits, symmetric, granularity)));
+            }
+        }
+    }
+    for form in &forms {
+        let model = layer(dir.path(), (n, k), form);
+        let load = |on: &Backend, arithmetic| {
+            Linear::load(&model, on, "l", k, Activation::None, arithmetic).unwrap()
+        };
+        let run = |on: &Backend, layer: &Linear, x: &[f32]| {
+            let x = Tensor::from_f32(on, x, x.len() / k).unwrap();
+            layer.forward(on, &x).unwrap().read_f32(on).unwrap()
+        };
+        let float = load(&CPU, Arithmetic::Float);
+        let zero = run(&CPU, &float, &vec![0.0; k]);
+        let restored = run(&CPU, &float, &identity);
+        for on in backends() {
+            let integer = load(on, Arithmetic::Int8);
+            assert!(integer.is_int8() && !float.is_int8());
+            for (i, got) in run(on, &integer, &x).into_iter().enumerate() {
+                let (row, o) = (&x[i / n * k..][..k], i % n);
+                let products = row
+                    .iter()
+                    .enumerate()
+                    .map(|(c, x)| f64::from(*x) * f64::from(restored[c * n + o] - zero[o]));
+                let expected = products.clone().sum::<f64>() + f64::from(zero[o]);
+                let magnitude = products.map(f64::abs).sum::<f64>();
+                let error = (f64::from(got) - expected).abs();
+                assert!(error <= 1e-5 * magnitude, "{form} on {}: {got}, {expected}", on.name());
+            }
+        }
+        let mixed = load(&CPU, Arithmetic::Mixed);
+        assert_eq!(mixed.is_int8(), form.contains("bits = 8"), "{form}");
+    }
+    // What there is no product for is named, with what there is.
+    let group = "quantize = { kind = \"affine\", bits = 8, granularity = \"group\", group = 8 }";
+    let palette = "quantize = { kind = \"palette\", bits = 4 }";
+    let axis = format!("axis = 1\n{}", affine(8, true, "channel"));
+    for (form, found) in [
+        (group, "int8 per 8,"),
+        (palette, "palette 16 per tensor,"),
+        ("prune = { kind = \"n:m\", n = 2, m = 4 }", "pruned, values,"),
+        (&axis, "int8 per channel, axis = 1,"),
+        ("keep = true", "F32,"),
+    ] {
+        let model = layer(dir.path(), (24, 64), form);
+        let load = |a| Linear::load(&model, &CPU, "l", 64, Activation::None, a);
+        let error = load(Arithmetic::Int8).unwrap_err().to_string();
+        let expected = format!(
+            "layer \"l\": \"l.weight\" is stored as {found} expected integer codes with a scale for each row, or one for all"
+        );
+        assert!(error.contains(&expected), "{error}");
+        assert!(!load(Arithmetic::Mixed).unwrap().is_int8(), "{form}");
+    }
+    let model = layer(dir.path(), (1, 70_000), &affine(8, true, "tensor"));
+    let load = |a| Linear::load(&model, &CPU, "l", 70_000, Activation::None, a);
+    let error = load(Arithmetic::Int8).unwrap_err().to_string();
+    assert!(
+        error.contains("\"l\": \"l.weight\" has 70000 inputs, expected at most 66311"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -120,17 +303,35 @@ fn integers_alone_give_the_same_sums_everywhere() {
         let float = Network::load(&float, &CPU, architecture, Arithmetic::Float).unwrap();
         let before = error(&float.classify(&CPU, &pixels).unwrap(), &labels);
         let calibration = Calibration::measure(&float, &CPU, &pixels[..200 * 784]).unwrap();
-        let path =
-            archive(dir.path(), &original, &Recipe::preset("int8").unwrap(), "a.safetensors");
-        let model = Model::open(&path).unwrap();
-        let network = IntegerNetwork::load(&model, &CPU, architecture, &calibration).unwrap();
-        let sums = network.sums(&CPU, &pixels).unwrap();
-        let after = error(&network.classes(&sums), &labels);
-        eprintln!("{name}, integers: {before} % -> {after} %, {} bytes", network.bytes());
-        assert!(after <= before + 0.1, "{name}: {before} % -> {after} %");
-        if let Some(on) = gpu() {
-            let there = IntegerNetwork::load(&model, on, architecture, &calibration).unwrap();
-            assert_eq!(there.sums(on, &pixels).unwrap(), sums, "{name}");
+        // int8 with zero points, and codes of fewer bits, have integer products too.
+        let codes = |bits: u8, symmetric: bool, granularity: &str| {
+            let text = format!(
+                "version = 1\n[[rule]]\nmatch = \"*.weight\"\nquantize = {{ kind = \"affine\", bits = {bits}, symmetric = {symmetric}, granularity = \"{granularity}\", objective = \"mse\" }}\n[[rule]]\nmatch = \"*\"\nkeep = true\n"
+            );
+            Recipe::parse(&text).unwrap()
+        };
+        for (form, recipe, worse) in [
+            ("int8", Recipe::preset("int8").unwrap(), 0.1),
+            ("uint8 per channel", codes(8, false, "channel"), 0.1),
+            ("uint8 per tensor", codes(8, false, "tensor"), 0.1),
+            ("int4 per channel", codes(4, true, "channel"), 1.0),
+        ] {
+            let path = archive(dir.path(), &original, &recipe, "a.safetensors");
+            let model = Model::open(&path).unwrap();
+            let network = IntegerNetwork::load(&model, &CPU, architecture, &calibration).unwrap();
+            let sums = network.sums(&CPU, &pixels).unwrap();
+            let after = error(&network.classes(&sums), &labels);
+            eprintln!(
+                "{name}, {form}, integers: {before} % -> {after} %, {} bytes",
+                network.bytes()
+            );
+            assert!(after <= before + worse, "{name}, {form}: {before} % -> {after} %");
+            if let Some(on) = gpu() {
+                let there = IntegerNetwork::load(&model, on, architecture, &calibration).unwrap();
+                let count = if form == "int8" { 10_000 } else { 500 };
+                let there = there.sums(on, &pixels[..count * 784]).unwrap();
+                assert_eq!(there, sums[..count * 10], "{name}, {form}");
+            }
         }
     }
 }
@@ -151,10 +352,48 @@ fn what_does_not_fit_is_named() {
     let calibration = Calibration::measure(&float, &CPU, &[7; 784]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let original = asset("lenet-300-100.safetensors");
-    let path = archive(dir.path(), &original, &Recipe::preset("int4").unwrap(), "a.safetensors");
+    let path =
+        archive(dir.path(), &original, &Recipe::preset("palette4").unwrap(), "a.safetensors");
     let model = Model::open(&path).unwrap();
     let error = IntegerNetwork::load(&model, &CPU, LENET_300_100, &calibration).unwrap_err();
-    assert!(error.to_string().contains("\"fc1.weight\" is stored otherwise"), "{error}");
+    let expected =
+        "layer \"fc1\": \"fc1.weight\" is stored as palette 16 per tensor, expected integer codes";
+    assert!(error.to_string().contains(expected), "{error}");
+    // A calibration of another network; images that are none; a window that does not fit; a bias that does not.
+    let model = Model::open(&asset("lenet-5.safetensors")).unwrap();
+    let error = IntegerNetwork::load(&model, &CPU, LENET_5, &calibration).unwrap_err().to_string();
+    assert!(error.contains("layers of the calibration is 3, expected 4"), "{error}");
+    let images = Tensor::from_f32(&CPU, &[0.0; 785], 785).unwrap();
+    let error = float.forward(&CPU, &images).unwrap_err().to_string();
+    assert!(error.contains("values of the images is 785, expected a multiple of 784"), "{error}");
+    let mut smaller = LENET_5;
+    smaller.image = [28, 5, 1];
+    let error = Network::load(&model, &CPU, smaller, Arithmetic::Float).unwrap_err().to_string();
+    assert!(error.contains("layer \"conv1\": \"conv1.weight\" on 28 x 5 pixels"), "{error}");
+    let path = dir.path().join("bias.safetensors");
+    let zeros = |n| vec![0; n];
+    support::write_checkpoint(
+        &path,
+        &[
+            ("l.weight", DType::F32, vec![3, 4], zeros(12)),
+            ("l.bias", DType::F32, vec![2], zeros(2)),
+        ],
+    );
+    let model = Model::open(&path).unwrap();
+    let load = |a| Linear::load(&model, &CPU, "l", 4, Activation::None, a);
+    let error = load(Arithmetic::Float).unwrap_err().to_string();
+    assert!(error.contains("layer \"l\": \"l.bias\" is F32 [2], expected 3 floats"), "{error}");
+    let nan = support::words_of(DType::F32, &[f32::NAN; 12]);
+    support::write_checkpoint(&path, &[("l.weight", DType::F32, vec![3, 4], nan)]);
+    let model = Model::open(&path).unwrap();
+    for arithmetic in [Arithmetic::Binary, Arithmetic::BinaryWeights] {
+        let load = Linear::load(&model, &CPU, "l", 4, Activation::None, arithmetic);
+        let error = load.unwrap_err().to_string();
+        assert!(
+            error.contains("layer \"l\": \"l.weight\" holds NaN or infinite values"),
+            "{error}"
+        );
+    }
 }
 
 /// The folder of all-MiniLM-L6-v2 (`scripts/fetch_minilm.sh`), or `None` after saying so.
@@ -258,7 +497,7 @@ fn bert_agrees_with_pytorch() {
     }
     for preset in ["int8", "int4", "palette8", "palette4", "sparse24"] {
         let archive = archive(dir.path(), &folder, &Recipe::preset(preset).unwrap(), preset);
-        let got = cosines(&archive, &CPU, Arithmetic::Int8);
+        let got = cosines(&archive, &CPU, Arithmetic::Mixed);
         assert!(got.0 >= 0.9 || preset == "sparse24", "{preset}: {got:?}");
     }
 }
@@ -299,6 +538,6 @@ fn bert_refuses_what_it_cannot_run() {
     let bert = Bert::load(&folder, &CPU, Arithmetic::Float).unwrap();
     let error = bert.embed(&CPU, &[&[101; 513]]).unwrap_err();
     assert!(error.to_string().contains("tokens is 513, expected at most 512"), "{error}");
-    let error = bert.embed(&CPU, &[&[30522]]).unwrap_err();
-    assert!(matches!(error, Error::Shape { .. }), "{error}");
+    let error = bert.embed(&CPU, &[&[30522]]).unwrap_err().to_string();
+    assert!(error.contains("word_embeddings: token is 30522, expected below 30522"), "{error}");
 }

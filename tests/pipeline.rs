@@ -116,6 +116,9 @@ fn recipes() -> Vec<(String, Recipe)> {
         treat("prune = { kind = \"channel\", density = 0.4 }\nquantize = { kind = \"affine\", bits = 8, symmetric = false }"),
         treat("prune = { kind = \"channel\", density = 0.5, norm = \"l1\" }"),
         treat("prune = { kind = \"block\", density = 0.5, block = [4, 16] }"),
+        treat("quantize = { kind = \"binary\" }"),
+        treat("axis = 1\nquantize = { kind = \"binary\" }"),
+        treat("prune = { kind = \"magnitude\", density = 0.3 }\nquantize = { kind = \"binary\" }"),
     ]);
     all
 }
@@ -610,4 +613,70 @@ fn a_job_stays_within_its_memory_or_says_what_it_needs() {
     let (peak, done) = peak_of(&input, &output, &rule(what), "160MiB");
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(said.contains("the job needs 12") && peak <= 20, "{peak} MiB: {said}");
+}
+
+/// What a binary tensor is restored to.
+fn binary(dtype: DType, (rows, cols): (usize, usize), values: &[f32], prune: &str) -> Vec<f32> {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output, back) = (
+        dir.path().join("in.safetensors"),
+        dir.path().join("out.safetensors"),
+        dir.path().join("back.safetensors"),
+    );
+    write_checkpoint(&input, &[("w", dtype, vec![rows, cols], words_of(dtype, values))]);
+    let text =
+        format!("version = 1\n[[rule]]\nmatch = \"*\"\n{prune}quantize = {{ kind = \"binary\" }}");
+    let report = run(&input, &output, &Recipe::parse(&text).unwrap(), &CPU);
+    assert_ne!(report.tensors[0].method, "kept");
+    decompress(&output, &back, &options(&CPU)).unwrap();
+    let (_, _, bytes) = &contents(&back)["w"];
+    let words: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
+    let mut restored = vec![0.0; rows * cols];
+    tersor::dtype::decode(dtype, &words, 0, &mut restored);
+    restored
+}
+
+#[test]
+fn binary_weights_are_signs_and_a_mean_for_each_row() {
+    // Means 0.5 and 3, and a row of zeros; either zero counts as positive.
+    let mut values: Vec<f32> = [[1.0, -0.5, 0.0, -0.0, -1.0, 0.5]; 20].concat();
+    values.extend([[-4.0, 2.0, -3.0]; 40].concat());
+    values.extend([0.0; 120]);
+    let expected = [
+        [[0.5, -0.5, 0.5, 0.5, -0.5, 0.5]; 20].concat(),
+        [[-3.0, 3.0, -3.0]; 40].concat(),
+        vec![0.0; 120],
+    ]
+    .concat();
+    for dtype in WEIGHTS {
+        let restored = binary(dtype, (3, 120), &values, "");
+        // The unit is 1 / 32767 of the largest magnitude: the mean is off by at most half of it, and by the type's rounding.
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs() * 2e-5;
+        assert!(restored.iter().zip(&expected).all(near), "{}: {restored:?}", dtype.name());
+        assert!(restored.iter().all(|x| x.to_bits() != (-0.0f32).to_bits()), "{}", dtype.name());
+    }
+    // The mean of the survivors, 1 and 3.5, rounded to nearest even in BF16: 3.5 and 1 are there, 3.501 is not.
+    let prune = "prune = { kind = \"n:m\", n = 1, m = 3 }\n";
+    let restored = binary(DType::BF16, (3, 120), &values, prune);
+    assert_eq!(restored[..6], [1.0, 0.0, 0.0, 0.0, -1.0, 0.0]);
+    assert_eq!(restored[120..123], [-4.0, 0.0, 0.0]);
+    let restored = binary(DType::BF16, (1, 64), &[[1.0, 1.01]; 32].concat(), "");
+    assert_eq!(restored, [1.0078125; 64]);
+}
+
+#[test]
+fn binary_rows_longer_than_a_block_have_one_mean() {
+    let cols = 3_000_000;
+    let values: Vec<f32> = noise(5, 2 * cols).iter().map(|x| x * x * x).collect();
+    for prune in ["", "prune = { kind = \"magnitude\", density = 0.5, scope = \"tensor\" }\n"] {
+        let restored = binary(DType::F32, (2, cols), &values, prune);
+        for (restored, values) in restored.chunks(cols).zip(values.chunks(cols)) {
+            let kept = || restored.iter().zip(values).filter(|(r, _)| **r != 0.0);
+            let mean = kept().map(|(_, v)| f64::from(v.abs())).sum::<f64>() / kept().count() as f64;
+            let same = |(r, v): (&f32, &f32)| {
+                r.signum() == v.signum() && (f64::from(r.abs()) / mean - 1.0).abs() < 1e-5
+            };
+            assert!(kept().count() > cols / 3 && kept().all(same), "{prune}");
+        }
+    }
 }

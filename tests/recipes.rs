@@ -19,6 +19,7 @@ fn every_preset_parses() {
         assert!(Recipe::preset(name).is_ok(), "{name}");
     }
     assert!(matches!(Recipe::preset("int9"), Err(Error::Usage(_))));
+    assert!(Recipe::parse(include_str!("../recipes/binary.toml")).is_ok());
 }
 
 #[test]
@@ -35,6 +36,8 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         (rule("quantize = { kind = \"affine\", bits = 4, group = 32 }"), "granularity is not"),
         (rule("quantize = { kind = \"palette\" }"), "expected bits = 1 to 8, or k = 2 to 256"),
         (rule("quantize = { kind = \"palette\", k = 300 }"), "k = 2 to 256"),
+        (rule("quantize = { kind = \"binary\", bits = 1 }"), "unknown field `bits`"),
+        (rule("quantize = { kind = \"binary\" }\nimportance = \"x\""), "importance weighs"),
         (rule("prune = { kind = \"magnitude\", density = 1.5 }"), "density is 1.5"),
         (rule("prune = { kind = \"n:m\", n = 4, m = 4 }"), "n:m is 4:4"),
         (rule("prune = { kind = \"block\", density = 0.5, block = [0, 4] }"), "block is [0, 4]"),

@@ -16,6 +16,9 @@ const NETWORK: &[u8] = include_bytes!("../../assets/lenet-300-100.safetensors");
 const IMAGES: &[u8] = include_bytes!("../../assets/t10k-images-idx3-ubyte.gz");
 const LABELS: &[u8] = include_bytes!("../../assets/t10k-labels-idx1-ubyte.gz");
 
+/// No preset: it is for networks that were trained for it, and shows what becomes of one that was not.
+const BINARY: &str = include_str!("../../recipes/binary.toml");
+
 /// Images that the integer network is calibrated on.
 const CALIBRATION: usize = 200;
 
@@ -63,12 +66,12 @@ impl Demo {
         // Scales between integer layers come from the first images, without their labels.
         let calibration = Calibration::measure(&original, &backend, &pixels[..CALIBRATION * 784])?;
         let mut rows = Vec::new();
-        for (preset, _) in PRESETS {
+        for (preset, recipe) in PRESETS.into_iter().chain([("binary", BINARY)]) {
             CANCEL.check()?;
             let options = self.common.options(&backend, &Silent, true);
             let (archive, restored) =
                 (folder.0.join("archive.safetensors"), folder.0.join("restored.safetensors"));
-            let report = pipeline::compress(&model, &archive, &Recipe::preset(preset)?, &options)?;
+            let report = pipeline::compress(&model, &archive, &Recipe::parse(recipe)?, &options)?;
             pipeline::decompress(&archive, &restored, &options)?;
             let after = test(load(&backend, &restored)?.classify(&backend, &pixels)?);
             let inference = match preset {

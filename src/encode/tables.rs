@@ -52,6 +52,9 @@ impl Tables {
             }
             Method::Palette { .. } => match TableRows::of(&job.blocks, size) {
                 TableRows::InBlocks => Ok(Self::Own),
+                TableRows::Many if job.treat.is_binary() => {
+                    job.survey_binary(mask).map(Self::Palettes)
+                }
                 TableRows::AcrossBlocks => job.survey_tables(mask).map(Self::Palettes),
                 TableRows::Many => job.survey_palettes(mask).map(Self::Palettes),
             },
@@ -106,7 +109,7 @@ impl Job<'_> {
     }
 
     /// The ranges of the groups that a unit touches.
-    fn ranges(&self, unit: &Unit, elements: &mut Vec<u32>) -> Result<Vec<Range>> {
+    pub(super) fn ranges(&self, unit: &Unit, elements: &mut Vec<u32>) -> Result<Vec<Range>> {
         let groups = self.groups();
         let first = unit.start(&self.blocks) as usize / groups.size;
         let count = groups.from(unit.start(&self.blocks) as usize).count(unit.elements());
@@ -159,16 +162,23 @@ impl Job<'_> {
         Ok(ranges.iter().zip(clips).map(|(r, clip)| code.scale(*r, clip)).collect())
     }
 
-    fn survey_scales(&self, mask: &Mask) -> Result<Vec<Scale>> {
-        let (code, groups) = (self.code(), self.groups());
-        let count = self.blocks.elements().div_ceil(groups.size as u64) as usize;
+    /// The ranges of all groups of the tensor.
+    pub(super) fn survey_ranges(&self, mask: &Mask) -> Result<Vec<Range>> {
+        let size = self.groups().size;
+        let count = self.blocks.elements().div_ceil(size as u64) as usize;
         let surveyed =
             self.units.par_iter().map(|unit| self.ranges(unit, &mut self.load(unit, mask)?.0));
         let mut ranges: Vec<Option<Range>> = vec![None; count];
         for (unit, found) in self.units.iter().zip(surveyed.collect::<Result<Vec<_>>>()?) {
-            widen(&mut ranges[unit.start(&self.blocks) as usize / groups.size..], found);
+            widen(&mut ranges[unit.start(&self.blocks) as usize / size..], found);
         }
-        let ranges = complete(ranges);
+        Ok(complete(ranges))
+    }
+
+    fn survey_scales(&self, mask: &Mask) -> Result<Vec<Scale>> {
+        let (code, groups) = (self.code(), self.groups());
+        let ranges = self.survey_ranges(mask)?;
+        let count = ranges.len();
         if self.treat.objective == Objective::Range {
             return Ok(ranges.iter().map(|r| code.scale(*r, 64)).collect());
         }
@@ -352,6 +362,9 @@ impl Job<'_> {
     ) -> Result<Vec<Table>> {
         let (rows, cols) = unit.shape();
         let per_table = self.groups().size / cols;
+        if self.treat.is_binary() {
+            return self.binary_tables(unit, elements, mask);
+        }
         if !mask.is_empty() || self.importance.is_some() {
             return self.weighted_palettes(unit, elements, mask);
         }

@@ -1,4 +1,4 @@
-use super::{BlockGrid, Groups, magnitude_sums, range, task_rows};
+use super::{BlockGrid, Groups, Range, magnitude_sums, range, task_rows};
 use crate::{
     Backend, DType, Error, Result, Tensor,
     affine::SMALLEST,
@@ -10,7 +10,7 @@ use crate::{
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-/// The shader: the signs. The scales are those of [`range`] and [`magnitude_sums`].
+/// The shader: the signs. The scales are those of [`range()`](super::range()) and [`magnitude_sums()`](super::magnitude_sums()).
 pub static KERNEL: Kernel = Kernel {
     name: "binarize",
     wgsl: wgsl!("lib/grid", "lib/dtype", "binarize"),
@@ -83,19 +83,35 @@ fn row_scales(on: &Backend, weights: &Tensor) -> Result<Tensor> {
         let got = format!("NaN or infinite in row {row}");
         return Err(Error::shape(KERNEL.name, "weights", got, "finite"));
     }
-    let inverse = |absmax: f32| match absmax < SMALLEST {
-        true => 0.0,
-        false => (32767.0 / f64::from(absmax)) as f32,
-    };
-    let inverses: Vec<f32> = ranges.iter().map(|r| inverse(r.absmax())).collect();
-    let grid = BlockGrid { rows: 1, cols: SPAN.min(cols), row0: 0, col0: 0 };
-    let sums = magnitude_sums(on, weights, grid, Norm::L1, &inverses)?;
-    let scales = sums.chunks(cols.div_ceil(SPAN)).zip(&ranges).map(|(sums, range)| {
-        let sum: u64 = sums.iter().sum();
-        let scale = sum as f64 * f64::from(range.absmax()) / 32767.0 / cols as f64;
-        (scale as f32).to_bits()
-    });
+    let largest: Vec<f32> = ranges.into_iter().map(Range::absmax).collect();
+    let sums = row_sums(on, weights, &largest, 0)?;
+    let scales =
+        sums.iter().zip(&largest).map(|(s, l)| mean_magnitude(*s, *l, cols as u64).to_bits());
     Tensor::new(on, DType::F32, rows, 1, scales.collect())
+}
+
+/// The sum of the magnitudes of every row in units of its absmax / 32767, of a tile that starts at column `col0` of its matrix:
+/// sums of pieces of a row add up to that of the row.
+pub(crate) fn row_sums(
+    on: &Backend,
+    weights: &Tensor,
+    largest: &[f32],
+    col0: usize,
+) -> Result<Vec<u64>> {
+    let inverse = |absmax: &f32| match *absmax < SMALLEST {
+        true => 0.0,
+        false => (32767.0 / f64::from(*absmax)) as f32,
+    };
+    let inverses: Vec<f32> = largest.iter().map(inverse).collect();
+    let grid = BlockGrid { rows: 1, cols: SPAN, row0: 0, col0: col0 % SPAN };
+    let across = grid.count(1, weights.cols()).1;
+    let sums = magnitude_sums(on, weights, grid, Norm::L1, &inverses)?;
+    Ok(sums.chunks(across.max(1)).map(|sums| sums.iter().sum()).collect())
+}
+
+/// The mean magnitude of `count` weights, the largest of them `absmax`, from their [`row_sums`].
+pub(crate) fn mean_magnitude(sum: u64, absmax: f32, count: u64) -> f32 {
+    (sum as f64 * f64::from(absmax) / 32767.0 / count.max(1) as f64) as f32
 }
 
 fn reference(dtype: DType, weights: &[u32], (rows, cols): (usize, usize)) -> Vec<u32> {

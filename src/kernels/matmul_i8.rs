@@ -202,7 +202,7 @@ pub(super) fn expect(
             (format!("{:?}", channels.zero_points), format!("{lowest}..={highest}"));
         return Err(Error::shape(KERNEL.name, "zero points of channels", got, expected));
     }
-    let longest = longest(1 << 31, a.signed, w.signed && !channels.zero_points());
+    let longest = longest_row(a.signed, w.signed && !channels.zero_points());
     if a.cols > longest {
         let expected = format!("at most {longest}, so that sums fit 32 bits");
         return Err(Error::shape(KERNEL.name, "cols", a.cols, expected));
@@ -233,6 +233,11 @@ fn expect_int8(what: &'static str, codes: &Int8) -> Result<()> {
         return Err(Error::shape(KERNEL.name, what, got, format!("{expected} a row, U32")));
     }
     Ok(())
+}
+
+/// The longest K whose sums fit 32 bits.
+pub(crate) fn longest_row(a_signed: bool, weights_within_127: bool) -> usize {
+    longest(1 << 31, a_signed, weights_within_127)
 }
 
 /// The longest K whose sums stay below `limit`. A zero point is a code of the weights: their difference is at most 255.

@@ -39,7 +39,7 @@ const RUN: usize = 4096;
 ///
 /// # Source
 ///
-/// Batcher 1968, "Sorting networks and their applications", for runs of 4,096, which [`merge_runs`](super::merge_runs) merges;
+/// Batcher 1968, "Sorting networks and their applications", for runs of 4,096, which [`merge_runs()`](super::merge_runs()) merges;
 /// on the CPU a radix sort.
 pub fn sort_rows(on: &Backend, weights: &Tensor) -> Result<Tensor> {
     super::expect_weights(KERNEL.name, weights)?;

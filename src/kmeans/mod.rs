@@ -116,7 +116,7 @@ fn below(value: f64) -> f32 {
 }
 
 /// Values as elements of `dtype`, widened again.
-fn round_to(dtype: DType, values: &[f64]) -> Vec<f32> {
+pub(crate) fn round_to(dtype: DType, values: &[f64]) -> Vec<f32> {
     let singles: Vec<f32> = values.iter().map(|v| *v as f32).collect();
     let mut words = vec![0; crate::words(dtype, singles.len())];
     dtype::encode(dtype, &singles, &mut words, 0);

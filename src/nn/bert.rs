@@ -174,7 +174,14 @@ impl Bert {
         let longest = sequences.iter().map(|s| s.len()).max().unwrap_or(0);
         let most = self.config.max_position_embeddings.min(self.positions.rows());
         if longest > most {
-            return Err(Error::shape("bert", "tokens", longest, format!("at most {most}")));
+            let layer = "embeddings.position_embeddings";
+            return Err(Error::shape(layer, "tokens", longest, format!("at most {most}")));
+        }
+        let known = self.words.rows();
+        if let Some(id) = sequences.iter().flat_map(|s| s.iter()).find(|id| **id as usize >= known)
+        {
+            let layer = "embeddings.word_embeddings";
+            return Err(Error::shape(layer, "token", id, format!("below {known}")));
         }
         let lengths: Vec<u32> = sequences.iter().map(|s| s.len() as u32).collect();
         let padded =

@@ -1,12 +1,15 @@
 use super::{
     Architecture, Model, Network,
-    model::Int8Channels,
-    network::{BATCH, after, largest, patches, window_on},
+    model::{Int8Channel, Int8Channels},
+    network::{BATCH, after, expect_images, expect_windows, largest, patches, window_on},
     weight::bytes,
 };
 use crate::{
-    Backend, DType, Result, Tensor,
-    kernels::{Channels, Epilogue, Groups, Int8, Range, matmul_i8, max_pool, multiplier, range},
+    Backend, DType, Error, Result, Tensor,
+    kernels::{
+        Channels, Epilogue, Groups, Int8, Range, longest_row, matmul_i8, max_pool, multiplier,
+        range,
+    },
 };
 
 /// The range of every layer's outputs over sample inputs: where static scales come from.
@@ -66,7 +69,8 @@ impl IntegerNetwork {
     ///
     /// # Errors
     ///
-    /// [`Error::Format`](crate::Error::Format) if a weight is stored in another form than symmetric 8-bit codes with one scale per
+    /// [`Error::Shape`] if the calibration is of a network with more or fewer layers;
+    /// [`Error::Format`] if a weight is stored in another form than integer codes with one scale per
     /// channel or for all, or a bias leaves the range of the integers; otherwise as [`Linear::load`](super::Linear::load).
     pub fn load(
         model: &Model,
@@ -74,21 +78,36 @@ impl IntegerNetwork {
         architecture: Architecture,
         calibration: &Calibration,
     ) -> Result<Self> {
+        let (found, expected) = (calibration.0.len(), architecture.layers.len());
+        if found != expected {
+            return Err(Error::shape(
+                "integer network",
+                "layers of the calibration",
+                found,
+                expected,
+            ));
+        }
         let (mut image, mut layers) = (architecture.batch(1), Vec::new());
-        let (mut input_scale, mut output_scales) = (PIXEL, Vec::new());
+        let (mut input_scale, mut signed, mut output_scales) = (PIXEL, false, Vec::new());
         for (l, (shape, range)) in architecture.layers.iter().zip(&calibration.0).enumerate() {
             let window = window_on(shape, image);
+            expect_windows(model, shape, image)?;
             let inputs = window.height * window.width * image.channels;
             let name = format!("{}.weight", shape.name);
-            let Int8Channels { codes, scales } = model.int8_or_rounded(on, &name, inputs)?;
-            let outputs = scales.len();
+            let Int8Channels { codes, channels } = model.int8_or_rounded(on, &name, inputs)?;
+            let longest = longest_row(signed, channels.iter().all(|c| c.zero_point == 0));
+            if inputs > longest {
+                let found = format!("has {inputs} inputs, expected at most {longest}");
+                return Err(model.refuse(&name, &format!("{found}, so that sums fit 32 bits")));
+            }
+            let outputs = channels.len();
             let biases = model.values(&format!("{}.bias", shape.name), outputs)?;
             let last = l + 1 == architecture.layers.len();
             let unsigned = range.min >= 0.0;
             let steps = if unsigned { 255.0 } else { 127.0 };
             let output_scale = (f64::from(range.absmax()) / steps).max(f64::MIN_POSITIVE);
             let mut table = Vec::new();
-            for (scale, bias) in scales.iter().zip(&biases) {
+            for (Int8Channel { scale, zero_point, .. }, bias) in channels.iter().zip(&biases) {
                 // A scale of 0 stands for codes that are all zero: what their unit is does not matter, but the bias needs one.
                 let unit = match *scale {
                     0.0 if last => 2f64.powi(-20),
@@ -103,7 +122,7 @@ impl IntegerNetwork {
                 if offset.abs() > f64::from(1 << 30) {
                     return Err(model.refuse(&name, "has a bias beyond 2^30 units of its sums"));
                 }
-                table.push([offset as i32 as u32, 0, factor as u32, shift]);
+                table.push([offset as i32 as u32, *zero_point as u32, factor as u32, shift]);
                 if last {
                     output_scales.push(unit);
                 }
@@ -113,7 +132,7 @@ impl IntegerNetwork {
                 channels: Channels::new(on, &table)?,
                 limits: (!last).then_some(if unsigned { (0, 255) } else { (-127, 127) }),
             });
-            input_scale = output_scale;
+            (input_scale, signed) = (output_scale, !unsigned);
             image = after(image, window, outputs);
             if let Some(pool) = shape.pool {
                 image = after(image, pool, image.channels);
@@ -128,10 +147,10 @@ impl IntegerNetwork {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`](crate::Error::Shape) if that is no whole number of images; [`Error::Gpu`](crate::Error::Gpu).
+    /// [`Error::Shape`] if that is no whole number of images; [`Error::Gpu`].
     pub fn forward(&self, on: &Backend, pixels: &[u8]) -> Result<Tensor> {
-        let [height, width, channels] = self.architecture.image;
-        let mut image = self.architecture.batch(pixels.len() / (height * width * channels));
+        let [.., channels] = self.architecture.image;
+        let mut image = expect_images(&self.architecture, "integer network", pixels.len())?;
         let mut x = packed(on, pixels, channels)?;
         let mut signed = false;
         for (shape, layer) in self.architecture.layers.iter().zip(&self.layers) {

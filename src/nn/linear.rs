@@ -1,20 +1,35 @@
-use super::{Model, Weight, model::Int8Channels, weight::bytes};
+use super::{
+    Model, Weight,
+    model::{Int8Channel, Int8Channels},
+    weight::bytes,
+};
 use crate::{
     Backend, Result, Tensor,
-    kernels::{Activation, Channels, Epilogue, Int8, matmul_i8, quantize_rows},
+    kernels::{
+        Activation, BinaryMatrix, Channels, Epilogue, Int8, activate, add, binarize, longest_row,
+        matmul_binary, matmul_i8, quantize_rows,
+    },
 };
 
-/// How a layer takes its inputs.
+/// How a layer takes its inputs, and what it multiplies them with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Arithmetic {
     /// As f32: the weights alone are compressed.
     #[default]
     Float,
-    /// Quantized to 8 bits, with a scale and a zero point for every row, where the weights are symmetric 8-bit codes with a scale for every
-    /// channel or one for all: then products are of integers. Other layers take them as f32.
+    /// Quantized to 8 bits, with a scale and a zero point for every row: products are of integers. The weights must be stored as
+    /// integer codes of 2 to 8 bits, with a scale and perhaps a zero point for each row or for all; they are held as codes of 8
+    /// bits. A layer whose weights are stored otherwise, in groups within a row for one, is refused.
     Int8,
+    /// [`Arithmetic::Int8`] where the weights are stored as such codes of 8 bits, [`Arithmetic::Float`] elsewhere;
+    /// [`Linear::is_int8`] tells.
+    Mixed,
     /// As f32; of the weights only the signs are held, and the mean magnitude of each row.
     BinaryWeights,
+    /// As signs too, with the mean magnitude of each row: a product counts the signs that agree. Made for networks that were
+    /// trained so; a row without negative values, such as a ReLU gives, has nothing left but its mean. The means are found on
+    /// the host, so that a layer reads three numbers of each row back.
+    Binary,
 }
 
 /// A dense layer: `y = activation(W x + b)`, W of shape `[outputs, inputs]`; a row of the input tensor is one x.
@@ -32,10 +47,14 @@ enum Form {
         weight: Weight,
         bias: Option<Tensor>,
     },
-    /// The codes, and the channels that [`matmul_i8`] wants: scale and bias.
+    /// The codes, and the channels that [`matmul_i8`] wants: sum, zero point, scale and bias.
     Int8 {
         codes: Int8,
         channels: Channels,
+    },
+    Binary {
+        weight: BinaryMatrix,
+        bias: Option<Tensor>,
     },
 }
 
@@ -44,8 +63,8 @@ impl Linear {
     ///
     /// # Errors
     ///
-    /// [`Error::Format`](crate::Error::Format) if the weight is missing or does not take `inputs` inputs, or the bias has not
-    /// a value for every output; [`Error::Digest`](crate::Error::Digest), [`Error::Io`](crate::Error::Io),
+    /// [`Error::Format`](crate::Error::Format) if the weight is missing, does not take `inputs` inputs or is stored in a form
+    /// that the arithmetic has no product for, or the bias has not a value for every output; [`Error::Digest`](crate::Error::Digest), [`Error::Io`](crate::Error::Io),
     /// [`Error::Gpu`](crate::Error::Gpu).
     pub fn load(
         model: &Model,
@@ -61,31 +80,36 @@ impl Linear {
             true => Some(model.values(&bias, outputs)?),
             false => None,
         };
-        let integer = match arithmetic {
-            Arithmetic::Float | Arithmetic::BinaryWeights => None,
-            Arithmetic::Int8 => model.int8(on, &weight, inputs)?,
-        };
-        let form = match integer {
-            Some(Int8Channels { codes, scales }) => {
-                // What the zero points of the activations count: the sums of the codes.
-                let words = codes.words.read(on)?;
-                let sums = words.chunks(inputs.div_ceil(4).max(1)).map(|row| {
-                    bytemuck::cast_slice(row).iter().map(|c: &i8| i32::from(*c)).sum::<i32>()
-                });
-                let channel = |(o, (scale, sum)): (usize, (&f32, i32))| {
+        let vector = |b: Option<Vec<f32>>| b.map(|b| Tensor::from_f32(on, &b, 1)).transpose();
+        let form = match arithmetic {
+            Arithmetic::Mixed if !model.has_int8(&weight) => {
+                Form::Float { weight: model.weight(on, &weight, inputs)?, bias: vector(biases)? }
+            }
+            Arithmetic::Float => {
+                Form::Float { weight: model.weight(on, &weight, inputs)?, bias: vector(biases)? }
+            }
+            Arithmetic::BinaryWeights => Form::Float {
+                weight: model.binary_weight(on, &weight, inputs)?,
+                bias: vector(biases)?,
+            },
+            Arithmetic::Binary => {
+                Form::Binary { weight: model.binary(on, &weight, inputs)?, bias: vector(biases)? }
+            }
+            Arithmetic::Int8 | Arithmetic::Mixed => {
+                let Int8Channels { codes, channels } = model.int8(on, &weight, inputs)?;
+                let longest = longest_row(false, channels.iter().all(|c| c.zero_point == 0));
+                if inputs > longest {
+                    let expected = format!("has {inputs} inputs, expected at most {longest}");
+                    let why = format!("{expected}, so that sums of integers fit 32 bits");
+                    return Err(model.refuse(&weight, &why));
+                }
+                let row = |(o, c): (usize, &Int8Channel)| {
                     let bias = biases.as_ref().map_or(0.0, |b| b[o]);
-                    [sum as u32, 0, scale.to_bits(), bias.to_bits()]
+                    [c.sum as u32, c.zero_point as u32, c.scale.to_bits(), bias.to_bits()]
                 };
-                let table: Vec<_> = scales.iter().zip(sums).enumerate().map(channel).collect();
+                let table: Vec<_> = channels.iter().enumerate().map(row).collect();
                 Form::Int8 { codes, channels: Channels::new(on, &table)? }
             }
-            None => Form::Float {
-                weight: match arithmetic {
-                    Arithmetic::BinaryWeights => model.binary_weight(on, &weight, inputs)?,
-                    _ => model.weight(on, &weight, inputs)?,
-                },
-                bias: biases.map(|b| Tensor::from_f32(on, &b, 1)).transpose()?,
-            },
         };
         Ok(Self { form, activation, inputs, outputs })
     }
@@ -104,6 +128,17 @@ impl Linear {
                 let epilogue =
                     Epilogue::Float { rows: Some(&x.scales), activation: self.activation };
                 matmul_i8(on, &x.codes, codes, channels, epilogue)
+            }
+            // One rounding a step, so that all backends agree to the last bit, which the next layer's signs may hang on.
+            Form::Binary { weight, bias } => {
+                let mut y = matmul_binary(on, &binarize(on, x)?, weight, None)?;
+                if let Some(bias) = bias {
+                    y = add(on, &y, bias)?;
+                }
+                match self.activation {
+                    Activation::None => Ok(y),
+                    activation => activate(on, &y, activation),
+                }
             }
         }
     }
@@ -128,6 +163,9 @@ impl Linear {
         match &self.form {
             Form::Float { weight, bias } => weight.bytes() + bias.as_ref().map_or(0, bytes),
             Form::Int8 { codes, channels } => bytes(&codes.words) + channels.bytes(),
+            Form::Binary { weight, bias } => {
+                bytes(&weight.bits) + bytes(&weight.scales) + bias.as_ref().map_or(0, bytes)
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 use super::Weight;
 use crate::{
     Backend, DType, Error, Result, Tensor,
-    affine::Scale,
+    affine::{AffineCode, Scale},
+    codec::{bitpack, sparse},
     dtype,
     format::{Archive, ArchivedTensor, Checkpoint, Method, TensorManifest},
-    kernels::{AffineMatrix, Int8, PaletteMatrix, SparseMatrix, binarize},
+    kernels::{AffineMatrix, BinaryMatrix, Int8, PaletteMatrix, SparseMatrix, binarize},
+    plan::describe,
     recipe::Objective,
     restore::{Restorer, groups, kept},
     stage::{Blocks, Source, write_transposed},
@@ -25,11 +27,21 @@ enum Stored {
     Archive(Archive),
 }
 
-/// 8-bit codes of a matrix, and a scale for each of its rows.
+/// Signed 8-bit codes of a matrix, as integer products take them.
 #[derive(Debug)]
 pub(super) struct Int8Channels {
     pub codes: Int8,
-    pub scales: Vec<f32>,
+    /// One for each row.
+    pub channels: Vec<Int8Channel>,
+}
+
+/// What the codes of a row stand for: `(code - zero_point) * scale`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Int8Channel {
+    pub scale: f32,
+    pub zero_point: i32,
+    /// The sum of `code - zero_point`: what zero points of activations count.
+    pub sum: i32,
 }
 
 impl Model {
@@ -115,15 +127,15 @@ impl Model {
             Ok(Weight::Dense(Tensor::new(on, dtype, rows, cols, self.restored(name)?)?))
         };
         let Some((archive, tensor, manifest)) = self.treated(name) else { return dense() };
-        if manifest.axis != 0 {
+        if manifest.axis != 0 || manifest.lossless() {
             return dense();
         }
         let parts = Whole::read(archive, tensor, manifest)?;
         let group = groups(manifest).size;
         Ok(match manifest.method {
             Method::Affine { bits, symmetric, .. } if !manifest.pruned || symmetric => {
-                let code = crate::affine::AffineCode { bits, symmetric };
-                let codes = parts.all_codes(manifest, cols);
+                let code = AffineCode { bits, symmetric };
+                let codes = parts.all_codes(manifest, (rows, cols), |_| 0);
                 Weight::Affine(AffineMatrix::new(
                     on,
                     codes,
@@ -151,8 +163,7 @@ impl Model {
             }
             _ => {
                 let restored = self.restored(name)?;
-                let values =
-                    crate::codec::sparse::gather(manifest.dtype, &restored, cols, &parts.mask);
+                let values = sparse::gather(manifest.dtype, &restored, cols, &parts.mask);
                 Weight::Sparse(SparseMatrix::new(
                     on,
                     parts.mask,
@@ -168,80 +179,92 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// As [`Model::weight`]; [`Error::Format`] where the tensor is stored in another form, [`Error::Shape`] if its values are
-    /// not finite.
+    /// As [`Model::int8`]; [`Error::Shape`] if the values of a kept tensor are not finite.
     pub(super) fn int8_or_rounded(
         &self,
         on: &Backend,
         name: &str,
         cols: usize,
     ) -> Result<Int8Channels> {
-        if let Some(stored) = self.int8(on, name, cols)? {
-            return Ok(stored);
-        }
-        if self.treated(name).is_some() {
-            let expected =
-                "is stored otherwise, expected symmetric 8-bit codes with a scale per row";
-            return Err(self.refuse(name, expected));
-        }
-        let (dtype, _) = self.shape(name).ok_or_else(|| self.refuse(name, "is missing"))?;
         let (rows, cols) = self.expect_matrix(name, cols)?;
+        if self.treated(name).is_some() {
+            return self.int8(on, name, cols);
+        }
+        let (dtype, _) = self.shape(name).expect("the matrix was found");
         let kept = Tensor::new(on, dtype, rows, cols, self.restored(name)?)?;
-        let code = crate::affine::AffineCode { bits: 8, symmetric: true };
+        let code = AffineCode { bits: 8, symmetric: true };
         let rounded = crate::ops::quantize(on, &kept, code, None, Objective::Range)?;
-        Ok(Int8Channels {
-            scales: rounded.scales.iter().map(|s| s.scale).collect(),
-            codes: Int8 { words: rounded.codes, cols, signed: true },
+        let words = rounded.codes.read(on)?;
+        int8_channels(on, &words, (rows, cols), code, |r| rounded.scales[r])
+    }
+
+    /// A weight that is stored as integer codes with one scale for each row, or one for all: what integer products take. Codes
+    /// of fewer bits are widened to 8, and unsigned ones moved by half their range, with their zero points.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] where the tensor is stored in another form; otherwise as [`Model::weight`].
+    pub(super) fn int8(&self, on: &Backend, name: &str, cols: usize) -> Result<Int8Channels> {
+        let (rows, cols) = self.expect_matrix(name, cols)?;
+        let refuse = |found: &str| {
+            let expected = "integer codes with a scale for each row, or one for all";
+            Err(self.refuse(name, &format!("is stored as {found}, expected {expected}")))
+        };
+        let Some((archive, tensor, manifest)) = self.treated(name) else {
+            let (dtype, _) = self.shape(name).expect("the matrix was found");
+            return refuse(dtype.name());
+        };
+        let Method::Affine { bits, symmetric, group } = manifest.method else {
+            return refuse(&describe(manifest, None));
+        };
+        if manifest.axis != 0 {
+            return refuse(&format!("{}, axis = 1", describe(manifest, None)));
+        }
+        if group != 0 && group != cols as u64 {
+            return refuse(&describe(manifest, None));
+        }
+        let parts = Whole::read(archive, tensor, manifest)?;
+        let scale = |r: usize| parts.scales[if group == 0 { 0 } else { r }];
+        let codes = parts.all_codes(manifest, (rows, cols), |r| scale(r).zero_point);
+        int8_channels(on, &codes, (rows, cols), AffineCode { bits, symmetric }, scale)
+    }
+
+    /// Whether [`Model::int8`] takes a weight as it is stored, without widening its codes.
+    pub(super) fn has_int8(&self, name: &str) -> bool {
+        self.treated(name).is_some_and(|(_, _, manifest)| {
+            let cols = manifest.matrix().1;
+            manifest.axis == 0
+                && matches!(manifest.method, Method::Affine { bits: 8, group, .. } if group == 0 || group == cols)
         })
     }
 
-    /// A weight that is stored as symmetric 8-bit codes with one scale for each row, or for all: what integer products take.
-    /// `None` where it is stored otherwise.
+    /// A weight as signs, and the mean magnitude of each of its rows.
     ///
     /// # Errors
     ///
-    /// As [`Model::weight`].
-    pub(super) fn int8(
-        &self,
-        on: &Backend,
-        name: &str,
-        cols: usize,
-    ) -> Result<Option<Int8Channels>> {
+    /// As [`Model::expect_matrix`]; [`Error::Format`] if a value is not finite; [`Error::Digest`], [`Error::Io`];
+    /// [`Error::Gpu`] if it does not fit the device.
+    pub(super) fn binary(&self, on: &Backend, name: &str, cols: usize) -> Result<BinaryMatrix> {
         let (rows, cols) = self.expect_matrix(name, cols)?;
-        let Some((archive, tensor, manifest)) = self.treated(name) else { return Ok(None) };
-        let Method::Affine { bits: 8, symmetric: true, group } = manifest.method else {
-            return Ok(None);
-        };
-        if manifest.axis != 0 || group != 0 && group != cols as u64 {
-            return Ok(None);
+        let (dtype, _) = self.shape(name).expect("the matrix was found");
+        let restored = self.restored(name)?;
+        if !dtype::all_finite(dtype, &restored) {
+            return Err(self.refuse(name, "holds NaN or infinite values, expected finite ones"));
         }
-        let parts = Whole::read(archive, tensor, manifest)?;
-        let codes = parts.all_codes(manifest, cols);
-        let row_words = cols.div_ceil(4);
-        let scale = |r: usize| parts.scales[if group == 0 { 0 } else { r }].scale;
-        Ok(Some(Int8Channels {
-            scales: (0..rows).map(scale).collect(),
-            codes: Int8 {
-                words: Tensor::new(on, DType::U32, rows, row_words, codes)?,
-                cols,
-                signed: true,
-            },
-        }))
+        binarize(on, &Tensor::new(on, dtype, rows, cols, restored)?)
     }
 
-    /// A weight as signs, and the mean magnitude of each of its rows: a table of two values for every row.
+    /// [`Model::binary`] as a table of two values for every row, for activations that have more than a sign.
     ///
     /// # Errors
     ///
-    /// As [`Model::expect_matrix`] and [`binarize`]; [`Error::Digest`], [`Error::Io`].
+    /// As [`Model::binary`].
     pub(super) fn binary_weight(&self, on: &Backend, name: &str, cols: usize) -> Result<Weight> {
-        let (rows, cols) = self.expect_matrix(name, cols)?;
-        let (dtype, _) = self.shape(name).ok_or_else(|| self.refuse(name, "is missing"))?;
-        let binary = binarize(on, &Tensor::new(on, dtype, rows, cols, self.restored(name)?)?)?;
+        let binary = self.binary(on, name, cols)?;
         let entries: Vec<f32> =
             binary.scales.read_f32(on)?.into_iter().flat_map(|s| [s, -s]).collect();
-        let signs = binary.bits.read(on)?;
-        Ok(Weight::Palette(PaletteMatrix::new(on, signs, (rows, cols), 1, cols, &entries)?))
+        let (signs, shape) = (binary.bits.read(on)?, (binary.bits.rows(), cols));
+        Ok(Weight::Palette(PaletteMatrix::new(on, signs, shape, 1, cols, &entries)?))
     }
 
     /// An error that names a tensor of this model.
@@ -351,8 +374,7 @@ impl Whole {
                 whole.entries[first * k..][..parts.entries.len()].copy_from_slice(&parts.entries);
             }
             if manifest.method == Method::Values {
-                let kept: usize =
-                    crate::codec::sparse::row_counts(&parts.mask, unit.shape().1).sum();
+                let kept: usize = sparse::row_counts(&parts.mask, unit.shape().1).sum();
                 let bytes = kept * manifest.dtype.bits() / 8;
                 values.extend(&bytemuck::cast_slice::<u32, u8>(&parts.stored)[..bytes]);
             } else {
@@ -367,14 +389,62 @@ impl Whole {
         Ok(whole)
     }
 
-    /// Codes of every element: of pruned ones, that of zero in symmetric codes.
-    fn all_codes(&self, manifest: &TensorManifest, cols: usize) -> Vec<u32> {
-        match manifest.pruned {
-            true => {
-                let bits = manifest.method.code_bits().unwrap_or(8).into();
-                crate::codec::sparse::scatter_codes(&self.codes, bits, cols, &self.mask, 0)
-            }
-            false => self.codes.clone(),
+    /// Codes of every element: of pruned ones, that of zero, which `zero_point` says for each row.
+    fn all_codes(
+        &self,
+        manifest: &TensorManifest,
+        (rows, cols): (usize, usize),
+        zero_point: impl Fn(usize) -> u8,
+    ) -> Vec<u32> {
+        if !manifest.pruned {
+            return self.codes.clone();
         }
+        let bits = u32::from(manifest.method.code_bits().unwrap_or(8));
+        let mut all = sparse::scatter_codes(&self.codes, bits, cols, &self.mask, 0);
+        let (words, mask_words) = (bitpack::words(cols, bits), cols.div_ceil(32));
+        let mut codes = vec![0; cols];
+        for r in (0..rows).filter(|r| zero_point(*r) != 0) {
+            let packed = &mut all[r * words..][..words];
+            bitpack::unpack(packed, bits, &mut codes);
+            for (c, code) in codes.iter_mut().enumerate() {
+                if self.mask[r * mask_words + c / 32] >> (c % 32) & 1 == 0 {
+                    *code = zero_point(r);
+                }
+            }
+            bitpack::pack(&codes, bits, packed);
+        }
+        all
     }
+}
+
+/// Packed codes of any alphabet as signed ones of 8 bits. Those of an asymmetric alphabet, and their zero points, are moved down
+/// by 128.
+fn int8_channels(
+    on: &Backend,
+    packed: &[u32],
+    (rows, cols): (usize, usize),
+    code: AffineCode,
+    scale: impl Fn(usize) -> Scale,
+) -> Result<Int8Channels> {
+    let bits = u32::from(code.bits);
+    let (from, to) = (bitpack::words(cols, bits), bitpack::words(cols, 8));
+    let mut words = vec![0; rows * to];
+    let mut codes = vec![0; cols];
+    let mut channels = Vec::with_capacity(rows);
+    for r in 0..rows {
+        bitpack::unpack(&packed[r * from..][..from], bits, &mut codes);
+        for c in &mut codes {
+            *c = match code.symmetric {
+                true => ((*c << (8 - bits)) as i8 >> (8 - bits)) as u8,
+                false => c.wrapping_sub(128),
+            };
+        }
+        bitpack::pack(&codes, 8, &mut words[r * to..][..to]);
+        let Scale { scale, zero_point } = scale(r);
+        let zero_point = if code.symmetric { 0 } else { i32::from(zero_point) - 128 };
+        let sum = codes.iter().map(|c| i32::from(*c as i8) - zero_point).fold(0, i32::wrapping_add);
+        channels.push(Int8Channel { scale, zero_point, sum });
+    }
+    let words = Tensor::new(on, DType::U32, rows, to, words)?;
+    Ok(Int8Channels { codes: Int8 { words, cols, signed: true }, channels })
 }

@@ -1,6 +1,6 @@
 use super::{Arithmetic, Linear, Model};
 use crate::{
-    Backend, Result, Tensor,
+    Backend, Error, Result, Tensor,
     kernels::{Activation, Image, Window, im2col, max_pool},
 };
 
@@ -85,6 +85,40 @@ pub(super) fn patches(on: &Backend, x: Tensor, image: Image, window: Window) -> 
     }
 }
 
+/// The batch that so many values make; refuses what is no whole number of images.
+pub(super) fn expect_images(
+    architecture: &Architecture,
+    network: &'static str,
+    values: usize,
+) -> Result<Image> {
+    let one = architecture.image.iter().product::<usize>();
+    if !values.is_multiple_of(one) {
+        let expected = format!("a multiple of {one}, an image");
+        return Err(Error::shape(network, "values of the images", values, expected));
+    }
+    Ok(architecture.batch(values / one))
+}
+
+/// Refuses a window, of a layer or of the pooling after it, that is larger than the image before it.
+pub(super) fn expect_windows(model: &Model, shape: &LayerShape, image: Image) -> Result<()> {
+    let places = match shape.window {
+        Some(window) => window.output(image),
+        None => Ok(Image { height: 1, width: 1, ..image }),
+    };
+    let pooled = places.and_then(|places| match shape.pool {
+        Some(pool) => pool.output(places),
+        None => Ok(places),
+    });
+    let why = |e| {
+        let (height, width) = (image.height, image.width);
+        model.refuse(
+            &format!("{}.weight", shape.name),
+            &format!("on {height} x {width} pixels: {e}"),
+        )
+    };
+    pooled.map(|_| ()).map_err(why)
+}
+
 impl Architecture {
     /// A batch of so many images.
     pub(super) fn batch(&self, count: usize) -> Image {
@@ -101,7 +135,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Loads every layer, and checks that each takes what the one before gives.
+    /// Loads every layer, and checks that each takes what the one before gives. With [`Arithmetic::Binary`] the first and the
+    /// last layer take their inputs as f32, as in XNOR-Net (Rastegari et al. 2016, arXiv 1603.05279).
     ///
     /// # Errors
     ///
@@ -113,9 +148,16 @@ impl Network {
         arithmetic: Arithmetic,
     ) -> Result<Self> {
         let (mut image, mut layers) = (architecture.batch(1), Vec::new());
-        for shape in architecture.layers {
+        for (l, shape) in architecture.layers.iter().enumerate() {
             let window = window_on(shape, image);
+            expect_windows(model, shape, image)?;
             let inputs = window.height * window.width * image.channels;
+            let arithmetic = match arithmetic {
+                Arithmetic::Binary if l == 0 || l + 1 == architecture.layers.len() => {
+                    Arithmetic::BinaryWeights
+                }
+                other => other,
+            };
             let layer = Linear::load(model, on, shape.name, inputs, shape.activation, arithmetic)?;
             image = after(image, window, layer.outputs());
             if let Some(pool) = shape.pool {
@@ -133,7 +175,7 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`](crate::Error::Shape) if the images have another shape; [`Error::Gpu`](crate::Error::Gpu).
+    /// [`Error::Shape`] if the images have another shape; [`Error::Gpu`].
     pub fn forward(&self, on: &Backend, images: &Tensor) -> Result<Tensor> {
         self.trace(on, images, |_| Ok(()))
     }
@@ -145,8 +187,7 @@ impl Network {
         images: &Tensor,
         mut see: impl FnMut(&Tensor) -> Result<()>,
     ) -> Result<Tensor> {
-        let one = self.architecture.batch(1);
-        let mut image = self.architecture.batch(images.rows() / (one.height * one.width));
+        let mut image = expect_images(&self.architecture, "network", images.elements())?;
         let mut x = images.clone();
         for (shape, layer) in self.architecture.layers.iter().zip(&self.layers) {
             let window = window_on(shape, image);
