@@ -7,12 +7,14 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// The recipes that ship with the binary, by name.
-pub const PRESETS: [(&str, &str); 5] = [
+pub const PRESETS: [(&str, &str); 7] = [
     ("int8", include_str!("../recipes/int8.toml")),
     ("int4", include_str!("../recipes/int4.toml")),
     ("palette8", include_str!("../recipes/palette8.toml")),
     ("palette4", include_str!("../recipes/palette4.toml")),
     ("sparse24", include_str!("../recipes/sparse24.toml")),
+    ("deep", include_str!("../recipes/deep.toml")),
+    ("lossless", include_str!("../recipes/lossless.toml")),
 ];
 
 /// A parsed and checked recipe.

@@ -409,6 +409,7 @@ fn a_manifest_has_one_text() {
         axis: 0,
         pruned,
         method,
+        coded: pruned,
         digest: [9; 16],
         max_rel_error: Some(0.1),
     };

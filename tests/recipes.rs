@@ -34,7 +34,10 @@ fn what_makes_no_sense_is_refused_with_its_place() {
             "group is missing",
         ),
         (rule("quantize = { kind = \"affine\", bits = 4, group = 32 }"), "granularity is not"),
-        (rule("quantize = { kind = \"palette\" }"), "expected bits = 1 to 8, or k = 2 to 256"),
+        (
+            rule("quantize = { kind = \"palette\" }"),
+            "expected one of bits = 1 to 8, k = 2 to 256, max_error",
+        ),
         (rule("quantize = { kind = \"palette\", k = 300 }"), "k = 2 to 256"),
         (rule("quantize = { kind = \"binary\", bits = 1 }"), "unknown field `bits`"),
         (rule("quantize = { kind = \"binary\" }\nimportance = \"x\""), "importance weighs"),

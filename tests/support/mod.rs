@@ -29,7 +29,7 @@ fn present(gpu: &'static Result<Backend>) -> Option<&'static Backend> {
             panic!("TERSOR_REQUIRE_GPU is set, but {e}")
         }
         Err(e) => {
-            skipped(e.to_string());
+            skipped(format!("on GPU: {e}"));
             None
         }
     }
@@ -37,11 +37,11 @@ fn present(gpu: &'static Result<Backend>) -> Option<&'static Backend> {
 
 /// Says what is not tested, once for each reason, where the harness does not capture it: a user is to see it though the tests
 /// pass.
-fn skipped(reason: String) {
+pub fn skipped(reason: String) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     if !said.contains(&reason) {
-        _ = writeln!(std::io::stderr(), "SKIPPED on GPU: {reason}");
+        _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
         said.insert(reason);
     }
 }
