@@ -87,45 +87,73 @@ pub fn cost(counts: &[u64; 256]) -> Option<u64> {
 ///
 /// [`Malformed`] if [`encode`] does not write these bytes for any symbols; `out` then holds anything.
 pub fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
-    let long = Malformed("the stream is longer than its symbols");
-    match *bytes {
-        [] if out.is_empty() => return Ok(()),
-        _ if out.is_empty() => return Err(long),
-        [first, last] if first == last => {
-            out.fill(first);
-            return Ok(());
-        }
-        [first, last, ..] if first == last => return Err(long),
-        _ => {}
-    }
-    let (code, head) = Code::read(bytes)?;
-    let words = code.decoder();
-    let mut rest = &bytes[head..];
+    let stream = Stream::read(bytes, out.len())?;
     let mut padded = Vec::new();
-    for block in out.chunks_mut(BLOCK) {
-        let (ends, body) = read_lengths(rest, block.len())?;
-        let ends = &ends[..lanes_of(block.len())];
-        let end = ends[ends.len() - 1] as usize;
+    for (block, out) in stream.blocks.iter().zip(out.chunks_mut(BLOCK)) {
+        let end = block.start + block.ends[block.lanes - 1] as usize;
         // Lanes are read ahead of their ends.
-        let ahead = body.get(..end + lanes::AHEAD).unwrap_or_else(|| {
+        let ahead = bytes.get(block.start..end + lanes::AHEAD).unwrap_or_else(|| {
             padded.clear();
-            padded.extend_from_slice(&body[..end]);
-            padded.resize(end + lanes::AHEAD, 0);
+            padded.extend_from_slice(&bytes[block.start..end]);
+            padded.resize(end - block.start + lanes::AHEAD, 0);
             &padded
         });
-        if !lanes::decode(&words, ahead, ends, block) {
+        if !lanes::decode(&stream.code, ahead, &block.ends[..block.lanes], out) {
             return Err(Malformed("a lane does not end where it says, or not in zeros"));
         }
-        rest = &body[end..];
     }
-    if !rest.is_empty() {
-        return Err(long);
+    let mut head = Vec::new();
+    if !out.is_empty() {
+        write_head(&histogram(out), &mut head);
     }
-    let mut expected = Vec::new();
-    write_head(&histogram(out), &mut expected);
-    match expected == bytes[..head] {
+    match bytes.starts_with(&head) && head.len() == stream.head {
         true => Ok(()),
         false => Err(Malformed("not the code that these symbols have")),
+    }
+}
+
+/// Where everything is in a stream whose lanes have not been looked at.
+pub(crate) struct Stream {
+    /// By the next eight bits: their symbol in the low byte, the length of its code in the high one. A lone symbol's is 0.
+    pub code: [u16; 256],
+    /// Bytes before the blocks.
+    head: usize,
+    /// In order.
+    pub blocks: Vec<Block>,
+}
+
+/// Where the lanes of a block are, all of them within the stream.
+pub(crate) struct Block {
+    /// Byte of the stream where the first lane starts.
+    pub start: usize,
+    /// Number of lanes.
+    pub lanes: usize,
+    /// Where each ends and the next one starts, in bytes from `start` on.
+    pub ends: [u32; lanes::MOST],
+}
+
+impl Stream {
+    /// Finds the lanes of so many symbols.
+    pub(crate) fn read(bytes: &[u8], symbols: usize) -> Result<Self, Malformed> {
+        let lone = matches!(bytes, [first, last, ..] if first == last);
+        let (code, head) = match *bytes {
+            _ if symbols == 0 => ([0; 256], 0),
+            [symbol, ..] if lone => ([symbol.into(); 256], 2),
+            _ => Code::read(bytes).map(|(code, head)| (code.decoder(), head))?,
+        };
+        let (mut at, mut blocks) = (head, Vec::new());
+        for first in (0..symbols).step_by(BLOCK) {
+            let symbols = (symbols - first).min(BLOCK);
+            let lanes = lanes_of(symbols);
+            let (ends, before) =
+                if lone { ([0; lanes::MOST], 0) } else { read_lengths(&bytes[at..], symbols)? };
+            blocks.push(Block { start: at + before, lanes, ends });
+            at += before + ends[lanes - 1] as usize;
+        }
+        if at != bytes.len() {
+            return Err(Malformed("the stream is longer than its symbols"));
+        }
+        Ok(Self { code, head, blocks })
     }
 }
 
@@ -165,24 +193,24 @@ fn write_lengths(lengths: &[u32], out: &mut Vec<u8>) {
     }
 }
 
-/// Reads what [`write_lengths`] has written for a block of so many symbols, as the ends of the lanes; and what comes after it, which is as long as the lanes.
-fn read_lengths(bytes: &[u8], symbols: usize) -> Result<([u32; lanes::MOST], &[u8]), Malformed> {
-    let lanes = lanes_of(symbols);
+/// Reads what [`write_lengths`] has written for a block of so many symbols: where its lanes end, which is within `bytes`, from
+/// the first one's start on; and where that is.
+fn read_lengths(bytes: &[u8], symbols: usize) -> Result<([u32; lanes::MOST], usize), Malformed> {
     let short = Malformed("the stream ends within a block");
-    let mut ends = [0; lanes::MOST];
+    let (mut ends, lanes) = ([0; lanes::MOST], lanes_of(symbols));
     if lanes == 1 {
         // No code is longer than a byte.
         if bytes.len() > symbols {
             return Err(Malformed("the stream is longer than its symbols"));
         }
         ends[0] = bytes.len() as u32;
-        return Ok((ends, bytes));
+        return Ok((ends, 0));
     }
     let [low, high, rest @ ..] = bytes else { return Err(short) };
     let word = u32::from(u16::from_le_bytes([*low, *high]));
     let (least, width) = (word & 0xfff, word >> 12);
-    let (packed, body) =
-        rest.split_at_checked((lanes * width as usize).div_ceil(8)).ok_or(short)?;
+    let size = (lanes * width as usize).div_ceil(8);
+    let (packed, body) = rest.split_at_checked(size).ok_or(short)?;
     let (mut buffer, mut held, mut packed) = (0u32, 0, packed.iter());
     let (mut end, mut all, mut tight) = (0, 0, false);
     for lane in &mut ends[..lanes] {
@@ -204,7 +232,7 @@ fn read_lengths(bytes: &[u8], symbols: usize) -> Result<([u32; lanes::MOST], &[u
     if body.len() < end as usize {
         return Err(short);
     }
-    Ok((ends, body))
+    Ok((ends, 2 + size))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod gather_rows;
 mod groups;
 mod histogram;
 mod histogram_tails;
+mod huffman_decode;
 mod im2col;
 mod layer_norm;
 mod magnitude_mask;
@@ -52,6 +53,7 @@ pub use gather_rows::gather_rows;
 pub use groups::Groups;
 pub use histogram::{Counting, Histogram, histogram};
 pub use histogram_tails::{TAIL, histogram_tails};
+pub use huffman_decode::huffman_decode;
 pub use im2col::{Image, Window, im2col};
 pub use layer_norm::layer_norm;
 pub use magnitude_mask::magnitude_mask;
@@ -93,6 +95,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &gather_rows::KERNEL,
     &histogram::KERNEL,
     &histogram_tails::KERNEL,
+    &huffman_decode::KERNEL,
     &im2col::KERNEL,
     &layer_norm::KERNEL,
     &magnitude_mask::KERNEL,

@@ -13,6 +13,7 @@ mod dequantize;
 mod gather_rows;
 mod histogram;
 mod histogram_tails;
+mod huffman_decode;
 mod im2col;
 mod layer_norm;
 mod magnitude_mask;
