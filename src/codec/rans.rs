@@ -29,6 +29,7 @@ use super::{
     bits::{Reader, Writer},
     frequencies::{BITS, FRACTION, Frequencies},
 };
+use crate::simd;
 
 /// Symbols of a block.
 pub const BLOCK: usize = 1 << 16;
@@ -64,6 +65,9 @@ impl Share {
     }
 }
 
+/// A share for each symbol, zeros for absent ones.
+type Shares = [Share; 256];
+
 /// What the lowest 12 bits of a state say: the frequency in the highest 12 bits, then how far into the symbol's range they are
 /// in 12 bits, then the symbol.
 type Slots = [u32; 1 << BITS];
@@ -77,6 +81,24 @@ fn pop(x: &mut u32, slots: &Slots) -> u8 {
     slot as u8
 }
 
+fn shares(frequencies: &Frequencies) -> Shares {
+    let mut shares = [Share::default(); 256];
+    for (symbol, frequency, start) in frequencies.iter() {
+        shares[usize::from(symbol)] = Share { frequency, start };
+    }
+    shares
+}
+
+fn slots(frequencies: &Frequencies) -> Slots {
+    let mut slots = [0; 1 << BITS];
+    for (symbol, frequency, start) in frequencies.iter() {
+        for i in 0..frequency {
+            slots[(start + i) as usize] = frequency << 20 | i << 8 | u32::from(symbol);
+        }
+    }
+    slots
+}
+
 /// Appends the stream of `symbols`.
 pub fn encode(symbols: &[u8], out: &mut Vec<u8>) {
     if symbols.is_empty() {
@@ -87,10 +109,9 @@ pub fn encode(symbols: &[u8], out: &mut Vec<u8>) {
     if frequencies.only().is_some() {
         return;
     }
-    let mut shares = [Share::default(); 256];
-    for (symbol, frequency, start) in frequencies.iter() {
-        shares[usize::from(symbol)] = Share { frequency, start };
-    }
+    let shares = shares(&frequencies);
+    let packed = shares.map(|share| share.start << 16 | share.frequency);
+    let reciprocals = shares.map(|share| u32::MAX.checked_div(share.frequency).unwrap_or(0));
     let (mut words, mut bytes) = (vec![0; BLOCK.min(symbols.len())], Vec::new());
     let mut blocks = symbols.chunks(BLOCK).peekable();
     while let Some(block) = blocks.next() {
@@ -98,7 +119,7 @@ pub fn encode(symbols: &[u8], out: &mut Vec<u8>) {
         if lanes(block.len()) == 1 {
             encode_alone(block, &shares, &mut words, &mut bytes);
         } else {
-            encode_lanes(block, &shares, &mut words, &mut bytes);
+            encode_lanes(block, &shares, (&packed, &reciprocals), &mut words, &mut bytes);
         }
         if blocks.peek().is_some() {
             put_length(bytes.len(), out);
@@ -131,17 +152,19 @@ pub fn cost(counts: &[u64; 256]) -> u64 {
 }
 
 fn count(symbols: &[u8]) -> [u64; 256] {
-    // Four tables, as equal neighbours would wait for each other.
-    let mut counts = [[0u32; 256]; 4];
+    // Several tables, as equal neighbours would wait for each other.
+    let mut counts = [[0u32; 256]; 8];
     let mut sums = [0; 256];
     for part in symbols.chunks(1 << 30) {
-        let fours = part.chunks_exact(4);
-        fours.remainder().iter().for_each(|s| counts[0][usize::from(*s)] += 1);
-        for four in fours {
-            (0..4).for_each(|i| counts[i][usize::from(four[i])] += 1);
+        let (groups, rest) = part.as_chunks::<8>();
+        rest.iter().for_each(|s| counts[0][usize::from(*s)] += 1);
+        for group in groups {
+            for (counts, symbol) in counts.iter_mut().zip(group) {
+                counts[usize::from(*symbol)] += 1;
+            }
         }
         for counts in &mut counts {
-            sums.iter_mut().zip(&mut *counts).for_each(|(sum, c)| *sum += u64::from(*c));
+            sums.iter_mut().zip(&*counts).for_each(|(sum, c)| *sum += u64::from(*c));
             *counts = [0; 256];
         }
     }
@@ -153,7 +176,7 @@ fn count(symbols: &[u8]) -> [u64; 256] {
 fn push_alone(
     symbols: &[u8],
     most: usize,
-    shares: &[Share; 256],
+    shares: &Shares,
     words: &mut [u16],
 ) -> (usize, u32, usize) {
     let (mut x, mut free) = (0, words.len());
@@ -197,7 +220,7 @@ fn needed(x: u32) -> usize {
     4 - x.leading_zeros() as usize / 8
 }
 
-fn encode_alone(block: &[u8], shares: &[Share; 256], words: &mut [u16], out: &mut Vec<u8>) {
+fn encode_alone(block: &[u8], shares: &Shares, words: &mut [u16], out: &mut Vec<u8>) {
     let (_, x, used) = push_alone(block, block.len(), shares, words);
     out.extend_from_slice(&x.to_le_bytes()[..needed(x)]);
     put_words(&words[words.len() - used..], out);
@@ -217,7 +240,34 @@ fn decode_alone(bytes: &[u8], slots: &Slots, out: &mut [u8]) -> Result<(), Malfo
     pop_alone(x, words, slots, out)
 }
 
-fn encode_lanes(block: &[u8], shares: &[Share; 256], words: &mut [u16], out: &mut Vec<u8>) {
+/// Puts symbols, of which the first belongs to the first lane, into the states, and words before `at`.
+fn push_lanes(
+    symbols: &[u8],
+    shares: &Shares,
+    states: &mut [u32],
+    words: &mut [u16],
+    at: &mut usize,
+) {
+    for row in symbols.chunks(states.len()).rev() {
+        for (x, symbol) in states.iter_mut().zip(row).rev() {
+            let share = shares[usize::from(*symbol)];
+            if !share.fits(*x) {
+                *at -= 1;
+                words[*at] = *x as u16;
+                *x >>= 16;
+            }
+            *x = share.push(*x);
+        }
+    }
+}
+
+fn encode_lanes(
+    block: &[u8],
+    shares: &Shares,
+    tables: (&[u32; 256], &[u32; 256]),
+    words: &mut [u16],
+    out: &mut Vec<u8>,
+) {
     let lanes = lanes(block.len());
     // The tail's state in the first two, its words after it.
     let mut free = [0u16; LANES];
@@ -229,14 +279,12 @@ fn encode_lanes(block: &[u8], shares: &[Share; 256], words: &mut [u16], out: &mu
 
     let mut states = free.map(|word| 1 << 16 | u32::from(word));
     let mut at = words.len();
-    for (i, symbol) in block[..block.len() - tail].iter().enumerate().rev() {
-        let (x, share) = (&mut states[i % lanes], shares[usize::from(*symbol)]);
-        if !share.fits(*x) {
-            at -= 1;
-            words[at] = *x as u16;
-            *x >>= 16;
-        }
-        *x = share.push(*x);
+    let symbols = &block[..block.len() - tail];
+    let rows = if lanes == LANES { symbols.len() / LANES * LANES } else { 0 };
+    let (rows, rest) = symbols.split_at(rows);
+    push_lanes(rest, shares, &mut states[..lanes], words, &mut at);
+    if simd::rans::encode_rows(rows, tables, &mut states, words, &mut at) == 0 {
+        push_lanes(rows, shares, &mut states[..lanes], words, &mut at);
     }
 
     let mut bits = Writer::new(out);
@@ -282,25 +330,43 @@ impl<'a> Head<'a> {
     }
 }
 
+/// The inverse of [`push_lanes`]; the words that were taken are cut off.
+fn pop_lanes(
+    states: &mut [u32],
+    words: &mut &[u8],
+    slots: &Slots,
+    out: &mut [u8],
+) -> Result<(), Malformed> {
+    let mut left = words.chunks_exact(2);
+    for row in out.chunks_mut(states.len()) {
+        for (x, symbol) in states.iter_mut().zip(row) {
+            *symbol = pop(x, slots);
+            if *x >> 16 == 0 {
+                let word = left.next().ok_or(Malformed("a lane lacks a word"))?;
+                *x = *x << 16 | u32::from(u16::from_le_bytes([word[0], word[1]]));
+            }
+        }
+    }
+    *words = &words[words.len() - 2 * left.len()..];
+    Ok(())
+}
+
 fn decode_lanes(
     bytes: &[u8],
     slots: &Slots,
-    shares: &[Share; 256],
+    shares: &Shares,
     out: &mut [u8],
 ) -> Result<(), Malformed> {
     let lanes = lanes(out.len());
     let Head { tail, tail_words, mut states, words } = Head::read(bytes, lanes)?;
     let (out, tail_out) = out.split_at_mut(out.len() - tail);
-    let mut words = words.chunks_exact(2);
-    for (i, symbol) in out.iter_mut().enumerate() {
-        let x = &mut states[i % lanes];
-        *symbol = pop(x, slots);
-        if *x >> 16 == 0 {
-            let word = words.next().ok_or(Malformed("a lane lacks a word"))?;
-            *x = *x << 16 | u32::from(u16::from_le_bytes([word[0], word[1]]));
-        }
-    }
-    if words.len() > 0 || states[..lanes].iter().any(|x| x >> 16 != 1) {
+    let mut left = words;
+    let rows = match lanes {
+        LANES => simd::rans::decode_rows(slots, &mut states, &mut left, out),
+        _ => 0,
+    };
+    pop_lanes(&mut states[..lanes], &mut left, slots, &mut out[rows..])?;
+    if !left.is_empty() || states[..lanes].iter().any(|x| x >> 16 != 1) {
         return Err(Malformed("a lane does not end where it began"));
     }
     let mut free = [0; 2 * LANES];
@@ -321,7 +387,7 @@ fn decode_lanes(
 }
 
 fn put_words(words: &[u16], out: &mut Vec<u8>) {
-    out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    out.extend_from_slice(bytemuck::cast_slice(words));
 }
 
 fn put_length(mut length: usize, out: &mut Vec<u8>) {
@@ -362,13 +428,7 @@ pub fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
         out.fill(symbol);
         return if bytes.is_empty() { Ok(()) } else { Err(Malformed("bytes after the stream")) };
     }
-    let (mut shares, mut slots) = ([Share::default(); 256], [0; 1 << BITS]);
-    for (symbol, frequency, start) in frequencies.iter() {
-        shares[usize::from(symbol)] = Share { frequency, start };
-        for i in 0..frequency {
-            slots[(start + i) as usize] = frequency << 20 | i << 8 | u32::from(symbol);
-        }
-    }
+    let (shares, slots) = (shares(&frequencies), slots(&frequencies));
     let mut blocks = out.chunks_mut(BLOCK).peekable();
     while let Some(block) = blocks.next() {
         let last = blocks.peek().is_none();
