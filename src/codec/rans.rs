@@ -30,6 +30,7 @@ use super::{
     frequencies::{BITS, FRACTION, Frequencies},
 };
 use crate::simd;
+use std::ops::Range;
 
 /// Symbols of a block.
 pub const BLOCK: usize = 1 << 16;
@@ -70,7 +71,7 @@ type Shares = [Share; 256];
 
 /// What the lowest 12 bits of a state say: the frequency in the highest 12 bits, then how far into the symbol's range they are
 /// in 12 bits, then the symbol.
-type Slots = [u32; 1 << BITS];
+pub(crate) type Slots = [u32; 1 << BITS];
 
 /// Takes a symbol from a state.
 #[inline(always)]
@@ -351,12 +352,7 @@ fn pop_lanes(
     Ok(())
 }
 
-fn decode_lanes(
-    bytes: &[u8],
-    slots: &Slots,
-    shares: &Shares,
-    out: &mut [u8],
-) -> Result<(), Malformed> {
+fn decode_lanes(bytes: &[u8], slots: &Slots, out: &mut [u8]) -> Result<(), Malformed> {
     let lanes = lanes(out.len());
     let Head { tail, tail_words, mut states, words } = Head::read(bytes, lanes)?;
     let (out, tail_out) = out.split_at_mut(out.len() - tail);
@@ -379,8 +375,9 @@ fn decode_lanes(
         return Err(Malformed("more words than a tail has"));
     }
     pop_alone(x, free, slots, tail_out)?;
-    let next = shares[usize::from(out[out.len() - 1])];
-    if tail < TAIL && next.fits(x) {
+    let symbol = u32::from(out[out.len() - 1]);
+    let slot = slots.iter().find(|slot| **slot & 0xff == symbol).copied().unwrap_or(0);
+    if tail < TAIL && x >> (32 - BITS) < slot >> 20 {
         return Err(Malformed("a tail is shorter than its lanes allow"));
     }
     Ok(())
@@ -414,33 +411,62 @@ fn take_block<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     Err(Malformed("the length of a block is wrong"))
 }
 
+/// A stream as a device decodes it.
+pub(crate) enum Layout {
+    /// All of its symbols are this one.
+    Only(u8),
+    /// Where its blocks are.
+    Blocks { slots: Box<Slots>, blocks: Vec<Range<usize>> },
+}
+
+/// Table and blocks of a stream of so many symbols.
+pub(crate) fn layout(bytes: &[u8], symbols: usize) -> Result<Layout, Malformed> {
+    let mut blocks = Vec::new();
+    if symbols == 0 {
+        let slots = Box::new([0; 1 << BITS]);
+        return match bytes {
+            [] => Ok(Layout::Blocks { slots, blocks }),
+            _ => Err(Malformed("bytes for no symbols")),
+        };
+    }
+    let (frequencies, mut left) = Frequencies::read(bytes)?;
+    if let Some(symbol) = frequencies.only() {
+        return match left {
+            [] => Ok(Layout::Only(symbol)),
+            _ => Err(Malformed("bytes after the stream")),
+        };
+    }
+    for _ in 1..symbols.div_ceil(BLOCK) {
+        let block = take_block(&mut left)?;
+        let end = bytes.len() - left.len();
+        blocks.push(end - block.len()..end);
+    }
+    blocks.push(bytes.len() - left.len()..bytes.len());
+    Ok(Layout::Blocks { slots: Box::new(slots(&frequencies)), blocks })
+}
+
 /// Fills `out` with the symbols of a stream, which must be all of `bytes`.
 ///
 /// # Errors
 ///
 /// [`Malformed`] unless [`encode`] would have written these bytes for these symbols.
 pub fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
-    if out.is_empty() {
-        return if bytes.is_empty() { Ok(()) } else { Err(Malformed("bytes for no symbols")) };
-    }
-    let (frequencies, mut bytes) = Frequencies::read(bytes)?;
-    if let Some(symbol) = frequencies.only() {
-        out.fill(symbol);
-        return if bytes.is_empty() { Ok(()) } else { Err(Malformed("bytes after the stream")) };
-    }
-    let (shares, slots) = (shares(&frequencies), slots(&frequencies));
-    let mut blocks = out.chunks_mut(BLOCK).peekable();
-    while let Some(block) = blocks.next() {
-        let last = blocks.peek().is_none();
-        let bytes = if last { bytes } else { take_block(&mut bytes)? };
-        if lanes(block.len()) == 1 {
-            decode_alone(bytes, &slots, block)?;
+    let (slots, blocks) = match layout(bytes, out.len())? {
+        Layout::Only(symbol) => {
+            out.fill(symbol);
+            return Ok(());
+        }
+        Layout::Blocks { slots, blocks } => (slots, blocks),
+    };
+    for (range, out) in blocks.into_iter().zip(out.chunks_mut(BLOCK)) {
+        if lanes(out.len()) == 1 {
+            decode_alone(&bytes[range], &slots, out)?;
         } else {
-            decode_lanes(bytes, &slots, &shares, block)?;
+            decode_lanes(&bytes[range], &slots, out)?;
         }
     }
     // The same symbols with other frequencies would be other bytes.
-    if Frequencies::fit(&count(out)).0 != frequencies {
+    if !out.is_empty() && Frequencies::fit(&count(out)).0 != Frequencies::read(bytes)?.0 {
         return Err(Malformed("frequencies are not the best for the symbols"));
     }
     Ok(())
