@@ -29,6 +29,8 @@ use super::{
     bits::{Reader, Writer},
     frequencies::{BITS, FRACTION, Frequencies},
 };
+use crate::simd;
+use std::ops::Range;
 
 /// Symbols of a block.
 pub const BLOCK: usize = 1 << 16;
@@ -64,9 +66,12 @@ impl Share {
     }
 }
 
+/// A share for each symbol, zeros for absent ones.
+type Shares = [Share; 256];
+
 /// What the lowest 12 bits of a state say: the frequency in the highest 12 bits, then how far into the symbol's range they are
 /// in 12 bits, then the symbol.
-type Slots = [u32; 1 << BITS];
+pub(crate) type Slots = [u32; 1 << BITS];
 
 /// Takes a symbol from a state.
 #[inline(always)]
@@ -75,6 +80,24 @@ fn pop(x: &mut u32, slots: &Slots) -> u8 {
     // Less than 2^32: the frequency is less than 2^12, as no symbol is alone.
     *x = (slot >> 20) * (*x >> BITS) + (slot >> 8 & 0xfff);
     slot as u8
+}
+
+fn shares(frequencies: &Frequencies) -> Shares {
+    let mut shares = [Share::default(); 256];
+    for (symbol, frequency, start) in frequencies.iter() {
+        shares[usize::from(symbol)] = Share { frequency, start };
+    }
+    shares
+}
+
+fn slots(frequencies: &Frequencies) -> Slots {
+    let mut slots = [0; 1 << BITS];
+    for (symbol, frequency, start) in frequencies.iter() {
+        for i in 0..frequency {
+            slots[(start + i) as usize] = frequency << 20 | i << 8 | u32::from(symbol);
+        }
+    }
+    slots
 }
 
 /// Appends the stream of `symbols`.
@@ -87,10 +110,9 @@ pub fn encode(symbols: &[u8], out: &mut Vec<u8>) {
     if frequencies.only().is_some() {
         return;
     }
-    let mut shares = [Share::default(); 256];
-    for (symbol, frequency, start) in frequencies.iter() {
-        shares[usize::from(symbol)] = Share { frequency, start };
-    }
+    let shares = shares(&frequencies);
+    let packed = shares.map(|share| share.start << 16 | share.frequency);
+    let reciprocals = shares.map(|share| u32::MAX.checked_div(share.frequency).unwrap_or(0));
     let (mut words, mut bytes) = (vec![0; BLOCK.min(symbols.len())], Vec::new());
     let mut blocks = symbols.chunks(BLOCK).peekable();
     while let Some(block) = blocks.next() {
@@ -98,7 +120,7 @@ pub fn encode(symbols: &[u8], out: &mut Vec<u8>) {
         if lanes(block.len()) == 1 {
             encode_alone(block, &shares, &mut words, &mut bytes);
         } else {
-            encode_lanes(block, &shares, &mut words, &mut bytes);
+            encode_lanes(block, &shares, (&packed, &reciprocals), &mut words, &mut bytes);
         }
         if blocks.peek().is_some() {
             put_length(bytes.len(), out);
@@ -131,17 +153,19 @@ pub fn cost(counts: &[u64; 256]) -> u64 {
 }
 
 fn count(symbols: &[u8]) -> [u64; 256] {
-    // Four tables, as equal neighbours would wait for each other.
-    let mut counts = [[0u32; 256]; 4];
+    // Several tables, as equal neighbours would wait for each other.
+    let mut counts = [[0u32; 256]; 8];
     let mut sums = [0; 256];
     for part in symbols.chunks(1 << 30) {
-        let fours = part.chunks_exact(4);
-        fours.remainder().iter().for_each(|s| counts[0][usize::from(*s)] += 1);
-        for four in fours {
-            (0..4).for_each(|i| counts[i][usize::from(four[i])] += 1);
+        let (groups, rest) = part.as_chunks::<8>();
+        rest.iter().for_each(|s| counts[0][usize::from(*s)] += 1);
+        for group in groups {
+            for (counts, symbol) in counts.iter_mut().zip(group) {
+                counts[usize::from(*symbol)] += 1;
+            }
         }
         for counts in &mut counts {
-            sums.iter_mut().zip(&mut *counts).for_each(|(sum, c)| *sum += u64::from(*c));
+            sums.iter_mut().zip(&*counts).for_each(|(sum, c)| *sum += u64::from(*c));
             *counts = [0; 256];
         }
     }
@@ -153,7 +177,7 @@ fn count(symbols: &[u8]) -> [u64; 256] {
 fn push_alone(
     symbols: &[u8],
     most: usize,
-    shares: &[Share; 256],
+    shares: &Shares,
     words: &mut [u16],
 ) -> (usize, u32, usize) {
     let (mut x, mut free) = (0, words.len());
@@ -197,7 +221,7 @@ fn needed(x: u32) -> usize {
     4 - x.leading_zeros() as usize / 8
 }
 
-fn encode_alone(block: &[u8], shares: &[Share; 256], words: &mut [u16], out: &mut Vec<u8>) {
+fn encode_alone(block: &[u8], shares: &Shares, words: &mut [u16], out: &mut Vec<u8>) {
     let (_, x, used) = push_alone(block, block.len(), shares, words);
     out.extend_from_slice(&x.to_le_bytes()[..needed(x)]);
     put_words(&words[words.len() - used..], out);
@@ -217,7 +241,34 @@ fn decode_alone(bytes: &[u8], slots: &Slots, out: &mut [u8]) -> Result<(), Malfo
     pop_alone(x, words, slots, out)
 }
 
-fn encode_lanes(block: &[u8], shares: &[Share; 256], words: &mut [u16], out: &mut Vec<u8>) {
+/// Puts symbols, of which the first belongs to the first lane, into the states, and words before `at`.
+fn push_lanes(
+    symbols: &[u8],
+    shares: &Shares,
+    states: &mut [u32],
+    words: &mut [u16],
+    at: &mut usize,
+) {
+    for row in symbols.chunks(states.len()).rev() {
+        for (x, symbol) in states.iter_mut().zip(row).rev() {
+            let share = shares[usize::from(*symbol)];
+            if !share.fits(*x) {
+                *at -= 1;
+                words[*at] = *x as u16;
+                *x >>= 16;
+            }
+            *x = share.push(*x);
+        }
+    }
+}
+
+fn encode_lanes(
+    block: &[u8],
+    shares: &Shares,
+    tables: (&[u32; 256], &[u32; 256]),
+    words: &mut [u16],
+    out: &mut Vec<u8>,
+) {
     let lanes = lanes(block.len());
     // The tail's state in the first two, its words after it.
     let mut free = [0u16; LANES];
@@ -229,14 +280,12 @@ fn encode_lanes(block: &[u8], shares: &[Share; 256], words: &mut [u16], out: &mu
 
     let mut states = free.map(|word| 1 << 16 | u32::from(word));
     let mut at = words.len();
-    for (i, symbol) in block[..block.len() - tail].iter().enumerate().rev() {
-        let (x, share) = (&mut states[i % lanes], shares[usize::from(*symbol)]);
-        if !share.fits(*x) {
-            at -= 1;
-            words[at] = *x as u16;
-            *x >>= 16;
-        }
-        *x = share.push(*x);
+    let symbols = &block[..block.len() - tail];
+    let rows = if lanes == LANES { symbols.len() / LANES * LANES } else { 0 };
+    let (rows, rest) = symbols.split_at(rows);
+    push_lanes(rest, shares, &mut states[..lanes], words, &mut at);
+    if simd::rans::encode_rows(rows, tables, &mut states, words, &mut at) == 0 {
+        push_lanes(rows, shares, &mut states[..lanes], words, &mut at);
     }
 
     let mut bits = Writer::new(out);
@@ -282,25 +331,38 @@ impl<'a> Head<'a> {
     }
 }
 
-fn decode_lanes(
-    bytes: &[u8],
+/// The inverse of [`push_lanes`]; the words that were taken are cut off.
+fn pop_lanes(
+    states: &mut [u32],
+    words: &mut &[u8],
     slots: &Slots,
-    shares: &[Share; 256],
     out: &mut [u8],
 ) -> Result<(), Malformed> {
+    let mut left = words.chunks_exact(2);
+    for row in out.chunks_mut(states.len()) {
+        for (x, symbol) in states.iter_mut().zip(row) {
+            *symbol = pop(x, slots);
+            if *x >> 16 == 0 {
+                let word = left.next().ok_or(Malformed("a lane lacks a word"))?;
+                *x = *x << 16 | u32::from(u16::from_le_bytes([word[0], word[1]]));
+            }
+        }
+    }
+    *words = &words[words.len() - 2 * left.len()..];
+    Ok(())
+}
+
+fn decode_lanes(bytes: &[u8], slots: &Slots, out: &mut [u8]) -> Result<(), Malformed> {
     let lanes = lanes(out.len());
     let Head { tail, tail_words, mut states, words } = Head::read(bytes, lanes)?;
     let (out, tail_out) = out.split_at_mut(out.len() - tail);
-    let mut words = words.chunks_exact(2);
-    for (i, symbol) in out.iter_mut().enumerate() {
-        let x = &mut states[i % lanes];
-        *symbol = pop(x, slots);
-        if *x >> 16 == 0 {
-            let word = words.next().ok_or(Malformed("a lane lacks a word"))?;
-            *x = *x << 16 | u32::from(u16::from_le_bytes([word[0], word[1]]));
-        }
-    }
-    if words.len() > 0 || states[..lanes].iter().any(|x| x >> 16 != 1) {
+    let mut left = words;
+    let rows = match lanes {
+        LANES => simd::rans::decode_rows(slots, &mut states, &mut left, out),
+        _ => 0,
+    };
+    pop_lanes(&mut states[..lanes], &mut left, slots, &mut out[rows..])?;
+    if !left.is_empty() || states[..lanes].iter().any(|x| x >> 16 != 1) {
         return Err(Malformed("a lane does not end where it began"));
     }
     let mut free = [0; 2 * LANES];
@@ -313,15 +375,16 @@ fn decode_lanes(
         return Err(Malformed("more words than a tail has"));
     }
     pop_alone(x, free, slots, tail_out)?;
-    let next = shares[usize::from(out[out.len() - 1])];
-    if tail < TAIL && next.fits(x) {
+    let symbol = u32::from(out[out.len() - 1]);
+    let slot = slots.iter().find(|slot| **slot & 0xff == symbol).copied().unwrap_or(0);
+    if tail < TAIL && x >> (32 - BITS) < slot >> 20 {
         return Err(Malformed("a tail is shorter than its lanes allow"));
     }
     Ok(())
 }
 
 fn put_words(words: &[u16], out: &mut Vec<u8>) {
-    out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    out.extend_from_slice(bytemuck::cast_slice(words));
 }
 
 fn put_length(mut length: usize, out: &mut Vec<u8>) {
@@ -348,39 +411,62 @@ fn take_block<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     Err(Malformed("the length of a block is wrong"))
 }
 
+/// A stream as a device decodes it.
+pub(crate) enum Layout {
+    /// All of its symbols are this one.
+    Only(u8),
+    /// Where its blocks are.
+    Blocks { slots: Box<Slots>, blocks: Vec<Range<usize>> },
+}
+
+/// Table and blocks of a stream of so many symbols.
+pub(crate) fn layout(bytes: &[u8], symbols: usize) -> Result<Layout, Malformed> {
+    let mut blocks = Vec::new();
+    if symbols == 0 {
+        let slots = Box::new([0; 1 << BITS]);
+        return match bytes {
+            [] => Ok(Layout::Blocks { slots, blocks }),
+            _ => Err(Malformed("bytes for no symbols")),
+        };
+    }
+    let (frequencies, mut left) = Frequencies::read(bytes)?;
+    if let Some(symbol) = frequencies.only() {
+        return match left {
+            [] => Ok(Layout::Only(symbol)),
+            _ => Err(Malformed("bytes after the stream")),
+        };
+    }
+    for _ in 1..symbols.div_ceil(BLOCK) {
+        let block = take_block(&mut left)?;
+        let end = bytes.len() - left.len();
+        blocks.push(end - block.len()..end);
+    }
+    blocks.push(bytes.len() - left.len()..bytes.len());
+    Ok(Layout::Blocks { slots: Box::new(slots(&frequencies)), blocks })
+}
+
 /// Fills `out` with the symbols of a stream, which must be all of `bytes`.
 ///
 /// # Errors
 ///
 /// [`Malformed`] unless [`encode`] would have written these bytes for these symbols.
 pub fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
-    if out.is_empty() {
-        return if bytes.is_empty() { Ok(()) } else { Err(Malformed("bytes for no symbols")) };
-    }
-    let (frequencies, mut bytes) = Frequencies::read(bytes)?;
-    if let Some(symbol) = frequencies.only() {
-        out.fill(symbol);
-        return if bytes.is_empty() { Ok(()) } else { Err(Malformed("bytes after the stream")) };
-    }
-    let (mut shares, mut slots) = ([Share::default(); 256], [0; 1 << BITS]);
-    for (symbol, frequency, start) in frequencies.iter() {
-        shares[usize::from(symbol)] = Share { frequency, start };
-        for i in 0..frequency {
-            slots[(start + i) as usize] = frequency << 20 | i << 8 | u32::from(symbol);
+    let (slots, blocks) = match layout(bytes, out.len())? {
+        Layout::Only(symbol) => {
+            out.fill(symbol);
+            return Ok(());
         }
-    }
-    let mut blocks = out.chunks_mut(BLOCK).peekable();
-    while let Some(block) = blocks.next() {
-        let last = blocks.peek().is_none();
-        let bytes = if last { bytes } else { take_block(&mut bytes)? };
-        if lanes(block.len()) == 1 {
-            decode_alone(bytes, &slots, block)?;
+        Layout::Blocks { slots, blocks } => (slots, blocks),
+    };
+    for (range, out) in blocks.into_iter().zip(out.chunks_mut(BLOCK)) {
+        if lanes(out.len()) == 1 {
+            decode_alone(&bytes[range], &slots, out)?;
         } else {
-            decode_lanes(bytes, &slots, &shares, block)?;
+            decode_lanes(&bytes[range], &slots, out)?;
         }
     }
     // The same symbols with other frequencies would be other bytes.
-    if Frequencies::fit(&count(out)).0 != frequencies {
+    if !out.is_empty() && Frequencies::fit(&count(out)).0 != Frequencies::read(bytes)?.0 {
         return Err(Malformed("frequencies are not the best for the symbols"));
     }
     Ok(())

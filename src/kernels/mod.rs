@@ -35,6 +35,7 @@ mod product;
 mod quantize;
 mod quantize_rows;
 mod range;
+mod rans_decode;
 mod requantize;
 mod row_threshold;
 mod softmax;
@@ -75,6 +76,7 @@ pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
 pub use quantize_rows::{Int8Rows, quantize_rows, quantize_rows_in_integers};
 pub use range::{Range, range};
+pub use rans_decode::rans_decode;
 pub use requantize::{multiplier, requantize};
 pub use row_threshold::row_threshold;
 pub use softmax::softmax;
@@ -116,6 +118,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &quantize::KERNEL,
     &quantize_rows::KERNEL,
     &range::KERNEL,
+    &rans_decode::KERNEL,
     &requantize::KERNEL,
     &row_threshold::KERNEL,
     &softmax::KERNEL,

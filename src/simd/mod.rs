@@ -1,5 +1,5 @@
-//! The CPU's fast paths: products, where every output is the product of a row of `a` and a row of `w`, `out = a w^T`; lanes of
-//! Huffman codes; counts of bytes.
+//! The CPU's fast products, where every output is the product of a row of `a` and a row of `w`, `out = a w^T`; and the inner loops
+//! of codecs.
 //!
 //! The one module with `unsafe`: it calls instructions that the build's target does not promise, and lets tasks write disjoint
 //! rectangles of one matrix.
@@ -15,6 +15,7 @@ mod isa;
 mod matmul_f32;
 #[cfg(target_arch = "x86_64")]
 mod panels;
+pub(crate) mod rans;
 #[cfg(target_arch = "x86_64")]
 mod streams;
 

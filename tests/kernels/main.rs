@@ -35,6 +35,7 @@ mod product;
 mod quantize;
 mod quantize_rows;
 mod range;
+mod rans_decode;
 mod requantize;
 mod row_threshold;
 mod softmax;

@@ -1,0 +1,397 @@
+//! Rows of 32 symbols of rANS, a lane each: the inner loops of [`crate::codec::rans`], which says what they do.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// Lanes of a row.
+const LANES: usize = 32;
+
+/// Decodes rows as long as any of their lanes could need a word; returns how many symbols that were.
+///
+/// - `slots`: for each value of the low 12 bits of a state, the symbol, above it 12 bits to add, above them the frequency.
+/// - `words`: what was taken is cut off.
+///
+/// None are decoded where the machine has no instructions that make it fast.
+pub(crate) fn decode_rows(
+    slots: &[u32; 4096],
+    states: &mut [u32; LANES],
+    words: &mut &[u8],
+    out: &mut [u8],
+) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if has_avx512() {
+            // SAFETY: the machine has the instructions.
+            return unsafe { decode_avx512(slots, states, words, out) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { decode_avx2(slots, states, words, out) };
+        }
+    }
+    let _ = (slots, states, words, out);
+    0
+}
+
+/// Encodes all rows from the last to the first; returns how many symbols that were: all, or none where the machine has no
+/// instructions that make it fast.
+///
+/// - `symbols`: whole rows.
+/// - `shares`: for each symbol its frequency, and its start 16 bits higher; `reciprocals`: `2^32 - 1` by the
+///   frequency, rounded down.
+/// - `words`, `at`: words are put before `at`, which moves; there must be room for one a symbol.
+pub(crate) fn encode_rows(
+    symbols: &[u8],
+    (shares, reciprocals): (&[u32; 256], &[u32; 256]),
+    states: &mut [u32; LANES],
+    words: &mut [u16],
+    at: &mut usize,
+) -> usize {
+    assert!(symbols.len().is_multiple_of(LANES) && symbols.len() <= *at && *at <= words.len());
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        let few = shares[LANES..].iter().all(|share| *share == 0);
+        // SAFETY: the machine has the instructions, and there is room.
+        unsafe {
+            if few {
+                encode_avx512::<true>(symbols, (shares, reciprocals), states, words, at);
+            } else {
+                encode_avx512::<false>(symbols, (shares, reciprocals), states, words, at);
+            }
+        }
+        return symbols.len();
+    }
+    let _ = (symbols, shares, reciprocals, states, words, at);
+    0
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+fn decode_avx512(
+    slots: &[u32; 4096],
+    states: &mut [u32; LANES],
+    words: &mut &[u8],
+    out: &mut [u8],
+) -> usize {
+    // SAFETY: the halves of 32 states.
+    let mut x: [__m512i; 2] =
+        std::array::from_fn(|i| unsafe { _mm512_loadu_si512(states[16 * i..].as_ptr().cast()) });
+    let (low, middle) = (_mm512_set1_epi32(0xfff), _mm512_set1_epi32(1 << 16));
+    let (mut at, mut done) = (0, 0);
+    for row in out.chunks_exact_mut(LANES) {
+        if words.len() - at < 2 * LANES {
+            break;
+        }
+        for (x, symbols) in x.iter_mut().zip(row.chunks_exact_mut(16)) {
+            // SAFETY: 12 bits are an index of `slots`; this half of the row is 16 bytes; words of both halves are left.
+            unsafe {
+                let slot =
+                    _mm512_i32gather_epi32::<4>(_mm512_and_si512(*x, low), slots.as_ptr().cast());
+                _mm_storeu_si128(symbols.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(slot));
+                let product =
+                    _mm512_mullo_epi32(_mm512_srli_epi32::<20>(slot), _mm512_srli_epi32::<12>(*x));
+                let next =
+                    _mm512_add_epi32(product, _mm512_and_si512(_mm512_srli_epi32::<8>(slot), low));
+                let needs = _mm512_cmplt_epu32_mask(next, middle);
+                let taken = _mm256_loadu_si256(words.as_ptr().add(at).cast());
+                let taken = _mm512_maskz_expand_epi32(needs, _mm512_cvtepu16_epi32(taken));
+                *x = _mm512_mask_or_epi32(next, needs, _mm512_slli_epi32::<16>(next), taken);
+                at += 2 * needs.count_ones() as usize;
+            }
+        }
+        done += LANES;
+    }
+    for (x, states) in x.iter().zip(states.chunks_exact_mut(16)) {
+        // SAFETY: half of the states.
+        unsafe { _mm512_storeu_si512(states.as_mut_ptr().cast(), *x) };
+    }
+    *words = &words[at..];
+    done
+}
+
+/// Which word each lane takes, for every set of lanes that take one.
+#[cfg(target_arch = "x86_64")]
+static EXPAND: [[u32; 8]; 256] = {
+    let mut expand = [[0; 8]; 256];
+    let mut set = 0;
+    while set < 256 {
+        let (mut lane, mut next) = (0, 0);
+        while lane < 8 {
+            expand[set][lane] = next;
+            next += (set >> lane & 1) as u32;
+            lane += 1;
+        }
+        set += 1;
+    }
+    expand
+};
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,popcnt")]
+fn decode_avx2(
+    slots: &[u32; 4096],
+    states: &mut [u32; LANES],
+    words: &mut &[u8],
+    out: &mut [u8],
+) -> usize {
+    // SAFETY: the quarters of 32 states.
+    let mut x: [__m256i; 4] =
+        std::array::from_fn(|i| unsafe { _mm256_loadu_si256(states[8 * i..].as_ptr().cast()) });
+    let low = _mm256_set1_epi32(0xfff);
+    // The lowest byte of each lane, in the lowest four of each half.
+    let bytes = _mm256_set1_epi64x(0x0c08_0400);
+    let (mut at, mut done) = (0, 0);
+    for row in out.chunks_exact_mut(LANES) {
+        if words.len() - at < 2 * LANES {
+            break;
+        }
+        for (x, symbols) in x.iter_mut().zip(row.chunks_exact_mut(8)) {
+            // SAFETY: 12 bits are an index of `slots`; words of all quarters are left.
+            unsafe {
+                let slot =
+                    _mm256_i32gather_epi32::<4>(slots.as_ptr().cast(), _mm256_and_si256(*x, low));
+                let packed = _mm256_shuffle_epi8(slot, bytes);
+                symbols[..4].copy_from_slice(&_mm256_extract_epi32::<0>(packed).to_le_bytes());
+                symbols[4..].copy_from_slice(&_mm256_extract_epi32::<4>(packed).to_le_bytes());
+                let product =
+                    _mm256_mullo_epi32(_mm256_srli_epi32::<20>(slot), _mm256_srli_epi32::<12>(*x));
+                let next =
+                    _mm256_add_epi32(product, _mm256_and_si256(_mm256_srli_epi32::<8>(slot), low));
+                let needs =
+                    _mm256_cmpeq_epi32(_mm256_srli_epi32::<16>(next), _mm256_setzero_si256());
+                let set = _mm256_movemask_ps(_mm256_castsi256_ps(needs)) as usize;
+                let taken = _mm_loadu_si128(words.as_ptr().add(at).cast());
+                let order = _mm256_loadu_si256(EXPAND[set].as_ptr().cast());
+                let taken = _mm256_permutevar8x32_epi32(_mm256_cvtepu16_epi32(taken), order);
+                let longer = _mm256_or_si256(_mm256_slli_epi32::<16>(next), taken);
+                *x = _mm256_blendv_epi8(next, longer, needs);
+                at += 2 * set.count_ones() as usize;
+            }
+        }
+        done += LANES;
+    }
+    for (x, states) in x.iter().zip(states.chunks_exact_mut(8)) {
+        // SAFETY: a quarter of the states.
+        unsafe { _mm256_storeu_si256(states.as_mut_ptr().cast(), *x) };
+    }
+    *words = &words[at..];
+    done
+}
+
+/// `FEW`: symbols are below 32, so that tables fit registers.
+///
+/// # Safety
+///
+/// There must be room for a word a symbol before `at`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+unsafe fn encode_avx512<const FEW: bool>(
+    symbols: &[u8],
+    (shares, reciprocals): (&[u32; 256], &[u32; 256]),
+    states: &mut [u32; LANES],
+    words: &mut [u16],
+    at: &mut usize,
+) {
+    // SAFETY: 16 lanes each.
+    let load = |table: &[u32], i: usize| unsafe {
+        _mm512_loadu_si512(table[16 * i..16 * i + 16].as_ptr().cast())
+    };
+    let tables = [shares, reciprocals].map(|table| (load(table, 0), load(table, 1)));
+    let mut x: [__m512i; 2] = std::array::from_fn(|i| load(states, i));
+    let low = _mm512_set1_epi32(0xffff);
+    let one = _mm512_set1_epi32(1);
+    for row in symbols.rchunks_exact(LANES) {
+        for (x, symbols) in x.iter_mut().zip(row.chunks_exact(16)).rev() {
+            // SAFETY: 16 symbols; a byte is an index of the tables.
+            let (share, reciprocal) = unsafe {
+                let symbols = _mm512_cvtepu8_epi32(_mm_loadu_si128(symbols.as_ptr().cast()));
+                if FEW {
+                    let [shares, reciprocals] =
+                        tables.map(|(a, b)| _mm512_permutex2var_epi32(a, symbols, b));
+                    (shares, reciprocals)
+                } else {
+                    let share = _mm512_i32gather_epi32::<4>(symbols, shares.as_ptr().cast());
+                    let reciprocal =
+                        _mm512_i32gather_epi32::<4>(symbols, reciprocals.as_ptr().cast());
+                    (share, reciprocal)
+                }
+            };
+            let frequency = _mm512_and_si512(share, low);
+            let gives = _mm512_cmple_epu32_mask(frequency, _mm512_srli_epi32::<20>(*x));
+            let given = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(gives, *x));
+            let count = gives.count_ones();
+            *at -= count as usize;
+            let first = ((1u32 << count) - 1) as u16;
+            // SAFETY: the caller answers for the room.
+            unsafe { _mm256_mask_storeu_epi16(words.as_mut_ptr().add(*at).cast(), first, given) };
+            let kept = _mm512_mask_srli_epi32::<16>(*x, gives, *x);
+            // The quotient by way of the reciprocal is at most 1 too small.
+            let even = _mm512_srli_epi64::<32>(_mm512_mul_epu32(kept, reciprocal));
+            let odd = _mm512_mul_epu32(
+                _mm512_srli_epi64::<32>(kept),
+                _mm512_srli_epi64::<32>(reciprocal),
+            );
+            let quotient = _mm512_mask_blend_epi32(0xaaaa, even, odd);
+            let rest = _mm512_sub_epi32(kept, _mm512_mullo_epi32(quotient, frequency));
+            let more = _mm512_cmpge_epu32_mask(rest, frequency);
+            let quotient = _mm512_mask_add_epi32(quotient, more, quotient, one);
+            let rest = _mm512_mask_sub_epi32(rest, more, rest, frequency);
+            let slot = _mm512_add_epi32(rest, _mm512_srli_epi32::<16>(share));
+            *x = _mm512_add_epi32(_mm512_slli_epi32::<12>(quotient), slot);
+        }
+    }
+    for (x, states) in x.iter().zip(states.chunks_exact_mut(16)) {
+        // SAFETY: half of the states.
+        unsafe { _mm512_storeu_si512(states.as_mut_ptr().cast(), *x) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row at a time, as the formulas say.
+    fn plain_decode(
+        slots: &[u32; 4096],
+        states: &mut [u32; LANES],
+        words: &mut &[u8],
+        out: &mut [u8],
+    ) -> usize {
+        let mut done = 0;
+        for row in out.chunks_exact_mut(LANES) {
+            if words.len() < 2 * LANES {
+                break;
+            }
+            for (x, symbol) in states.iter_mut().zip(row) {
+                let slot = slots[*x as usize % 4096];
+                *symbol = slot as u8;
+                *x = (slot >> 20) * (*x / 4096) + (slot >> 8) % 4096;
+                if *x < 1 << 16 {
+                    *x = *x << 16 | u32::from(u16::from_le_bytes([words[0], words[1]]));
+                    *words = &words[2..];
+                }
+            }
+            done += LANES;
+        }
+        done
+    }
+
+    fn plain_encode(
+        symbols: &[u8],
+        shares: &[u32; 256],
+        states: &mut [u32; LANES],
+        words: &mut [u16],
+        at: &mut usize,
+    ) {
+        for (i, symbol) in symbols.iter().enumerate().rev() {
+            let x = &mut states[i % LANES];
+            let share = shares[usize::from(*symbol)];
+            let (frequency, start) = (share & 0xffff, share >> 16);
+            if u64::from(*x) >= u64::from(frequency) << 20 {
+                *at -= 1;
+                words[*at] = *x as u16;
+                *x >>= 16;
+            }
+            *x = *x / frequency * 4096 + *x % frequency + start;
+        }
+    }
+
+    fn random() -> impl FnMut() -> u32 {
+        let mut state = 1u64;
+        move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 32) as u32
+        }
+    }
+
+    /// Symbols and frequencies of sum 4096: few or many, even or skewed.
+    fn tables() -> Vec<Vec<(u8, u32)>> {
+        vec![
+            vec![(0, 1), (31, 4095)],
+            vec![(3, 4095), (255, 1)],
+            vec![(0, 2048), (1, 1024), (2, 512), (7, 256), (9, 128), (32, 127), (33, 1)],
+            vec![(5, 2897), (6, 1199)],
+            (0..=255).map(|s| (s, 16)).collect(),
+            (0..32).map(|s| (s, 66 + 4 * u32::from(s))).collect(),
+        ]
+    }
+
+    fn shares(table: &[(u8, u32)]) -> [u32; 256] {
+        let (mut shares, mut start) = ([0; 256], 0);
+        for (symbol, frequency) in table {
+            shares[usize::from(*symbol)] = start << 16 | frequency;
+            start += frequency;
+        }
+        assert_eq!(start, 4096);
+        shares
+    }
+
+    type Decode = fn(&[u32; 4096], &mut [u32; LANES], &mut &[u8], &mut [u8]) -> usize;
+
+    #[test]
+    fn every_decoder_is_the_plain_one() {
+        let mut decoders: Vec<(&str, Decode)> = vec![];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if has_avx512() {
+                // SAFETY: the machine has the instructions, here and below.
+                decoders.push(("AVX-512", |a, b, c, d| unsafe { decode_avx512(a, b, c, d) }));
+                decoders.push(("chosen", decode_rows));
+            }
+            if is_x86_feature_detected!("avx2") {
+                decoders.push(("AVX2", |a, b, c, d| unsafe { decode_avx2(a, b, c, d) }));
+            }
+        }
+        let mut random = random();
+        for table in tables() {
+            let mut slots = Vec::new();
+            for (symbol, frequency) in &table {
+                slots
+                    .extend((0..*frequency).map(|i| frequency << 20 | i << 8 | u32::from(*symbol)));
+            }
+            let slots: [u32; 4096] = slots.try_into().unwrap();
+            // Also states that no stream has.
+            for (len, taken) in [(0, 99), (31, 99), (32, 64), (32, 63), (3200, 9999), (3200, 1000)]
+            {
+                let states: [u32; LANES] = std::array::from_fn(|_| random());
+                let words: Vec<u8> = (0..taken).map(|_| random() as u8).collect();
+                let run = |decode: Decode| {
+                    let (mut states, mut words, mut out) = (states, &words[..], vec![7; len]);
+                    let done = decode(&slots, &mut states, &mut words, &mut out);
+                    (done, states, words.len(), out)
+                };
+                for (name, decode) in &decoders {
+                    assert_eq!(run(*decode), run(plain_decode), "{name}, {len} symbols");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_encoder_is_the_plain_one() {
+        let mut random = random();
+        for table in tables() {
+            let shares = shares(&table);
+            let reciprocals = shares.map(|s| u32::MAX.checked_div(s & 0xffff).unwrap_or(0));
+            for rows in [0, 1, 2, 50] {
+                let symbols: Vec<u8> =
+                    (0..32 * rows).map(|_| table[random() as usize % table.len()].0).collect();
+                let states: [u32; LANES] = std::array::from_fn(|_| random() | 1 << 16);
+                let mut expected = (states, vec![7; 32 * rows + 5], 32 * rows + 3);
+                plain_encode(&symbols, &shares, &mut expected.0, &mut expected.1, &mut expected.2);
+                let mut got = (states, vec![7; 32 * rows + 5], 32 * rows + 3);
+                let tables = (&shares, &reciprocals);
+                if encode_rows(&symbols, tables, &mut got.0, &mut got.1, &mut got.2) > 0 {
+                    assert_eq!(got, expected, "{rows} rows");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Decoding rANS: worked example, agreement on hard distributions at every kind of length, refusals.
+
+use crate::support::{CPU, backends, cross_check, gpu};
+use tersor::{Backend, Error, codec::rans, kernels::rans_decode};
+
+fn random(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z ^ (z >> 31)
+    }
+}
+
+fn encoded(symbols: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![];
+    rans::encode(symbols, &mut bytes);
+    bytes
+}
+
+/// Symbols of one source after the other, from equal to all alike.
+fn symbols(source: usize, len: usize) -> Vec<u8> {
+    let mut random = random((source * 1_000_003 + len) as u64);
+    let symbol = |r: u64| match source {
+        0 => 200,
+        1 => (r >> 63) as u8,
+        2 => u8::from(r.is_multiple_of(1000)) * 9,
+        3 => ((r >> 40 & 255) * (r >> 48 & 255) >> 12) as u8,
+        4 => (r >> 32) as u8,
+        5 => 3 - u8::from(r.is_multiple_of(65_536)),
+        _ => r.trailing_zeros() as u8,
+    };
+    (0..len).map(|_| symbol(random())).collect()
+}
+
+#[test]
+fn worked_example() {
+    // The second stream's 40 symbols are one; the last has no symbols.
+    let (a, b) = ([1, 2, 3, 1, 1, 1, 1, 1], [7; 40]);
+    let streams = [encoded(&a), encoded(&b), vec![]];
+    let lens = [8, 40, 0];
+    let streams: Vec<(&[u8], usize)> = streams.iter().map(Vec::as_slice).zip(lens).collect();
+    for on in backends() {
+        let got = rans_decode(on, &streams).unwrap();
+        assert_eq!((got.rows(), got.cols()), (1, 48));
+        let words = got.read(on).unwrap();
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        assert_eq!(bytes, [&a[..], &b].concat(), "{}", on.name());
+    }
+}
+
+#[test]
+fn gpu_agrees_with_reference() {
+    for source in 0..7 {
+        let lens = [
+            1, 2, 3, 5, 100, 2047, 2048, 2049, 4099, 8200, 16_383, 16_384, 65_535, 65_536, 65_537,
+            200_003,
+        ];
+        for len in lens {
+            let symbols = symbols(source, len);
+            let bytes = encoded(&symbols);
+            cross_check((source, len), |on| rans_decode(on, &[(&bytes, len)])?.read(on));
+        }
+        // Several streams, whose bytes begin anywhere in a word.
+        let parts = [4, 2048, 65_536 + 4, 40_000, 16_385].map(|len| symbols(source, len));
+        let streams: Vec<_> = parts.iter().map(|part| encoded(part)).collect();
+        let streams: Vec<(&[u8], usize)> =
+            streams.iter().map(Vec::as_slice).zip(parts.iter().map(Vec::len)).collect();
+        cross_check(source, |on| rans_decode(on, &streams)?.read(on));
+    }
+}
+
+/// Whatever the bytes, a device ends, and refuses what the reference refuses but for frequencies that are not the best.
+#[test]
+fn damage_is_refused_everywhere() {
+    let refused = |on: &Backend, bytes: &[u8], len| match rans_decode(on, &[(bytes, len)]) {
+        Ok(_) => false,
+        Err(Error::Shape { what: "streams", .. }) => true,
+        Err(e) => panic!("{e}"),
+    };
+    let Some(gpu) = gpu() else { return };
+    let mut agree = 0;
+    for (source, len) in [(3, 20), (3, 3000), (6, 20_000), (2, 2048), (2, 5)] {
+        let bytes = encoded(&symbols(source, len));
+        let mut random = random(source as u64);
+        for _ in 0..60 {
+            let mut damaged = bytes.clone();
+            let bit = random() as usize % (8 * bytes.len().min(60));
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let (cpu, gpu) = (refused(&CPU, &damaged, len), refused(gpu, &damaged, len));
+            assert!(cpu || !gpu, "{source}, {len}, bit {bit}: only the GPU refuses");
+            agree += usize::from(cpu == gpu);
+        }
+        for cut in [1, 2, 3] {
+            let damaged = &bytes[..bytes.len().saturating_sub(cut)];
+            assert!(refused(gpu, damaged, len), "{source}, {len}: {cut} bytes less");
+        }
+        for other in [len - 1, len + 1] {
+            // One lane gives the symbol that starts at 0 as often as it is asked.
+            let (cpu, gpu) = (refused(&CPU, &bytes, other), refused(gpu, &bytes, other));
+            assert!(cpu && (gpu || len < 2048), "{source}, {len} symbols: not {other}");
+        }
+    }
+    assert!(agree > 270, "{agree} of 300");
+}
+
+#[test]
+fn refuses_streams_that_begin_within_a_word() {
+    let (a, b) = (encoded(&[1, 2, 3]), encoded(&[4]));
+    let error = rans_decode(&CPU, &[(&a, 3), (&b, 1)]).unwrap_err();
+    assert!(matches!(error, Error::Shape { what: "symbols", .. }));
+}
