@@ -35,13 +35,16 @@ struct Product {
     bytes: u64,
 }
 
-const FORMS: [&str; 7] = [
+const FORMS: [&str; 10] = [
     "int8 x int8",
     "f32",
+    "f8",
     "int8",
     "int4, groups of 128",
+    "int4, groups of 32",
     "palette of 16",
     "palette of 256",
+    "binary",
     "2:4 f16",
 ];
 
@@ -69,15 +72,27 @@ fn product(on: Backend, form: &str, (m, n, k): (usize, usize, usize)) -> Result<
             let w = Tensor::from_f32(&on, &values(2, n * k), n)?;
             (Box::new(move |on| matmul_f32(on, &x, &w, None, none)), 4 * (n * k) as u64)
         }
-        "int8" | "int4, groups of 128" => {
-            let w = if form == "int8" { affine(8, k)? } else { affine(4, 128)? };
+        "f8" => {
+            let w = Tensor::new(&on, DType::F8E4M3, n, k, vec![0x3c38_b830; n * k / 4])?;
+            (Box::new(move |on| matmul_f32(on, &x, &w, None, none)), (n * k) as u64)
+        }
+        "int8" | "int4, groups of 128" | "int4, groups of 32" => {
+            let w = match form {
+                "int8" => affine(8, k)?,
+                "int4, groups of 128" => affine(4, 128)?,
+                _ => affine(4, 32)?,
+            };
             let bytes = w.bytes();
             (Box::new(move |on| matmul_affine(on, &x, &w, None, none)), bytes)
         }
-        "palette of 16" | "palette of 256" => {
-            let bits = if form == "palette of 16" { 4 } else { 8 };
-            let entries = values(3, 1 << bits);
-            let w = PaletteMatrix::new(&on, codes(bits), (n, k), bits, n * k, &entries)?;
+        "palette of 16" | "palette of 256" | "binary" => {
+            let (bits, group) = match form {
+                "palette of 16" => (4, n * k),
+                "palette of 256" => (8, n * k),
+                _ => (1, k),
+            };
+            let entries = values(3, (n * k / group) << bits);
+            let w = PaletteMatrix::new(&on, codes(bits), (n, k), bits, group, &entries)?;
             let bytes = w.bytes();
             (Box::new(move |on| matmul_palette(on, &x, &w, None, none)), bytes)
         }
@@ -140,10 +155,16 @@ fn bench(c: &mut Criterion) {
                 _ => 1024,
             };
             let side = if card { 8192 } else { square.min(1024) * 2 };
-            for (m, n, k) in [(square, square, square), (1, side, side), (8, side, side)] {
+            let mut shapes = vec![(square, square, square), (1, side, side), (8, side, side)];
+            if !on_gpu {
+                for side in [384, 4096] {
+                    shapes.extend([(1, side, side), (32, side, side)]);
+                }
+            }
+            for (m, n, k) in shapes {
                 let p = product(open(on_gpu), form, (m, n, k)).unwrap();
                 group.throughput(match m {
-                    1 | 8 => Throughput::Bytes(p.bytes),
+                    1 | 8 | 32 => Throughput::Bytes(p.bytes),
                     _ => Throughput::Elements(2 * (m * n * k) as u64),
                 });
                 group.bench_with_input(

@@ -1,6 +1,7 @@
 //! Element types: their widths and spellings, and the conversions between weights and f32.
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use std::sync::LazyLock;
 
 /// Element types of a checkpoint. Widths are in bits, because some are narrower than a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -230,7 +231,13 @@ fn narrow_bf16(values: &[f32], out: &mut [u16]) {
 }
 
 /// All 256 values of an 8-bit float.
-pub fn f8_table(dtype: DType) -> [f32; 256] {
+pub fn f8_table(dtype: DType) -> &'static [f32; 256] {
+    static TABLES: LazyLock<[[f32; 256]; 2]> =
+        LazyLock::new(|| [DType::F8E4M3, DType::F8E5M2].map(f8_values));
+    &TABLES[usize::from(dtype == DType::F8E5M2)]
+}
+
+fn f8_values(dtype: DType) -> [f32; 256] {
     std::array::from_fn(|b| {
         let (sign, b) = (if b & 0x80 == 0 { 1.0 } else { -1.0 }, b & 0x7f);
         let (mantissa_bits, bias, special) =

@@ -8,6 +8,7 @@ use crate::{
     affine::{AffineCode, Scale},
     codec::bitpack,
     gpu::{Gpu, Kernel},
+    simd::Packed,
     wgsl,
 };
 
@@ -126,7 +127,9 @@ pub fn matmul_affine(
 fn reference(product: &Product, w: &AffineMatrix) -> Result<Tensor> {
     let (packed, bits) = (w.codes.words()?, u32::from(w.code.bits));
     let scales: &[[u32; 2]] = bytemuck::cast_slice(w.scales.words()?);
-    product.on_cpu(|n, codes, row| {
+    let (symmetric, group) = (w.code.symmetric, w.group);
+    let of_product = Packed::Affine { codes: packed, bits, symmetric, scales, group };
+    product.on_cpu(of_product, |n, codes, row| {
         bitpack::unpack(&packed[n * w.codes.cols()..][..w.codes.cols()], bits, codes);
         let start = n * w.cols;
         for (span, [scale, zero_point]) in Groups::of(w.group).spans(start..start + w.cols, scales)

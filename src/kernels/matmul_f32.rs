@@ -5,6 +5,7 @@ use super::{
 use crate::{
     Backend, DType, Result, Tensor, dtype,
     gpu::{Gpu, Kernel},
+    simd::Packed,
     wgsl, words,
 };
 
@@ -51,7 +52,8 @@ pub fn matmul_f32(
 
 fn reference(product: &Product, w: &Tensor) -> Result<Tensor> {
     let words = w.words()?;
-    product.on_cpu(|n, _, row| dtype::decode(w.dtype(), words, n * w.cols(), row))
+    let packed = Packed::Dense { words, dtype: w.dtype() };
+    product.on_cpu(packed, |n, _, row| dtype::decode(w.dtype(), words, n * w.cols(), row))
 }
 
 fn on_gpu(gpu: &Gpu, product: &Product, w: &Tensor) -> Result<Tensor> {

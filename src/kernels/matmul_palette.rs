@@ -6,6 +6,7 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::bitpack,
     gpu::{Gpu, Kernel},
+    simd::Packed,
     wgsl,
 };
 
@@ -143,7 +144,9 @@ pub fn matmul_palette(
 fn reference(product: &Product, w: &PaletteMatrix) -> Result<Tensor> {
     let packed = w.codes.words()?;
     let entries: &[f32] = bytemuck::cast_slice(w.entries.words()?);
-    product.on_cpu(|n, codes, row| {
+    let share = w.group.checked_div(w.cols).unwrap_or(1);
+    let of_product = Packed::Palette { codes: packed, bits: w.bits, entries, k: w.k, share };
+    product.on_cpu(of_product, |n, codes, row| {
         bitpack::unpack(&packed[n * w.codes.cols()..][..w.codes.cols()], w.bits, codes);
         let table = &entries[n * w.cols / w.group * w.k..][..w.k];
         // 256 entries, so that no code needs a check.

@@ -7,6 +7,7 @@ use crate::{
     codec::sparse,
     dtype,
     gpu::{Gpu, Kernel},
+    simd::Packed,
     wgsl, words,
 };
 
@@ -132,7 +133,9 @@ pub fn matmul_sparse(
 fn reference(product: &Product, w: &SparseMatrix) -> Result<Tensor> {
     let (mask, starts, values) = (w.mask.words()?, w.starts.words()?, w.values.words()?);
     let (per_row, survivors) = (w.mask.cols(), w.values.cols());
-    product.on_cpu(|n, _, row| {
+    let dtype = w.values.dtype();
+    let packed = Packed::Sparse { mask, starts, values, dtype, survivors };
+    product.on_cpu(packed, |n, _, row| {
         let mask = &mask[n * per_row..][..per_row];
         let kept = mask.iter().map(|w| w.count_ones() as usize).sum::<usize>().min(row.len());
         let first = survivors.min(starts[n * per_row] as usize);

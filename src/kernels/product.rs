@@ -5,7 +5,7 @@ use super::Activation;
 use crate::{
     DType, Error, Result, Tensor,
     gpu::{Gpu, Kernel},
-    simd::matmul_f32,
+    simd::{FEW, Packed, decode_rows, matmul_f32, matmul_packed},
     words,
 };
 use multiversion::multiversion;
@@ -53,18 +53,27 @@ impl<'a> Product<'a> {
         Ok(Self { x, outputs, bias, activation })
     }
 
-    /// The product on the CPU. `decode(n, codes, row)` fills `row` with row `n` of the weights; `codes` is room for a byte of
-    /// each.
+    /// The product on the CPU, with weights that are `packed`. Where they cannot be decoded by SIMD, `decode(n, codes, row)` fills
+    /// `row` with row `n` of them; `codes` is room for a byte of each.
     ///
     /// The sums are those of [`matmul_f32`], to which the bias is added: their bits depend on nothing but a row of x and a row of
     /// weights.
     pub(super) fn on_cpu(
         &self,
+        packed: Packed,
         decode: impl Fn(usize, &mut [u8], &mut [f32]) + Sync,
     ) -> Result<Tensor> {
         let (rows, cols, outputs) = (self.x.rows(), self.x.cols(), self.outputs);
         let bias = self.bias.map(Tensor::words).transpose()?.map(bytemuck::cast_slice);
         let x: &[f32] = bytemuck::cast_slice(self.x.words()?);
+        if rows <= FEW && rows * cols * outputs > 0 {
+            let mut y = vec![0; rows * outputs];
+            let sums = bytemuck::cast_slice_mut(&mut y);
+            if matmul_packed(x, packed, (rows, outputs, cols), sums) {
+                sums.chunks_mut(outputs).for_each(|y| finish(bias, self.activation, y));
+                return Ok(Tensor::cpu(DType::F32, rows, outputs, y));
+            }
+        }
         // Block by block, so that every task writes a part of its own.
         let mut sums = vec![0.0; outputs.div_ceil(BLOCK) * BLOCK * rows];
         if cols > 0 && rows > 0 {
@@ -73,10 +82,12 @@ impl<'a> Product<'a> {
                 || (vec![0.0; BLOCK * cols], vec![0; cols]),
                 |(w, codes), (block, sums)| {
                     let block = block * BLOCK..outputs.min((block + 1) * BLOCK);
-                    for (n, row) in block.clone().zip(w.chunks_mut(cols)) {
-                        decode(n, codes, row);
+                    let (w, sums) = (&mut w[..block.len() * cols], &mut sums[..block.len() * rows]);
+                    if !decode_rows(packed, block.clone(), (outputs, cols), w) {
+                        for (n, row) in block.clone().zip(w.chunks_mut(cols)) {
+                            decode(n, codes, row);
+                        }
                     }
-                    let (w, sums) = (&w[..block.len() * cols], &mut sums[..block.len() * rows]);
                     matmul_f32(x, w, (rows, block.len(), cols), sums);
                 },
             );

@@ -6,6 +6,8 @@
 #![allow(unsafe_code, reason = "vector instructions chosen at run time, rectangles of a matrix")]
 
 mod blocks;
+#[cfg(target_arch = "x86_64")]
+mod decode;
 mod dots_i8;
 mod floats;
 mod histogram;
@@ -13,6 +15,7 @@ pub(crate) mod huffman;
 #[cfg(target_arch = "x86_64")]
 mod isa;
 mod matmul_f32;
+mod packed;
 #[cfg(target_arch = "x86_64")]
 mod panels;
 pub(crate) mod rans;
@@ -22,3 +25,4 @@ mod streams;
 pub(crate) use dots_i8::dots_i8;
 pub(crate) use histogram::histogram;
 pub(crate) use matmul_f32::matmul_f32;
+pub(crate) use packed::{FEW, Packed, decode_rows, matmul_packed};
