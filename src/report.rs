@@ -49,6 +49,11 @@ pub struct TensorReport {
     pub shape: Vec<u64>,
     /// How it is stored, in words: `int8 per channel`, `2:4, values`, `kept`.
     pub method: Cow<'static, str>,
+    /// Bits of a code before it is coded; null where there are no codes.
+    pub code_bits: Option<u8>,
+    /// Whether it is entropy-coded: its components are then what its blocks hold, `index`, `codes` or `values`, and `tables`,
+    /// where they were decoded, and `coded` where they were not.
+    pub coded: bool,
     /// Why it is kept bit for bit; null where it is treated, or where only the recipe knew.
     pub reason: Option<Arc<str>>,
     /// Bytes of all its components, its part of the header and manifest included.

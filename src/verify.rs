@@ -370,6 +370,8 @@ pub fn blank(archive: &Archive, t: &ArchivedTensor) -> TensorReport {
         dtype: dtype.name(),
         shape: shape.to_vec(),
         method: t.treated.as_ref().map_or("kept".into(), |m| describe(m, None).into()),
+        code_bits: t.treated.as_ref().and_then(|m| m.method.code_bits()),
+        coded: t.treated.as_ref().is_some_and(|m| m.coded),
         // An archive does not store why a tensor was kept; where no rule could have treated it, it shows.
         reason: (t.treated.is_none() && !dtype.is_weight())
             .then(|| format!("{} holds no weights", dtype.name()).into()),

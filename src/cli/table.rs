@@ -1,6 +1,9 @@
 //! Plain text tables, and the closing summary of a job.
 
-use tersor::report::{Report, TensorReport};
+use tersor::{
+    DType,
+    report::{Report, TensorReport},
+};
 
 /// Columns as wide as their longest cell. A column whose cells below its first are numbers is aligned right, others left.
 pub fn table(rows: &[Vec<String>]) -> String {
@@ -60,6 +63,7 @@ pub fn summary(report: &Report) -> String {
     if !treated.is_empty() {
         tables.push(methods(&treated));
     }
+    tables.extend(layers(&treated));
     tables.extend(worst(&treated));
     tables.extend(kept(report));
     let mut out = tables.iter().map(|rows| table(rows)).collect::<Vec<_>>().join("\n");
@@ -157,6 +161,43 @@ fn methods(treated: &[&TensorReport]) -> Rows {
         ]
     }));
     rows
+}
+
+/// Coded layers that are listed, at most.
+const LAYERS: usize = 40;
+
+/// The table of Deep Compression: of every coded layer what survives, the bits of a survivor's code before and after coding,
+/// and those that say where it is.
+fn layers(treated: &[&TensorReport]) -> Option<Rows> {
+    let coded: Vec<_> = treated.iter().filter(|t| t.coded && t.density.is_some()).collect();
+    let titles = ["coded layers", "weights", "kept", "bits", "coded", "index", "bytes", "ratio"];
+    let mut rows = head(&titles);
+    for t in coded.iter().take(LAYERS) {
+        let weights = elements(t);
+        let component = |names: &[&str]| {
+            let named = t.components.iter().filter(|c| names.contains(&c.name));
+            named.map(|c| c.bytes).sum::<u64>() as f64 * 8.0
+        };
+        let survivors = match component(&["index"]) {
+            0.0 => weights as f64,
+            _ => (t.density.unwrap_or(1.0) * weights as f64).round().max(1.0),
+        };
+        let size = DType::parse(t.dtype).map_or(0, |d| d.bits()) as f64;
+        rows.push(vec![
+            name(&t.name),
+            weights.to_string(),
+            format!("{:.2} %", 100.0 * survivors / weights as f64),
+            t.code_bits.map_or(t.dtype.to_owned(), |bits| bits.to_string()),
+            format!("{:.3}", component(&["codes", "values"]) / survivors),
+            format!("{:.3}", component(&["index"]) / survivors),
+            t.bytes.to_string(),
+            format!("{:.2}x", size * weights as f64 / 8.0 / t.bytes as f64),
+        ]);
+    }
+    if coded.len() > LAYERS {
+        rows.push(vec![format!("and {} more, see --json", coded.len() - LAYERS)]);
+    }
+    (!coded.is_empty()).then_some(rows)
 }
 
 fn worst(treated: &[&TensorReport]) -> Option<Rows> {
