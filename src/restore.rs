@@ -1,10 +1,12 @@
 //! From the components of a tensor back to its weights, a unit at a time.
 
+mod device;
+
 use crate::{
     Backend, DType, Error, Result, Tensor, TensorInfo,
     affine::{AffineCode, Scale},
     codec::{
-        bitpack,
+        Malformed, bitpack,
         block::{self, Block, Sizes},
         sparse,
     },
@@ -194,15 +196,25 @@ impl<'a> Restorer<'a> {
         let (cols, element) = (unit.shape().1, manifest.element());
         let blocks = self.blocks.of_unit(unit).into_par_iter().zip(self.blocks.heights(unit));
         let decoded = blocks.map(|(i, rows)| {
-            let mut bytes = vec![0; (self.starts[i + 1] - self.starts[i]) as usize];
-            self.archive.read_at(self.component("coded"), self.starts[i], &mut bytes)?;
-            let (block, sizes) = block::decode(&bytes, (rows, cols), manifest.pruned, element)
-                .map_err(|why| self.refuse(&format!("block {i}: {why}")))?;
+            let (block, sizes) =
+                block::decode(&self.block(i)?, (rows, cols), manifest.pruned, element)
+                    .map_err(|why| self.malformed(i, why))?;
             Ok(((block, rows), sizes))
         });
         let (blocks, sizes): (Vec<_>, Vec<_>) =
             decoded.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         Ok((Block::join(blocks, cols, element), sizes.into_iter().sum()))
+    }
+
+    /// A coded block.
+    fn block(&self, i: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; (self.starts[i + 1] - self.starts[i]) as usize];
+        self.archive.read_at(self.component("coded"), self.starts[i], &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn malformed(&self, block: usize, why: Malformed) -> Error {
+        self.refuse(&format!("block {block}: {why}"))
     }
 
     fn refuse(&self, why: &str) -> Error {
@@ -269,6 +281,17 @@ impl<'a> Restorer<'a> {
                 return Err(self.refuse("its codes have bits beyond the end of a row"));
             }
         }
+        self.tables(manifest, unit, &mut parts)?;
+        Ok(parts)
+    }
+
+    /// Reads the scales and tables that a unit touches.
+    ///
+    /// # Errors
+    ///
+    /// As [`Restorer::parts`].
+    pub fn tables(&self, manifest: &TensorManifest, unit: &Unit, parts: &mut Parts) -> Result<()> {
+        let (rows, cols) = unit.shape();
         let groups = groups(manifest);
         let first = unit.start(&self.blocks) / groups.size as u64;
         let count = groups.from(unit.start(&self.blocks) as usize).count(rows * cols);
@@ -311,7 +334,7 @@ impl<'a> Restorer<'a> {
                 }
             }
         }
-        Ok(parts)
+        Ok(())
     }
 }
 

@@ -164,6 +164,35 @@ fn every_flipped_bit_and_every_truncation_is_refused() {
 }
 
 #[test]
+fn networks_run_on_codes_that_the_device_decodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let [plain, coded] = ["plain", "coded"].map(|n| dir.path().join(n));
+    let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/lenet-300-100.safetensors");
+    for quantize in [
+        "{ kind = \"palette\", bits = 4 }",
+        "{ kind = \"palette\", k = 100 }",
+        "{ kind = \"affine\", bits = 3, granularity = \"channel\" }",
+        "{ kind = \"affine\", bits = 8, symmetric = false, granularity = \"tensor\" }",
+    ] {
+        for encode in ["huffman", "rans", "auto"] {
+            let pack = |encode: &str, output: &Path| {
+                let text = format!(
+                    "version = 1\n[[rule]]\nmatch = \"*.weight\"\nquantize = {quantize}\nencode = \"{encode}\"\n[[rule]]\nmatch = \"*\"\nkeep = true\n"
+                );
+                let recipe = Recipe::parse(&text).unwrap();
+                compress(&input, output, &recipe, &options(&CPU)).unwrap()
+            };
+            let (raw, small) = (pack("raw", &plain), pack(encode, &coded));
+            assert!(small.output_bytes < raw.output_bytes, "{quantize}, {encode}");
+            for on in backends() {
+                let errors = [&plain, &coded].map(|p| test_error(p, LENET_300_100, on));
+                assert_eq!(errors[0], errors[1], "{quantize}, {encode} on {}", on.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn the_same_coded_bytes_from_the_device() {
     let Some(on) = gpu() else { return };
     let dir = tempfile::tempdir().unwrap();

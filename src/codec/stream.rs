@@ -17,21 +17,40 @@ pub enum Coder {
 }
 
 /// The first byte of a stream.
-const RAW: u8 = 0;
-const HUFFMAN: u8 = 1;
-const RANS: u8 = 2;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Form {
+    /// Codes as they are, packed.
+    Raw,
+    /// A stream of [`huffman`].
+    Huffman,
+    /// A stream of [`rans`].
+    Rans,
+}
+
+/// The form of a stream, and the rest of its bytes.
+///
+/// # Errors
+///
+/// If it has none that is known.
+pub fn form(bytes: &[u8]) -> Result<(Form, &[u8]), Malformed> {
+    let (form, stream) = bytes.split_first().ok_or(Malformed("a stream without a coder"))?;
+    let forms = [Form::Raw, Form::Huffman, Form::Rans];
+    let form = forms.get(usize::from(*form)).ok_or(Malformed("a coder that is not known"))?;
+    Ok((*form, stream))
+}
 
 /// The coder that takes the fewest bytes for symbols of `bits` bits that occur so often, and how many these are, its name
 /// included. Of equals the one that decodes fastest.
-fn choose(counts: &[u64; 256], bits: u32, coder: Coder) -> (u8, u64) {
+fn choose(counts: &[u64; 256], bits: u32, coder: Coder) -> (Form, u64) {
     let symbols: u64 = counts.iter().sum();
-    let raw = (RAW, (symbols * u64::from(bits)).div_ceil(8));
-    let huffman = huffman::cost(counts).map(|bytes| (HUFFMAN, bytes));
+    let raw = (Form::Raw, (symbols * u64::from(bits)).div_ceil(8));
+    let huffman = huffman::cost(counts).map(|bytes| (Form::Huffman, bytes));
     let (kind, bytes) = match coder {
         Coder::Huffman => huffman.unwrap_or(raw),
-        Coder::Rans => (RANS, rans::cost(counts)),
+        Coder::Rans => (Form::Rans, rans::cost(counts)),
         Coder::Auto => {
-            let rans = (RANS, rans::cost(counts));
+            let rans = (Form::Rans, rans::cost(counts));
             [Some(raw), huffman, Some(rans)]
                 .into_iter()
                 .flatten()
@@ -49,12 +68,12 @@ pub fn cost(counts: &[u64; 256], bits: u32, coder: Coder) -> u64 {
 
 /// Appends symbols, each below 2^`bits`.
 pub fn encode(symbols: &[u8], bits: u32, coder: Coder, out: &mut Vec<u8>) {
-    let (kind, _) = choose(&histogram(symbols), bits, coder);
-    out.push(kind);
-    match kind {
-        HUFFMAN => assert!(huffman::encode(symbols, out), "it was asked for the cost"),
-        RANS => rans::encode(symbols, out),
-        _ => {
+    let (form, _) = choose(&histogram(symbols), bits, coder);
+    out.push(form as u8);
+    match form {
+        Form::Huffman => assert!(huffman::encode(symbols, out), "it was asked for the cost"),
+        Form::Rans => rans::encode(symbols, out),
+        Form::Raw => {
             let mut words = vec![0; bitpack::words(symbols.len(), bits)];
             bitpack::pack(symbols, bits, &mut words);
             let bytes = (symbols.len() * bits as usize).div_ceil(8);
@@ -69,9 +88,9 @@ pub fn encode(symbols: &[u8], bits: u32, coder: Coder, out: &mut Vec<u8>) {
 ///
 /// What is wrong with them.
 pub fn decode(bytes: &[u8], bits: u32, out: &mut [u8]) -> Result<(), Malformed> {
-    let (kind, stream) = bytes.split_first().ok_or(Malformed("a stream without a coder"))?;
-    match *kind {
-        RAW => {
+    let (form, stream) = form(bytes)?;
+    match form {
+        Form::Raw => {
             if stream.len() != (out.len() * bits as usize).div_ceil(8) {
                 return Err(Malformed("plain codes of another length"));
             }
@@ -83,9 +102,8 @@ pub fn decode(bytes: &[u8], bits: u32, out: &mut [u8]) -> Result<(), Malformed> 
             bitpack::unpack(&words, bits, out);
             return Ok(());
         }
-        HUFFMAN => huffman::decode(stream, out)?,
-        RANS => rans::decode(stream, out)?,
-        _ => return Err(Malformed("a coder that is not known")),
+        Form::Huffman => huffman::decode(stream, out)?,
+        Form::Rans => rans::decode(stream, out)?,
     }
     match out.iter().fold(0, |all, s| all | u32::from(*s)) >> bits {
         0 => Ok(()),
@@ -155,14 +173,14 @@ mod tests {
     fn what_encode_does_not_write_is_refused() {
         let mut out = Vec::new();
         encode(&[1, 2, 3], 2, Coder::Auto, &mut out);
-        assert_eq!(out[0], RAW);
+        assert_eq!(form(&out).unwrap().0, Form::Raw);
         let mut back = [0; 3];
         decode(&out, 2, &mut back).unwrap();
         assert_eq!(back, [1, 2, 3]);
         assert!(decode(&[], 2, &mut back).is_err());
         assert!(decode(&[9, 0], 2, &mut back).is_err());
         assert!(decode(&out[..1], 2, &mut back).is_err());
-        assert!(decode(&[RAW, 0b0100_0000], 2, &mut back).is_err(), "padding");
+        assert!(decode(&[Form::Raw as u8, 0b0100_0000], 2, &mut back).is_err(), "padding");
         let mut wide = Vec::new();
         encode(&[7; 100], 3, Coder::Rans, &mut wide);
         assert!(decode(&wide, 3, &mut [0; 100]).is_ok());

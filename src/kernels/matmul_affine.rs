@@ -56,9 +56,26 @@ impl AffineMatrix {
         if codes.len() != rows * words {
             return Err(Error::shape(KERNEL.name, "codes", codes.len(), rows * words));
         }
+        let codes = Tensor::new(on, DType::U32, rows, words, codes)?;
+        Self::of_codes(on, codes, cols, code, group, scales)
+    }
+
+    /// [`AffineMatrix::new`] of codes that are on the backend already: U32, [`bitpack::words`] to a row of `cols` codes.
+    ///
+    /// # Errors
+    ///
+    /// As [`AffineMatrix::new`].
+    pub fn of_codes(
+        on: &Backend,
+        codes: Tensor,
+        cols: usize,
+        code: AffineCode,
+        group: usize,
+        scales: &[Scale],
+    ) -> Result<Self> {
         let pairs = scales.iter().flat_map(|s| [s.scale.to_bits(), s.zero_point.into()]).collect();
         let matrix = Self {
-            codes: Tensor::new(on, DType::U32, rows, words, codes)?,
+            codes,
             cols,
             code,
             group,

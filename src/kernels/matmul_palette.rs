@@ -59,7 +59,24 @@ impl PaletteMatrix {
         if codes.len() != rows * words {
             return Err(Error::shape(KERNEL.name, "codes", codes.len(), rows * words));
         }
-        let tables = Groups::of(group).count(rows * cols);
+        let codes = Tensor::new(on, DType::U32, rows, words, codes)?;
+        Self::of_codes(on, codes, cols, bits, group, entries)
+    }
+
+    /// [`PaletteMatrix::new`] of codes that are on the backend already: U32, [`bitpack::words`] to a row of `cols` codes.
+    ///
+    /// # Errors
+    ///
+    /// As [`PaletteMatrix::new`].
+    pub fn of_codes(
+        on: &Backend,
+        codes: Tensor,
+        cols: usize,
+        bits: u32,
+        group: usize,
+        entries: &[f32],
+    ) -> Result<Self> {
+        let tables = Groups::of(group).count(codes.rows() * cols);
         let k = entries.len() / tables.max(1);
         if entries.len() != tables * k {
             let expected = format!("{tables} tables of equal length");
@@ -67,7 +84,7 @@ impl PaletteMatrix {
         }
         let bits_of_entries = bytemuck::cast_slice(entries).to_vec();
         let matrix = Self {
-            codes: Tensor::new(on, DType::U32, rows, words, codes)?,
+            codes,
             cols,
             bits,
             k,

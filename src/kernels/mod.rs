@@ -30,6 +30,7 @@ mod max_pool;
 mod merge_runs;
 mod nm_mask;
 pub mod order_key;
+mod pack_codes;
 mod palettize;
 mod product;
 mod quantize;
@@ -72,6 +73,7 @@ pub use matmul_sparse::{SparseMatrix, matmul_sparse};
 pub use max_pool::max_pool;
 pub use merge_runs::merge_runs;
 pub use nm_mask::nm_mask;
+pub use pack_codes::pack_codes;
 pub use palettize::{Assigner, palettize};
 pub use quantize::{quantize, quantize_in_integers};
 pub use quantize_rows::{Int8Rows, quantize_rows, quantize_rows_in_integers};
@@ -114,6 +116,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &max_pool::KERNEL,
     &merge_runs::KERNEL,
     &nm_mask::KERNEL,
+    &pack_codes::KERNEL,
     &palettize::KERNEL,
     &quantize::KERNEL,
     &quantize_rows::KERNEL,

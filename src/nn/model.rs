@@ -8,8 +8,8 @@ use crate::{
     kernels::{AffineMatrix, BinaryMatrix, Int8, PaletteMatrix, SparseMatrix, binarize},
     plan::describe,
     recipe::Objective,
-    restore::{Restorer, groups, kept},
-    stage::{Blocks, Source, write_transposed},
+    restore::{Parts, Restorer, groups, kept},
+    stage::{Blocks, Source, Unit, write_transposed},
     words,
 };
 use std::path::{Path, PathBuf};
@@ -130,32 +130,35 @@ impl Model {
         if manifest.axis != 0 || manifest.lossless() {
             return dense();
         }
-        let parts = Whole::read(archive, tensor, manifest)?;
         let group = groups(manifest).size;
+        if !manifest.pruned && manifest.method != Method::Values {
+            let (codes, parts) = codes_on(on, archive, tensor, manifest)?;
+            return Ok(match manifest.method {
+                Method::Affine { bits, symmetric, .. } => {
+                    let code = AffineCode { bits, symmetric };
+                    Weight::Affine(AffineMatrix::of_codes(
+                        on,
+                        codes,
+                        cols,
+                        code,
+                        group,
+                        &parts.scales,
+                    )?)
+                }
+                method => {
+                    let bits = method.code_bits().expect("palettes have codes").into();
+                    let entries = &parts.entries;
+                    Weight::Palette(PaletteMatrix::of_codes(on, codes, cols, bits, group, entries)?)
+                }
+            });
+        }
+        let parts = Whole::read(archive, tensor, manifest)?;
         Ok(match manifest.method {
-            Method::Affine { bits, symmetric, .. } if !manifest.pruned || symmetric => {
+            Method::Affine { bits, symmetric, .. } if symmetric => {
                 let code = AffineCode { bits, symmetric };
                 let codes = parts.all_codes(manifest, (rows, cols), |_| 0);
-                Weight::Affine(AffineMatrix::new(
-                    on,
-                    codes,
-                    (rows, cols),
-                    code,
-                    group,
-                    &parts.scales,
-                )?)
-            }
-            Method::Palette { .. } if !manifest.pruned => {
-                let bits = manifest.method.code_bits().expect("palettes have codes").into();
                 let shape = (rows, cols);
-                Weight::Palette(PaletteMatrix::new(
-                    on,
-                    parts.codes,
-                    shape,
-                    bits,
-                    group,
-                    &parts.entries,
-                )?)
+                Weight::Affine(AffineMatrix::new(on, codes, shape, code, group, &parts.scales)?)
             }
             Method::Values => {
                 let (values, shape) = (parts.codes, (rows, cols));
@@ -323,6 +326,24 @@ impl Model {
     }
 }
 
+/// The codes of a tensor that is not pruned on a backend, which decodes those that are coded; and its tables.
+fn codes_on(
+    on: &Backend,
+    archive: &Archive,
+    tensor: &ArchivedTensor,
+    manifest: &TensorManifest,
+) -> Result<(Tensor, Whole)> {
+    let restorer = Restorer::new(archive, tensor, manifest, 0)?;
+    if let Some(codes) = restorer.codes_on(on, manifest)? {
+        return Ok((codes, Whole::tables(&restorer, manifest)?));
+    }
+    let mut whole = Whole::read(archive, tensor, manifest)?;
+    let (rows, cols) = manifest.matrix();
+    let words = bitpack::words(cols as usize, manifest.method.code_bits().unwrap_or(8).into());
+    let codes = std::mem::take(&mut whole.codes);
+    Ok((Tensor::new(on, DType::U32, rows as usize, words, codes)?, whole))
+}
+
 /// Elements of several units, one after the other.
 struct Joined {
     words: Vec<u32>,
@@ -356,23 +377,12 @@ struct Whole {
 impl Whole {
     fn read(archive: &Archive, tensor: &ArchivedTensor, manifest: &TensorManifest) -> Result<Self> {
         let restorer = Restorer::new(archive, tensor, manifest, 0)?;
-        let all = groups(manifest);
-        let tables = all.count(restorer.blocks.elements() as usize);
         let mut whole = Self::default();
         // Survivors of a unit need not end on a word.
         let mut values = Vec::<u8>::new();
         for unit in &restorer.units {
             let parts = restorer.parts(manifest, unit)?;
-            let first = unit.start(&restorer.blocks) as usize / all.size;
-            if whole.scales.len() < first + parts.scales.len() {
-                whole.scales.resize(first + parts.scales.len(), Scale::default());
-            }
-            whole.scales[first..][..parts.scales.len()].copy_from_slice(&parts.scales);
-            if let Method::Palette { k, .. } = manifest.method {
-                let k = k as usize;
-                whole.entries.resize(tables * k, 0.0);
-                whole.entries[first * k..][..parts.entries.len()].copy_from_slice(&parts.entries);
-            }
+            whole.add_tables(&restorer, manifest, unit, &parts);
             if manifest.method == Method::Values {
                 let kept: usize = sparse::row_counts(&parts.mask, unit.shape().1).sum();
                 let bytes = kept * manifest.dtype.bits() / 8;
@@ -387,6 +397,38 @@ impl Whole {
             whole.codes = bytemuck::pod_collect_to_vec(&values);
         }
         Ok(whole)
+    }
+
+    /// The tables alone.
+    fn tables(restorer: &Restorer, manifest: &TensorManifest) -> Result<Self> {
+        let mut whole = Self::default();
+        for unit in &restorer.units {
+            let mut parts = Parts::default();
+            restorer.tables(manifest, unit, &mut parts)?;
+            whole.add_tables(restorer, manifest, unit, &parts);
+        }
+        Ok(whole)
+    }
+
+    fn add_tables(
+        &mut self,
+        restorer: &Restorer,
+        manifest: &TensorManifest,
+        unit: &Unit,
+        parts: &Parts,
+    ) {
+        let (all, whole) = (groups(manifest), self);
+        let tables = all.count(restorer.blocks.elements() as usize);
+        let first = unit.start(&restorer.blocks) as usize / all.size;
+        if whole.scales.len() < first + parts.scales.len() {
+            whole.scales.resize(first + parts.scales.len(), Scale::default());
+        }
+        whole.scales[first..][..parts.scales.len()].copy_from_slice(&parts.scales);
+        if let Method::Palette { k, .. } = manifest.method {
+            let k = k as usize;
+            whole.entries.resize(tables * k, 0.0);
+            whole.entries[first * k..][..parts.entries.len()].copy_from_slice(&parts.entries);
+        }
     }
 
     /// Codes of every element: of pruned ones, that of zero, which `zero_point` says for each row.

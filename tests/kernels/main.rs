@@ -30,6 +30,7 @@ mod matmul_sparse;
 mod max_pool;
 mod merge_runs;
 mod nm_mask;
+mod pack_codes;
 mod palettize;
 mod product;
 mod quantize;
