@@ -1,6 +1,7 @@
 //! Symbols to bytes and back: pure, lossless, no I/O.
 
 pub mod bitpack;
+pub mod floats;
 pub mod huffman;
 pub mod sparse;
 
