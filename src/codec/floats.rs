@@ -1,17 +1,556 @@
-//! Placeholder until the branch lands.
-use super::Malformed;
-use crate::DType;
-/// x
-pub fn encode(_: DType, bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend(bytes);
+//! Floats without loss: exponents, of which a few are common, as Huffman codes; signs and mantissas, which look like noise, as
+//! they are.
+//!
+//! The bytes of `n` floats are either
+//! - 0 and the floats themselves: where coding gains nothing, and for types that are no floats; or
+//! - how many exponents are common, 1 to 16; these, most common first, those of a count in ascending order;
+//! - of every float its sign before its mantissa, as a number of `8 p + q` bits: its `p` low bytes, all floats' lowest first, and
+//!   its `q` high bits [packed](super::bitpack);
+//! - the length (u32) of what follows: the other exponents, in order, as they are or, where that is shorter, as a Huffman stream;
+//! - a [Huffman stream](super::huffman) of the exponents' ranks among the common ones; the others have the rank after the last.
+//!
+//! Numbers are little-endian, exponents one byte each, those of F64 two. Every pattern comes back bit for bit: nothing looks at
+//! what it means. Every sequence of floats has exactly one form, and decoding refuses every other.
+
+use super::{Malformed, bitpack, huffman};
+use crate::{DType, simd::histogram};
+use multiversion::multiversion;
+
+/// Appends the bytes of elements of `dtype`, which are never longer than these by more than one byte.
+///
+/// # Panics
+///
+/// If the bytes are not whole elements.
+pub fn encode(dtype: DType, bytes: &[u8], out: &mut Vec<u8>) {
+    assert!((8 * bytes.len()).is_multiple_of(dtype.bits()), "whole elements");
+    match dtype {
+        DType::BF16 => Float::<2, 7>::encode(bytes, out),
+        DType::F16 => Float::<2, 10>::encode(bytes, out),
+        DType::F32 => Float::<4, 23>::encode(bytes, out),
+        DType::F64 => Float::<8, 52>::encode(bytes, out),
+        DType::F8E4M3 => Float::<1, 3>::encode(bytes, out),
+        DType::F8E5M2 => Float::<1, 2>::encode(bytes, out),
+        _ => raw(bytes, out),
+    }
 }
-/// x
+
+/// Decodes elements of `dtype` that take as many bytes as `out` has, from exactly these bytes.
 ///
 /// # Errors
-pub fn decode(_: DType, bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
-    if bytes.len() != out.len() {
-        return Err(Malformed("length"));
+///
+/// [`Malformed`] if [`encode`] does not write these bytes for any elements; `out` then holds anything.
+///
+/// # Panics
+///
+/// If `out` does not hold whole elements.
+pub fn decode(dtype: DType, bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
+    assert!((8 * out.len()).is_multiple_of(dtype.bits()), "whole elements");
+    match dtype {
+        DType::BF16 => Float::<2, 7>::decode(bytes, out),
+        DType::F16 => Float::<2, 10>::decode(bytes, out),
+        DType::F32 => Float::<4, 23>::decode(bytes, out),
+        DType::F64 => Float::<8, 52>::decode(bytes, out),
+        DType::F8E4M3 => Float::<1, 3>::decode(bytes, out),
+        DType::F8E5M2 => Float::<1, 2>::decode(bytes, out),
+        _ => copy(bytes, out),
     }
-    out.copy_from_slice(bytes);
-    Ok(())
+}
+
+fn raw(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(0);
+    out.extend_from_slice(bytes);
+}
+
+fn copy(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
+    match bytes {
+        [0, bytes @ ..] if bytes.len() == out.len() => {
+            out.copy_from_slice(bytes);
+            Ok(())
+        }
+        _ => Err(Malformed("not as many plain bytes as there should be")),
+    }
+}
+
+/// The most exponents that have ranks.
+const RANKS: usize = 16;
+
+/// Floats of so many bytes with so many bits of mantissa.
+struct Float<const BYTES: usize, const MANTISSA: u32>;
+
+impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
+    /// Different exponents.
+    const EXPONENTS: usize = 1 << (8 * BYTES as u32 - 1 - MANTISSA);
+    /// Bytes of an exponent.
+    const WIDTH: usize = if Self::EXPONENTS > 256 { 2 } else { 1 };
+    /// Whole bytes of sign and mantissa.
+    const LOW: usize = (MANTISSA as usize + 1) / 8;
+    /// The bits above them.
+    const HIGH: u32 = (MANTISSA + 1) % 8;
+
+    fn encode(bytes: &[u8], out: &mut Vec<u8>) {
+        let count = bytes.len() / BYTES;
+        let (counts, mut ranks) = Self::count(bytes);
+        let Some(common) = Self::common(&counts) else { return raw(bytes, out) };
+        out.push(common.len() as u8);
+        Self::write_exponents(&common, out);
+
+        let at = out.len();
+        out.resize(at + Self::LOW * count, 0);
+        let mut high = vec![0; if Self::HIGH > 0 { count } else { 0 }];
+        split::<BYTES, MANTISSA>(bytes, &mut out[at..], &mut high);
+        if Self::HIGH > 0 {
+            let mut words = vec![0; bitpack::words(count, Self::HIGH)];
+            bitpack::pack(&high, Self::HIGH, &mut words);
+            words.iter().for_each(|word| out.extend(word.to_le_bytes()));
+        }
+
+        let mut others = Vec::new();
+        let mut rank_of = vec![common.len() as u8; Self::EXPONENTS];
+        common.iter().zip(0..).for_each(|(e, rank)| rank_of[usize::from(*e)] = rank);
+        if Self::WIDTH == 1 {
+            // Bytes of exponents become bytes of ranks.
+            let mut table = [0; 256];
+            table[..Self::EXPONENTS].copy_from_slice(&rank_of);
+            for rank in &mut ranks {
+                *rank = table[usize::from(*rank)];
+            }
+        } else {
+            ranks =
+                floats::<BYTES>(bytes).map(|x| rank_of[exponent::<BYTES, MANTISSA>(x)]).collect();
+        }
+        each_position(&ranks, common.len() as u8, |i| {
+            others.push(exponent::<BYTES, MANTISSA>(float::<BYTES>(&bytes[i * BYTES..])) as u16);
+        });
+        let mut tail = Vec::new();
+        if Self::others(&Self::counted(&others)).1 {
+            let others: Vec<u8> = others.iter().map(|e| *e as u8).collect();
+            huffman::encode(&others, &mut tail);
+        } else {
+            Self::write_exponents(&others, &mut tail);
+        }
+        out.extend((tail.len() as u32).to_le_bytes());
+        out.extend_from_slice(&tail);
+        assert!(huffman::encode(&ranks, out), "there are at most 17 ranks");
+    }
+
+    fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
+        let short = Malformed("the bytes end before the floats");
+        let count = out.len() / BYTES;
+        let (tag, rest) = bytes.split_first().ok_or(short)?;
+        let kinds = usize::from(*tag);
+        if kinds == 0 {
+            copy(bytes, out)?;
+            return match Self::common(&Self::count(out).0) {
+                None => Ok(()),
+                Some(_) => Err(Malformed("plain floats that coding makes shorter")),
+            };
+        }
+        let (common, rest) = Self::read_exponents(rest, kinds).ok_or(short)?;
+        let (low, rest) = rest.split_at_checked(Self::LOW * count).ok_or(short)?;
+        let words = if Self::HIGH > 0 { bitpack::words(count, Self::HIGH) } else { 0 };
+        let (packed, rest) = rest.split_at_checked(4 * words).ok_or(short)?;
+        let (length, rest) = rest.split_first_chunk().ok_or(short)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (tail, rest) = rest.split_at_checked(length).ok_or(short)?;
+
+        let mut ranks = vec![0; count];
+        let ranked = huffman::decode_counted(rest, &mut ranks)?;
+        let known = Malformed("exponents that do not have the ranks that they should");
+        if kinds > RANKS || ranked[kinds + 1..].iter().any(|n| *n > 0) {
+            return Err(known);
+        }
+        let others = Self::read_others(tail, ranked[kinds] as usize)?;
+        let mut counts = vec![0; Self::EXPONENTS];
+        common.iter().zip(ranked).for_each(|(e, n)| counts[usize::from(*e)] += n);
+        for exponent in &others {
+            if common.contains(exponent) {
+                return Err(known);
+            }
+            counts[usize::from(*exponent)] += 1;
+        }
+        if Self::common(&counts).as_ref() != Some(&common) {
+            return Err(known);
+        }
+
+        let mut high = vec![0; if Self::HIGH > 0 { count } else { 0 }];
+        if Self::HIGH > 0 {
+            let packed: Vec<u32> = bytemuck::pod_collect_to_vec(packed);
+            let packed: Vec<u32> = packed.into_iter().map(u32::from_le).collect();
+            if !bitpack::padding_is_zero(&packed, Self::HIGH, std::iter::once(count)) {
+                return Err(Malformed("padding that is not zero"));
+            }
+            bitpack::unpack(&packed, Self::HIGH, &mut high);
+        }
+        let mut exponents = [0; 256];
+        common.iter().zip(&mut exponents).for_each(|(e, to)| *to = u64::from(*e) << MANTISSA);
+        join::<BYTES, MANTISSA>(&ranks, &exponents, low, &high, out);
+        let mut others = others.iter();
+        each_position(&ranks, kinds as u8, |i| {
+            let exponent = others.next().map_or(0, |e| u64::from(*e));
+            let at = &mut out[i * BYTES..];
+            store::<BYTES>(float::<BYTES>(at) | exponent << MANTISSA, at);
+        });
+        Ok(())
+    }
+
+    /// How often every exponent occurs; and all of them, if they are bytes.
+    fn count(bytes: &[u8]) -> (Vec<u64>, Vec<u8>) {
+        if Self::WIDTH == 1 {
+            let mut exponents = vec![0; bytes.len() / BYTES];
+            narrow_exponents::<BYTES, MANTISSA>(bytes, &mut exponents);
+            return (histogram(&exponents)[..Self::EXPONENTS].to_vec(), exponents);
+        }
+        let mut counts = vec![0; Self::EXPONENTS];
+        floats::<BYTES>(bytes).for_each(|x| counts[exponent::<BYTES, MANTISSA>(x)] += 1);
+        (counts, Vec::new())
+    }
+
+    /// The exponents that are worth a rank, most common first; none if coding gains nothing. A function of the counts alone, so
+    /// that a decoder can tell.
+    fn common(counts: &[u64]) -> Option<Vec<u16>> {
+        let count: u64 = counts.iter().sum();
+        let mut kinds: Vec<(u64, u16)> =
+            counts.iter().copied().zip(0..).filter(|(n, _)| *n > 0).collect();
+        kinds.sort_unstable_by_key(|(n, e)| (std::cmp::Reverse(*n), *e));
+        // An exponent as rare as 2^-8 takes more of the short codes than it is worth; how rare depends on the others.
+        let rarer = |shift| kinds.iter().take_while(|(n, _)| *n > count >> shift).count();
+        let mut sizes: Vec<usize> = (6..11).map(rarer).collect();
+        sizes.push(kinds.len());
+        sizes.retain(|n| (1..=RANKS - usize::from(*n < kinds.len())).contains(n));
+        sizes.dedup();
+        let cost = |size: usize| {
+            let mut ranks = [0; 256];
+            ranks.iter_mut().zip(&kinds[..size]).for_each(|(n, (m, _))| *n = *m);
+            ranks[size] = kinds[size..].iter().map(|(n, _)| n).sum();
+            let others: Vec<_> = kinds[size..].iter().map(|(n, e)| (*e, *n)).collect();
+            Some((size * Self::WIDTH) as u64 + Self::others(&others).0 + huffman::cost(&ranks)?)
+        };
+        let (cost, size) = sizes.into_iter().filter_map(|n| Some((cost(n)?, n))).min()?;
+        // What coding leaves of the floats, the tag and the number of other exponents, against the floats.
+        let packed = 4 * (count * u64::from(Self::HIGH)).div_ceil(32);
+        let coded = 5 + Self::LOW as u64 * count + packed + cost;
+        let gains =
+            coded < 1 + BYTES as u64 * count && u32::try_from(Self::WIDTH as u64 * count).is_ok();
+        gains.then(|| kinds[..size].iter().map(|(_, e)| *e).collect())
+    }
+
+    /// Exponents that occur, and how often.
+    fn counted(exponents: &[u16]) -> Vec<(u16, u64)> {
+        let mut counts = vec![0; Self::EXPONENTS];
+        exponents.iter().for_each(|e| counts[usize::from(*e)] += 1);
+        (0..).zip(counts).filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// Bytes at most of exponents that have no rank, which occur so often, and whether they are a Huffman stream.
+    fn others(counts: &[(u16, u64)]) -> (u64, bool) {
+        let plain = counts.iter().map(|(_, n)| n).sum::<u64>() * Self::WIDTH as u64;
+        if Self::WIDTH > 1 {
+            return (plain, false);
+        }
+        let mut all = [0; 256];
+        counts.iter().for_each(|(e, n)| all[usize::from(*e)] = *n);
+        let coded = huffman::cost(&all).filter(|coded| *coded < plain);
+        (coded.unwrap_or(plain), coded.is_some())
+    }
+
+    fn write_exponents(exponents: &[u16], out: &mut Vec<u8>) {
+        exponents.iter().for_each(|e| out.extend_from_slice(&e.to_le_bytes()[..Self::WIDTH]));
+    }
+
+    /// So many exponents without a rank, from exactly these bytes.
+    fn read_others(bytes: &[u8], count: usize) -> Result<Vec<u16>, Malformed> {
+        let wrong = Malformed("exponents without a rank that are not in their shortest form");
+        let plain = bytes.len() == count * Self::WIDTH;
+        let exponents = if plain {
+            Self::read_exponents(bytes, count).ok_or(wrong)?.0
+        } else {
+            let mut exponents = vec![0; count];
+            huffman::decode(bytes, &mut exponents)?;
+            exponents.into_iter().map(u16::from).collect()
+        };
+        if exponents.iter().any(|e| usize::from(*e) >= Self::EXPONENTS) {
+            return Err(wrong);
+        }
+        match Self::others(&Self::counted(&exponents)).1 != plain {
+            true => Ok(exponents),
+            false => Err(wrong),
+        }
+    }
+
+    /// So many exponents, all in range, and the bytes after them.
+    fn read_exponents(bytes: &[u8], count: usize) -> Option<(Vec<u16>, &[u8])> {
+        let (exponents, rest) = bytes.split_at_checked(count.checked_mul(Self::WIDTH)?)?;
+        let exponents = exponents.chunks_exact(Self::WIDTH).map(|e| {
+            let exponent = u16::from_le_bytes([e[0], if Self::WIDTH == 2 { e[1] } else { 0 }]);
+            (usize::from(exponent) < Self::EXPONENTS).then_some(exponent)
+        });
+        Some((exponents.collect::<Option<_>>()?, rest))
+    }
+}
+
+/// The first float's pattern.
+#[inline(always)]
+fn float<const BYTES: usize>(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..BYTES].copy_from_slice(&bytes[..BYTES]);
+    u64::from_le_bytes(word)
+}
+
+#[inline(always)]
+fn store<const BYTES: usize>(pattern: u64, bytes: &mut [u8]) {
+    bytes[..BYTES].copy_from_slice(&pattern.to_le_bytes()[..BYTES]);
+}
+
+fn floats<const BYTES: usize>(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(BYTES).map(float::<BYTES>)
+}
+
+#[inline(always)]
+fn exponent<const BYTES: usize, const MANTISSA: u32>(pattern: u64) -> usize {
+    (pattern >> MANTISSA) as usize & ((1 << (8 * BYTES as u32 - 1 - MANTISSA)) - 1)
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn narrow_exponents<const BYTES: usize, const MANTISSA: u32>(bytes: &[u8], exponents: &mut [u8]) {
+    for (x, e) in bytes.as_chunks::<BYTES>().0.iter().zip(exponents) {
+        *e = exponent::<BYTES, MANTISSA>(float::<BYTES>(x)) as u8;
+    }
+}
+
+/// Signs and mantissas: their low bytes, all lowest bytes first, and their high bits.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn split<const BYTES: usize, const MANTISSA: u32>(bytes: &[u8], low: &mut [u8], high: &mut [u8]) {
+    let floats = bytes.as_chunks::<BYTES>().0;
+    let rest = |x: &[u8; BYTES]| {
+        let pattern = float::<BYTES>(x);
+        (pattern & ((1 << MANTISSA) - 1)) | pattern >> (8 * BYTES - 1) << MANTISSA
+    };
+    for (p, plane) in low.chunks_exact_mut(floats.len().max(1)).enumerate() {
+        for (x, byte) in floats.iter().zip(plane) {
+            *byte = (rest(x) >> (8 * p)) as u8;
+        }
+    }
+    for (x, bits) in floats.iter().zip(high) {
+        *bits = (rest(x) >> ((MANTISSA + 1) / 8 * 8)) as u8;
+    }
+}
+
+/// Puts floats together again: `exponents` by rank, in their place.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn join<const BYTES: usize, const MANTISSA: u32>(
+    ranks: &[u8],
+    exponents: &[u64; 256],
+    low: &[u8],
+    high: &[u8],
+    out: &mut [u8],
+) {
+    let planes = (MANTISSA as usize + 1) / 8;
+    for (i, (rank, x)) in ranks.iter().zip(out.as_chunks_mut::<BYTES>().0).enumerate() {
+        let mut rest = 0;
+        for p in 0..planes {
+            rest |= u64::from(low[p * ranks.len() + i]) << (8 * p);
+        }
+        if !(MANTISSA + 1).is_multiple_of(8) {
+            rest |= u64::from(high[i]) << (8 * planes);
+        }
+        let pattern = (rest & ((1 << MANTISSA) - 1)) | rest >> MANTISSA << (8 * BYTES - 1);
+        store::<BYTES>(pattern | exponents[usize::from(*rank)], x);
+    }
+}
+
+/// Calls `f` with every position of `wanted`, which is rare.
+fn each_position(bytes: &[u8], wanted: u8, mut f: impl FnMut(usize)) {
+    for (c, chunk) in bytes.chunks(64).enumerate() {
+        if chunk.iter().fold(false, |found, b| found | (*b == wanted)) {
+            for (i, _) in chunk.iter().enumerate().filter(|(_, b)| **b == wanted) {
+                f(64 * c + i);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FLOATS: [DType; 6] =
+        [DType::BF16, DType::F16, DType::F32, DType::F64, DType::F8E4M3, DType::F8E5M2];
+
+    fn noise(seed: u64) -> impl FnMut() -> u64 {
+        let mut state = seed;
+        move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state ^ state >> 33).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        }
+    }
+
+    /// Weights that are nearly normally distributed.
+    fn weights(dtype: DType, count: usize) -> Vec<u8> {
+        let mut noise = noise(count as u64);
+        let mut sum = || (0..8).map(|_| (noise() >> 40) as f32 / (1 << 24) as f32).sum::<f32>();
+        let values: Vec<f32> = (0..count).map(|_| (sum() - 4.0) * 0.02).collect();
+        let mut words = vec![0; crate::words(dtype, count)];
+        crate::dtype::encode(dtype, &values, &mut words, 0);
+        let mut bytes: Vec<u8> = bytemuck::cast_slice(&words).to_vec();
+        bytes.truncate(count * dtype.bits() / 8);
+        if dtype == DType::F64 {
+            // Mantissas beyond those of f32.
+            bytes.chunks_exact_mut(8).for_each(|x| x[0] = x[5] ^ x[4]);
+        }
+        bytes
+    }
+
+    fn round_trip(what: &str, dtype: DType, bytes: &[u8]) -> Vec<u8> {
+        let mut coded = vec![0xAA];
+        encode(dtype, bytes, &mut coded);
+        assert_eq!(coded.remove(0), 0xAA, "appended");
+        let mut back = vec![0x55; bytes.len()];
+        assert_eq!(decode(dtype, &coded, &mut back), Ok(()), "{what}, {}", dtype.name());
+        assert!(back == bytes, "{what}, {}", dtype.name());
+        assert!(coded.len() <= bytes.len() + 1, "{what}, {}", dtype.name());
+        coded
+    }
+
+    #[test]
+    fn every_pattern_comes_back() {
+        for dtype in FLOATS {
+            let size = dtype.bits() / 8;
+            // All patterns of 8 and 16 bits; all first and last halves of longer ones. NaNs, infinities and subnormals are
+            // among them.
+            let all: Vec<u8> = (0..1u32 << 16)
+                .flat_map(|i| {
+                    let half = (i as u16).to_le_bytes();
+                    (0..size)
+                        .map(move |b| if b < 2 { half[b] } else { half[b % 2] ^ (b / 2) as u8 })
+                })
+                .collect();
+            round_trip("patterns", dtype, &all);
+            // The same among weights, so that they are others beside common ones.
+            let mut mixed = weights(dtype, 1 << 20);
+            mixed[5 * size..][..all.len()].copy_from_slice(&all);
+            let coded = round_trip("patterns among weights", dtype, &mixed);
+            assert_ne!(coded[0], 0, "{}", dtype.name());
+        }
+    }
+
+    #[test]
+    fn every_length_and_distribution_comes_back() {
+        for dtype in FLOATS {
+            let size = dtype.bits() / 8;
+            for count in (0..70).chain([1000, 2048, 65_535, 65_536, 131_072, 131_073, 300_001]) {
+                round_trip("weights", dtype, &weights(dtype, count));
+                round_trip("zeros", dtype, &vec![0; count * size]);
+                let mut noise = noise(count as u64);
+                let random: Vec<u8> = (0..count * size).map(|_| noise() as u8).collect();
+                round_trip("noise", dtype, &random);
+                // One float in a hundred is not zero.
+                let mut sparse = weights(dtype, count);
+                sparse.chunks_exact_mut(size).for_each(|x| {
+                    if !noise().is_multiple_of(100) {
+                        x.fill(0);
+                    }
+                });
+                round_trip("sparse", dtype, &sparse);
+            }
+        }
+    }
+
+    #[test]
+    fn weights_take_what_their_exponents_do() {
+        for (dtype, most) in [
+            (DType::BF16, 0.668),
+            (DType::F16, 0.86),
+            (DType::F32, 0.834),
+            (DType::F64, 0.874),
+            (DType::F8E4M3, 0.95),
+            (DType::F8E5M2, 0.75),
+        ] {
+            let bytes = weights(dtype, 1 << 19);
+            let ratio = round_trip("weights", dtype, &bytes).len() as f64 / bytes.len() as f64;
+            eprintln!("{}: {ratio:.4}", dtype.name());
+            assert!(ratio < most, "{}: {ratio}", dtype.name());
+        }
+    }
+
+    #[test]
+    fn bf16_is_within_half_a_percent_of_the_entropy() {
+        let bytes = weights(DType::BF16, 1 << 19);
+        let counts = Float::<2, 7>::count(&bytes).0;
+        let n = (bytes.len() / 2) as f64;
+        let entropy: f64 =
+            counts.iter().filter(|c| **c > 0).map(|c| (n / *c as f64).log2() * *c as f64).sum();
+        let bound = entropy / 8.0 + n;
+        let took = round_trip("weights", DType::BF16, &bytes).len() as f64;
+        assert!(took < 1.005 * bound, "{} of the bound", took / bound);
+    }
+
+    #[test]
+    fn a_worked_example() {
+        // 1.0, -1.0 and 1.5 forty times: exponent 127; signs before mantissas.
+        let patterns = [0x3f80u16, 0xbf80, 0x3fc0];
+        let bytes: Vec<u8> = patterns.repeat(40).iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut coded = Vec::new();
+        encode(DType::BF16, &bytes, &mut coded);
+        let expected =
+            [&[1, 127][..], &[0, 0x80, 0x40].repeat(40), &[0, 0, 0, 0], &[0, 0]].concat();
+        assert_eq!(coded, expected);
+        // Integers, and what is too short to gain, stay as they are.
+        for (dtype, bytes) in
+            [(DType::I32, &[1, 2, 3, 4][..]), (DType::BF16, &bytes[..4]), (DType::F64, &[])]
+        {
+            let mut coded = Vec::new();
+            encode(dtype, bytes, &mut coded);
+            assert_eq!(coded, [&[0], bytes].concat());
+        }
+    }
+
+    fn refused_or_canonical(
+        what: &dyn std::fmt::Debug,
+        dtype: DType,
+        bytes: &[u8],
+        length: usize,
+    ) -> bool {
+        let mut out = vec![0; length];
+        let refused = decode(dtype, bytes, &mut out).is_err();
+        let mut again = Vec::new();
+        if !refused {
+            encode(dtype, &out, &mut again);
+        }
+        assert!(refused || again == bytes, "{what:?}, {}: not what is written", dtype.name());
+        refused
+    }
+
+    #[test]
+    fn truncations_and_flipped_bits_are_refused_or_canonical() {
+        for dtype in FLOATS {
+            for count in [0, 1, 40, 300, 2500] {
+                let plain = weights(dtype, count);
+                let mut bytes = round_trip("weights", dtype, &plain);
+                for short in (0..bytes.len()).step_by(1 + bytes.len() / 500) {
+                    assert!(refused_or_canonical(&short, dtype, &bytes[..short], plain.len()));
+                }
+                for bit in (0..8 * bytes.len()).step_by(1 + bytes.len() / 500) {
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                    refused_or_canonical(&bit, dtype, &bytes, plain.len());
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                }
+                bytes.push(0);
+                assert!(refused_or_canonical(&"longer", dtype, &bytes, plain.len()));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_refused_or_canonical(
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+            count in 0usize..100,
+            which in 0usize..6,
+        ) {
+            refused_or_canonical(&"arbitrary", FLOATS[which], &bytes, count * FLOATS[which].bits() / 8);
+        }
+    }
 }

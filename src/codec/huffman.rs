@@ -87,6 +87,11 @@ pub fn cost(counts: &[u64; 256]) -> Option<u64> {
 ///
 /// [`Malformed`] if [`encode`] does not write these bytes for any symbols; `out` then holds anything.
 pub fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
+    decode_counted(bytes, out).map(|_| ())
+}
+
+/// [`decode`], and how often every symbol occurs.
+pub(super) fn decode_counted(bytes: &[u8], out: &mut [u8]) -> Result<[u64; 256], Malformed> {
     let stream = Stream::read(bytes, out.len())?;
     let mut padded = Vec::new();
     for (block, out) in stream.blocks.iter().zip(out.chunks_mut(BLOCK)) {
@@ -102,12 +107,12 @@ pub fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
             return Err(Malformed("a lane does not end where it says, or not in zeros"));
         }
     }
-    let mut head = Vec::new();
+    let (counts, mut head) = (histogram(out), Vec::new());
     if !out.is_empty() {
-        write_head(&histogram(out), &mut head);
+        write_head(&counts, &mut head);
     }
     match bytes.starts_with(&head) && head.len() == stream.head {
-        true => Ok(()),
+        true => Ok(counts),
         false => Err(Malformed("not the code that these symbols have")),
     }
 }
