@@ -35,8 +35,9 @@ struct Product {
     bytes: u64,
 }
 
-const FORMS: [&str; 10] = [
+const FORMS: [&str; 11] = [
     "int8 x int8",
+    "int8 x int8, laid out once",
     "f32",
     "f8",
     "int8",
@@ -58,15 +59,21 @@ fn product(on: Backend, form: &str, (m, n, k): (usize, usize, usize)) -> Result<
     };
     let none = Activation::None;
     let (run, bytes): (Run, u64) = match form {
-        "int8 x int8" => {
+        "int8 x int8" | "int8 x int8, laid out once" => {
             let matrix = |seed, rows| -> Result<Int8> {
                 let words = Tensor::new(&on, DType::U32, rows, k / 4, noise(seed, rows * k / 4))?;
                 Ok(Int8 { words, cols: k, signed: true })
             };
             let (a, w) = (matrix(1, m)?, matrix(2, n)?);
             let channels = Channels::new(&on, &vec![[0; 4]; n])?;
-            let run = move |on: &Backend| matmul_i8(on, &a, &w, &channels, Epilogue::Sum);
-            (Box::new(run), (n * k) as u64)
+            if form == "int8 x int8" {
+                let run = move |on: &Backend| matmul_i8(on, &a, &w, &channels, Epilogue::Sum);
+                (Box::new(run), (n * k) as u64)
+            } else {
+                let w = Int8Weights::new(&on, w, true)?;
+                let run = move |on: &Backend| matmul_i8_with(on, &a, &w, &channels, Epilogue::Sum);
+                (Box::new(run), (n * k) as u64)
+            }
         }
         "f32" => {
             let w = Tensor::from_f32(&on, &values(2, n * k), n)?;
@@ -146,7 +153,7 @@ fn bench(c: &mut Criterion) {
             let read = |p: Product| (p.run)(&p.on).unwrap().read(&p.on).unwrap();
             let expected = read(product(Backend::Cpu, form, shape).unwrap());
             let got = read(product(open(on_gpu), form, shape).unwrap());
-            assert!(agrees(&expected, &got, form == "int8 x int8"), "{form} on {title}");
+            assert!(agrees(&expected, &got, form.starts_with("int8 x int8")), "{form} on {title}");
             let mut group = c.benchmark_group(format!("products/{title}/{form}"));
             group.sample_size(10);
             let square = match (card, on_gpu) {

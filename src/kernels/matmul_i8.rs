@@ -7,7 +7,7 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::bitpack,
     gpu::{Gpu, Kernel},
-    simd::dots_i8,
+    simd::{Panels, dots_i8},
     wgsl,
 };
 use multiversion::multiversion;
@@ -176,12 +176,101 @@ pub fn matmul_i8(
 ) -> Result<Tensor> {
     expect(a, w, channels, epilogue)?;
     match on {
-        Backend::Cpu => reference(a, w, channels, epilogue),
+        Backend::Cpu => {
+            let (m, n, words) = (a.words.rows(), w.words.rows(), a.words.cols());
+            let mut sums = vec![0; m * n];
+            let (of_a, of_w) = (a.words.words()?, w.words.words()?);
+            dots_i8(of_a, a.signed, of_w, w.signed, (m, n, words), &mut sums);
+            finish(a, n, sums, channels, epilogue)
+        }
         Backend::Gpu(gpu) => {
             let tile = Tile::best(gpu, a, w);
             on_gpu(gpu, a, w, channels, epilogue, tile)
         }
     }
+}
+
+/// Weights that take part in many products. Where the CPU multiplies bytes, they are held in the order in which it reads them, and
+/// no product has to bring them into it; elsewhere, and on a GPU, as they were.
+#[derive(Clone, Debug)]
+pub struct Int8Weights {
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    signed: bool,
+    a_signed: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Layout {
+    Words(Int8),
+    Panels(Panels),
+}
+
+impl Int8Weights {
+    /// Lays out weights for products with activations that are signed, or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if the words do not hold the codes; [`Error::Gpu`] if they are not on this backend.
+    pub fn new(on: &Backend, w: Int8, a_signed: bool) -> Result<Self> {
+        expect_int8("words of w", &w)?;
+        let (rows, cols, signed) = (w.words.rows(), w.cols, w.signed);
+        let panels = match on {
+            Backend::Cpu => Panels::new(w.words.words()?, signed, a_signed, (rows, w.words.cols())),
+            Backend::Gpu(_) => None,
+        };
+        let layout = panels.map_or(Layout::Words(w), Layout::Panels);
+        Ok(Self { layout, rows, cols, signed, a_signed })
+    }
+
+    /// Outputs of a product.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Codes per row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes they take on the device.
+    pub fn bytes(&self) -> u64 {
+        match &self.layout {
+            Layout::Words(w) => 4 * w.words.elements() as u64,
+            Layout::Panels(panels) => panels.bytes() as u64,
+        }
+    }
+}
+
+/// [`matmul_i8`] with weights that were laid out before.
+///
+/// # Errors
+///
+/// As [`matmul_i8`]; [`Error::Shape`] if the activations are not signed or unsigned as the weights were laid out for.
+pub fn matmul_i8_with(
+    on: &Backend,
+    a: &Int8,
+    w: &Int8Weights,
+    channels: &Channels,
+    epilogue: Epilogue<'_>,
+) -> Result<Tensor> {
+    if a.signed != w.a_signed {
+        let signed = |s| if s { "signed" } else { "unsigned" };
+        return Err(Error::shape(KERNEL.name, "a", signed(a.signed), signed(w.a_signed)));
+    }
+    let panels = match &w.layout {
+        Layout::Words(w) => return matmul_i8(on, a, w, channels, epilogue),
+        Layout::Panels(panels) => panels,
+    };
+    if let Backend::Gpu(_) = on {
+        let message = "the weights are on the CPU".into();
+        return Err(Error::Gpu { kernel: KERNEL.name, message });
+    }
+    expect_factors(a, (w.rows, w.cols, w.signed), channels, epilogue)?;
+    let mut sums = vec![0; a.words.rows() * w.rows];
+    panels.dots(a.words.words()?, a.words.rows(), &mut sums);
+    finish(a, w.rows, sums, channels, epilogue)
 }
 
 /// Refuses shapes that do not chain, sums that could overflow, and an epilogue that does not fit.
@@ -191,23 +280,33 @@ pub(super) fn expect(
     channels: &Channels,
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
-    expect_int8("words of a", a)?;
     expect_int8("words of w", w)?;
-    if w.cols != a.cols {
-        return Err(Error::shape(KERNEL.name, "cols of w", w.cols, a.cols));
+    expect_factors(a, (w.words.rows(), w.cols, w.signed), channels, epilogue)
+}
+
+/// The same for weights of so many rows and columns, signed or not, whose words are in order.
+fn expect_factors(
+    a: &Int8,
+    (rows, cols, signed): (usize, usize, bool),
+    channels: &Channels,
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    expect_int8("words of a", a)?;
+    if cols != a.cols {
+        return Err(Error::shape(KERNEL.name, "cols of w", cols, a.cols));
     }
-    let (lowest, highest) = if w.signed { (-128, 127) } else { (0, 255) };
+    let (lowest, highest) = if signed { (-128, 127) } else { (0, 255) };
     if channels.zero_points.0 < lowest || channels.zero_points.1 > highest {
         let (got, expected) =
             (format!("{:?}", channels.zero_points), format!("{lowest}..={highest}"));
         return Err(Error::shape(KERNEL.name, "zero points of channels", got, expected));
     }
-    let longest = longest_row(a.signed, w.signed && !channels.zero_points());
+    let longest = longest_row(a.signed, signed && !channels.zero_points());
     if a.cols > longest {
         let expected = format!("at most {longest}, so that sums fit 32 bits");
         return Err(Error::shape(KERNEL.name, "cols", a.cols, expected));
     }
-    channels.expect(KERNEL.name, w.words.rows())?;
+    channels.expect(KERNEL.name, rows)?;
     match epilogue {
         Epilogue::Sum | Epilogue::Float { rows: None, .. } => Ok(()),
         Epilogue::Float { rows: Some(rows), .. } => {
@@ -258,8 +357,15 @@ impl Epilogue<'_> {
     }
 }
 
-fn reference(a: &Int8, w: &Int8, channels: &Channels, epilogue: Epilogue<'_>) -> Result<Tensor> {
-    let (m, n, words) = (a.words.rows(), w.words.rows(), a.words.cols());
+/// What becomes of the plain sums of `n` outputs on the CPU.
+fn finish(
+    a: &Int8,
+    n: usize,
+    mut sums: Vec<i32>,
+    channels: &Channels,
+    epilogue: Epilogue<'_>,
+) -> Result<Tensor> {
+    let (m, words) = (a.words.rows(), a.words.cols());
     let (codes, table) = (a.words.words()?, channels.table.words()?);
     let rows = match epilogue {
         Epilogue::Float { rows: Some(rows), .. } => Some(bytemuck::cast_slice(rows.words()?)),
@@ -267,8 +373,6 @@ fn reference(a: &Int8, w: &Int8, channels: &Channels, epilogue: Epilogue<'_>) ->
     };
     // Scale and zero point of a row.
     let row = |r: usize| rows.map(|rows: &[f32]| (rows[2 * r], rows[2 * r + 1] as i32));
-    let mut sums = vec![0; m * n];
-    dots_i8(codes, a.signed, w.words.words()?, w.signed, (m, n, words), &mut sums);
     sums.par_chunks_mut(n.max(1)).enumerate().for_each(|(r, sums)| {
         let sum_of_a = match channels.zero_points() {
             true => row_sum(&codes[r * words..][..words], a.signed),

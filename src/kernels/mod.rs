@@ -66,7 +66,9 @@ pub use matmul_affine::{AffineMatrix, matmul_affine};
 pub use matmul_binary::{matmul_binary, xnor_dots};
 pub use matmul_f32::matmul_f32;
 pub(crate) use matmul_i8::longest_row;
-pub use matmul_i8::{Channels, Epilogue, Int8, Tile, matmul_i8, matmul_i8_in_tiles};
+pub use matmul_i8::{
+    Channels, Epilogue, Int8, Int8Weights, Tile, matmul_i8, matmul_i8_in_tiles, matmul_i8_with,
+};
 pub use matmul_i8_coop::{KERNEL as MATMUL_I8_COOP, matmul_i8_coop, matmul_i8_coop_as};
 pub use matmul_palette::{PaletteMatrix, matmul_palette};
 pub use matmul_sparse::{SparseMatrix, matmul_sparse};

@@ -2,13 +2,12 @@ use super::{
     Architecture, Model, Network,
     model::{Int8Channel, Int8Channels},
     network::{BATCH, after, expect_images, expect_windows, largest, patches, window_on},
-    weight::bytes,
 };
 use crate::{
     Backend, DType, Error, Result, Tensor,
     kernels::{
-        Channels, Epilogue, Groups, Int8, Range, longest_row, matmul_i8, max_pool, multiplier,
-        range,
+        Channels, Epilogue, Groups, Int8, Int8Weights, Range, longest_row, matmul_i8_with,
+        max_pool, multiplier, range,
     },
 };
 
@@ -54,7 +53,7 @@ pub struct IntegerNetwork {
 
 #[derive(Clone, Debug)]
 struct Layer {
-    codes: Int8,
+    codes: Int8Weights,
     channels: Channels,
     /// Limits of the codes it gives; `None` where it gives sums.
     limits: Option<(i32, i32)>,
@@ -128,7 +127,7 @@ impl IntegerNetwork {
                 }
             }
             layers.push(Layer {
-                codes,
+                codes: Int8Weights::new(on, codes, signed)?,
                 channels: Channels::new(on, &table)?,
                 limits: (!last).then_some(if unsigned { (0, 255) } else { (-127, 127) }),
             });
@@ -161,9 +160,9 @@ impl IntegerNetwork {
                 None => Epilogue::Sum,
                 Some((lowest, highest)) => Epilogue::Requantize { zero_point: 0, lowest, highest },
             };
-            x = matmul_i8(on, &a, &layer.codes, &layer.channels, epilogue)?;
+            x = matmul_i8_with(on, &a, &layer.codes, &layer.channels, epilogue)?;
             signed = layer.limits.is_some_and(|l| l.0 < 0);
-            image = after(image, window, layer.codes.words.rows());
+            image = after(image, window, layer.codes.rows());
             if let Some(pool) = shape.pool {
                 x = max_pool(on, &x, image, pool, signed)?;
                 image = after(image, pool, image.channels);
@@ -195,7 +194,7 @@ impl IntegerNetwork {
 
     /// Bytes its weights take on the device.
     pub fn bytes(&self) -> u64 {
-        self.layers.iter().map(|l| bytes(&l.codes.words) + l.channels.bytes()).sum()
+        self.layers.iter().map(|l| l.codes.bytes() + l.channels.bytes()).sum()
     }
 }
 

@@ -6,8 +6,8 @@ use super::{
 use crate::{
     Backend, Result, Tensor,
     kernels::{
-        Activation, BinaryMatrix, Channels, Epilogue, Int8, activate, add, binarize, longest_row,
-        matmul_binary, matmul_i8, quantize_rows,
+        Activation, BinaryMatrix, Channels, Epilogue, Int8Weights, activate, add, binarize,
+        longest_row, matmul_binary, matmul_i8_with, quantize_rows,
     },
 };
 
@@ -47,9 +47,9 @@ enum Form {
         weight: Weight,
         bias: Option<Tensor>,
     },
-    /// The codes, and the channels that [`matmul_i8`] wants: sum, zero point, scale and bias.
+    /// The codes, and the channels that [`matmul_i8`](crate::kernels::matmul_i8()) wants: sum, zero point, scale and bias.
     Int8 {
-        codes: Int8,
+        codes: Int8Weights,
         channels: Channels,
     },
     Binary {
@@ -108,6 +108,7 @@ impl Linear {
                     [c.sum as u32, c.zero_point as u32, c.scale.to_bits(), bias.to_bits()]
                 };
                 let table: Vec<_> = channels.iter().enumerate().map(row).collect();
+                let codes = Int8Weights::new(on, codes, false)?;
                 Form::Int8 { codes, channels: Channels::new(on, &table)? }
             }
         };
@@ -127,7 +128,7 @@ impl Linear {
                 let x = quantize_rows(on, x)?;
                 let epilogue =
                     Epilogue::Float { rows: Some(&x.scales), activation: self.activation };
-                matmul_i8(on, &x.codes, codes, channels, epilogue)
+                matmul_i8_with(on, &x.codes, codes, channels, epilogue)
             }
             // One rounding a step, so that all backends agree to the last bit, which the next layer's signs may hang on.
             Form::Binary { weight, bias } => {
@@ -162,7 +163,7 @@ impl Linear {
     pub fn bytes(&self) -> u64 {
         match &self.form {
             Form::Float { weight, bias } => weight.bytes() + bias.as_ref().map_or(0, bytes),
-            Form::Int8 { codes, channels } => bytes(&codes.words) + channels.bytes(),
+            Form::Int8 { codes, channels } => codes.bytes() + channels.bytes(),
             Form::Binary { weight, bias } => {
                 bytes(&weight.bits) + bytes(&weight.scales) + bias.as_ref().map_or(0, bytes)
             }

@@ -41,6 +41,80 @@ pub(crate) fn dots_i8(
     portable(a, w, (m, n, words), out);
 }
 
+/// Codes of a matrix `[n, words]` that were packed once for many products.
+#[derive(Clone, Debug)]
+pub(crate) struct Panels {
+    #[cfg(target_arch = "x86_64")]
+    isa: BytesIsa,
+    panels: Vec<u32>,
+    a_signed: bool,
+    w_signed: bool,
+    n: usize,
+    words: usize,
+}
+
+/// The sets of instructions that multiply bytes: others would want the codes twice as wide.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+enum BytesIsa {
+    Avx512Vnni(Avx512Vnni),
+    AvxVnni(AvxVnni),
+}
+
+impl Panels {
+    /// Packs `w` for products with signed or unsigned codes; none where it is empty, or this machine does not multiply bytes.
+    pub(crate) fn new(
+        w: &[u32],
+        w_signed: bool,
+        a_signed: bool,
+        (n, words): (usize, usize),
+    ) -> Option<Self> {
+        assert!(w.len() == n * words);
+        #[cfg(target_arch = "x86_64")]
+        {
+            if w.is_empty() {
+                return None;
+            }
+            let (isa, panels) = if let Some(isa) = Avx512Vnni::detect() {
+                (BytesIsa::Avx512Vnni(isa), panels::pack(isa, (w, w_signed), a_signed, n))
+            } else {
+                let isa = AvxVnni::detect()?;
+                (BytesIsa::AvxVnni(isa), panels::pack(isa, (w, w_signed), a_signed, n))
+            };
+            Some(Self { isa, panels, a_signed, w_signed, n, words })
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            _ = (w_signed, a_signed);
+            None
+        }
+    }
+
+    /// Bytes they take.
+    pub(crate) fn bytes(&self) -> usize {
+        4 * self.panels.len()
+    }
+
+    /// [`dots_i8`] of `[m, words]` codes, signed or not as they were packed for.
+    pub(crate) fn dots(&self, a: &[u32], m: usize, out: &mut [i32]) {
+        let sizes = (m, self.n, self.words);
+        assert!(a.len() == m * self.words && out.len() == m * self.n);
+        if out.is_empty() {
+            return;
+        }
+        #[cfg(target_arch = "x86_64")]
+        {
+            let (a, w) = ((a, self.a_signed), (&self.panels[..], self.w_signed));
+            match self.isa {
+                BytesIsa::Avx512Vnni(isa) => panels::multiply(isa, a, w, sizes, out),
+                BytesIsa::AvxVnni(isa) => panels::multiply(isa, a, w, sizes, out),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("nothing was packed for {sizes:?}");
+    }
+}
+
 /// A matrix of codes, and whether they are signed.
 pub(super) type Codes<'a> = (&'a [u32], bool);
 
@@ -107,6 +181,13 @@ mod tests {
                 Box::new(|a, w, sizes, out| dots_i8(a.0, a.1, w.0, w.1, sizes, out)),
             ),
         ];
+        products.push((
+            "packed once".into(),
+            Box::new(|a, w, (m, n, words), out| match Panels::new(w.0, w.1, a.1, (n, words)) {
+                Some(panels) => panels.dots(a.0, m, out),
+                None => portable(a, w, (m, n, words), out),
+            }),
+        ));
         #[cfg(target_arch = "x86_64")]
         {
             fn add<I: Isa>(name: &str, products: &mut Vec<(String, Product)>) {

@@ -71,11 +71,11 @@ pub(super) const fn flip<I: Isa>(a_signed: bool, w_signed: bool) -> u32 {
 }
 
 /// AVX512-VNNI: 64 products an instruction.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Avx512Vnni(());
 
 /// AVX-VNNI: 32.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct AvxVnni(());
 
 /// AVX2: 16, of 16-bit codes. `vpmaddubsw` would take bytes, but saturates.

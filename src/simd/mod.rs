@@ -22,7 +22,7 @@ pub(crate) mod rans;
 #[cfg(target_arch = "x86_64")]
 mod streams;
 
-pub(crate) use dots_i8::dots_i8;
 pub(crate) use histogram::histogram;
+pub(crate) use dots_i8::{Panels, dots_i8};
 pub(crate) use matmul_f32::matmul_f32;
 pub(crate) use packed::{FEW, Packed, decode_rows, matmul_packed};

@@ -18,11 +18,16 @@ const ROWS: usize = 128;
 pub(super) fn product<I: Isa>(
     isa: I,
     (a, a_signed): Codes,
-    (w, w_signed): Codes,
-    (m, n, words): (usize, usize, usize),
+    w: Codes,
+    sizes: (usize, usize, usize),
     out: &mut [i32],
 ) {
-    let flip = flip::<I>(a_signed, w_signed);
+    multiply(isa, (a, a_signed), (&pack(isa, w, a_signed, sizes.1), w.1), sizes, out);
+}
+
+/// Packs `n` rows of `w`, which are not empty, for products with signed or unsigned codes.
+pub(super) fn pack<I: Isa>(isa: I, (w, signed): Codes, a_signed: bool, n: usize) -> Vec<u32> {
+    let (words, flip) = (w.len() / n, flip::<I>(a_signed, signed));
     let width = I::TILE.1 * I::LANES;
     let size = width * words * I::STEPS;
     let count = n.div_ceil(width);
@@ -36,14 +41,35 @@ pub(super) fn product<I: Isa>(
             let size = rows.len().next_multiple_of(I::LANES) * words * I::STEPS;
             let panel = &mut panels.row(at)[..size];
             let w = &w[rows.start * words..rows.end * words];
-            isa.enter(Pack { w, words, signed: w_signed, flip, panel });
+            isa.enter(Pack { w, words, signed, flip, panel });
         }
     });
-    let tasks = tasks(m * n * words / 128);
-    let rows = m.div_ceil(tasks.max(m.div_ceil(ROWS))).next_multiple_of(I::TILE.0);
+    panels.truncate(n.next_multiple_of(I::LANES) * words * I::STEPS);
+    panels
+}
+
+/// The product with packed rows, signed or not.
+pub(super) fn multiply<I: Isa>(
+    isa: I,
+    (a, a_signed): Codes,
+    (panels, w_signed): (&[u32], bool),
+    (m, n, words): (usize, usize, usize),
+    out: &mut [i32],
+) {
+    assert!(panels.len() >= n.next_multiple_of(I::LANES) * words * I::STEPS);
+    let flipped = flip::<I>(a_signed, w_signed) != 0;
+    let width = I::TILE.1 * I::LANES;
+    let tasks = tasks(n * words * (m + 5) / 128);
+    let down = m.div_ceil(ROWS);
+    // Panels are read once for all rows where there are enough of them to share.
+    let rows = match n.div_ceil(width) >= tasks.div_ceil(down) {
+        true => m.div_ceil(down),
+        false => m.div_ceil(tasks.max(down)),
+    };
+    let rows = rows.next_multiple_of(I::TILE.0);
     let cols = n.div_ceil(tasks.div_ceil(m.div_ceil(rows))).next_multiple_of(width);
     for_each_block(out, n, (rows, cols), tasks, |out| {
-        let task = Task { a, words, panels: &panels, flipped: flip != 0, out };
+        let task = Task { a, words, panels, flipped, out };
         if a_signed {
             isa.enter(Signed::<true>(task));
         } else {

@@ -6,8 +6,8 @@ use crate::support::{
 use tersor::{
     Backend, DType, Error, Result, Tensor,
     kernels::{
-        Activation, Channels, Epilogue, Int8, Tile, matmul_i8, matmul_i8_in_tiles, multiplier,
-        requantize,
+        Activation, Channels, Epilogue, Int8, Int8Weights, Tile, matmul_i8, matmul_i8_in_tiles,
+        matmul_i8_with, multiplier, requantize,
     },
 };
 
@@ -370,4 +370,42 @@ fn refuses_what_does_not_fit() {
     for (zero_point, lowest, highest) in [(0, 1, 0), (0, -129, 0), (0, -1, 128), (256, 0, 255)] {
         assert_eq!(refused(&a, &w, &fixed, codes(zero_point, lowest, highest)), "codes");
     }
+}
+
+#[test]
+fn weights_that_were_laid_out_give_the_same_sums() {
+    for (a_signed, w_signed) in [(false, false), (false, true), (true, false), (true, true)] {
+        for (m, n, k) in
+            [(1, 1, 1), (3, 5, 7), (1, 10, 100), (17, 49, 64), (40, 300, 33), (0, 5, 8)]
+        {
+            let (a, w) = (Codes::random(1, m, k, a_signed), Codes::random(2, n, k, w_signed));
+            let zero = if w_signed { -5i32 as u32 } else { 130 };
+            let table: Vec<[u32; 4]> = (0..n as u32).map(|o| [o * 7, zero, 0, 0]).collect();
+            let expected = plain_sums(&a, &w, &table);
+            for on in backends() {
+                let channels = Channels::new(on, &table).unwrap();
+                let laid_out = Int8Weights::new(on, w.on(on), a_signed).unwrap();
+                assert_eq!((laid_out.rows(), laid_out.cols()), (n, k));
+                // Room for no more than a vector of columns beyond the last.
+                let most = n.next_multiple_of(16) * k.next_multiple_of(4);
+                assert!((n * k) as u64 <= laid_out.bytes() && laid_out.bytes() <= most as u64);
+                let sums =
+                    matmul_i8_with(on, &a.on(on), &laid_out, &channels, Epilogue::Sum).unwrap();
+                let sums: Vec<i64> =
+                    sums.read(on).unwrap().into_iter().map(|s| i64::from(s as i32)).collect();
+                assert_eq!(sums, expected, "{m} x {n} x {k} on {}", on.name());
+            }
+        }
+    }
+    let (a, w) = (Codes::random(1, 2, 8, true), Codes::random(2, 3, 8, true));
+    let channels = Channels::new(&CPU, &[[0; 4]; 3]).unwrap();
+    let run = |a: &Codes, a_signed| {
+        let w = Int8Weights::new(&CPU, w.on(&CPU), a_signed).unwrap();
+        matmul_i8_with(&CPU, &a.on(&CPU), &w, &channels, Epilogue::Sum).map(|_| ())
+    };
+    let error = run(&a, false).unwrap_err().to_string();
+    assert!(error.contains("a is signed, expected unsigned"), "{error}");
+    let error = run(&Codes::random(1, 2, 7, true), true).unwrap_err().to_string();
+    assert!(error.contains("cols of w is 8, expected 7"), "{error}");
+    assert!(run(&a, true).is_ok());
 }
