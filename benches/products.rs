@@ -183,7 +183,26 @@ fn bench(c: &mut Criterion) {
                 );
             }
         }
-        let mut group = c.benchmark_group(format!("products/{title}/binary"));
+        let mut group = c.benchmark_group(format!("products/{title}/im2col"));
+        group.sample_size(10);
+        // Both convolutions of LeNet-5 on 250 images.
+        for (side, channels) in [(28, 1), (12, 20)] {
+            let on = open(on_gpu);
+            let image = Image { count: 250, height: side, width: side, channels };
+            let window = Window { height: 5, width: 5, stride: 1, padding: 0 };
+            let x = values(1, image.count * side * side * channels);
+            let x = Tensor::from_f32(&on, &x, image.count * side * side).unwrap();
+            let run = Box::new(move |on: &Backend| im2col(on, &x, image, window, 0));
+            let places = 250 * (side - 4) * (side - 4);
+            group.throughput(Throughput::Elements((places * 25 * channels) as u64));
+            let p = Product { on, run, bytes: 0 };
+            let id = BenchmarkId::from_parameter(format!("{side} x {side} x {channels}"));
+            group.bench_with_input(id, &p, |b, p| {
+                b.iter_custom(|times| (0..times).map(|_| once(p)).sum());
+            });
+        }
+        drop(group);
+        let mut group = c.benchmark_group(format!("products/{title}/signs x signs"));
         group.sample_size(10);
         let side = match (card, on_gpu) {
             (true, _) => 8192,

@@ -204,7 +204,17 @@ fn reference<T: Pod + Send + Sync>(
     let (pixel, row) = (whole(image.channels), whole(image.channels * area));
     let mut columns = vec![0; rows * row * size_of::<T>() / 4];
     let elements: &mut [T] = bytemuck::cast_slice_mut(&mut columns);
+    if rows == 0 {
+        return columns;
+    }
     let task = task_rows(rows, row);
+    // Where each element of a row lies from the first pixel under the window on, if all of it lies within the image.
+    let inside: Vec<usize> = (0..image.channels * area)
+        .map(|e| {
+            let (c, line, place) = (e / area, e % area / window.width, e % window.width);
+            (line * image.width + place) * pixel + c
+        })
+        .collect();
     elements.par_chunks_mut((task * row).max(1)).enumerate().for_each(|(t, elements)| {
         for (r, elements) in elements.chunks_mut(row.max(1)).enumerate() {
             let p = t * task + r;
@@ -213,6 +223,13 @@ fn reference<T: Pod + Send + Sync>(
             let left = p % places.width * window.stride;
             let lines = window.seen(top, window.height, image.height);
             let pixels = window.seen(left, window.width, image.width);
+            if (lines.len(), pixels.len()) == (window.height, window.width) {
+                let from = ((first + lines.start) * image.width + pixels.start) * pixel;
+                for (element, offset) in elements.iter_mut().zip(&inside) {
+                    *element = x[from + offset];
+                }
+                continue;
+            }
             elements[..image.channels * area].fill(fill);
             if pixels.is_empty() {
                 continue;

@@ -83,12 +83,18 @@ impl<'a> Product<'a> {
                 |(w, codes), (block, sums)| {
                     let block = block * BLOCK..outputs.min((block + 1) * BLOCK);
                     let (w, sums) = (&mut w[..block.len() * cols], &mut sums[..block.len() * rows]);
+                    let sizes = (rows, block.len(), cols);
+                    if let Packed::Dense { words, dtype: DType::F32 } = packed {
+                        // Nothing to decode.
+                        let w = &words[block.start * cols..block.end * cols];
+                        return matmul_f32(x, bytemuck::cast_slice(w), sizes, sums);
+                    }
                     if !decode_rows(packed, block.clone(), (outputs, cols), w) {
                         for (n, row) in block.clone().zip(w.chunks_mut(cols)) {
                             decode(n, codes, row);
                         }
                     }
-                    matmul_f32(x, w, (rows, block.len(), cols), sums);
+                    matmul_f32(x, w, sizes, sums);
                 },
             );
         }

@@ -52,7 +52,7 @@ pub(crate) enum Packed<'a> {
 /// Rows of `x` up to which decoding again for each few of them is cheaper than writing decoded rows out.
 pub(crate) const FEW: usize = 4;
 
-/// Multiplies rows of f32 with packed weights: the very bits of [`matmul_f32`](super::matmul_f32) with the weights decoded.
+/// Multiplies rows of f32 with packed weights: the very bits of [`matmul_f32`](super::matmul_f32()) with the weights decoded.
 /// `false`, and nothing done, where this machine or this form has no way to.
 ///
 /// - `x`: `[m, k]`; `w`: `[n, k]`.
