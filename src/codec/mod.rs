@@ -2,8 +2,11 @@
 
 pub mod bitpack;
 mod bits;
+pub mod bloomier;
 mod frequencies;
 pub mod rans;
+pub(crate) mod retrieval;
+pub mod ribbon;
 pub mod sparse;
 
 use std::fmt;

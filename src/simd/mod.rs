@@ -14,6 +14,7 @@ mod matmul_f32;
 #[cfg(target_arch = "x86_64")]
 mod panels;
 pub(crate) mod rans;
+pub(crate) mod ribbon;
 #[cfg(target_arch = "x86_64")]
 mod streams;
 
