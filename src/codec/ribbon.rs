@@ -32,7 +32,7 @@ const BUMPS: [u8; 4] = [0, 24, 60, 128];
 /// Most ribbons that bump.
 const BUMPING: usize = 4;
 /// So few survivors are left for the last ribbon.
-const LAST: usize = 400;
+const LAST: usize = 1600;
 /// Bytes in a thousand beyond those of the survivors' results that an ordered ribbon may have before a hashed one is tried.
 const UNEVEN: usize = 15;
 
@@ -140,8 +140,8 @@ fn build(
 ) {
     let (mut ribbons, mut left) = (vec![], keys.to_vec());
     while left.len() > LAST && ribbons.len() < BUMPING {
-        // 3 % more survivors than slots: those that are bumped cost less than slots that stay free.
-        let groups = (left.len() * 100 / 103 / 64).max(1);
+        // 4 % more survivors than slots: those that are bumped cost less than slots that stay free.
+        let groups = (left.len() * 100 / 104 / 64).max(1);
         let ordered = ordered && ribbons.is_empty();
         let (ribbon, bumped) =
             solve(Ribbon::new(ribbons.len(), ordered, positions, groups), &left, true, t);
@@ -150,11 +150,19 @@ fn build(
     }
     let bumping = ribbons.len();
     if !left.is_empty() {
-        let groups = (left.len() + 16).div_ceil(64);
-        let (ribbon, listed) =
-            solve(Ribbon::new(bumping, false, positions, groups), &left, false, t);
-        ribbons.push(ribbon);
-        left = listed;
+        // As many groups as make these and the list shortest.
+        let entry = position_bits(positions) + r;
+        let last = |groups| {
+            let ribbon = Ribbon::new(bumping, false, positions, groups);
+            let (ribbon, listed) = solve(ribbon, &left, false, t);
+            (groups * 64 * t as usize + listed.len() * entry as usize, ribbon, listed)
+        };
+        let most = left.len().div_ceil(64) + 1;
+        let tries = (most.saturating_sub(3).max(1)..=most).map(last);
+        if let Some((_, ribbon, listed)) = tries.min_by_key(|(bits, ..)| *bits) {
+            ribbons.push(ribbon);
+            left = listed;
+        }
     }
 
     put_bits(r, t, ordered, out);
