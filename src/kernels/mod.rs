@@ -5,6 +5,7 @@ mod activation;
 mod add;
 mod attention;
 mod binarize;
+mod bloomier_query;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
@@ -36,6 +37,7 @@ mod quantize_rows;
 mod range;
 mod rans_decode;
 mod requantize;
+mod ribbon_query;
 mod row_threshold;
 mod softmax;
 mod sort_rows;
@@ -45,6 +47,7 @@ pub use activation::Activation;
 pub use add::add;
 pub use attention::attention;
 pub use binarize::{BinaryMatrix, binarize};
+pub use bloomier_query::bloomier_query;
 pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
@@ -74,6 +77,7 @@ pub use quantize_rows::{Int8Rows, quantize_rows, quantize_rows_in_integers};
 pub use range::{Range, range};
 pub use rans_decode::rans_decode;
 pub use requantize::{multiplier, requantize};
+pub use ribbon_query::ribbon_query;
 pub use row_threshold::row_threshold;
 pub use softmax::softmax;
 pub use sort_rows::sort_rows;
@@ -87,6 +91,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &add::KERNEL,
     &attention::KERNEL,
     &binarize::KERNEL,
+    &bloomier_query::KERNEL,
     &clip_errors::KERNEL,
     &depalettize::KERNEL,
     &dequantize::KERNEL,
@@ -115,6 +120,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &range::KERNEL,
     &rans_decode::KERNEL,
     &requantize::KERNEL,
+    &ribbon_query::KERNEL,
     &row_threshold::KERNEL,
     &softmax::KERNEL,
     &sort_rows::KERNEL,
@@ -146,6 +152,25 @@ fn expect_f32(
     }
     let got = text(tensor.dtype(), tensor.rows(), tensor.cols());
     Err(Error::shape(kernel, what, got, text(DType::F32, rows, cols)))
+}
+
+/// A mask and values of so many positions, as `query` fills them.
+fn on_cpu(
+    positions: usize,
+    query: impl FnOnce(&mut [u32], &mut [u8]) -> Result<()>,
+) -> Result<(Tensor, Tensor)> {
+    let mut mask = vec![0; positions.div_ceil(32)];
+    let mut values = vec![0u32; positions.div_ceil(4)];
+    query(&mut mask, &mut bytemuck::cast_slice_mut(&mut values)[..positions])?;
+    let mask = Tensor::cpu(DType::U32, 1, mask.len(), mask);
+    Ok((mask, Tensor::cpu(DType::U8, 1, positions, values)))
+}
+
+/// A mask and values of positions of which none is kept.
+fn no_survivors(gpu: &crate::gpu::Gpu, positions: usize) -> Result<(Tensor, Tensor)> {
+    let words = positions.div_ceil(32);
+    let mask = Tensor::gpu(DType::U32, 1, words, gpu.zeros(4 * words)?);
+    Ok((mask, Tensor::gpu(DType::U8, 1, positions, gpu.zeros(positions)?)))
 }
 
 /// Folds values sixteen side by side: such loops become SIMD, and their order does not depend on the machine.
