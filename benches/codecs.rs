@@ -106,10 +106,13 @@ fn symbols(c: &mut Criterion) {
     }
 }
 
+type EncodeKept = fn(usize, &[u32], &[u8], (u32, u32), &mut Vec<u8>);
+type Query = fn(&[u8], &mut [u32], &mut [u8]) -> Result<(), Malformed>;
+
 struct Retrieval {
     name: &'static str,
-    encode: fn(usize, &[u32], &[u8], (u32, u32), &mut Vec<u8>),
-    decode: fn(&[u8], &mut [u32], &mut [u8]) -> Result<(), Malformed>,
+    encode: EncodeKept,
+    decode: Query,
 }
 
 const RETRIEVALS: &[Retrieval] = &[

@@ -25,7 +25,7 @@ fn symbols(source: usize, len: usize) -> Vec<u8> {
         0 => 200,
         1 => (r >> 63) as u8,
         2 => u8::from(r.is_multiple_of(1000)) * 9,
-        3 => ((r >> 40 & 255) * (r >> 48 & 255) >> 12) as u8,
+        3 => (((r >> 40 & 255) * (r >> 48 & 255)) >> 12) as u8,
         4 => (r >> 32) as u8,
         5 => 3 - u8::from(r.is_multiple_of(65_536)),
         _ => r.trailing_zeros() as u8,
