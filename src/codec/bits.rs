@@ -2,6 +2,31 @@
 
 use super::Malformed;
 
+/// Appends a number in groups of seven bits, low ones first: LEB128.
+pub(super) fn put_number(mut number: usize, out: &mut Vec<u8>) {
+    while number >= 128 {
+        out.push(number as u8 | 128);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Takes a number of at most 35 bits from the head of `bytes`.
+pub(super) fn take_number(bytes: &mut &[u8]) -> Result<usize, Malformed> {
+    let mut number = 0;
+    for shift in (0..35).step_by(7) {
+        let byte = *bytes.split_off_first().ok_or(Malformed("ends in a number"))?;
+        number |= u64::from(byte & 127) << shift;
+        if byte < 128 {
+            if byte == 0 && shift > 0 {
+                break;
+            }
+            return usize::try_from(number).map_err(|_| Malformed("a number is too large"));
+        }
+    }
+    Err(Malformed("a number is too long"))
+}
+
 /// Appends fields to bytes.
 pub(super) struct Writer<'a> {
     out: &'a mut Vec<u8>,

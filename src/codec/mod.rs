@@ -2,12 +2,15 @@
 
 pub mod bitpack;
 mod bits;
+pub mod bloomier;
 pub mod block;
 pub mod floats;
 mod frequencies;
 pub mod gaps;
 pub mod huffman;
 pub mod rans;
+pub(crate) mod retrieval;
+pub mod ribbon;
 pub mod sparse;
 pub mod stream;
 

@@ -26,7 +26,7 @@
 
 use super::{
     Malformed,
-    bits::{Reader, Writer},
+    bits::{Reader, Writer, put_number, take_number},
     frequencies::{BITS, FRACTION, Frequencies},
 };
 use crate::simd;
@@ -38,9 +38,6 @@ pub const BLOCK: usize = 1 << 16;
 const LANES: usize = 32;
 /// Most symbols of a tail, so that what one lane does alone stays a small part of a block.
 const TAIL: usize = 1023;
-/// Bytes that the length of a block takes at most: a block is never longer than two bytes a symbol and a head.
-const MOST_BYTES: usize = 2 * BLOCK + 256;
-
 fn lanes(symbols: usize) -> usize {
     if symbols < 2048 { 1 } else { 1 << (symbols / 512).ilog2().min(LANES.ilog2()) }
 }
@@ -123,7 +120,7 @@ pub fn encode(symbols: &[u8], out: &mut Vec<u8>) {
             encode_lanes(block, &shares, (&packed, &reciprocals), &mut words, &mut bytes);
         }
         if blocks.peek().is_some() {
-            put_length(bytes.len(), out);
+            put_number(bytes.len(), out);
         }
         out.extend_from_slice(&bytes);
     }
@@ -387,30 +384,6 @@ fn put_words(words: &[u16], out: &mut Vec<u8>) {
     out.extend_from_slice(bytemuck::cast_slice(words));
 }
 
-fn put_length(mut length: usize, out: &mut Vec<u8>) {
-    while length >= 128 {
-        out.push(length as u8 | 128);
-        length >>= 7;
-    }
-    out.push(length as u8);
-}
-
-/// Takes a length from the head of `bytes`, and as many bytes; returns what follows, too.
-fn take_block<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
-    let mut length = 0;
-    for shift in [0, 7, 14] {
-        let byte = *bytes.split_off_first().ok_or(Malformed("ends in a length"))?;
-        length |= usize::from(byte & 127) << shift;
-        if byte < 128 {
-            if byte == 0 && shift > 0 || length > MOST_BYTES {
-                break;
-            }
-            return bytes.split_off(..length).ok_or(Malformed("ends in a block"));
-        }
-    }
-    Err(Malformed("the length of a block is wrong"))
-}
-
 /// A stream as a device decodes it.
 pub(crate) enum Layout {
     /// All of its symbols are this one.
@@ -437,7 +410,8 @@ pub(crate) fn layout(bytes: &[u8], symbols: usize) -> Result<Layout, Malformed> 
         };
     }
     for _ in 1..symbols.div_ceil(BLOCK) {
-        let block = take_block(&mut left)?;
+        let length = take_number(&mut left)?;
+        let block = left.split_off(..length).ok_or(Malformed("ends in a block"))?;
         let end = bytes.len() - left.len();
         blocks.push(end - block.len()..end);
     }

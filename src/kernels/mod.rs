@@ -5,6 +5,7 @@ mod activation;
 mod add;
 mod attention;
 mod binarize;
+mod bloomier_query;
 mod clip_errors;
 mod depalettize;
 mod dequantize;
@@ -38,6 +39,7 @@ mod quantize_rows;
 mod range;
 mod rans_decode;
 mod requantize;
+mod ribbon_query;
 mod row_threshold;
 mod softmax;
 mod sort_rows;
@@ -47,7 +49,7 @@ pub use activation::Activation;
 pub use add::add;
 pub use attention::attention;
 pub use binarize::{BinaryMatrix, binarize};
-pub(crate) use binarize::{mean_magnitude, row_sums};
+pub use bloomier_query::bloomier_query;
 pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
 pub use dequantize::dequantize;
@@ -65,7 +67,6 @@ pub use masked_mean::masked_mean;
 pub use matmul_affine::{AffineMatrix, matmul_affine};
 pub use matmul_binary::{matmul_binary, xnor_dots};
 pub use matmul_f32::matmul_f32;
-pub(crate) use matmul_i8::longest_row;
 pub use matmul_i8::{
     Channels, Epilogue, Int8, Int8Weights, Tile, matmul_i8, matmul_i8_in_tiles, matmul_i8_with,
 };
@@ -82,9 +83,12 @@ pub use quantize_rows::{Int8Rows, quantize_rows, quantize_rows_in_integers};
 pub use range::{Range, range};
 pub use rans_decode::rans_decode;
 pub use requantize::{multiplier, requantize};
+pub use ribbon_query::ribbon_query;
 pub use row_threshold::row_threshold;
 pub use softmax::softmax;
 pub use sort_rows::sort_rows;
+pub(crate) use binarize::{mean_magnitude, row_sums};
+pub(crate) use matmul_i8::longest_row;
 
 use crate::{DType, Error, Result, Tensor};
 
@@ -95,6 +99,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &add::KERNEL,
     &attention::KERNEL,
     &binarize::KERNEL,
+    &bloomier_query::KERNEL,
     &clip_errors::KERNEL,
     &depalettize::KERNEL,
     &dequantize::KERNEL,
@@ -125,6 +130,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &range::KERNEL,
     &rans_decode::KERNEL,
     &requantize::KERNEL,
+    &ribbon_query::KERNEL,
     &row_threshold::KERNEL,
     &softmax::KERNEL,
     &sort_rows::KERNEL,
@@ -156,6 +162,25 @@ fn expect_f32(
     }
     let got = text(tensor.dtype(), tensor.rows(), tensor.cols());
     Err(Error::shape(kernel, what, got, text(DType::F32, rows, cols)))
+}
+
+/// A mask and values of so many positions, as `query` fills them.
+fn on_cpu(
+    positions: usize,
+    query: impl FnOnce(&mut [u32], &mut [u8]) -> Result<()>,
+) -> Result<(Tensor, Tensor)> {
+    let mut mask = vec![0; positions.div_ceil(32)];
+    let mut values = vec![0u32; positions.div_ceil(4)];
+    query(&mut mask, &mut bytemuck::cast_slice_mut(&mut values)[..positions])?;
+    let mask = Tensor::cpu(DType::U32, 1, mask.len(), mask);
+    Ok((mask, Tensor::cpu(DType::U8, 1, positions, values)))
+}
+
+/// A mask and values of positions of which none is kept.
+fn no_survivors(gpu: &crate::gpu::Gpu, positions: usize) -> Result<(Tensor, Tensor)> {
+    let words = positions.div_ceil(32);
+    let mask = Tensor::gpu(DType::U32, 1, words, gpu.zeros(4 * words)?);
+    Ok((mask, Tensor::gpu(DType::U8, 1, positions, gpu.zeros(positions)?)))
 }
 
 /// Folds values sixteen side by side: such loops become SIMD, and their order does not depend on the machine.

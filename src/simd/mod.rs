@@ -19,6 +19,7 @@ mod packed;
 #[cfg(target_arch = "x86_64")]
 mod panels;
 pub(crate) mod rans;
+pub(crate) mod ribbon;
 #[cfg(target_arch = "x86_64")]
 mod streams;
 
