@@ -13,7 +13,10 @@
 //! what it means. Every sequence of floats has exactly one form, and decoding refuses every other.
 
 use super::{Malformed, bitpack, huffman};
-use crate::{DType, simd::histogram};
+use crate::{
+    DType,
+    simd::{histogram, positions, translate},
+};
 use multiversion::multiversion;
 
 /// Appends the bytes of elements of `dtype`, which are never longer than these by more than one byte.
@@ -104,23 +107,18 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
             words.iter().for_each(|word| out.extend(word.to_le_bytes()));
         }
 
-        let mut others = Vec::new();
         let mut rank_of = vec![common.len() as u8; Self::EXPONENTS];
         common.iter().zip(0..).for_each(|(e, rank)| rank_of[usize::from(*e)] = rank);
+        let exponents = floats::<BYTES>(bytes).map(exponent::<BYTES, MANTISSA>);
         if Self::WIDTH == 1 {
             // Bytes of exponents become bytes of ranks.
-            let mut table = [0; 256];
-            table[..Self::EXPONENTS].copy_from_slice(&rank_of);
-            for rank in &mut ranks {
-                *rank = table[usize::from(*rank)];
-            }
+            rank_of.resize(256, 0);
+            translate(rank_of.as_array().expect("it has that length"), &mut ranks);
         } else {
-            ranks =
-                floats::<BYTES>(bytes).map(|x| rank_of[exponent::<BYTES, MANTISSA>(x)]).collect();
+            ranks = exponents.map(|e| rank_of[e]).collect();
         }
-        each_position(&ranks, common.len() as u8, |i| {
-            others.push(exponent::<BYTES, MANTISSA>(float::<BYTES>(&bytes[i * BYTES..])) as u16);
-        });
+        let at = |i| exponent::<BYTES, MANTISSA>(float::<BYTES>(&bytes[i * BYTES..])) as u16;
+        let others: Vec<u16> = positions(&ranks, common.len() as u8).into_iter().map(at).collect();
         let mut tail = Vec::new();
         if Self::others(&Self::counted(&others)).1 {
             let others: Vec<u8> = others.iter().map(|e| *e as u8).collect();
@@ -181,15 +179,20 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
             }
             bitpack::unpack(&packed, Self::HIGH, &mut high);
         }
-        let mut exponents = [0; 256];
-        common.iter().zip(&mut exponents).for_each(|(e, to)| *to = u64::from(*e) << MANTISSA);
-        join::<BYTES, MANTISSA>(&ranks, &exponents, low, &high, out);
-        let mut others = others.iter();
-        each_position(&ranks, kinds as u8, |i| {
-            let exponent = others.next().map_or(0, |e| u64::from(*e));
-            let at = &mut out[i * BYTES..];
-            store::<BYTES>(float::<BYTES>(at) | exponent << MANTISSA, at);
+        // Low bytes of the exponents, and high ones where they have two.
+        let places = positions(&ranks, kinds as u8);
+        let exponents: [Vec<u8>; 2] = [0, 1].map(|byte| {
+            if byte >= Self::WIDTH {
+                return Vec::new();
+            }
+            let mut table = [0; 256];
+            common.iter().zip(&mut table).for_each(|(e, to)| *to = e.to_le_bytes()[byte]);
+            let mut bytes = ranks.clone();
+            translate(&table, &mut bytes);
+            places.iter().zip(&others).for_each(|(i, e)| bytes[*i] = e.to_le_bytes()[byte]);
+            bytes
         });
+        join::<BYTES, MANTISSA>([&exponents[0], &exponents[1]], low, &high, out);
         Ok(())
     }
 
@@ -214,7 +217,7 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
         kinds.sort_unstable_by_key(|(n, e)| (std::cmp::Reverse(*n), *e));
         // An exponent as rare as 2^-8 takes more of the short codes than it is worth; how rare depends on the others.
         let rarer = |shift| kinds.iter().take_while(|(n, _)| *n > count >> shift).count();
-        let mut sizes: Vec<usize> = (6..11).map(rarer).collect();
+        let mut sizes: Vec<usize> = (7..10).map(rarer).collect();
         sizes.push(kinds.len());
         sizes.retain(|n| (1..=RANKS - usize::from(*n < kinds.len())).contains(n));
         sizes.dedup();
@@ -296,11 +299,6 @@ fn float<const BYTES: usize>(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
-#[inline(always)]
-fn store<const BYTES: usize>(pattern: u64, bytes: &mut [u8]) {
-    bytes[..BYTES].copy_from_slice(&pattern.to_le_bytes()[..BYTES]);
-}
-
 fn floats<const BYTES: usize>(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.chunks_exact(BYTES).map(float::<BYTES>)
 }
@@ -335,37 +333,37 @@ fn split<const BYTES: usize, const MANTISSA: u32>(bytes: &[u8], low: &mut [u8], 
     }
 }
 
-/// Puts floats together again: `exponents` by rank, in their place.
+/// Puts floats together again.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
 fn join<const BYTES: usize, const MANTISSA: u32>(
-    ranks: &[u8],
-    exponents: &[u64; 256],
+    exponents: [&[u8]; 2],
     low: &[u8],
     high: &[u8],
     out: &mut [u8],
 ) {
-    let planes = (MANTISSA as usize + 1) / 8;
-    for (i, (rank, x)) in ranks.iter().zip(out.as_chunks_mut::<BYTES>().0).enumerate() {
+    let floats = out.as_chunks_mut::<BYTES>().0;
+    let (count, planes) = (floats.len(), (MANTISSA as usize + 1) / 8);
+    let low: [&[u8]; 6] =
+        std::array::from_fn(|p| if p < planes { &low[p * count..][..count] } else { &[] });
+    // So that the loop needs no checks.
+    let first = &exponents[0][..count];
+    let second = if 8 * BYTES as u32 - MANTISSA > 9 { &exponents[1][..count] } else { first };
+    let high = if (MANTISSA + 1).is_multiple_of(8) { first } else { &high[..count] };
+    for (i, x) in floats.iter_mut().enumerate() {
         let mut rest = 0;
         for p in 0..planes {
-            rest |= u64::from(low[p * ranks.len() + i]) << (8 * p);
+            rest |= u64::from(low[p][i]) << (8 * p);
         }
         if !(MANTISSA + 1).is_multiple_of(8) {
             rest |= u64::from(high[i]) << (8 * planes);
         }
-        let pattern = (rest & ((1 << MANTISSA) - 1)) | rest >> MANTISSA << (8 * BYTES - 1);
-        store::<BYTES>(pattern | exponents[usize::from(*rank)], x);
-    }
-}
-
-/// Calls `f` with every position of `wanted`, which is rare.
-fn each_position(bytes: &[u8], wanted: u8, mut f: impl FnMut(usize)) {
-    for (c, chunk) in bytes.chunks(64).enumerate() {
-        if chunk.iter().fold(false, |found, b| found | (*b == wanted)) {
-            for (i, _) in chunk.iter().enumerate().filter(|(_, b)| **b == wanted) {
-                f(64 * c + i);
-            }
+        let mut exponent = u64::from(first[i]);
+        if 8 * BYTES as u32 - MANTISSA > 9 {
+            exponent |= u64::from(second[i]) << 8;
         }
+        let sign = rest >> MANTISSA << (8 * BYTES - 1);
+        let pattern = (rest & ((1 << MANTISSA) - 1)) | exponent << MANTISSA | sign;
+        x.copy_from_slice(&pattern.to_le_bytes()[..BYTES]);
     }
 }
 

@@ -2,8 +2,8 @@
 
 pub mod bitpack;
 mod bits;
-pub mod bloomier;
 pub mod block;
+pub mod bloomier;
 pub mod floats;
 mod frequencies;
 pub mod gaps;

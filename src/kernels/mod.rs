@@ -49,6 +49,7 @@ pub use activation::Activation;
 pub use add::add;
 pub use attention::attention;
 pub use binarize::{BinaryMatrix, binarize};
+pub(crate) use binarize::{mean_magnitude, row_sums};
 pub use bloomier_query::bloomier_query;
 pub use clip_errors::{best_clips, clip_errors};
 pub use depalettize::{Codebook, depalettize};
@@ -67,6 +68,7 @@ pub use masked_mean::masked_mean;
 pub use matmul_affine::{AffineMatrix, matmul_affine};
 pub use matmul_binary::{matmul_binary, xnor_dots};
 pub use matmul_f32::matmul_f32;
+pub(crate) use matmul_i8::longest_row;
 pub use matmul_i8::{
     Channels, Epilogue, Int8, Int8Weights, Tile, matmul_i8, matmul_i8_in_tiles, matmul_i8_with,
 };
@@ -87,8 +89,6 @@ pub use ribbon_query::ribbon_query;
 pub use row_threshold::row_threshold;
 pub use softmax::softmax;
 pub use sort_rows::sort_rows;
-pub(crate) use binarize::{mean_magnitude, row_sums};
-pub(crate) use matmul_i8::longest_row;
 
 use crate::{DType, Error, Result, Tensor};
 

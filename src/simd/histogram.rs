@@ -49,14 +49,19 @@ mod planes {
     pub(super) fn histogram(symbols: &[u8]) -> [u64; 256] {
         assert!(detect());
         let (batches, rest) = symbols.as_chunks::<BATCH>();
-        let used = batches.iter().flatten().fold(0, |all, s| all | s);
+        // Few symbols that lie far from zero need no more bits than the same near it.
+        let (least, most) = batches
+            .iter()
+            .flatten()
+            .fold((255, 0), |(least, most), s| (s.min(&least).to_owned(), s.max(&most).to_owned()));
         let mut counts = super::portable(rest);
+        let shifted = &mut counts[usize::from(least.min(most))..];
         // SAFETY: the machine was asked.
         unsafe {
-            match u8::BITS - used.leading_zeros() {
-                0..=4 => count::<4>(batches, &mut counts),
-                5 => count::<5>(batches, &mut counts),
-                6 => count::<6>(batches, &mut counts),
+            match u8::BITS - most.saturating_sub(least).leading_zeros() {
+                0..=4 => count::<4>(batches, least, shifted),
+                5 => count::<5>(batches, least, shifted),
+                6 => count::<6>(batches, least, shifted),
                 // Products double with every bit, and tables do not.
                 _ => {
                     let counted = super::portable(batches.as_flattened());
@@ -67,14 +72,14 @@ mod planes {
         counts
     }
 
-    /// For symbols of `P` bits, four or more.
+    /// For symbols that are `P` bits above the least, four or more.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vpopcntdq,gfni")]
-    fn count<const P: usize>(batches: &[[u8; BATCH]], counts: &mut [u64; 256]) {
+    fn count<const P: usize>(batches: &[[u8; BATCH]], least: u8, counts: &mut [u64]) {
         let zero = _mm512_setzero_si512();
         // By the set of planes that are multiplied, as bits.
         let (mut ones, mut products) = ([zero; 64], [zero; 64]);
         for batch in batches {
-            let planes = transpose::<P>(batch);
+            let planes = transpose::<P>(batch, least);
             for set in 1..1usize << P {
                 let plane = planes[set.ilog2() as usize];
                 let rest = set & !(1 << set.ilog2());
@@ -95,15 +100,16 @@ mod planes {
         counts.iter_mut().zip(&symbols[..1 << P]).for_each(|(n, m)| *n += m);
     }
 
-    /// Plane `p` holds bit `p` of every symbol, all in one order.
+    /// Plane `p` holds bit `p` of every symbol less the least, all in one order.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
-    fn transpose<const P: usize>(batch: &[u8; BATCH]) -> [__m512i; 8] {
+    fn transpose<const P: usize>(batch: &[u8; BATCH], least: u8) -> [__m512i; 8] {
         // As a matrix, eight symbols times the rows of this one are the eight bytes of their planes.
         let identity = _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64);
         // SAFETY: a batch is eight vectors long.
         let eights: [__m512i; 8] = std::array::from_fn(|i| unsafe {
             let symbols = _mm512_loadu_si512(batch.as_ptr().add(64 * i).cast());
+            let symbols = _mm512_sub_epi8(symbols, _mm512_set1_epi8(least as i8));
             _mm512_gf2p8affine_epi64_epi8::<0>(identity, symbols)
         });
         let zero = _mm512_setzero_si512();

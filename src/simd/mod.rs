@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "vector instructions chosen at run time, rectangles of a matrix")]
 
 mod blocks;
+mod bytes;
 #[cfg(target_arch = "x86_64")]
 mod decode;
 mod dots_i8;
@@ -23,7 +24,8 @@ pub(crate) mod ribbon;
 #[cfg(target_arch = "x86_64")]
 mod streams;
 
-pub(crate) use histogram::histogram;
+pub(crate) use bytes::{positions, translate};
 pub(crate) use dots_i8::{Panels, dots_i8};
+pub(crate) use histogram::histogram;
 pub(crate) use matmul_f32::matmul_f32;
 pub(crate) use packed::{FEW, Packed, decode_rows, matmul_packed};
