@@ -6,8 +6,9 @@
 //! - how many exponents are common, 1 to 16; these, most common first, those of a count in ascending order;
 //! - of every float its sign before its mantissa, as a number of `8 p + q` bits: its `p` low bytes, all floats' lowest first, and
 //!   its `q` high bits [packed](super::bitpack);
-//! - the length (u32) of what follows: the other exponents, in order, as they are or, where that is shorter, as a Huffman stream;
-//! - a [Huffman stream](super::huffman) of the exponents' ranks among the common ones; the others have the rank after the last.
+//! - the length (u32) of a [Huffman stream](super::huffman), and that stream: of the exponents' ranks among the common ones; the
+//!   others have the rank after the last;
+//! - the other exponents, in order, as they are or, where that is shorter, as a Huffman stream.
 //!
 //! Numbers are little-endian, exponents one byte each, those of F64 two. Every pattern comes back bit for bit: nothing looks at
 //! what it means. Every sequence of floats has exactly one form, and decoding refuses every other.
@@ -92,7 +93,7 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
 
     fn encode(bytes: &[u8], out: &mut Vec<u8>) {
         let count = bytes.len() / BYTES;
-        let (counts, mut ranks) = Self::count(bytes);
+        let counts = Self::count(bytes);
         let Some(common) = Self::common(&counts) else { return raw(bytes, out) };
         out.push(common.len() as u8);
         Self::write_exponents(&common, out);
@@ -107,28 +108,45 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
             words.iter().for_each(|word| out.extend(word.to_le_bytes()));
         }
 
-        let mut rank_of = vec![common.len() as u8; Self::EXPONENTS];
-        common.iter().zip(0..).for_each(|(e, rank)| rank_of[usize::from(*e)] = rank);
-        let exponents = floats::<BYTES>(bytes).map(exponent::<BYTES, MANTISSA>);
-        if Self::WIDTH == 1 {
-            // Bytes of exponents become bytes of ranks.
-            rank_of.resize(256, 0);
-            translate(rank_of.as_array().expect("it has that length"), &mut ranks);
-        } else {
-            ranks = exponents.map(|e| rank_of[e]).collect();
+        let other = common.len() as u8;
+        let mut rank_of = vec![other; Self::EXPONENTS.max(256)];
+        let mut ranked = [0; 256];
+        ranked[common.len()] = count as u64;
+        for (exponent, rank) in common.iter().zip(0..) {
+            rank_of[usize::from(*exponent)] = rank;
+            ranked[usize::from(rank)] = counts[usize::from(*exponent)];
+            ranked[common.len()] -= counts[usize::from(*exponent)];
         }
-        let at = |i| exponent::<BYTES, MANTISSA>(float::<BYTES>(&bytes[i * BYTES..])) as u16;
-        let others: Vec<u16> = positions(&ranks, common.len() as u8).into_iter().map(at).collect();
-        let mut tail = Vec::new();
+        let table = rank_of.first_chunk::<256>().expect("at least 256 entries");
+        let at = out.len();
+        out.extend([0; 4]);
+        let mut encoder = huffman::Encoder::start(&ranked, out).expect("at most 17 ranks");
+        let (mut ranks, mut others) = (vec![0; count.min(huffman::BLOCK)], Vec::new());
+        for bytes in bytes.chunks(huffman::BLOCK * BYTES) {
+            let ranks = &mut ranks[..bytes.len() / BYTES];
+            if Self::WIDTH == 1 {
+                narrow_exponents::<BYTES, MANTISSA>(bytes, ranks);
+                translate(table, ranks);
+            } else {
+                let exponents = floats::<BYTES>(bytes).map(exponent::<BYTES, MANTISSA>);
+                ranks.iter_mut().zip(exponents).for_each(|(rank, e)| *rank = rank_of[e]);
+            }
+            others.extend(
+                positions(ranks, other).into_iter().map(|i| {
+                    exponent::<BYTES, MANTISSA>(float::<BYTES>(&bytes[i * BYTES..])) as u16
+                }),
+            );
+            encoder.block(ranks, out);
+        }
+        let length = (out.len() - at - 4) as u32;
+        out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+
         if Self::others(&Self::counted(&others)).1 {
             let others: Vec<u8> = others.iter().map(|e| *e as u8).collect();
-            huffman::encode(&others, &mut tail);
+            huffman::encode(&others, out);
         } else {
-            Self::write_exponents(&others, &mut tail);
+            Self::write_exponents(&others, out);
         }
-        out.extend((tail.len() as u32).to_le_bytes());
-        out.extend_from_slice(&tail);
-        assert!(huffman::encode(&ranks, out), "there are at most 17 ranks");
     }
 
     fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
@@ -138,38 +156,22 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
         let kinds = usize::from(*tag);
         if kinds == 0 {
             copy(bytes, out)?;
-            return match Self::common(&Self::count(out).0) {
+            return match Self::common(&Self::count(out)) {
                 None => Ok(()),
                 Some(_) => Err(Malformed("plain floats that coding makes shorter")),
             };
         }
+        let known = Malformed("exponents that do not have the ranks that they should");
         let (common, rest) = Self::read_exponents(rest, kinds).ok_or(short)?;
+        if kinds > RANKS {
+            return Err(known);
+        }
         let (low, rest) = rest.split_at_checked(Self::LOW * count).ok_or(short)?;
         let words = if Self::HIGH > 0 { bitpack::words(count, Self::HIGH) } else { 0 };
         let (packed, rest) = rest.split_at_checked(4 * words).ok_or(short)?;
         let (length, rest) = rest.split_first_chunk().ok_or(short)?;
         let length = u32::from_le_bytes(*length) as usize;
-        let (tail, rest) = rest.split_at_checked(length).ok_or(short)?;
-
-        let mut ranks = vec![0; count];
-        let ranked = huffman::decode_counted(rest, &mut ranks)?;
-        let known = Malformed("exponents that do not have the ranks that they should");
-        if kinds > RANKS || ranked[kinds + 1..].iter().any(|n| *n > 0) {
-            return Err(known);
-        }
-        let others = Self::read_others(tail, ranked[kinds] as usize)?;
-        let mut counts = vec![0; Self::EXPONENTS];
-        common.iter().zip(ranked).for_each(|(e, n)| counts[usize::from(*e)] += n);
-        for exponent in &others {
-            if common.contains(exponent) {
-                return Err(known);
-            }
-            counts[usize::from(*exponent)] += 1;
-        }
-        if Self::common(&counts).as_ref() != Some(&common) {
-            return Err(known);
-        }
-
+        let (coded, tail) = rest.split_at_checked(length).ok_or(short)?;
         let mut high = vec![0; if Self::HIGH > 0 { count } else { 0 }];
         if Self::HIGH > 0 {
             let packed: Vec<u32> = bytemuck::pod_collect_to_vec(packed);
@@ -179,33 +181,74 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
             }
             bitpack::unpack(&packed, Self::HIGH, &mut high);
         }
-        // Low bytes of the exponents, and high ones where they have two.
-        let places = positions(&ranks, kinds as u8);
-        let exponents: [Vec<u8>; 2] = [0, 1].map(|byte| {
-            if byte >= Self::WIDTH {
-                return Vec::new();
-            }
+
+        // Exponents without a rank are zeros until all ranks are known.
+        let tables = [0, 1].map(|byte| {
             let mut table = [0; 256];
             common.iter().zip(&mut table).for_each(|(e, to)| *to = e.to_le_bytes()[byte]);
-            let mut bytes = ranks.clone();
-            translate(&table, &mut bytes);
-            places.iter().zip(&others).for_each(|(i, e)| bytes[*i] = e.to_le_bytes()[byte]);
-            bytes
+            table
         });
-        join::<BYTES, MANTISSA>([&exponents[0], &exponents[1]], low, &high, out);
-        Ok(())
+        let stream = huffman::Stream::read(coded, count)?;
+        let (mut ranked, mut places) = ([0; 256], Vec::new());
+        let mut space = [0; 2].map(|_| vec![0; count.min(huffman::BLOCK)]);
+        for (i, (block, out)) in
+            stream.blocks.iter().zip(out.chunks_mut(huffman::BLOCK * BYTES)).enumerate()
+        {
+            let first = i * huffman::BLOCK;
+            let [exponents, upper] = space.each_mut().map(|s| &mut s[..out.len() / BYTES]);
+            stream.decode(coded, block, exponents)?;
+            ranked.iter_mut().zip(histogram(exponents)).for_each(|(n, m)| *n += m);
+            places.extend(positions(exponents, kinds as u8).into_iter().map(|i| first + i));
+            if Self::WIDTH == 2 {
+                upper.copy_from_slice(exponents);
+                translate(&tables[1], upper);
+            }
+            translate(&tables[0], exponents);
+            let span = first..first + exponents.len();
+            let low = std::array::from_fn(|p| match p < Self::LOW {
+                true => &low[p * count..][span.clone()],
+                false => &[],
+            });
+            let high = high.get(span).unwrap_or_default();
+            join::<BYTES, MANTISSA>(exponents, upper, low, high, out);
+        }
+        stream.check(coded, &ranked)?;
+        if ranked[kinds + 1..].iter().any(|n| *n > 0) {
+            return Err(known);
+        }
+
+        let others = Self::read_others(tail, places.len())?;
+        let mut counts = vec![0; Self::EXPONENTS];
+        common.iter().zip(ranked).for_each(|(e, n)| counts[usize::from(*e)] += n);
+        for (i, exponent) in places.into_iter().zip(others) {
+            if common.contains(&exponent) {
+                return Err(known);
+            }
+            counts[usize::from(exponent)] += 1;
+            let at = &mut out[i * BYTES..];
+            let pattern = float::<BYTES>(at) | u64::from(exponent) << MANTISSA;
+            at[..BYTES].copy_from_slice(&pattern.to_le_bytes()[..BYTES]);
+        }
+        match Self::common(&counts) == Some(common) {
+            true => Ok(()),
+            false => Err(known),
+        }
     }
 
-    /// How often every exponent occurs; and all of them, if they are bytes.
-    fn count(bytes: &[u8]) -> (Vec<u64>, Vec<u8>) {
-        if Self::WIDTH == 1 {
-            let mut exponents = vec![0; bytes.len() / BYTES];
-            narrow_exponents::<BYTES, MANTISSA>(bytes, &mut exponents);
-            return (histogram(&exponents)[..Self::EXPONENTS].to_vec(), exponents);
-        }
+    /// How often every exponent occurs.
+    fn count(bytes: &[u8]) -> Vec<u64> {
         let mut counts = vec![0; Self::EXPONENTS];
-        floats::<BYTES>(bytes).for_each(|x| counts[exponent::<BYTES, MANTISSA>(x)] += 1);
-        (counts, Vec::new())
+        if Self::WIDTH == 2 {
+            floats::<BYTES>(bytes).for_each(|x| counts[exponent::<BYTES, MANTISSA>(x)] += 1);
+            return counts;
+        }
+        let mut exponents = [0; 1 << 15];
+        for bytes in bytes.chunks(BYTES * exponents.len()) {
+            let exponents = &mut exponents[..bytes.len() / BYTES];
+            narrow_exponents::<BYTES, MANTISSA>(bytes, exponents);
+            counts.iter_mut().zip(histogram(exponents)).for_each(|(n, m)| *n += m);
+        }
+        counts
     }
 
     /// The exponents that are worth a rank, most common first; none if coding gains nothing. A function of the counts alone, so
@@ -333,33 +376,33 @@ fn split<const BYTES: usize, const MANTISSA: u32>(bytes: &[u8], low: &mut [u8], 
     }
 }
 
-/// Puts floats together again.
+/// Puts floats together again: their exponents' lower and upper bytes, the low bytes and the high bits of signs and mantissas.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
 fn join<const BYTES: usize, const MANTISSA: u32>(
-    exponents: [&[u8]; 2],
-    low: &[u8],
+    exponents: &[u8],
+    upper: &[u8],
+    low: [&[u8]; 6],
     high: &[u8],
     out: &mut [u8],
 ) {
     let floats = out.as_chunks_mut::<BYTES>().0;
-    let (count, planes) = (floats.len(), (MANTISSA as usize + 1) / 8);
-    let low: [&[u8]; 6] =
-        std::array::from_fn(|p| if p < planes { &low[p * count..][..count] } else { &[] });
-    // So that the loop needs no checks.
-    let first = &exponents[0][..count];
-    let second = if 8 * BYTES as u32 - MANTISSA > 9 { &exponents[1][..count] } else { first };
-    let high = if (MANTISSA + 1).is_multiple_of(8) { first } else { &high[..count] };
+    // Slices of one length, used or not, so that the loop needs no checks.
+    let count = floats.len();
+    let (exponents, upper) = (&exponents[..count], &upper[..count]);
+    let planes = (MANTISSA + 1) / 8;
+    let low = low.map(|plane| if plane.is_empty() { exponents } else { &plane[..count] });
+    let high = if high.is_empty() { exponents } else { &high[..count] };
     for (i, x) in floats.iter_mut().enumerate() {
         let mut rest = 0;
-        for p in 0..planes {
-            rest |= u64::from(low[p][i]) << (8 * p);
+        for (plane, p) in low.iter().zip(0..planes) {
+            rest |= u64::from(plane[i]) << (8 * p);
         }
         if !(MANTISSA + 1).is_multiple_of(8) {
             rest |= u64::from(high[i]) << (8 * planes);
         }
-        let mut exponent = u64::from(first[i]);
+        let mut exponent = u64::from(exponents[i]);
         if 8 * BYTES as u32 - MANTISSA > 9 {
-            exponent |= u64::from(second[i]) << 8;
+            exponent |= u64::from(upper[i]) << 8;
         }
         let sign = rest >> MANTISSA << (8 * BYTES - 1);
         let pattern = (rest & ((1 << MANTISSA) - 1)) | exponent << MANTISSA | sign;
@@ -476,7 +519,7 @@ mod tests {
     #[test]
     fn bf16_is_within_half_a_percent_of_the_entropy() {
         let bytes = weights(DType::BF16, 1 << 19);
-        let counts = Float::<2, 7>::count(&bytes).0;
+        let counts = Float::<2, 7>::count(&bytes);
         let n = (bytes.len() / 2) as f64;
         let entropy: f64 =
             counts.iter().filter(|c| **c > 0).map(|c| (n / *c as f64).log2() * *c as f64).sum();
@@ -493,7 +536,7 @@ mod tests {
         let mut coded = Vec::new();
         encode(DType::BF16, &bytes, &mut coded);
         let expected =
-            [&[1, 127][..], &[0, 0x80, 0x40].repeat(40), &[0, 0, 0, 0], &[0, 0]].concat();
+            [&[1, 127][..], &[0, 0x80, 0x40].repeat(40), &[2, 0, 0, 0], &[0, 0]].concat();
         assert_eq!(coded, expected);
         // Integers, and what is too short to gain, stay as they are.
         for (dtype, bytes) in

@@ -34,24 +34,36 @@ pub fn lanes_of(symbols: usize) -> usize {
 /// Appends the stream of `symbols`. Does nothing and returns `false` if they are of more than 128 kinds, which is more than
 /// codes of 8 bits serve well.
 pub fn encode(symbols: &[u8], out: &mut Vec<u8>) -> bool {
-    if symbols.is_empty() {
-        return true;
-    }
-    let counts = histogram(symbols);
-    let Some(code) = write_head(&counts, out) else { return false };
-    let Some(code) = code else { return true };
-    let words = code.encoder();
-    let mut bodies = Vec::new();
-    for block in symbols.chunks(BLOCK) {
-        let lanes = lanes_of(block.len());
-        let mut lengths = [0; lanes::MOST];
-        let lengths = &mut lengths[..lanes];
-        bodies.clear();
-        lanes::encode(&words, block, lengths, &mut bodies);
-        write_lengths(lengths, out);
-        out.extend_from_slice(&bodies);
-    }
+    let Some(mut encoder) = Encoder::start(&histogram(symbols), out) else { return false };
+    symbols.chunks(BLOCK).for_each(|block| encoder.block(block, out));
     true
+}
+
+/// Writes a stream block by block.
+pub(super) struct Encoder {
+    /// By symbol: its code in the low byte, its length in the high one. None for fewer than two kinds.
+    code: Option<[u16; 256]>,
+    lanes: lanes::Encoder,
+    bodies: Vec<u8>,
+}
+
+impl Encoder {
+    /// Appends what comes before the blocks of symbols that occur so often.
+    pub(super) fn start(counts: &[u64; 256], out: &mut Vec<u8>) -> Option<Self> {
+        let code = write_head(counts, out)?.map(|code| code.encoder());
+        Some(Self { code, lanes: lanes::Encoder::default(), bodies: Vec::new() })
+    }
+
+    /// Appends a block: [`BLOCK`] symbols, or the last.
+    pub(super) fn block(&mut self, symbols: &[u8], out: &mut Vec<u8>) {
+        let Some(code) = &self.code else { return };
+        let mut lengths = [0; lanes::MOST];
+        let lengths = &mut lengths[..lanes_of(symbols.len())];
+        self.bodies.clear();
+        self.lanes.encode(code, symbols, lengths, &mut self.bodies);
+        write_lengths(lengths, out);
+        out.extend_from_slice(&self.bodies);
+    }
 }
 
 /// Bytes that [`encode`] takes at most for symbols that occur so often; `None` where it is not applicable.
@@ -59,9 +71,6 @@ pub fn encode(symbols: &[u8], out: &mut Vec<u8>) -> bool {
 /// Exact below 2048 symbols. Above, the lanes' lengths and padding are not known from counts: up to 0.4 % too much.
 pub fn cost(counts: &[u64; 256]) -> Option<u64> {
     let symbols = counts.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
-    if symbols == 0 {
-        return Some(0);
-    }
     let mut head = Vec::new();
     let Some(code) = write_head(counts, &mut head)? else { return Some(head.len() as u64) };
     let (least, most) = code.range();
@@ -87,34 +96,11 @@ pub fn cost(counts: &[u64; 256]) -> Option<u64> {
 ///
 /// [`Malformed`] if [`encode`] does not write these bytes for any symbols; `out` then holds anything.
 pub fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
-    decode_counted(bytes, out).map(|_| ())
-}
-
-/// [`decode`], and how often every symbol occurs.
-pub(super) fn decode_counted(bytes: &[u8], out: &mut [u8]) -> Result<[u64; 256], Malformed> {
     let stream = Stream::read(bytes, out.len())?;
-    let mut padded = Vec::new();
     for (block, out) in stream.blocks.iter().zip(out.chunks_mut(BLOCK)) {
-        let end = block.start + block.ends[block.lanes - 1] as usize;
-        // Lanes are read ahead of their ends.
-        let ahead = bytes.get(block.start..end + lanes::AHEAD).unwrap_or_else(|| {
-            padded.clear();
-            padded.extend_from_slice(&bytes[block.start..end]);
-            padded.resize(end - block.start + lanes::AHEAD, 0);
-            &padded
-        });
-        if !lanes::decode(&stream.code, ahead, &block.ends[..block.lanes], out) {
-            return Err(Malformed("a lane does not end where it says, or not in zeros"));
-        }
+        stream.decode(bytes, block, out)?;
     }
-    let (counts, mut head) = (histogram(out), Vec::new());
-    if !out.is_empty() {
-        write_head(&counts, &mut head);
-    }
-    match bytes.starts_with(&head) && head.len() == stream.head {
-        true => Ok(counts),
-        false => Err(Malformed("not the code that these symbols have")),
-    }
+    stream.check(bytes, &histogram(out))
 }
 
 /// Where everything is in a stream whose lanes have not been looked at.
@@ -160,14 +146,51 @@ impl Stream {
         }
         Ok(Self { code, head, blocks })
     }
+
+    /// Decodes one of its blocks.
+    pub(super) fn decode(
+        &self,
+        bytes: &[u8],
+        block: &Block,
+        out: &mut [u8],
+    ) -> Result<(), Malformed> {
+        let end = block.start + block.ends[block.lanes - 1] as usize;
+        // Lanes are read ahead of their ends.
+        let padded: Vec<u8>;
+        let ahead = match bytes.get(block.start..end + lanes::AHEAD) {
+            Some(ahead) => ahead,
+            None => {
+                padded = [&bytes[block.start..end], &[0; lanes::AHEAD]].concat();
+                &padded
+            }
+        };
+        match lanes::decode(&self.code, ahead, &block.ends[..block.lanes], out) {
+            true => Ok(()),
+            false => Err(Malformed("a lane does not end where it says, or not in zeros")),
+        }
+    }
+
+    /// Whether the code is the one that symbols have which occur so often.
+    pub(super) fn check(&self, bytes: &[u8], counts: &[u64; 256]) -> Result<(), Malformed> {
+        let mut head = Vec::new();
+        write_head(counts, &mut head);
+        match bytes.starts_with(&head) && head.len() == self.head {
+            true => Ok(()),
+            false => Err(Malformed("not the code that these symbols have")),
+        }
+    }
 }
 
-/// Appends what comes before the blocks. `None` if there are too many kinds of symbols; no code where there is only one kind.
+/// Appends what comes before the blocks. `None` if there are too many kinds of symbols; no code where there are fewer than two.
 fn write_head(counts: &[u64; 256], out: &mut Vec<u8>) -> Option<Option<Code>> {
     let mut kinds = (0..=255u8).filter(|s| counts[usize::from(*s)] > 0);
-    if let (Some(symbol), None) = (kinds.next(), kinds.next()) {
-        out.extend([symbol, symbol]);
-        return Some(None);
+    match (kinds.next(), kinds.next()) {
+        (None, _) => return Some(None),
+        (Some(symbol), None) => {
+            out.extend([symbol, symbol]);
+            return Some(None);
+        }
+        _ => {}
     }
     let code = Code::of(counts)?;
     code.write(out);

@@ -16,20 +16,24 @@ fn plain(table: &[u8; 256], bytes: &mut [u8]) {
 /// Positions of a byte, ascending.
 pub(crate) fn positions(bytes: &[u8], wanted: u8) -> Vec<usize> {
     let mut found = Vec::new();
-    for (c, chunk) in bytes.chunks(64).enumerate() {
-        let mut set = equal(chunk, wanted);
-        while set != 0 {
-            found.push(64 * c + set.trailing_zeros() as usize);
-            set &= set - 1;
-        }
+    #[cfg(target_arch = "x86_64")]
+    if vbmi::detect() {
+        vbmi::positions(bytes, wanted, &mut found);
+        return found;
     }
+    plain_positions(bytes, wanted, 0, &mut found);
     found
 }
 
-/// Which of at most 64 bytes are this one, first byte lowest.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn equal(bytes: &[u8], wanted: u8) -> u64 {
-    bytes.iter().zip(0..).fold(0, |set, (b, i)| set | u64::from(*b == wanted) << i)
+/// Appends the positions of a byte, counted from `first` on.
+fn plain_positions(bytes: &[u8], wanted: u8, first: usize, found: &mut Vec<usize>) {
+    for (chunk, c) in bytes.chunks(64).zip(0..) {
+        // It is rare: most chunks are done with one comparison of all their bytes.
+        if chunk.iter().fold(false, |any, b| any | (*b == wanted)) {
+            let here = chunk.iter().zip(first + 64 * c..).filter(|(b, _)| **b == wanted);
+            found.extend(here.map(|(_, i)| i));
+        }
+    }
 }
 
 /// Whole tables in registers: AVX-512 with VBMI.
@@ -45,6 +49,27 @@ mod vbmi {
         assert!(detect());
         // SAFETY: the machine was asked.
         unsafe { by_permutes(table, bytes) }
+    }
+
+    pub(super) fn positions(bytes: &[u8], wanted: u8, found: &mut Vec<usize>) {
+        assert!(detect());
+        // SAFETY: the machine was asked.
+        unsafe { by_masks(bytes, wanted, found) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn by_masks(bytes: &[u8], wanted: u8, found: &mut Vec<usize>) {
+        let (whole, rest) = bytes.as_chunks::<64>();
+        for (chunk, c) in whole.iter().zip(0..) {
+            // SAFETY: a chunk is a vector long.
+            let chunk = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
+            let mut set = _mm512_cmpeq_epi8_mask(chunk, _mm512_set1_epi8(wanted as i8));
+            while set != 0 {
+                found.push(64 * c + set.trailing_zeros() as usize);
+                set &= set - 1;
+            }
+        }
+        super::plain_positions(rest, wanted, 64 * whole.len(), found);
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
@@ -91,6 +116,9 @@ mod tests {
             for wanted in 0..8 {
                 let expected: Vec<usize> = (0..length).filter(|i| bytes[*i] == wanted).collect();
                 assert_eq!(positions(&bytes, wanted), expected, "{wanted} of {length}");
+                let mut plain = Vec::new();
+                plain_positions(&bytes, wanted, 0, &mut plain);
+                assert_eq!(plain, expected, "{wanted} of {length}");
             }
         }
     }

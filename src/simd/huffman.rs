@@ -9,92 +9,115 @@ pub(crate) const MOST: usize = 64;
 /// Bytes that must follow the last lane, whatever they are.
 pub(crate) const AHEAD: usize = 8;
 
-/// Appends the lanes of `symbols`, one after the other, each padded with zeros to whole bytes, and says how long each is.
-///
-/// - `code`: by symbol: its code in the low byte, its length in the high one.
-/// - `lengths`: as many as there are lanes, at most [`MOST`].
-pub(crate) fn encode(code: &[u16; 256], symbols: &[u8], lengths: &mut [u32], out: &mut Vec<u8>) {
-    let lanes = lengths.len();
-    let rows = symbols.len().div_ceil(lanes);
-    // A symbol takes at most a byte; whole words are written.
-    let stride = rows + 8;
-    let mut space = vec![0; stride * lanes];
-    encode_lanes(code, symbols, &mut space, lengths);
-    for (chunk, length) in space.chunks(stride).zip(lengths) {
-        out.extend_from_slice(&chunk[..*length as usize]);
+/// Encodes blocks, one after the other.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    /// A part for every lane.
+    space: Vec<u8>,
+}
+
+impl Encoder {
+    /// Appends the lanes of `symbols`, one after the other, each padded with zeros to whole bytes, and says how long each is.
+    ///
+    /// - `code`: by symbol: its code in the low byte, its length in the high one.
+    /// - `lengths`: as many as there are lanes, at most [`MOST`].
+    pub(crate) fn encode(
+        &mut self,
+        code: &[u16; 256],
+        symbols: &[u8],
+        lengths: &mut [u32],
+        out: &mut Vec<u8>,
+    ) {
+        let lanes = lengths.len();
+        // A symbol takes at most a byte; eight bytes are written at a time.
+        let stride = symbols.len().div_ceil(lanes) + 8;
+        self.space.resize(stride * lanes, 0);
+        let mut written = Written::default();
+        let mut done = 0;
+        #[cfg(target_arch = "x86_64")]
+        if lanes == MOST && vbmi::detect() {
+            done = vbmi::encode(code, symbols, &mut self.space, &mut written);
+        }
+        encode_lanes(code, &symbols[done..], lanes, &mut self.space, &mut written);
+        for ((part, length), bits) in self.space.chunks(stride).zip(lengths).zip(written.bits) {
+            *length = bits.div_ceil(8);
+            out.extend_from_slice(&part[..*length as usize]);
+        }
+    }
+}
+
+/// How far every lane is.
+struct Written {
+    bits: [u32; MOST],
+    /// The byte that is not full yet.
+    last: [u8; MOST],
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self { bits: [0; MOST], last: [0; MOST] }
     }
 }
 
 /// Encodes every lane to its part of `space`.
-fn encode_lanes(code: &[u16; 256], symbols: &[u8], space: &mut [u8], lengths: &mut [u32]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("bmi2") {
-        /// Shifts by any register in an instruction.
-        #[target_feature(enable = "bmi1,bmi2")]
-        fn fast(code: &[u16; 256], symbols: &[u8], space: &mut [u8], lengths: &mut [u32]) {
-            plain_encode(code, symbols, space, lengths);
-        }
-        // SAFETY: the machine was asked.
-        return unsafe { fast(code, symbols, space, lengths) };
-    }
-    plain_encode(code, symbols, space, lengths);
-}
-
-#[inline(always)]
-fn plain_encode(code: &[u16; 256], symbols: &[u8], space: &mut [u8], lengths: &mut [u32]) {
-    let lanes = lengths.len();
-    let mut chunks = space.chunks_mut(space.len() / lanes);
+fn encode_lanes(
+    code: &[u16; 256],
+    symbols: &[u8],
+    lanes: usize,
+    space: &mut [u8],
+    written: &mut Written,
+) {
+    let mut parts = space.chunks_mut(space.len() / lanes);
     let mut first = 0;
     while first < lanes {
         first += match lanes - first {
-            8.. => encode_some::<8>(code, symbols, (lanes, first), &mut chunks, lengths),
-            4.. => encode_some::<4>(code, symbols, (lanes, first), &mut chunks, lengths),
-            _ => encode_some::<1>(code, symbols, (lanes, first), &mut chunks, lengths),
+            8.. => encode_some::<8>(code, symbols, (lanes, first), &mut parts, written),
+            4.. => encode_some::<4>(code, symbols, (lanes, first), &mut parts, written),
+            _ => encode_some::<1>(code, symbols, (lanes, first), &mut parts, written),
         };
     }
 }
 
 /// Encodes `N` lanes from `first` on, side by side.
-#[inline(always)]
 fn encode_some<'a, const N: usize>(
     code: &[u16; 256],
     symbols: &[u8],
     (lanes, first): (usize, usize),
-    space: &mut impl Iterator<Item = &'a mut [u8]>,
-    lengths: &mut [u32],
+    parts: &mut impl Iterator<Item = &'a mut [u8]>,
+    written: &mut Written,
 ) -> usize {
-    let space: [&mut [u8]; N] =
-        std::array::from_fn(|_| space.next().expect("a chunk for every lane"));
-    let (mut buffer, mut held, mut at) = ([0u64; N], [0u32; N], [0usize; N]);
-    let whole = symbols.len() / lanes;
-    let mut row = 0;
-    while row < whole {
-        let rows = (whole - row).min(7);
-        for rows in symbols[row * lanes..][..rows * lanes].chunks_exact(lanes) {
-            let symbols: &[u8; N] = rows[first..].first_chunk().expect("a row holds all lanes");
+    let parts: [&mut [u8]; N] =
+        std::array::from_fn(|_| parts.next().expect("a part for every lane"));
+    let bits: &mut [u32; N] = written.bits[first..].first_chunk_mut().expect("as many lanes");
+    let mut buffer: [u64; N] = std::array::from_fn(|l| written.last[first + l].into());
+    let mut held: [u32; N] = bits.map(|bits| bits % 8);
+    let mut at: [usize; N] = bits.map(|bits| bits as usize / 8);
+    let (whole, rest) = symbols.split_at(symbols.len() / lanes * lanes);
+    // Seven codes and what a byte holds of another fit 64 bits.
+    for rows in whole.chunks(7 * lanes) {
+        for row in rows.chunks_exact(lanes) {
+            let row: &[u8; N] = row[first..].first_chunk().expect("a row holds all lanes");
             for l in 0..N {
-                let word = code[usize::from(symbols[l])];
+                let word = code[usize::from(row[l])];
                 buffer[l] |= u64::from(word & 0xff) << held[l];
                 held[l] += u32::from(word >> 8);
             }
         }
-        row += rows;
         for l in 0..N {
-            space[l][at[l]..][..8].copy_from_slice(&buffer[l].to_le_bytes());
+            parts[l][at[l]..][..8].copy_from_slice(&buffer[l].to_le_bytes());
             at[l] += held[l] as usize / 8;
             buffer[l] >>= held[l] & !7;
             held[l] %= 8;
         }
     }
     for l in 0..N {
-        if let Some(symbol) = symbols.get(whole * lanes + first + l) {
+        if let Some(symbol) = rest.get(first + l) {
             let word = code[usize::from(*symbol)];
             buffer[l] |= u64::from(word & 0xff) << held[l];
             held[l] += u32::from(word >> 8);
         }
-        let bytes = held[l].div_ceil(8) as usize;
-        space[l][at[l]..][..bytes].copy_from_slice(&buffer[l].to_le_bytes()[..bytes]);
-        lengths[first + l] = (at[l] + bytes) as u32;
+        parts[l][at[l]..][..8].copy_from_slice(&buffer[l].to_le_bytes());
+        bits[l] = 8 * at[l] as u32 + held[l];
     }
     N
 }
@@ -218,6 +241,8 @@ mod tests {
                 lengths.push(lengths[i]);
             }
         }
+        // Shortest first, so that every code's windows begin at a multiple of their number.
+        lengths.sort_unstable();
         let (mut code, mut next) = ([0; 256], 0u8);
         for (rank, length) in lengths.iter().enumerate() {
             for _ in 0..256 >> length {
@@ -303,13 +328,58 @@ mod tests {
     }
 
     #[test]
+    fn every_way_encodes_alike_what_comes_back() {
+        let mut noise = noise();
+        for (kinds, limit) in
+            [(2, 1), (2, 8), (16, 4), (16, 7), (64, 6), (70, 7), (128, 8), (200, 8)]
+        {
+            let decoder = random_code(kinds, limit, &mut noise);
+            let mut code = [0; 256];
+            for (window, word) in decoder.iter().enumerate().rev() {
+                let low = window & ((1 << (word >> 8)) - 1);
+                code[usize::from(word & 0xff)] = low as u16 | word & 0xff00;
+            }
+            for count in [1, 63, 64, 65, 255, 256, 511, 512, 513, 3000, 65_536, 70_001] {
+                for lanes in [1, 2, 8, 32, 64] {
+                    let symbols: Vec<u8> =
+                        (0..count).map(|_| decoder[noise() as usize % 256] as u8).collect();
+                    let (mut lengths, mut out) = (vec![0; lanes], Vec::new());
+                    Encoder::default().encode(&code, &symbols, &mut lengths, &mut out);
+                    let stride = count / lanes + 9;
+                    let (mut space, mut written) = (vec![0; stride * lanes], Written::default());
+                    encode_lanes(&code, &symbols, lanes, &mut space, &mut written);
+                    let (mut end, mut expected) = (0, Vec::new());
+                    for (part, bits) in space.chunks(stride).zip(written.bits) {
+                        expected.extend_from_slice(&part[..bits.div_ceil(8) as usize]);
+                    }
+                    assert!(out == expected, "{limit} bits, {count} symbols in {lanes} lanes");
+                    let ends: Vec<u32> = lengths
+                        .iter()
+                        .map(|length| {
+                            end += length;
+                            end
+                        })
+                        .collect();
+                    out.extend([0xff; AHEAD]);
+                    let mut back = vec![0; count];
+                    assert!(
+                        decode(&decoder, &out, &ends, &mut back),
+                        "{kinds}, {limit} bits, {count} symbols in {lanes} lanes"
+                    );
+                    assert!(back == symbols, "{limit} bits, {count} symbols in {lanes} lanes");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn lanes_are_as_long_as_their_codes() {
         // One bit for 0, two for 1 and 2, by hand: 0, 10, 11, first bit lowest.
         let mut code = [0; 256];
         code[..3].copy_from_slice(&[0x100, 0x201, 0x203]);
         let mut lengths = [0; 2];
         let mut out = vec![9];
-        encode(&code, &[0, 1, 2, 2, 0, 0, 1, 1, 2], &mut lengths, &mut out);
+        Encoder::default().encode(&code, &[0, 1, 2, 2, 0, 0, 1, 1, 2], &mut lengths, &mut out);
         // Lane 0: 0, 2, 0, 1, 2; lane 1: 1, 2, 0, 1.
         assert_eq!((&out[..], lengths), (&[9, 0b1101_0110, 0b0010_1101][..], [1, 1]));
     }

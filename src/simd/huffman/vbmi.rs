@@ -1,6 +1,6 @@
 //! A lane in 32 bits of a vector, a byte permute for the table: AVX-512 with VBMI and VBMI2.
 
-use super::AHEAD;
+use super::{AHEAD, MOST, Written};
 use std::arch::x86_64::*;
 
 /// Whether the machine has the instructions.
@@ -201,4 +201,160 @@ fn look_up<const L: u32>(table: &[__m512i; 4], at: __m512i) -> __m512i {
             _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high)
         }
     }
+}
+
+/// Encodes whole rows of [`MOST`] lanes to their parts of `space`, but for the last few; returns how many symbols these are.
+///
+/// # Panics
+///
+/// If the machine has not the instructions, or `space` is too short.
+pub(super) fn encode(
+    code: &[u16; 256],
+    symbols: &[u8],
+    space: &mut [u8],
+    written: &mut Written,
+) -> usize {
+    assert!(detect() && space.len() / MOST >= symbols.len().div_ceil(MOST) + 8);
+    let longest = code.iter().map(|word| word >> 8).max().unwrap_or(0);
+    let (last, _) = code.iter().enumerate().rfind(|(_, word)| **word > 0).unwrap_or((0, &0));
+    // SAFETY: the machine was asked.
+    unsafe {
+        match (last, longest) {
+            (0..64, 0..=7) => rows_of_codes::<6, 2>(code, symbols, space, written),
+            (_, 0..=7) => rows_of_codes::<8, 2>(code, symbols, space, written),
+            _ => rows_of_codes::<8, 1>(code, symbols, space, written),
+        }
+    }
+}
+
+/// For symbols of at most `L` bits, `FOURS` times four rows at a time: as many as one word can take beside less than a byte.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+fn rows_of_codes<const L: u32, const FOURS: usize>(
+    code: &[u16; 256],
+    symbols: &[u8],
+    space: &mut [u8],
+    written: &mut Written,
+) -> usize {
+    let load = |table: [u8; 256]| -> [__m512i; 4] {
+        // SAFETY: a table is four vectors long.
+        std::array::from_fn(|i| unsafe { _mm512_loadu_si512(table.as_ptr().add(64 * i).cast()) })
+    };
+    let codes = load(code.map(|word| word as u8));
+    let lengths = load(code.map(|word| (word >> 8) as u8));
+    let stride = space.len() / MOST;
+    let chunks = symbols.chunks_exact(4 * FOURS * MOST);
+    let done = symbols.len() - chunks.remainder().len();
+    for chunk in chunks {
+        let fours: [[Joined; 4]; FOURS] = std::array::from_fn(|f| {
+            let mut rows = [Joined::zero(); 4];
+            for (row, symbols) in rows.iter_mut().zip(chunk[4 * MOST * f..].chunks_exact(MOST)) {
+                // SAFETY: a row is a vector long.
+                let symbols = unsafe { _mm512_loadu_si512(symbols.as_ptr().cast()) };
+                row.codes = look_up::<L>(&codes, symbols);
+                row.lengths = look_up::<L>(&lengths, symbols);
+            }
+            let [a, b] = [(0, 1), (2, 3)].map(|(i, j)| pairs::<8>(rows[i], rows[j]));
+            let [c, d] = [(0, 0), (1, 1)].map(|(i, j)| pairs::<16>(a[i], b[j]));
+            [c[0], c[1], d[0], d[1]]
+        });
+        for (i, first) in fours[0].into_iter().enumerate() {
+            // Units of 64 bits: the lanes of a unit are neighbours in every 128 bits.
+            let second = if FOURS == 2 { fours[1 % FOURS][i] } else { Joined::zero() };
+            for (word, offset) in pairs::<32>(first, second).into_iter().zip([0, 2]) {
+                let (mut bits, mut counts) = ([0u64; 8], [0u64; 8]);
+                // SAFETY: the arrays are a vector long.
+                unsafe {
+                    _mm512_storeu_si512(bits.as_mut_ptr().cast(), word.codes);
+                    _mm512_storeu_si512(counts.as_mut_ptr().cast(), word.lengths);
+                }
+                for (unit, (bits, count)) in bits.into_iter().zip(counts).enumerate() {
+                    let lane = unit / 2 * 16 + 4 * i + offset + unit % 2;
+                    let at = written.bits[lane];
+                    let all = u64::from(written.last[lane]) | bits << (at % 8);
+                    let to = &mut space[stride * lane + at as usize / 8..][..8];
+                    to.copy_from_slice(&all.to_le_bytes());
+                    written.last[lane] = (all >> ((at % 8 + count as u32) & !7)) as u8;
+                    written.bits[lane] = at + count as u32;
+                }
+            }
+        }
+    }
+    done
+}
+
+/// Codes one after the other, first lowest, and how long they are together; a lane's in every unit of some bits.
+#[derive(Clone, Copy)]
+struct Joined {
+    codes: __m512i,
+    lengths: __m512i,
+}
+
+impl Joined {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn zero() -> Self {
+        Self { codes: _mm512_setzero_si512(), lengths: _mm512_setzero_si512() }
+    }
+}
+
+/// Joins the codes of `a` and `b`, in units of `BITS` bits, in units of twice as many: first the lower halves of every 128 bits,
+/// then the upper.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn pairs<const BITS: u32>(a: Joined, b: Joined) -> [Joined; 2] {
+    let (codes, lengths) = match BITS {
+        8 => (
+            [_mm512_unpacklo_epi8(a.codes, b.codes), _mm512_unpackhi_epi8(a.codes, b.codes)],
+            [
+                _mm512_unpacklo_epi8(a.lengths, b.lengths),
+                _mm512_unpackhi_epi8(a.lengths, b.lengths),
+            ],
+        ),
+        16 => (
+            [_mm512_unpacklo_epi16(a.codes, b.codes), _mm512_unpackhi_epi16(a.codes, b.codes)],
+            [
+                _mm512_unpacklo_epi16(a.lengths, b.lengths),
+                _mm512_unpackhi_epi16(a.lengths, b.lengths),
+            ],
+        ),
+        _ => (
+            [_mm512_unpacklo_epi32(a.codes, b.codes), _mm512_unpackhi_epi32(a.codes, b.codes)],
+            [
+                _mm512_unpacklo_epi32(a.lengths, b.lengths),
+                _mm512_unpackhi_epi32(a.lengths, b.lengths),
+            ],
+        ),
+    };
+    std::array::from_fn(|i| {
+        let (codes, lengths) = (codes[i], lengths[i]);
+        match BITS {
+            8 => {
+                let low = _mm512_set1_epi16(0xff);
+                let first = _mm512_and_si512(lengths, low);
+                let second = _mm512_sllv_epi16(_mm512_srli_epi16::<8>(codes), first);
+                Joined {
+                    codes: _mm512_or_si512(_mm512_and_si512(codes, low), second),
+                    lengths: _mm512_add_epi16(first, _mm512_srli_epi16::<8>(lengths)),
+                }
+            }
+            16 => {
+                let low = _mm512_set1_epi32(0xffff);
+                let first = _mm512_and_si512(lengths, low);
+                let second = _mm512_sllv_epi32(_mm512_srli_epi32::<16>(codes), first);
+                Joined {
+                    codes: _mm512_or_si512(_mm512_and_si512(codes, low), second),
+                    lengths: _mm512_add_epi32(first, _mm512_srli_epi32::<16>(lengths)),
+                }
+            }
+            _ => {
+                let low = _mm512_set1_epi64(0xffff_ffff);
+                let first = _mm512_and_si512(lengths, low);
+                let second = _mm512_sllv_epi64(_mm512_srli_epi64::<32>(codes), first);
+                Joined {
+                    codes: _mm512_or_si512(_mm512_and_si512(codes, low), second),
+                    lengths: _mm512_add_epi64(first, _mm512_srli_epi64::<32>(lengths)),
+                }
+            }
+        }
+    })
 }
