@@ -9,6 +9,7 @@ use crate::{
         CHUNK, COMPONENTS, Checkpoint, Entry, MAX_HEADER, MAX_NAME, MAX_TENSORS, Method,
         TensorManifest, already_quantized, header_length, quoted,
     },
+    kmeans::entropy_entries,
     prune::kept,
     recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
 };
@@ -395,6 +396,9 @@ fn action(
                     })?,
             };
             (Method::Palette { k: *k, rows: per_table }, Objective::Range)
+        }
+        Some(Quantize::Entropy { bits }) => {
+            (Method::Palette { k: entropy_entries(*bits), rows: 0 }, Objective::Range)
         }
     };
     let manifest = TensorManifest {
