@@ -6,7 +6,7 @@ use std::hint::black_box;
 use tersor::{
     Backend, DType, Tensor, dtype,
     kernels::{Assigner, Groups, histogram, palettize, sort_rows},
-    kmeans::{Bins, Palette, palette, palette_of_histogram},
+    kmeans::{Bins, Goal, Palette, palette, palette_of_histogram},
     words,
 };
 
@@ -36,7 +36,7 @@ fn gaussian(dtype: DType, n: usize) -> Tensor {
 fn whole(w: &Tensor, k: usize) -> (Palette, Tensor) {
     let histogram = histogram(&Backend::Cpu, w).unwrap();
     let second_pass = |_| panic!("the bins of Gaussian weights hide too much");
-    let p = palette_of_histogram(&histogram, k, w.dtype(), second_pass).unwrap();
+    let p = palette_of_histogram(&histogram, Goal::Entries(k), w.dtype(), second_pass).unwrap();
     let a = [Assigner::new(&p, w.dtype(), w.elements() as u64)];
     let bits = if k == 16 { 4 } else { 8 };
     let codes = palettize(&Backend::Cpu, w, &a, Groups::of(w.elements()), bits).unwrap();

@@ -117,7 +117,8 @@ pub fn palettize(on: &Backend, weights: &Tensor, k: usize) -> Result<Palettized>
     if histogram.nonfinite() > 0 {
         return Err(Error::shape("palettize", "weights", "NaN or infinite", "finite"));
     }
-    let palette = kmeans::palette_of_histogram(&histogram, k, weights.dtype(), |mut tails| {
+    let goal = kmeans::Goal::Entries(k);
+    let palette = kmeans::palette_of_histogram(&histogram, goal, weights.dtype(), |mut tails| {
         let found = kernels::histogram_tails(on, weights, tails.bins())?;
         tails.add(found.into_iter().map(|(key, n)| (key, n.into())));
         Ok(tails)

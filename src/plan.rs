@@ -9,6 +9,7 @@ use crate::{
         CHUNK, COMPONENTS, Checkpoint, Entry, MAX_HEADER, MAX_NAME, MAX_TENSORS, Method,
         TensorManifest, already_quantized, header_length, quoted,
     },
+    kmeans::entropy_entries,
     prune::kept,
     recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
 };
@@ -411,6 +412,9 @@ fn action(
         }
         // A table of two values for every row.
         Some(Quantize::Binary) => (Method::Palette { k: 2, rows: 1 }, Objective::Range),
+        Some(Quantize::Entropy { bits }) => {
+            (Method::Palette { k: entropy_entries(*bits), rows: 0 }, Objective::Range)
+        }
     };
     let manifest = TensorManifest {
         dtype: t.dtype,

@@ -106,6 +106,8 @@ fn recipes() -> Vec<(String, Recipe)> {
         treat("axis = 1\nquantize = { kind = \"affine\", bits = 4, granularity = \"channel\", objective = \"mse\" }"),
         treat("quantize = { kind = \"palette\", k = 13, granularity = \"channel\" }"),
         treat("quantize = { kind = \"palette\", bits = 2, granularity = \"group\", group = [8, 3, 4, 1] }"),
+        treat("quantize = { kind = \"entropy\", bits = 2.5 }"),
+        treat("axis = 1\nprune = { kind = \"magnitude\", density = 0.3 }\nquantize = { kind = \"entropy\", bits = 1.5 }"),
         treat("prune = { kind = \"magnitude\", density = 0.1 }"),
         treat("prune = { kind = \"magnitude\", density = 0.3, scope = \"row\" }"),
         treat("prune = { kind = \"magnitude\", density = 0.0, scope = \"row\" }\nquantize = { kind = \"affine\", bits = 8 }"),
@@ -426,6 +428,61 @@ fn importance_moves_the_palette() {
     assert!(column_error(true, "tensor") < 0.8 * column_error(false, "tensor"));
     // With one value per row that counts, eight entries restore it exactly.
     assert_eq!(column_error(true, "channel"), 0.0);
+}
+
+#[test]
+fn codes_have_the_entropy_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    const N: usize = 256 * 256;
+    // Logistic: a smooth density with longer tails than Gaussian ones.
+    let values: Vec<f32> = noise(1, N).iter().map(|u| (0.999 * u).atanh() * 0.02).collect();
+    let few: Vec<f32> = (0..N).map(|i| [0.0, 0.0, 0.5, -0.5][i % 4]).collect();
+    let types = [DType::F64, DType::F32, DType::BF16, DType::F16];
+    let names = types.map(|t| format!("{}.weight", t.name()));
+    let mut tensors: Vec<_> = names
+        .iter()
+        .zip(types)
+        .map(|(n, t)| (n.as_str(), t, vec![256, 256], words_of(t, &values)))
+        .collect();
+    tensors.push(("few.weight", DType::F32, vec![256, 256], words_of(DType::F32, &few)));
+    write_checkpoint(&input, &tensors);
+    let of = |what: &str| {
+        let text = format!("version = 1\n[[rule]]\nmatch = \"*\"\n{what}\n");
+        run(&input, &output, &Recipe::parse(&text).unwrap(), &CPU).tensors
+    };
+    let binary = |p: f64| p * (1.0 / p).log2() + (1.0 - p) * (1.0 / (1.0 - p)).log2();
+    for bits in [0.7, 1.5, 2.5, 4.0] {
+        let entropy = format!("quantize = {{ kind = \"entropy\", bits = {bits} }}");
+        for t in of(&entropy) {
+            let (got, few) = (t.entropy_bits.unwrap(), t.name == "few.weight");
+            assert!(got <= bits, "{}: {got} of {bits}", t.name);
+            // The values of the last have 1.5 bits; with less they are one.
+            let most = if few && bits < 1.5 {
+                0.0
+            } else if few {
+                1.5
+            } else {
+                bits
+            };
+            assert!(got >= most - 0.01, "{}: {got} of {bits}", t.name);
+            assert_eq!(t.error.mse == Some(0.0), few && bits >= 1.5, "{}", t.name);
+        }
+        // Of a pruned tensor the survivors' codes have them.
+        for t in of(&format!("prune = {{ kind = \"magnitude\", density = 0.25 }}\n{entropy}")) {
+            let got = (t.entropy_bits.unwrap() - binary(0.25)) / 0.25;
+            assert!(got <= bits + 1e-9, "{}, pruned: {got} of {bits}", t.name);
+            assert!(t.name == "few.weight" || got >= bits - 0.01, "{}: {got} of {bits}", t.name);
+        }
+    }
+    // With the entropy of an optimal palette the error is less.
+    let palette = of("quantize = { kind = \"palette\", bits = 3 }");
+    for (i, t) in palette.iter().enumerate().take(types.len()) {
+        let bits = t.entropy_bits.unwrap();
+        let same = &of(&format!("quantize = {{ kind = \"entropy\", bits = {bits:?} }}"))[i];
+        let (error, less) = (t.error.mse.unwrap(), same.error.mse.unwrap());
+        assert!(less < 0.88 * error, "{}: {less} of {error}", t.name);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use tersor::{
     DType, Error,
     format::Checkpoint,
     plan::{Action, Plan},
-    recipe::{PRESETS, Recipe},
+    recipe::{PRESETS, Quantize, Recipe},
 };
 
 fn rule(body: &str) -> String {
@@ -20,6 +20,15 @@ fn every_preset_parses() {
     }
     assert!(matches!(Recipe::preset("int9"), Err(Error::Usage(_))));
     assert!(Recipe::parse(include_str!("../recipes/binary.toml")).is_ok());
+}
+
+#[test]
+fn bits_of_entropy_may_be_any_number_up_to_eight() {
+    for (bits, expected) in [("2.5", 2.5), ("3", 3.0), ("8", 8.0), ("1e-3", 1e-3)] {
+        let text = rule(&format!("quantize = {{ kind = \"entropy\", bits = {bits} }}"));
+        let recipe = Recipe::parse(&text).unwrap();
+        assert_eq!(recipe.rules[0].treatment.quantize, Some(Quantize::Entropy { bits: expected }));
+    }
 }
 
 #[test]
@@ -41,6 +50,21 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         (rule("quantize = { kind = \"palette\", k = 300 }"), "k = 2 to 256"),
         (rule("quantize = { kind = \"binary\", bits = 1 }"), "unknown field `bits`"),
         (rule("quantize = { kind = \"binary\" }\nimportance = \"x\""), "importance weighs"),
+        (rule("quantize = { kind = \"entropy\" }"), "missing field `bits`"),
+        (
+            rule("quantize = { kind = \"entropy\", bits = 0 }"),
+            "bits is 0, expected above 0, up to 8",
+        ),
+        (rule("quantize = { kind = \"entropy\", bits = -1.5 }"), "bits is -1.5"),
+        (rule("quantize = { kind = \"entropy\", bits = 8.01 }"), "bits is 8.01"),
+        (rule("quantize = { kind = \"entropy\", bits = nan }"), "bits is NaN"),
+        (rule("quantize = { kind = \"entropy\", bits = inf }"), "bits is inf"),
+        (rule("quantize = { kind = \"entropy\", bits = \"2\" }"), "invalid type: string"),
+        (rule("quantize = { kind = \"entropy\", bits = 2, k = 4 }"), "unknown field `k`"),
+        (
+            rule("quantize = { kind = \"entropy\", bits = 2 }\nimportance = \"x\""),
+            "importance weighs",
+        ),
         (rule("prune = { kind = \"magnitude\", density = 1.5 }"), "density is 1.5"),
         (rule("prune = { kind = \"n:m\", n = 4, m = 4 }"), "n:m is 4:4"),
         (rule("prune = { kind = \"block\", density = 0.5, block = [0, 4] }"), "block is [0, 4]"),

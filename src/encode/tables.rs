@@ -12,9 +12,9 @@ use crate::{
         Assigner, Groups, Histogram, Range, best_clips, clip_errors, histogram_tails, order_key,
         range, sort_rows,
     },
-    kmeans::{Bins, Palette, Tails, palette, palette_of_histogram, relative_error},
+    kmeans::{Bins, Goal, Palette, Tails, palette, palette_of_histogram, relative_error},
     plan::affine_code,
-    recipe::Objective,
+    recipe::{Objective, Quantize},
     restore::groups,
     stage::{Blocks, Unit},
 };
@@ -240,11 +240,15 @@ impl Job<'_> {
             let units = self.blocks.units_of(g * rows..(g + 1) * rows, step);
             let plain = self.counts_all(mask);
             let histogram = self.survivors_histogram(&units, mask)?;
-            let (k, dtype) = (self.k(), self.blocks.dtype);
-            let palette = palette_of_histogram(&histogram, k, dtype, |tails| match plain {
-                true => self.tails(&units, tails),
-                false => self.selected_tails(&units, mask, tails),
-            })?;
+            let goal = match self.treat.treatment.quantize {
+                Some(Quantize::Entropy { bits }) => Goal::Entropy(bits),
+                _ => Goal::Entries(self.k()),
+            };
+            let palette =
+                palette_of_histogram(&histogram, goal, self.blocks.dtype, |tails| match plain {
+                    true => self.tails(&units, tails),
+                    false => self.selected_tails(&units, mask, tails),
+                })?;
             Ok(self.table(palette, size))
         });
         tables.collect()

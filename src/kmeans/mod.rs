@@ -1,8 +1,11 @@
-//! Exact one-dimensional k-means: from a histogram, or sorted values, to the palette of least squared error.
+//! Exact one-dimensional k-means: from a histogram, or sorted values, to the palette of least squared error, or of the least
+//! whose codes have so many bits of entropy.
 
+mod entropy;
 mod refine;
 mod solve;
 
+pub use entropy::entries as entropy_entries;
 pub use refine::{SLOTS, Tails, palette_of_histogram, relative_error};
 
 use crate::{DType, dtype, kernels::order_key};
@@ -14,6 +17,33 @@ pub struct Bins {
     pub values: Vec<f64>,
     /// Positive: how often the value occurs, or its importance.
     pub weights: Vec<f64>,
+}
+
+/// What a palette is to be good for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// The least squared error of at most so many entries, 1 to 256: [`palette`].
+    Entries(usize),
+    /// The least squared error of codes with so many bits of entropy, above 0 and up to 8: [`entropy_palette`].
+    Entropy(f64),
+}
+
+impl Goal {
+    /// The most entries that a palette may have.
+    pub fn entries(self) -> usize {
+        match self {
+            Self::Entries(k) => k,
+            Self::Entropy(bits) => entropy_entries(bits) as usize,
+        }
+    }
+
+    /// The palette of bins.
+    pub fn palette(self, bins: &Bins, dtype: DType) -> Palette {
+        match self {
+            Self::Entries(k) => palette(bins, k, dtype),
+            Self::Entropy(bits) => entropy_palette(bins, bits, dtype),
+        }
+    }
 }
 
 /// A table of values, and which weight takes which.
@@ -89,22 +119,77 @@ pub fn palette(bins: &Bins, k: usize, dtype: DType) -> Palette {
         bins.values.clone()
     } else {
         let sums = solve::Sums::new(bins);
-        let cuts = solve::optimal_cuts(bins, &sums, k);
-        cuts.windows(2)
-            .map(|c| if c[1] - c[0] == 1 { bins.values[c[0]] } else { sums.centroid(c[0], c[1]) })
-            .collect()
+        self::centroids(bins, &sums, &solve::optimal_cuts(bins, &sums, k))
     };
-    let rounded = round_to(dtype, &centroids);
-    let mut palette = Palette { entries: vec![rounded[0]], thresholds: Vec::new() };
-    for (pair, entry) in centroids.windows(2).zip(&rounded[1..]) {
-        let threshold = below(0.5 * (pair[0] + pair[1]));
-        if palette.entries.last() == Some(entry) {
-            continue;
-        }
-        palette.entries.push(*entry);
-        palette.thresholds.push(threshold);
+    let middles = centroids.windows(2).map(|pair| below(0.5 * (pair[0] + pair[1])));
+    Palette::new(dtype, &centroids, middles)
+}
+
+/// The palette whose codes have at most so many bits of entropy, with the least (weighted) squared error that is found.
+///
+/// `bits` are those of order 0, `Σ p log₂(1 / p)` per weight: what an entropy coder reaches (rANS to within 0.5 %), not the
+/// width of a packed code, which is that of [`entropy_entries`]. At the entropy of an optimal palette of Gaussian weights the
+/// error is 14 to 19 % below that palette's: entries lie at about equal steps, also where weights are rare.
+///
+/// Where the optimal palette of [`entropy_entries`] takes no more bits, it is the result; so weights with no more distinct
+/// values, and no more entropy, are without error. Otherwise the partition is the best one at some price of a bit, as far as
+/// the solver sees, and not proved to be: on smooth densities `D + λ R` is within 0.2 % of the least possible up to four bits.
+///
+/// Thresholds lie at the ends of the histogram's bins, so that the codes of its weights have exactly the entropy that its
+/// counts say; entries are the centroids rounded to `dtype`, equal ones merged.
+///
+/// - `bins`: as a histogram gives them, weights being counts; without any, the palette is a single zero.
+/// - `bits`: above 0, up to 8.
+///
+/// Agreement: exact: one written order of f64 operations.
+///
+/// # Source
+///
+/// Chou, Lookabaugh, Gray 1989.
+pub fn entropy_palette(bins: &Bins, bits: f64, dtype: DType) -> Palette {
+    if bins.values.is_empty() {
+        return Palette { entries: vec![0.0], thresholds: Vec::new() };
     }
-    palette
+    let sums = solve::Sums::new(bins);
+    let k = entropy_entries(bits) as usize;
+    let cuts = entropy::constrained_cuts(bins, &sums, bits, k);
+    let centroids = centroids(bins, &sums, &cuts);
+    let inner = &cuts[1..cuts.len() - 1];
+    let ends = inner.iter().map(|cut| end_of_bin(bins.values[cut - 1], bins.values[*cut]));
+    Palette::new(dtype, &centroids, ends)
+}
+
+fn centroids(bins: &Bins, sums: &solve::Sums, cuts: &[usize]) -> Vec<f64> {
+    cuts.windows(2)
+        .map(|c| if c[1] - c[0] == 1 { bins.values[c[0]] } else { sums.centroid(c[0], c[1]) })
+        .collect()
+}
+
+impl Palette {
+    /// Rounds centroids, and leaves out those that are equal then.
+    fn new(dtype: DType, centroids: &[f64], thresholds: impl Iterator<Item = f32>) -> Self {
+        let rounded = round_to(dtype, centroids);
+        let mut palette = Self { entries: vec![rounded[0]], thresholds: Vec::new() };
+        for (threshold, entry) in thresholds.zip(&rounded[1..]) {
+            if palette.entries.last() == Some(entry) {
+                continue;
+            }
+            palette.entries.push(*entry);
+            palette.thresholds.push(threshold);
+        }
+        palette
+    }
+}
+
+/// The last f32 of the bin of a histogram whose mean is `value`, where the next bin has another: 2^12 keys, or one 16th or a
+/// single one of them where the values were counted.
+fn end_of_bin(value: f64, next: f64) -> f32 {
+    let start = below(value);
+    let key = order_key::of_f32(start);
+    // Neither zero is above +0, so that -0 as a threshold would take both from the bins above.
+    let last = if value < 0.0 { -f32::from_bits(1) } else { f32::MAX };
+    let ends = [0xfff, 0xf].map(|low| order_key::to_f32(key | low).min(last));
+    ends.into_iter().find(|end| f64::from(*end) < next).unwrap_or(start)
 }
 
 /// The largest f32 that is not above a value: no f32 lies between the two.
@@ -164,6 +249,43 @@ mod tests {
         }
         assert_eq!(below(-1e-60), -f32::from_bits(1), "both zeros are above it");
         assert_eq!((below(-0.0).to_bits(), below(1e-60).to_bits()), (0, 0));
+    }
+
+    #[test]
+    fn a_bin_ends_before_the_next() {
+        let value = |key| f64::from(order_key::to_f32(key));
+        for start in [0x3f80_0000, 0xbf80_0000, 0x7fff_e000u32] {
+            // The mean of a bin whose values are not known, then a value of a counted bin, then one of 16.
+            assert_eq!(
+                f64::from(end_of_bin(value(start + 7), value(start + 4099))),
+                value(start + 4095)
+            );
+            assert_eq!(f64::from(end_of_bin(value(start + 7), value(start + 8))), value(start + 7));
+            assert_eq!(
+                f64::from(end_of_bin(value(start + 7), value(start + 25))),
+                value(start + 15)
+            );
+            let between = 0.5 * (value(start + 7) + value(start + 8));
+            assert_eq!(f64::from(end_of_bin(between, value(start + 25))), value(start + 15));
+        }
+        // Zeros are above a bin that ends with -0, and in the bin of zero.
+        assert_eq!(end_of_bin(-1e-44, 0.0), -f32::from_bits(1));
+        assert_eq!(end_of_bin(0.0, 1.0), f32::from_bits(0xfff));
+        assert_eq!(end_of_bin(0.0, 1e-45).to_bits(), 0);
+    }
+
+    #[test]
+    fn entropy_worked_example() {
+        // Eight weights: a half, a quarter and two eighths are 1.75 bits. With fewer the two that are closest share a code.
+        let bins = Bins { values: vec![-4.0, 0.0, 3.0, 8.0], weights: vec![2.0, 4.0, 1.0, 1.0] };
+        let exact = entropy_palette(&bins, 1.75, DType::F32);
+        assert_eq!(exact.entries, [-4.0, 0.0, 3.0, 8.0]);
+        let fewer = entropy_palette(&bins, 1.7, DType::F32);
+        assert_eq!(fewer.entries, [-4.0, 0.6, 8.0]);
+        assert_eq!(fewer.thresholds.iter().map(|t| t.floor()).collect::<Vec<_>>(), [-4.0, 3.0]);
+        assert_eq!(entropy_palette(&bins, 0.1, DType::F32).entries, [0.375]);
+        assert_eq!(entropy_palette(&Bins::default(), 2.0, DType::F32).entries, [0.0]);
+        assert_eq!([0.1, 1.0, 2.5, 4.0, 5.0, 8.0].map(entropy_entries), [8, 8, 32, 64, 128, 256]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From a histogram to a palette: solved on its bins and, where those are too wide for that, on the values in them.
 
-use super::{Bins, Palette, palette};
+use super::{Bins, Goal, Palette};
 use crate::{
     DType, Result,
     kernels::{Histogram, TAIL},
@@ -48,14 +48,14 @@ impl Tails {
     }
 }
 
-/// The palette of at most `k` entries for the weights of a histogram.
+/// The palette for the weights of a histogram, of at most k entries by its goal.
 ///
 /// It is solved on the means of the histogram's bins. Bins hide no more than `H = Σ n (l - first)(last - l) ulp²`, where l is the
 /// mean of a bin's n weights, of the squared error; where that is more than `8e-6 k` of the error E that is left, `count` is
 /// asked for the values in the up to 2,048 bins that hide most, and the palette is solved again on those. So no bin hides a thing
 /// where weights have at most k distinct values, and such a palette is without error.
 ///
-/// With `r = H / E` of the bins that stay, the error is at most `(1 + r) / (1 - √r)²` times the least possible: 1.023 with 16
+/// With `r = H / E` of the bins that stay, the error of [`Goal::Entries`] is at most `(1 + r) / (1 - √r)²` times the least possible: 1.023 with 16
 /// entries and 1.10 with 256, which no weights come near (Gaussian ones measure 1 + 4e-7 and 1 + 5e-5). Only weights that
 /// spread evenly over more than 2,048 bins of equal width can exceed it: those evenly in ±[1, 2), with 256 entries, by r = 0.006.
 ///
@@ -68,15 +68,15 @@ impl Tails {
 /// Those of `count`.
 pub fn palette_of_histogram(
     histogram: &Histogram,
-    k: usize,
+    goal: Goal,
     dtype: DType,
     count: impl FnOnce(Tails) -> Result<Tails>,
 ) -> Result<Palette> {
     let bins = histogram.bins();
-    let coarse = palette(&bins, k, dtype);
+    let coarse = goal.palette(&bins, dtype);
     let mut hidden = histogram.hidden();
     let total: f64 = hidden.iter().map(|(_, h)| h).sum();
-    if total <= HIDDEN * k as f64 * squared_error(&bins, &coarse) {
+    if total <= HIDDEN * goal.entries() as f64 * squared_error(&bins, &coarse) {
         return Ok(coarse);
     }
     hidden.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -84,7 +84,7 @@ pub fn palette_of_histogram(
     let mut wide: Vec<u32> = hidden.into_iter().map(|(bin, _)| bin).collect();
     wide.sort_unstable();
     let tails = count(Tails::new(wide))?;
-    Ok(palette(&refined(histogram, &tails), k, dtype))
+    Ok(goal.palette(&refined(histogram, &tails), dtype))
 }
 
 /// The error of the best palette of `k` entries relative to the weights of a histogram, `‖w - q‖ / ‖w‖`: at most so much,
@@ -92,7 +92,7 @@ pub fn palette_of_histogram(
 pub fn relative_error(histogram: &Histogram, k: usize, dtype: DType) -> f64 {
     let bins = histogram.bins();
     let hidden: f64 = histogram.hidden().iter().map(|(_, h)| h).sum();
-    let error = squared_error(&bins, &palette(&bins, k, dtype)) + hidden;
+    let error = squared_error(&bins, &super::palette(&bins, k, dtype)) + hidden;
     let squares: f64 = bins.values.iter().zip(&bins.weights).map(|(v, n)| n * v * v).sum();
     if error == 0.0 { 0.0 } else { (error / squares).sqrt() }
 }

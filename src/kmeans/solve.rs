@@ -58,6 +58,10 @@ impl Sums {
         moment * moment / (weight_j - weight_i)
     }
 
+    pub(super) fn weight(&self, i: usize, j: usize) -> f64 {
+        self.before[j][0] - self.before[i][0]
+    }
+
     pub(super) fn centroid(&self, i: usize, j: usize) -> f64 {
         let ([weight_i, moment_i], [weight_j, moment_j]) = (self.before[i], self.before[j]);
         (moment_j - moment_i) / (weight_j - weight_i) + self.mean

@@ -6,7 +6,7 @@ use crate::{
     encode::TableRows,
     format::Method,
     kmeans::SLOTS,
-    recipe::{Objective, Prune, Scope},
+    recipe::{Objective, Prune, Quantize, Scope},
     restore::groups,
     stage::{Blocks, STRIP_BYTES},
 };
@@ -76,7 +76,12 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
                     let counts = if selected { (16 << 20) + unit * 24 } else { histogram };
                     survey = survey.max(look + counts);
                     let exact = if wide { SLOTS as u64 * 4096 * 8 } else { 0 };
-                    shared += exact + solved(n.min(3 << 19)) + tables * table;
+                    // Error and bits of every union of cells.
+                    let unions = match treat.treatment.quantize {
+                        Some(Quantize::Entropy { .. }) => 1 << 20,
+                        _ => 0,
+                    };
+                    shared += exact + solved(n.min(3 << 19)) + tables * table + unions;
                 }
                 of_units => {
                     let across = of_units == TableRows::AcrossBlocks;
