@@ -7,6 +7,7 @@ mod importance;
 mod masks;
 mod tables;
 
+pub use coded::Retrieved;
 pub use masks::{ModelLimit, count, model_limits};
 pub use tables::TableRows;
 
@@ -38,6 +39,10 @@ pub struct Stored {
     pub manifest: TensorManifest,
     /// Non-zero weights of groups too small to scale.
     pub flushed: u64,
+    /// What a retrieval structure has made of it.
+    pub retrieved: Option<Retrieved>,
+    /// What was done otherwise than the recipe says, and why.
+    pub remark: Option<String>,
 }
 
 impl Stored {
@@ -86,7 +91,7 @@ pub fn encode(
     }
     let tables = Tables::survey(&job, &mask)?;
     match treat.treatment.encode {
-        Some(coder) => job.coded(coder, &mask, &tables, out, start),
+        Some(_) => job.coded(&mask, &tables, out, start),
         None => job.plain(&mask, &tables, out, start),
     }
 }
@@ -119,6 +124,8 @@ impl Job<'_> {
             components: stored.components,
             manifest: TensorManifest { digest: digest(&digests), ..manifest.clone() },
             flushed: encoded.iter().map(|(_, f)| f).sum(),
+            retrieved: None,
+            remark: None,
         })
     }
 

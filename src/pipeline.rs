@@ -11,7 +11,7 @@ use crate::{
     plan::{Action, Plan, Treat, describe},
     progress::{Cancel, Progress},
     recipe::{NonFinite, Recipe},
-    report::{ComponentReport, Report, TensorReport},
+    report::{ComponentReport, Report, RetrievalReport, TensorReport},
     restore::{self, Restorer},
     stage::{Source, Unit, units_per_strip, write_transposed},
     verify,
@@ -162,6 +162,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     // The archive stores the tensors in the order of the checkpoint.
     for (t, step) in report.tensors.iter_mut().zip(&plan.steps) {
         t.flushed = notes.flushed.get(&t.name).copied().unwrap_or(0);
+        t.retrieval = notes.retrieved.get(&t.name).copied();
         match &step.action {
             Action::Keep(why) => t.reason = Some(Arc::clone(why)),
             Action::Treat(treat) if t.method != "kept" => {
@@ -270,6 +271,7 @@ struct Notes {
     warnings: Vec<String>,
     kept: BTreeMap<String, String>,
     flushed: BTreeMap<String, u64>,
+    retrieved: BTreeMap<String, RetrievalReport>,
     /// How tensors are stored where that was chosen from their weights.
     chosen: BTreeMap<String, String>,
 }
@@ -455,9 +457,17 @@ impl<'a> FileWriter<'a> {
                 self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
             }
             Ok(stored) => {
+                let stored_bytes = stored.bytes();
                 for (component, dtype, shape, bytes) in stored.components {
                     let name = format!("{}.{component}", info.name);
                     self.push(name.into(), dtype, shape.into(), bytes.end - bytes.start);
+                }
+                if let Some(remark) = &stored.remark {
+                    notes.warn(engine, format!("tensor {} is {remark}", quoted(&info.name)));
+                }
+                if let Some(r) = stored.retrieved {
+                    let report = RetrievalReport::new(r, stored_bytes);
+                    notes.retrieved.insert(info.name.clone(), report);
                 }
                 if stored.flushed > 0 {
                     notes.flushed.insert(info.name.clone(), stored.flushed);

@@ -1,19 +1,23 @@
 //! Recipes: which tensors are treated how. TOML; the first matching rule wins; every tensor must match one.
 
-use crate::{DType, Error, Result, codec::stream::Coder};
+use crate::{
+    DType, Error, Result,
+    codec::{block::Structure, stream::Coder},
+};
 use globset::{Glob, GlobMatcher};
 use regex::Regex;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// The recipes that ship with the binary, by name.
-pub const PRESETS: [(&str, &str); 7] = [
+pub const PRESETS: [(&str, &str); 8] = [
     ("int8", include_str!("../recipes/int8.toml")),
     ("int4", include_str!("../recipes/int4.toml")),
     ("palette8", include_str!("../recipes/palette8.toml")),
     ("palette4", include_str!("../recipes/palette4.toml")),
     ("sparse24", include_str!("../recipes/sparse24.toml")),
     ("deep", include_str!("../recipes/deep.toml")),
+    ("weightless", include_str!("../recipes/weightless.toml")),
     ("lossless", include_str!("../recipes/lossless.toml")),
 ];
 
@@ -55,7 +59,7 @@ pub struct Treatment {
     /// How the survivors are stored.
     pub quantize: Option<Quantize>,
     /// How that is coded; `None` where it is stored as it is.
-    pub encode: Option<Coder>,
+    pub encode: Option<Encode>,
     /// A safetensors file of weights for the squared errors of a palette: one for each element, or for each column.
     pub importance: Option<PathBuf>,
     /// What happens to a tensor with NaN or infinite values.
@@ -177,6 +181,24 @@ impl Quantize {
     }
 }
 
+/// How what is stored is coded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Encode {
+    /// Masks and codes or values as streams.
+    Streams(Coder),
+    /// Masks and codes together in a retrieval structure, which is wrong for some of the pruned weights.
+    Retrieval {
+        /// Which.
+        structure: Structure,
+        /// Results have the fewest bits with which the weights that come back although they were pruned have, as expected, no
+        /// larger Frobenius norm than this share of the survivors'.
+        max_error: f64,
+    },
+}
+
+/// The `max_error` of a retrieval structure that is only named.
+const RETRIEVAL_ERROR: f64 = 0.1;
+
 /// What shares a scale or a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Granularity {
@@ -247,7 +269,7 @@ struct RawRule {
     axis: Option<u8>,
     prune: Option<Prune>,
     quantize: Option<RawQuantize>,
-    encode: Option<Encode>,
+    encode: Option<RawEncode>,
     importance: Option<PathBuf>,
     nonfinite: Option<NonFinite>,
     max_rel_error: Option<f64>,
@@ -275,23 +297,53 @@ impl<T> From<OneOrMany<T>> for Vec<T> {
     }
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "encode is not known, expected \"raw\", \"huffman\", \"rans\", \"auto\", \"ribbon\", \"bloomier\", or { kind = \"ribbon\", max_error = 0.1 }"
+)]
+enum RawEncode {
+    Named(EncodeName),
+    Retrieval(RawRetrieval),
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Encode {
+enum EncodeName {
     Raw,
     Huffman,
     Rans,
     Auto,
+    Ribbon,
+    Bloomier,
 }
 
-impl Encode {
-    fn coder(self) -> Option<Coder> {
-        match self {
-            Self::Raw => None,
-            Self::Huffman => Some(Coder::Huffman),
-            Self::Rans => Some(Coder::Rans),
-            Self::Auto => Some(Coder::Auto),
-        }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRetrieval {
+    kind: Structure,
+    max_error: f64,
+}
+
+impl RawEncode {
+    fn check(self) -> std::result::Result<Option<Encode>, String> {
+        let retrieval = |structure, max_error| Encode::Retrieval { structure, max_error };
+        Ok(match self {
+            Self::Named(EncodeName::Raw) => None,
+            Self::Named(EncodeName::Huffman) => Some(Encode::Streams(Coder::Huffman)),
+            Self::Named(EncodeName::Rans) => Some(Encode::Streams(Coder::Rans)),
+            Self::Named(EncodeName::Auto) => Some(Encode::Streams(Coder::Auto)),
+            Self::Named(EncodeName::Ribbon) => Some(retrieval(Structure::Ribbon, RETRIEVAL_ERROR)),
+            Self::Named(EncodeName::Bloomier) => {
+                Some(retrieval(Structure::Bloomier, RETRIEVAL_ERROR))
+            }
+            Self::Retrieval(RawRetrieval { max_error, .. })
+                if !max_error.is_finite() || max_error <= 0.0 =>
+            {
+                return Err(format!("max_error is {max_error}, expected a number above 0"));
+            }
+            Self::Retrieval(RawRetrieval { kind, max_error }) => Some(retrieval(kind, max_error)),
+        })
     }
 }
 
@@ -444,14 +496,15 @@ impl Rule {
         let dtypes: Vec<String> = raw.dtype.into();
         let dtypes =
             dtypes.iter().map(|d| DType::parse(d).ok_or(format!("dtype {d:?} is not known")));
-        let coder = raw.encode.and_then(Encode::coder);
+        let encode_given = raw.encode.is_some();
+        let encode = raw.encode.map(RawEncode::check).transpose()?.flatten();
         let changed = raw.prune.is_some() || raw.quantize.is_some();
-        if if raw.keep { changed } else { !changed && coder.is_none() } {
+        if if raw.keep { changed } else { !changed && encode.is_none() } {
             return Err("expected keep = true, or one or more of prune, quantize, encode".into());
         }
         let without_effect = [
             ("axis", raw.axis.is_some()),
-            ("encode", raw.encode.is_some()),
+            ("encode", encode_given),
             ("importance", raw.importance.is_some()),
             ("nonfinite", raw.nonfinite.is_some()),
             ("max_rel_error", raw.max_rel_error.is_some()),
@@ -469,6 +522,15 @@ impl Rule {
             return Err(format!("max_rel_error is {limit}, expected a finite number from 0 on"));
         }
         let quantize = raw.quantize.map(RawQuantize::check).transpose()?;
+        let one_palette = match &quantize {
+            Some(Quantize::Palette { granularity, .. }) => *granularity == Granularity::Tensor,
+            Some(Quantize::Entropy { .. }) => true,
+            _ => false,
+        };
+        if matches!(encode, Some(Encode::Retrieval { .. })) && !(one_palette && raw.prune.is_some())
+        {
+            return Err("ribbon and bloomier hold the codes of what survives; expected prune, and one palette for a tensor".into());
+        }
         if raw.importance.is_some() && !matches!(quantize, Some(Quantize::Palette { .. })) {
             return Err("importance weighs the squared errors of palettes; expected one".into());
         }
@@ -483,7 +545,7 @@ impl Rule {
                 axis: raw.axis.unwrap_or(0),
                 prune: raw.prune,
                 quantize,
-                encode: coder,
+                encode,
                 importance: raw.importance,
                 nonfinite: raw.nonfinite.unwrap_or_default(),
                 max_rel_error: raw.max_rel_error,

@@ -1,5 +1,6 @@
 //! What a job did, for machines: the JSON that `compress`, `decompress` and `verify` print with `--json`.
 
+use crate::encode::Retrieved;
 use serde::Serialize;
 use std::{borrow::Cow, sync::Arc};
 
@@ -65,6 +66,8 @@ pub struct TensorReport {
     pub entropy_bits: Option<f64>,
     /// Share of restored elements that are not zero; null where the elements are no weights.
     pub density: Option<f64>,
+    /// What the retrieval structure that holds it has made of it; null in other forms, and where it was not made just now.
+    pub retrieval: Option<RetrievalReport>,
     /// Non-zero weights lost because their group's magnitude is below 2^-110.
     pub flushed: u64,
     /// Error against the source.
@@ -72,6 +75,27 @@ pub struct TensorReport {
     pub error: ErrorReport,
     /// Where the bytes go.
     pub components: Vec<ComponentReport>,
+}
+
+/// A tensor in a retrieval structure, beside what it would be without one.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct RetrievalReport {
+    /// Bits of a result.
+    pub result_bits: u32,
+    /// Pruned weights that come back as one of the survivors' values.
+    pub false_positives: u64,
+    /// Bytes of its component.
+    pub coded_bytes: u64,
+    /// What that would take as streams, index and codes, without false positives.
+    pub stream_bytes: u64,
+}
+
+impl RetrievalReport {
+    /// What was made of a tensor whose component takes so many bytes.
+    pub fn new(made: Retrieved, coded_bytes: u64) -> Self {
+        let Retrieved { result_bits, false_positives, as_streams: stream_bytes } = made;
+        Self { result_bits, false_positives, coded_bytes, stream_bytes }
+    }
 }
 
 /// Bytes of one component.

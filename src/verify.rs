@@ -379,6 +379,7 @@ pub fn blank(archive: &Archive, t: &ArchivedTensor) -> TensorReport {
         bits_per_weight: if elements == 0 { 0.0 } else { bytes as f64 * 8.0 / elements as f64 },
         entropy_bits: None,
         density: None,
+        retrieval: None,
         flushed: 0,
         error: ErrorReport::default(),
         components,

@@ -2,7 +2,7 @@
 
 use tersor::{
     DType,
-    report::{Report, TensorReport},
+    report::{Report, RetrievalReport, TensorReport},
 };
 
 /// Columns as wide as their longest cell. A column whose cells below its first are numbers is aligned right, others left.
@@ -64,6 +64,7 @@ pub fn summary(report: &Report) -> String {
         tables.push(methods(&treated));
     }
     tables.extend(layers(&treated));
+    tables.extend(retrievals(&treated));
     tables.extend(worst(&treated));
     tables.extend(kept(report));
     let mut out = tables.iter().map(|rows| table(rows)).collect::<Vec<_>>().join("\n");
@@ -178,9 +179,9 @@ fn layers(treated: &[&TensorReport]) -> Option<Rows> {
             let named = t.components.iter().filter(|c| names.contains(&c.name));
             named.map(|c| c.bytes).sum::<u64>() as f64 * 8.0
         };
-        let survivors = match component(&["index"]) {
-            0.0 => weights as f64,
-            _ => (t.density.unwrap_or(1.0) * weights as f64).round().max(1.0),
+        let survivors = match component(&["index"]) == 0.0 && t.retrieval.is_none() {
+            true => weights as f64,
+            false => (t.density.unwrap_or(1.0) * weights as f64).round().max(1.0),
         };
         let size = DType::parse(t.dtype).map_or(0, |d| d.bits()) as f64;
         rows.push(vec![
@@ -198,6 +199,46 @@ fn layers(treated: &[&TensorReport]) -> Option<Rows> {
         rows.push(vec![format!("and {} more, see --json", coded.len() - LAYERS)]);
     }
     (!coded.is_empty()).then_some(rows)
+}
+
+/// What retrieval structures have made of layers, and whether they were worth it.
+fn retrievals(treated: &[&TensorReport]) -> Option<Rows> {
+    let found: Vec<_> = treated.iter().filter_map(|t| Some((t, t.retrieval?))).collect();
+    let titles = [
+        "retrieved layers",
+        "result bits",
+        "false positives",
+        "share",
+        "bytes",
+        "as streams",
+        "smaller",
+    ];
+    let smaller = |coded, streams| if coded < streams { "retrieval" } else { "streams (deep)" };
+    let mut rows = head(&titles);
+    rows.extend(found.iter().take(LAYERS).map(|(t, r)| {
+        vec![
+            name(&t.name),
+            r.result_bits.to_string(),
+            r.false_positives.to_string(),
+            format!("{:.3} %", 100.0 * r.false_positives as f64 / elements(t) as f64),
+            r.coded_bytes.to_string(),
+            r.stream_bytes.to_string(),
+            smaller(r.coded_bytes, r.stream_bytes).into(),
+        ]
+    }));
+    let sum = |of: fn(&RetrievalReport) -> u64| found.iter().map(|(_, r)| of(r)).sum::<u64>();
+    let (coded, streams) = (sum(|r| r.coded_bytes), sum(|r| r.stream_bytes));
+    let all = [
+        "all of them",
+        "",
+        &sum(|r| r.false_positives).to_string(),
+        "",
+        &coded.to_string(),
+        &streams.to_string(),
+        smaller(coded, streams),
+    ];
+    rows.push(all.map(str::to_owned).to_vec());
+    (!found.is_empty()).then_some(rows)
 }
 
 fn worst(treated: &[&TensorReport]) -> Option<Rows> {

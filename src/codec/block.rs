@@ -5,12 +5,17 @@
 //! - Of a pruned one: the index, then the same of its survivors, row by row. The index is a byte that names it, the number of
 //!   its further bytes, and these: for [`BITMAP`] the stream of a bit for every weight, eight to a symbol; for a width of
 //!   [`gaps`] the number of gaps and their stream.
+//! - Of one that a retrieval structure holds: an index of the structure's name and bytes, and nothing after it. It gives back
+//!   every survivor, and some weights that were pruned, as it happens.
 
 use super::{
-    Malformed, bitpack, floats, gaps, sparse,
-    stream::{self, Coder, put_number, take_number},
+    Malformed, bitpack,
+    bits::{put_number, take_number},
+    bloomier, floats, gaps, ribbon, sparse,
+    stream::{self, Coder},
 };
 use crate::{DType, simd::histogram, tensor::slice, words};
+use serde::Deserialize;
 
 /// What a block's weights are before they are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,38 @@ pub enum Element {
 
 /// Names the index that has a bit for every weight; the names of gaps are their widths.
 const BITMAP: u8 = 0;
+/// Name the retrieval structures.
+const RIBBON: u8 = 16;
+const BLOOMIER: u8 = 17;
+
+/// How a block is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// Index and weights as streams.
+    Streams(Coder),
+    /// Both in a retrieval structure with results of so many bits, at least those of a code, at most 15.
+    Retrieval(Structure, u32),
+}
+
+impl Coding {
+    /// Bits of the results of a retrieval structure.
+    pub fn results(self) -> Option<u32> {
+        match self {
+            Self::Streams(_) => None,
+            Self::Retrieval(_, t) => Some(t),
+        }
+    }
+}
+
+/// A function from positions to codes that is right for survivors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Structure {
+    /// [`ribbon`].
+    Ribbon,
+    /// [`bloomier`].
+    Bloomier,
+}
 
 /// A block: `mask` as in [`sparse`], empty where it is not pruned; `stored` as the raw components hold it: codes packed row by
 /// row, of the survivors only where it is pruned, or values.
@@ -53,14 +90,39 @@ impl std::iter::Sum for Sizes {
 }
 
 /// Appends the coded form of a block of `rows` rows of `cols` weights; returns what its parts take.
+///
+/// # Panics
+///
+/// If a retrieval structure is to hold what is no code, or not pruned.
 pub fn encode(
     block: &Block,
     (rows, cols): (usize, usize),
     element: Element,
-    coder: Coder,
+    coding: Coding,
     out: &mut Vec<u8>,
 ) -> Sizes {
     let start = out.len();
+    let coder = match coding {
+        Coding::Streams(coder) => coder,
+        Coding::Retrieval(structure, t) => {
+            let Element::Code(r) = element else { panic!("values are not retrieved") };
+            assert!(!block.mask.is_empty(), "without a mask every weight is a survivor");
+            let values = unpack(block, (rows, cols), r);
+            let mut mask = vec![0u32; (rows * cols).div_ceil(32)];
+            let bits = bitmap(&block.mask, (rows, cols));
+            bytemuck::cast_slice_mut(&mut mask)[..bits.len()].copy_from_slice(&bits);
+            let (kind, encode): (u8, Build) = match structure {
+                Structure::Ribbon => (RIBBON, ribbon::encode),
+                Structure::Bloomier => (BLOOMIER, bloomier::encode),
+            };
+            let mut bytes = Vec::new();
+            encode(rows * cols, &mask, &values, (r, t), &mut bytes);
+            out.push(kind);
+            put_number(bytes.len(), out);
+            out.extend(bytes);
+            return Sizes { index: 0, stored: (out.len() - start) as u64 };
+        }
+    };
     if !block.mask.is_empty() {
         encode_index(&block.mask, (rows, cols), coder, out);
     }
@@ -88,6 +150,12 @@ pub fn decode(
     element: Element,
 ) -> Result<(Block, Sizes), Malformed> {
     let all = bytes.len();
+    if let (true, [kind @ (RIBBON | BLOOMIER), ..], Element::Code(bits)) = (pruned, bytes, element)
+    {
+        let query = if *kind == RIBBON { ribbon::decode } else { bloomier::decode };
+        let block = retrieve(&bytes[1..], (rows, cols), bits, query)?;
+        return Ok((block, Sizes { index: 0, stored: all as u64 }));
+    }
     let mask = match pruned {
         true => decode_index(&mut bytes, (rows, cols))?,
         false => Vec::new(),
@@ -99,16 +167,7 @@ pub fn decode(
         Element::Code(bits) => {
             let mut symbols = vec![0; count];
             stream::decode(bytes, bits, &mut symbols)?;
-            let total = counts().map(|n| bitpack::words(n, bits)).sum();
-            let (mut stored, mut symbols) = (vec![0; total], &symbols[..]);
-            let mut rest = &mut stored[..];
-            for n in counts() {
-                let (row, after) = rest.split_at_mut(bitpack::words(n, bits));
-                let (codes, left) = symbols.split_at(n);
-                bitpack::pack(codes, bits, row);
-                (rest, symbols) = (after, left);
-            }
-            stored
+            pack(&symbols, counts, bits)
         }
         Element::Value(dtype) => {
             let mut stored = vec![0; words(dtype, count)];
@@ -180,6 +239,61 @@ fn survivors<'a>(
     }
 }
 
+/// Codes one after the other, packed row by row.
+fn pack<I: Iterator<Item = usize>>(symbols: &[u8], counts: impl Fn() -> I, bits: u32) -> Vec<u32> {
+    let mut stored = vec![0; counts().map(|n| bitpack::words(n, bits)).sum()];
+    let (mut rest, mut symbols) = (&mut stored[..], symbols);
+    for n in counts() {
+        let (row, after) = rest.split_at_mut(bitpack::words(n, bits));
+        let (codes, left) = symbols.split_at(n);
+        bitpack::pack(codes, bits, row);
+        (rest, symbols) = (after, left);
+    }
+    stored
+}
+
+/// What makes a structure, and what asks it for all positions.
+type Build = fn(usize, &[u32], &[u8], (u32, u32), &mut Vec<u8>);
+type Query = fn(&[u8], &mut [u32], &mut [u8]) -> Result<(), Malformed>;
+
+/// The block that a retrieval structure holds.
+fn retrieve(
+    mut bytes: &[u8],
+    (rows, cols): (usize, usize),
+    bits: u32,
+    query: Query,
+) -> Result<Block, Malformed> {
+    if take_number(&mut bytes)? != bytes.len() {
+        return Err(Malformed("a structure of another length"));
+    }
+    let n = rows * cols;
+    let (mut flat, mut values) = (vec![0u32; n.div_ceil(32)], vec![0; n]);
+    query(bytes, &mut flat, &mut values)?;
+    if values.iter().any(|v| u32::from(*v) >> bits != 0) {
+        return Err(Malformed("a code outside the alphabet"));
+    }
+    let mut codes = Vec::new();
+    sparse::survivors(&flat, n, |at| codes.push(values[at]));
+    let mask = mask_of(&bytemuck::cast_slice(&flat)[..n.div_ceil(8)], (rows, cols));
+    let stored = pack(&codes, || sparse::row_counts(&mask, cols), bits);
+    Ok(Block { mask, stored })
+}
+
+/// The mask that [`bitmap`] gives.
+fn mask_of(bitmap: &[u8], (rows, cols): (usize, usize)) -> Vec<u32> {
+    let row_words = cols.div_ceil(32);
+    let mut mask = vec![0; rows * row_words];
+    for (i, byte) in bitmap.iter().enumerate() {
+        let mut bits = *byte;
+        while bits != 0 {
+            let at = i * 8 + bits.trailing_zeros() as usize;
+            mask[at / cols * row_words + at % cols / 32] |= 1 << (at % cols % 32);
+            bits &= bits - 1;
+        }
+    }
+    mask
+}
+
 /// The codes of a block, one after the other.
 fn unpack(block: &Block, shape: (usize, usize), bits: u32) -> Vec<u8> {
     let mut symbols = vec![0; survivors(&block.mask, shape).sum()];
@@ -205,7 +319,7 @@ fn encode_index(mask: &[u32], shape: (usize, usize), coder: Coder, out: &mut Vec
     let mut best = (BITMAP, stream::cost(&histogram(&bitmap), 8, coder));
     for (width, counts) in gaps::counts(mask, shape.1) {
         let mut number = Vec::new();
-        put_number(counts.iter().sum(), &mut number);
+        put_number(counts.iter().sum::<u64>() as usize, &mut number);
         let bytes = number.len() as u64 + stream::cost(&counts, width, coder);
         if bytes < best.1 {
             best = (width as u8, bytes);
@@ -216,12 +330,12 @@ fn encode_index(mask: &[u32], shape: (usize, usize), coder: Coder, out: &mut Vec
         BITMAP => stream::encode(&bitmap, 8, coder, &mut index),
         width => {
             let gaps = gaps::encode(mask, shape.1, width.into());
-            put_number(gaps.len() as u64, &mut index);
+            put_number(gaps.len(), &mut index);
             stream::encode(&gaps, width.into(), coder, &mut index);
         }
     }
     out.push(best.0);
-    put_number(index.len() as u64, out);
+    put_number(index.len(), out);
     out.extend(index);
 }
 
@@ -229,10 +343,8 @@ fn decode_index(bytes: &mut &[u8], (rows, cols): (usize, usize)) -> Result<Vec<u
     let (kind, rest) = bytes.split_first().ok_or(Malformed("a pruned block without an index"))?;
     *bytes = rest;
     let len = take_number(bytes)?;
-    let (mut index, rest) = usize::try_from(len)
-        .ok()
-        .and_then(|len| bytes.split_at_checked(len))
-        .ok_or(Malformed("an index beyond the end"))?;
+    let (mut index, rest) =
+        bytes.split_at_checked(len).ok_or(Malformed("an index beyond the end"))?;
     *bytes = rest;
     let n = rows * cols;
     if *kind == BITMAP {
@@ -241,27 +353,14 @@ fn decode_index(bytes: &mut &[u8], (rows, cols): (usize, usize)) -> Result<Vec<u
         if n % 8 != 0 && bitmap[n / 8] >> (n % 8) != 0 {
             return Err(Malformed("bits beyond the last weight"));
         }
-        let row_words = cols.div_ceil(32);
-        let mut mask = vec![0; rows * row_words];
-        for (i, byte) in bitmap.iter().enumerate() {
-            let mut bits = *byte;
-            while bits != 0 {
-                let at = i * 8 + bits.trailing_zeros() as usize;
-                mask[at / cols * row_words + at % cols / 32] |= 1 << (at % cols % 32);
-                bits &= bits - 1;
-            }
-        }
-        return Ok(mask);
+        return Ok(mask_of(&bitmap, (rows, cols)));
     }
     if !gaps::WIDTHS.contains(&u32::from(*kind)) {
         return Err(Malformed("an index that is not known"));
     }
     // Fillers and survivors: each stands for one weight at least.
     let count = take_number(&mut index)?;
-    let count = usize::try_from(count)
-        .ok()
-        .filter(|c| *c <= n)
-        .ok_or(Malformed("more gaps than weights"))?;
+    let count = Some(count).filter(|c| *c <= n).ok_or(Malformed("more gaps than weights"))?;
     let mut symbols = vec![0; count];
     stream::decode(index, (*kind).into(), &mut symbols)?;
     gaps::decode(&symbols, (*kind).into(), rows, cols)
@@ -327,7 +426,7 @@ mod tests {
             let random = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed).rotate_left(9) ^ (seed >> 7);
             let keep = |at: usize| random(at * 31) % one_in == 0;
             for element in ELEMENTS {
-                for coder in [Coder::Huffman, Coder::Rans, Coder::Auto] {
+                for coder in [Coder::Huffman, Coder::Rans, Coder::Auto].map(Coding::Streams) {
                     let block = block((rows, cols), element, (!dense).then_some(&keep), random);
                     let mut bytes = Vec::new();
                     let sizes = encode(&block, (rows, cols), element, coder, &mut bytes);
@@ -364,7 +463,7 @@ mod tests {
         for element in [Element::Code(3), Element::Value(DType::BF16)] {
             let block = block(shape, element, Some(&|at| at % 7 == 0), random);
             let mut bytes = Vec::new();
-            encode(&block, shape, element, Coder::Auto, &mut bytes);
+            encode(&block, shape, element, Coding::Streams(Coder::Auto), &mut bytes);
             for len in 0..bytes.len() {
                 assert!(decode(&bytes[..len], shape, true, element).is_err(), "cut to {len}");
             }
@@ -381,11 +480,47 @@ mod tests {
     }
 
     #[test]
+    fn structures_hold_every_survivor_and_few_others() {
+        let shape = (100, 333);
+        let random = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 13;
+        let survives = |at: usize| random(at * 7).is_multiple_of(10);
+        let block = block(shape, Element::Code(3), Some(&survives), random);
+        let count = |b: &Block| sparse::row_counts(&b.mask, 333).sum::<usize>();
+        // The codes of the survivors.
+        let codes = |b: &Block| -> Vec<u8> {
+            let (codes, mut next, mut list) = (unpack(b, shape, 3), 0, Vec::new());
+            sparse::survivors(&b.mask, 333, |at| {
+                if survives(at) {
+                    list.push(codes[next]);
+                }
+                next += 1;
+            });
+            list
+        };
+        for structure in [Structure::Ribbon, Structure::Bloomier] {
+            for t in [3, 8, 15] {
+                let mut bytes = Vec::new();
+                let coding = Coding::Retrieval(structure, t);
+                let sizes = encode(&block, shape, Element::Code(3), coding, &mut bytes);
+                let (found, again) = decode(&bytes, shape, true, Element::Code(3)).unwrap();
+                assert_eq!((sizes.stored, again), (bytes.len() as u64, sizes));
+                assert_eq!(codes(&found), codes(&block));
+                let (kept, more) = (count(&block), count(&found) - count(&block));
+                let expected = (100 * 333 - kept) as f64 * 0.5f64.powi(t as i32 - 3);
+                let off = (more as f64 - expected).abs();
+                assert!(off <= 5.0 * expected.sqrt() + 1.0, "{structure:?}: {more} of {expected}");
+                assert!(decode(&bytes[..bytes.len() - 1], shape, true, Element::Code(3)).is_err());
+                assert!(decode(&bytes, shape, true, Element::Code(2)).is_err());
+            }
+        }
+    }
+
+    #[test]
     fn sizes_that_lie_allocate_nothing() {
         let huge = [3, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
         assert!(decode(&huge, (4, 4), true, Element::Code(4)).is_err());
         let mut gaps = vec![3, 8];
-        put_number(1 << 40, &mut gaps);
+        put_number(1 << 34, &mut gaps);
         gaps.extend([0; 8]);
         assert!(decode(&gaps, (4, 4), true, Element::Code(4)).is_err());
     }

@@ -111,39 +111,9 @@ pub fn decode(bytes: &[u8], bits: u32, out: &mut [u8]) -> Result<(), Malformed> 
     }
 }
 
-/// Appends a number, seven bits to a byte, the low ones first.
-pub fn put_number(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 128 {
-        out.push(number as u8 | 128);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-/// Takes a number off the front of `bytes`.
-///
-/// # Errors
-///
-/// If it has no end, or more bytes than it needs.
-pub fn take_number(bytes: &mut &[u8]) -> Result<u64, Malformed> {
-    let mut number = 0;
-    for (i, byte) in bytes.iter().enumerate().take(9) {
-        number |= u64::from(byte & 127) << (7 * i);
-        if *byte < 128 {
-            if *byte == 0 && i > 0 {
-                return Err(Malformed("a number with more bytes than it needs"));
-            }
-            *bytes = &bytes[i + 1..];
-            return Ok(number);
-        }
-    }
-    Err(Malformed("a number without an end"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn auto_is_never_larger_than_any_of_them() {
@@ -185,24 +155,5 @@ mod tests {
         encode(&[7; 100], 3, Coder::Rans, &mut wide);
         assert!(decode(&wide, 3, &mut [0; 100]).is_ok());
         assert!(decode(&wide, 2, &mut [0; 100]).is_err(), "7 is no symbol of 2 bits");
-    }
-
-    proptest! {
-        #[test]
-        fn numbers_come_back(number in 0..1u64 << 63) {
-            let mut out = Vec::new();
-            put_number(number, &mut out);
-            out.push(77);
-            let mut rest = &out[..];
-            prop_assert_eq!(take_number(&mut rest), Ok(number));
-            prop_assert_eq!(rest, &[77]);
-        }
-    }
-
-    #[test]
-    fn numbers_have_one_form() {
-        assert!(take_number(&mut &[0x80, 0x00][..]).is_err());
-        assert!(take_number(&mut &[0x80][..]).is_err());
-        assert!(take_number(&mut &[0xff; 12][..]).is_err());
     }
 }

@@ -259,7 +259,7 @@ impl Job<'_> {
         matches!(mask, Mask::All) && self.importance.is_none()
     }
 
-    fn survivors_histogram(&self, units: &[Unit], mask: &Mask) -> Result<Histogram> {
+    pub(super) fn survivors_histogram(&self, units: &[Unit], mask: &Mask) -> Result<Histogram> {
         match self.counts_all(mask) {
             true => self.histogram(units),
             false => self.selected_histogram(units, mask),
