@@ -29,7 +29,7 @@ use super::{
     bits::{Reader, Writer, put_number, take_number},
     frequencies::{BITS, FRACTION, Frequencies},
 };
-use crate::simd;
+use crate::simd::{self, rans::Lanes};
 use std::ops::Range;
 
 /// Symbols of a block.
@@ -102,7 +102,9 @@ pub fn encode(symbols: &[u8], out: &mut Vec<u8>) {
     if symbols.is_empty() {
         return;
     }
-    let (frequencies, _) = Frequencies::fit(&count(symbols));
+    let mut counts = [0; 256];
+    count(symbols, &mut counts);
+    let (frequencies, _) = Frequencies::fit(&counts);
     frequencies.write(out);
     if frequencies.only().is_some() {
         return;
@@ -149,10 +151,10 @@ pub fn cost(counts: &[u64; 256]) -> u64 {
     bits.div_ceil(8) as u64
 }
 
-fn count(symbols: &[u8]) -> [u64; 256] {
+/// Adds how often each symbol occurs.
+fn count(symbols: &[u8], sums: &mut [u64; 256]) {
     // Several tables, as equal neighbours would wait for each other.
     let mut counts = [[0u32; 256]; 8];
-    let mut sums = [0; 256];
     for part in symbols.chunks(1 << 30) {
         let (groups, rest) = part.as_chunks::<8>();
         rest.iter().for_each(|s| counts[0][usize::from(*s)] += 1);
@@ -166,7 +168,6 @@ fn count(symbols: &[u8]) -> [u64; 256] {
             *counts = [0; 256];
         }
     }
-    sums
 }
 
 /// Puts the last of `symbols` into a state that begins at 0, and words to the end of `words`, until those are full or `most`
@@ -299,6 +300,7 @@ fn encode_lanes(
 
 /// What stands before the words of a block of several lanes.
 struct Head<'a> {
+    lanes: usize,
     tail: usize,
     tail_words: usize,
     states: [u32; LANES],
@@ -306,7 +308,8 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    fn read(bytes: &'a [u8], lanes: usize) -> Result<Self, Malformed> {
+    fn read(bytes: &'a [u8], symbols: usize) -> Result<Self, Malformed> {
+        let lanes = lanes(symbols);
         let mut bits = Reader::new(bytes);
         let tail = bits.take(10)? as usize;
         let tail_words = if tail == TAIL { bits.take(5)? as usize } else { lanes - 2 };
@@ -324,20 +327,23 @@ impl<'a> Head<'a> {
         if !words.len().is_multiple_of(2) {
             return Err(Malformed("half a word"));
         }
-        Ok(Self { tail, tail_words, states, words })
+        Ok(Self { lanes, tail, tail_words, states, words })
+    }
+
+    fn lanes<'b>(&self, out: &'b mut [u8]) -> Lanes<'b>
+    where
+        'a: 'b,
+    {
+        let symbols = out.len() - self.tail;
+        Lanes { states: self.states, words: self.words, symbols: &mut out[..symbols] }
     }
 }
 
-/// The inverse of [`push_lanes`]; the words that were taken are cut off.
-fn pop_lanes(
-    states: &mut [u32],
-    words: &mut &[u8],
-    slots: &Slots,
-    out: &mut [u8],
-) -> Result<(), Malformed> {
-    let mut left = words.chunks_exact(2);
-    for row in out.chunks_mut(states.len()) {
-        for (x, symbol) in states.iter_mut().zip(row) {
+/// The inverse of [`push_lanes`]: decodes what is left.
+fn pop_lanes(lanes: usize, block: &mut Lanes, slots: &Slots) -> Result<(), Malformed> {
+    let mut left = block.words.chunks_exact(2);
+    for row in block.symbols.chunks_mut(lanes) {
+        for (x, symbol) in block.states.iter_mut().zip(row) {
             *symbol = pop(x, slots);
             if *x >> 16 == 0 {
                 let word = left.next().ok_or(Malformed("a lane lacks a word"))?;
@@ -345,39 +351,66 @@ fn pop_lanes(
             }
         }
     }
-    *words = &words[words.len() - 2 * left.len()..];
+    if left.len() > 0 || block.states[..lanes].iter().any(|x| x >> 16 != 1) {
+        return Err(Malformed("a lane does not end where it began"));
+    }
+    Ok(())
+}
+
+/// Decodes the tail, which the lanes' last states hold.
+fn decode_tail(
+    head: &Head,
+    states: &[u32; LANES],
+    slots: &Slots,
+    out: &mut [u8],
+) -> Result<(), Malformed> {
+    let (out, tail) = out.split_at_mut(out.len() - head.tail);
+    let mut free = [0; 2 * LANES];
+    for (free, x) in free.chunks_exact_mut(2).zip(states) {
+        free.copy_from_slice(&(*x as u16).to_le_bytes());
+    }
+    let x = u32::from(states[0] as u16) | states[1] << 16;
+    let (free, rest) = free[4..2 * head.lanes].split_at(2 * head.tail_words);
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(Malformed("more words than a tail has"));
+    }
+    pop_alone(x, free, slots, tail)?;
+    // Slots are in the order of symbols.
+    let symbol = out[out.len() - 1];
+    let slot = slots[slots.partition_point(|slot| (*slot as u8) < symbol)];
+    if head.tail < TAIL && x >> (32 - BITS) < slot >> 20 {
+        return Err(Malformed("a tail is shorter than its lanes allow"));
+    }
     Ok(())
 }
 
 fn decode_lanes(bytes: &[u8], slots: &Slots, out: &mut [u8]) -> Result<(), Malformed> {
-    let lanes = lanes(out.len());
-    let Head { tail, tail_words, mut states, words } = Head::read(bytes, lanes)?;
-    let (out, tail_out) = out.split_at_mut(out.len() - tail);
-    let mut left = words;
-    let rows = match lanes {
-        LANES => simd::rans::decode_rows(slots, &mut states, &mut left, out),
-        _ => 0,
-    };
-    pop_lanes(&mut states[..lanes], &mut left, slots, &mut out[rows..])?;
-    if !left.is_empty() || states[..lanes].iter().any(|x| x >> 16 != 1) {
-        return Err(Malformed("a lane does not end where it began"));
+    let head = Head::read(bytes, out.len())?;
+    let mut block = [head.lanes(out)];
+    if head.lanes == LANES {
+        simd::rans::decode_rows(slots, &mut block);
     }
-    let mut free = [0; 2 * LANES];
-    for (free, x) in free.chunks_exact_mut(2).zip(states) {
-        free.copy_from_slice(&(x as u16).to_le_bytes());
+    pop_lanes(head.lanes, &mut block[0], slots)?;
+    let states = block[0].states;
+    decode_tail(&head, &states, slots, out)
+}
+
+/// Two whole blocks side by side: each alone would wait for its own states.
+fn decode_two(
+    bytes: [&[u8]; 2],
+    slots: &Slots,
+    out: (&mut [u8], &mut [u8]),
+) -> Result<(), Malformed> {
+    let heads = [Head::read(bytes[0], out.0.len())?, Head::read(bytes[1], out.1.len())?];
+    let mut blocks = [heads[0].lanes(out.0), heads[1].lanes(out.1)];
+    simd::rans::decode_rows(slots, &mut blocks);
+    for block in &mut blocks {
+        simd::rans::decode_rows(slots, std::array::from_mut(block));
+        pop_lanes(LANES, block, slots)?;
     }
-    let x = u32::from(states[0] as u16) | states[1] << 16;
-    let (free, rest) = free[4..2 * lanes].split_at(2 * tail_words);
-    if rest.iter().any(|byte| *byte != 0) {
-        return Err(Malformed("more words than a tail has"));
-    }
-    pop_alone(x, free, slots, tail_out)?;
-    let symbol = u32::from(out[out.len() - 1]);
-    let slot = slots.iter().find(|slot| **slot & 0xff == symbol).copied().unwrap_or(0);
-    if tail < TAIL && x >> (32 - BITS) < slot >> 20 {
-        return Err(Malformed("a tail is shorter than its lanes allow"));
-    }
-    Ok(())
+    let [a, b] = blocks.map(|block| block.states);
+    decode_tail(&heads[0], &a, slots, out.0)?;
+    decode_tail(&heads[1], &b, slots, out.1)
 }
 
 fn put_words(words: &[u16], out: &mut Vec<u8>) {
@@ -432,15 +465,23 @@ pub fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
         }
         Layout::Blocks { slots, blocks } => (slots, blocks),
     };
-    for (range, out) in blocks.into_iter().zip(out.chunks_mut(BLOCK)) {
-        if lanes(out.len()) == 1 {
-            decode_alone(&bytes[range], &slots, out)?;
+    let mut counts = [0; 256];
+    for (ranges, out) in blocks.chunks(2).zip(out.chunks_mut(2 * BLOCK)) {
+        let two = |i: usize| &bytes[ranges[i].clone()];
+        if out.len() == 2 * BLOCK {
+            decode_two([two(0), two(1)], &slots, out.split_at_mut(BLOCK))?;
         } else {
-            decode_lanes(&bytes[range], &slots, out)?;
+            for (range, out) in ranges.iter().zip(out.chunks_mut(BLOCK)) {
+                match lanes(out.len()) {
+                    1 => decode_alone(&bytes[range.clone()], &slots, out)?,
+                    _ => decode_lanes(&bytes[range.clone()], &slots, out)?,
+                }
+            }
         }
+        count(out, &mut counts);
     }
     // The same symbols with other frequencies would be other bytes.
-    if !out.is_empty() && Frequencies::fit(&count(out)).0 != Frequencies::read(bytes)?.0 {
+    if !out.is_empty() && Frequencies::fit(&counts).0 != Frequencies::read(bytes)?.0 {
         return Err(Malformed("frequencies are not the best for the symbols"));
     }
     Ok(())
@@ -481,6 +522,12 @@ mod tests {
         ]
     }
 
+    fn counted(symbols: &[u8]) -> [u64; 256] {
+        let mut counts = [0; 256];
+        count(symbols, &mut counts);
+        counts
+    }
+
     fn symbols(source: fn(u64) -> u8, len: usize) -> Vec<u8> {
         let mut random = random(len as u64);
         (0..len).map(|_| source(random())).collect()
@@ -507,7 +554,7 @@ mod tests {
                 let mut back = vec![0xAA; len];
                 assert_eq!(decode(&bytes, &mut back), Ok(()), "{name}, {len} symbols");
                 assert!(back == symbols, "{name}, {len} symbols");
-                let (cost, size) = (cost(&count(&symbols)), bytes.len() as u64);
+                let (cost, size) = (cost(&counted(&symbols)), bytes.len() as u64);
                 let limit = 2 + size / 500 + 8 * (len / 2048).div_ceil(32) as u64;
                 assert!(cost.abs_diff(size) <= limit, "{name}, {len}: {size} bytes, not {cost}");
             }
@@ -564,7 +611,7 @@ mod tests {
     fn within_half_a_percent_of_the_entropy() {
         for (name, source) in sources() {
             let symbols = symbols(source, 1 << 20);
-            let counts = count(&symbols);
+            let counts = counted(&symbols);
             let bits = |c: &u64| *c as f64 * -(*c as f64 / symbols.len() as f64).log2();
             let entropy: f64 = counts.iter().filter(|c| **c > 0).map(bits).sum::<f64>() / 8.0;
             // Where a symbol takes no bit, tails leave free what lanes cost.

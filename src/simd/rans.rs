@@ -6,31 +6,42 @@ use std::arch::x86_64::*;
 /// Lanes of a row.
 const LANES: usize = 32;
 
-/// Decodes rows as long as any of their lanes could need a word; returns how many symbols that were.
+/// A block that is being decoded: what is done is cut off its words and symbols.
+pub(crate) struct Lanes<'a> {
+    pub(crate) states: [u32; LANES],
+    pub(crate) words: &'a [u8],
+    pub(crate) symbols: &'a mut [u8],
+}
+
+impl Lanes<'_> {
+    /// Rows that can be decoded whatever the states are: a row needs at most a word for each lane.
+    fn safe_rows(&self) -> usize {
+        (self.symbols.len() / LANES).min(self.words.len() / (2 * LANES))
+    }
+
+    fn cut(&mut self, words: usize, symbols: usize) {
+        self.words = &self.words[words..];
+        self.symbols = &mut std::mem::take(&mut self.symbols)[symbols..];
+    }
+}
+
+/// Decodes rows of blocks side by side, as long as each has rows and as many words as any row could need. None are decoded
+/// where the machine has no instructions that make it fast.
 ///
-/// - `slots`: for each value of the low 12 bits of a state, the symbol, above it 12 bits to add, above them the frequency.
-/// - `words`: what was taken is cut off.
-///
-/// None are decoded where the machine has no instructions that make it fast.
-pub(crate) fn decode_rows(
-    slots: &[u32; 4096],
-    states: &mut [u32; LANES],
-    words: &mut &[u8],
-    out: &mut [u8],
-) -> usize {
+/// `slots`: for each value of the low 12 bits of a state, the symbol, above it 12 bits to add, above them the frequency.
+pub(crate) fn decode_rows<const N: usize>(slots: &[u32; 4096], blocks: &mut [Lanes; N]) {
     #[cfg(target_arch = "x86_64")]
     {
         if has_avx512() {
             // SAFETY: the machine has the instructions.
-            return unsafe { decode_avx512(slots, states, words, out) };
+            return unsafe { decode_avx512(slots, blocks) };
         }
         if is_x86_feature_detected!("avx2") {
             // SAFETY: as above.
-            return unsafe { decode_avx2(slots, states, words, out) };
+            return blocks.iter_mut().for_each(|block| unsafe { decode_avx2(slots, block) });
         }
     }
-    let _ = (slots, states, words, out);
-    0
+    let _ = (slots, blocks);
 }
 
 /// Encodes all rows from the last to the first; returns how many symbols that were: all, or none where the machine has no
@@ -74,46 +85,58 @@ fn has_avx512() -> bool {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
-fn decode_avx512(
-    slots: &[u32; 4096],
-    states: &mut [u32; LANES],
-    words: &mut &[u8],
-    out: &mut [u8],
-) -> usize {
+fn decode_avx512<const N: usize>(slots: &[u32; 4096], blocks: &mut [Lanes; N]) {
     // SAFETY: the halves of 32 states.
-    let mut x: [__m512i; 2] =
-        std::array::from_fn(|i| unsafe { _mm512_loadu_si512(states[16 * i..].as_ptr().cast()) });
+    let load = |states: &[u32; LANES], i: usize| unsafe {
+        _mm512_loadu_si512(states[16 * i..].as_ptr().cast())
+    };
+    let mut x: [[__m512i; 2]; N] =
+        std::array::from_fn(|n| [load(&blocks[n].states, 0), load(&blocks[n].states, 1)]);
     let (low, middle) = (_mm512_set1_epi32(0xfff), _mm512_set1_epi32(1 << 16));
-    let (mut at, mut done) = (0, 0);
-    for row in out.chunks_exact_mut(LANES) {
-        if words.len() - at < 2 * LANES {
+    loop {
+        let rows = blocks.iter().map(Lanes::safe_rows).min().unwrap_or(0);
+        if rows == 0 {
             break;
         }
-        for (x, symbols) in x.iter_mut().zip(row.chunks_exact_mut(16)) {
-            // SAFETY: 12 bits are an index of `slots`; this half of the row is 16 bytes; words of both halves are left.
-            unsafe {
-                let slot =
-                    _mm512_i32gather_epi32::<4>(_mm512_and_si512(*x, low), slots.as_ptr().cast());
-                _mm_storeu_si128(symbols.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(slot));
-                let product =
-                    _mm512_mullo_epi32(_mm512_srli_epi32::<20>(slot), _mm512_srli_epi32::<12>(*x));
-                let next =
-                    _mm512_add_epi32(product, _mm512_and_si512(_mm512_srli_epi32::<8>(slot), low));
-                let needs = _mm512_cmplt_epu32_mask(next, middle);
-                let taken = _mm256_loadu_si256(words.as_ptr().add(at).cast());
-                let taken = _mm512_maskz_expand_epi32(needs, _mm512_cvtepu16_epi32(taken));
-                *x = _mm512_mask_or_epi32(next, needs, _mm512_slli_epi32::<16>(next), taken);
-                at += 2 * needs.count_ones() as usize;
+        let mut words: [*const u8; N] = std::array::from_fn(|n| blocks[n].words.as_ptr());
+        for row in 0..rows {
+            for n in 0..N {
+                let symbols = &mut blocks[n].symbols[LANES * row..LANES * (row + 1)];
+                for (x, symbols) in x[n].iter_mut().zip(symbols.chunks_exact_mut(16)) {
+                    // SAFETY: 12 bits are an index of `slots`; this half of the row is 16 bytes; so many rows have words.
+                    unsafe {
+                        let slot = _mm512_i32gather_epi32::<4>(
+                            _mm512_and_si512(*x, low),
+                            slots.as_ptr().cast(),
+                        );
+                        _mm_storeu_si128(symbols.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(slot));
+                        let product = _mm512_mullo_epi32(
+                            _mm512_srli_epi32::<20>(slot),
+                            _mm512_srli_epi32::<12>(*x),
+                        );
+                        let offset = _mm512_and_si512(_mm512_srli_epi32::<8>(slot), low);
+                        let next = _mm512_add_epi32(product, offset);
+                        let needs = _mm512_cmplt_epu32_mask(next, middle);
+                        let taken = _mm256_loadu_si256(words[n].cast());
+                        let taken = _mm512_maskz_expand_epi32(needs, _mm512_cvtepu16_epi32(taken));
+                        let longer = _mm512_slli_epi32::<16>(next);
+                        *x = _mm512_mask_or_epi32(next, needs, longer, taken);
+                        words[n] = words[n].add(2 * needs.count_ones() as usize);
+                    }
+                }
             }
         }
-        done += LANES;
+        for (block, words) in blocks.iter_mut().zip(words) {
+            let taken = words.addr() - block.words.as_ptr().addr();
+            block.cut(taken, LANES * rows);
+        }
     }
-    for (x, states) in x.iter().zip(states.chunks_exact_mut(16)) {
-        // SAFETY: half of the states.
-        unsafe { _mm512_storeu_si512(states.as_mut_ptr().cast(), *x) };
+    for (block, x) in blocks.iter_mut().zip(x) {
+        for (x, states) in x.iter().zip(block.states.chunks_exact_mut(16)) {
+            // SAFETY: half of the states.
+            unsafe { _mm512_storeu_si512(states.as_mut_ptr().cast(), *x) };
+        }
     }
-    *words = &words[at..];
-    done
 }
 
 /// Which word each lane takes, for every set of lanes that take one.
@@ -135,12 +158,8 @@ static EXPAND: [[u32; 8]; 256] = {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,popcnt")]
-fn decode_avx2(
-    slots: &[u32; 4096],
-    states: &mut [u32; LANES],
-    words: &mut &[u8],
-    out: &mut [u8],
-) -> usize {
+fn decode_avx2(slots: &[u32; 4096], block: &mut Lanes) {
+    let Lanes { states, words, symbols } = block;
     // SAFETY: the quarters of 32 states.
     let mut x: [__m256i; 4] =
         std::array::from_fn(|i| unsafe { _mm256_loadu_si256(states[8 * i..].as_ptr().cast()) });
@@ -148,7 +167,7 @@ fn decode_avx2(
     // The lowest byte of each lane, in the lowest four of each half.
     let bytes = _mm256_set1_epi64x(0x0c08_0400);
     let (mut at, mut done) = (0, 0);
-    for row in out.chunks_exact_mut(LANES) {
+    for row in symbols.chunks_exact_mut(LANES) {
         if words.len() - at < 2 * LANES {
             break;
         }
@@ -181,8 +200,7 @@ fn decode_avx2(
         // SAFETY: a quarter of the states.
         unsafe { _mm256_storeu_si256(states.as_mut_ptr().cast(), *x) };
     }
-    *words = &words[at..];
-    done
+    block.cut(at, done);
 }
 
 /// `FEW`: symbols are below 32, so that tables fit registers.
@@ -258,29 +276,21 @@ mod tests {
     use super::*;
 
     /// A row at a time, as the formulas say.
-    fn plain_decode(
-        slots: &[u32; 4096],
-        states: &mut [u32; LANES],
-        words: &mut &[u8],
-        out: &mut [u8],
-    ) -> usize {
-        let mut done = 0;
-        for row in out.chunks_exact_mut(LANES) {
-            if words.len() < 2 * LANES {
-                break;
-            }
-            for (x, symbol) in states.iter_mut().zip(row) {
+    fn plain_decode(slots: &[u32; 4096], block: &mut Lanes) {
+        while block.safe_rows() > 0 {
+            for lane in 0..LANES {
+                let x = &mut block.states[lane];
                 let slot = slots[*x as usize % 4096];
-                *symbol = slot as u8;
+                block.symbols[lane] = slot as u8;
                 *x = (slot >> 20) * (*x / 4096) + (slot >> 8) % 4096;
                 if *x < 1 << 16 {
-                    *x = *x << 16 | u32::from(u16::from_le_bytes([words[0], words[1]]));
-                    *words = &words[2..];
+                    let word = u16::from_le_bytes([block.words[0], block.words[1]]);
+                    *x = *x << 16 | u32::from(word);
+                    block.words = &block.words[2..];
                 }
             }
-            done += LANES;
+            block.cut(0, LANES);
         }
-        done
     }
 
     fn plain_encode(
@@ -333,7 +343,7 @@ mod tests {
         shares
     }
 
-    type Decode = fn(&[u32; 4096], &mut [u32; LANES], &mut &[u8], &mut [u8]) -> usize;
+    type Decode = fn(&[u32; 4096], &mut Lanes);
 
     #[test]
     fn every_decoder_is_the_plain_one() {
@@ -342,11 +352,12 @@ mod tests {
         {
             if has_avx512() {
                 // SAFETY: the machine has the instructions, here and below.
-                decoders.push(("AVX-512", |a, b, c, d| unsafe { decode_avx512(a, b, c, d) }));
-                decoders.push(("chosen", decode_rows));
+                decoders
+                    .push(("AVX-512", |a, b| unsafe { decode_avx512(a, std::array::from_mut(b)) }));
             }
             if is_x86_feature_detected!("avx2") {
-                decoders.push(("AVX2", |a, b, c, d| unsafe { decode_avx2(a, b, c, d) }));
+                decoders.push(("AVX2", |a, b| unsafe { decode_avx2(a, b) }));
+                decoders.push(("chosen", |a, b| decode_rows(a, std::array::from_mut(b))));
             }
         }
         let mut random = random();
@@ -363,13 +374,37 @@ mod tests {
                 let states: [u32; LANES] = std::array::from_fn(|_| random());
                 let words: Vec<u8> = (0..taken).map(|_| random() as u8).collect();
                 let run = |decode: Decode| {
-                    let (mut states, mut words, mut out) = (states, &words[..], vec![7; len]);
-                    let done = decode(&slots, &mut states, &mut words, &mut out);
-                    (done, states, words.len(), out)
+                    let mut out = vec![7; len];
+                    let mut block = Lanes { states, words: &words, symbols: &mut out };
+                    decode(&slots, &mut block);
+                    (block.states, block.words.len(), block.symbols.len(), out)
                 };
                 for (name, decode) in &decoders {
                     assert_eq!(run(*decode), run(plain_decode), "{name}, {len} symbols");
                 }
+                // Two blocks side by side, of which one ends first.
+                let (mut a, mut b) = (vec![7; len], vec![7; 640]);
+                let more: Vec<u8> = (0..1500).map(|_| random() as u8).collect();
+                let mut pair = [
+                    Lanes { states, words: &words, symbols: &mut a },
+                    Lanes { states: states.map(|x| !x), words: &more, symbols: &mut b },
+                ];
+                decode_rows(&slots, &mut pair);
+                for block in &mut pair {
+                    plain_decode(&slots, block);
+                }
+                let left = pair.map(|block| (block.states, block.words.len(), block.symbols.len()));
+                let (mut c, mut d) = (vec![7; len], vec![7; 640]);
+                let mut alone = [
+                    Lanes { states, words: &words, symbols: &mut c },
+                    Lanes { states: states.map(|x| !x), words: &more, symbols: &mut d },
+                ];
+                for block in &mut alone {
+                    plain_decode(&slots, block);
+                }
+                let expected =
+                    alone.map(|block| (block.states, block.words.len(), block.symbols.len()));
+                assert_eq!((left, a, b), (expected, c, d), "two blocks, {len} symbols");
             }
         }
     }
