@@ -132,7 +132,8 @@ pub fn palette(bins: &Bins, k: usize, dtype: DType) -> Palette {
 /// error is 14 to 19 % below that palette's: entries lie at about equal steps, also where weights are rare.
 ///
 /// Where the optimal palette of [`entropy_entries`] takes no more bits, it is the result; so weights with no more distinct
-/// values, and no more entropy, are without error. Otherwise the partition is the best one at some price of a bit, as far as
+/// values, and no more entropy, are without error. Otherwise the partition may leave bits unused where no price of a bit leads
+/// to one between two others: the values ±1 in equal numbers have one bit or none. It is the best one at some price, as far as
 /// the solver sees, and not proved to be: on smooth densities `D + λ R` is within 0.2 % of the least possible up to four bits.
 ///
 /// Thresholds lie at the ends of the histogram's bins, so that the codes of its weights have exactly the entropy that its
