@@ -76,6 +76,53 @@ fn deep_beats_the_ratios_of_deep_compression() {
 }
 
 #[test]
+fn weightless_brings_back_survivors_and_says_what_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let [deep, packed, back, exact] = ["d", "w", "b", "e"].map(|n| dir.path().join(n));
+    // A tenth survives: t is large, and streams are smaller. With a larger limit of error it is the other way round.
+    let words: Vec<u32> = support::noise(5, 500 * 400)
+        .iter()
+        .map(|x| if x.abs() < 0.9 { 0 } else { x.to_bits() })
+        .collect();
+    let input = dir.path().join("in");
+    write_checkpoint(&input, &[("a.weight", DType::F32, vec![500, 400], words)]);
+    let smaller = preset("deep", &input, &deep);
+    for (kind, max_error) in [("ribbon", 0.1), ("bloomier", 0.1), ("ribbon", 1.0)] {
+        let text = format!(
+            "version = 1\n[[rule]]\nmatch = \"*\"\nprune = {{ kind = \"magnitude\", density = 0.5 }}\nquantize = {{ kind = \"palette\", max_error = 0.12 }}\nencode = {{ kind = \"{kind}\", max_error = {max_error} }}\n"
+        );
+        let recipe = Recipe::parse(&text).unwrap();
+        let report = compress(&input, &packed, &recipe, &options(&CPU)).unwrap();
+        let made = report.tensors[0].retrieval.unwrap();
+        assert_eq!(
+            made.stream_bytes,
+            smaller.tensors[0].components[..3].iter().map(|c| c.bytes).sum::<u64>()
+        );
+        // Expected: so many of the pruned, 2^(r - t) of them.
+        let pruned = 200_000.0 * (1.0 - smaller.tensors[0].density.unwrap());
+        let r = f64::from(report.tensors[0].code_bits.unwrap());
+        let expected = pruned * (r - f64::from(made.result_bits)).exp2();
+        let found = made.false_positives as f64;
+        assert!((found - expected).abs() < 5.0 * expected.sqrt() + 1.0, "{found} of {expected}");
+        let norm = report.tensors[0].error.rel_error.unwrap();
+        assert!(norm < (0.12f64.powi(2) + (1.1f64 * max_error).powi(2)).sqrt(), "{kind}: {norm}");
+        // Every survivor is what deep makes of it, and the others are zero, or a survivor's value.
+        decompress(&packed, &back, &options(&CPU)).unwrap();
+        decompress(&deep, &exact, &options(&CPU)).unwrap();
+        let values = |path: &Path| -> Vec<f32> {
+            let c = tersor::format::Checkpoint::open(path).unwrap();
+            let mut bytes = vec![0; c.tensors[0].bytes as usize];
+            c.read_at(0, c.tensors[0].offset, &mut bytes).unwrap();
+            bytemuck::pod_collect_to_vec(&bytes)
+        };
+        let (found, expected) = (values(&back), values(&exact));
+        let differ = found.iter().zip(&expected).filter(|(f, e)| f != e);
+        assert!(differ.clone().all(|(_, e)| *e == 0.0));
+        assert!(differ.count() as u64 <= made.false_positives);
+    }
+}
+
+#[test]
 fn a_dense_network_is_pruned_to_the_density_of_the_recipe() {
     let dir = tempfile::tempdir().unwrap();
     let packed = dir.path().join("deep.safetensors");
@@ -100,8 +147,10 @@ fn a_dense_network_is_pruned_to_the_density_of_the_recipe() {
 fn patterns(dtype: DType) -> Vec<u32> {
     let of = |i: u32| i.wrapping_mul(2_654_435_761).rotate_left(i % 31) ^ (i << 16);
     match dtype.bits() {
-        8 => (0..1024).map(|i| (0..4).map(|b| (4 * i + b) % 256 << (8 * b)).sum()).collect(),
-        16 => (0..1 << 16).map(|i: u32| (2 * i & 0xffff) | ((2 * i + 1) & 0xffff) << 16).collect(),
+        8 => (0..1024).map(|i| (0..4).map(|b| ((4 * i + b) % 256) << (8 * b)).sum()).collect(),
+        16 => {
+            (0..1 << 16).map(|i: u32| ((2 * i) & 0xffff) | ((2 * i + 1) & 0xffff) << 16).collect()
+        }
         _ => {
             (0..1 << 17).map(|i| if i % 7 < 4 { 0x3c00_0000 | of(i) >> 7 } else { of(i) }).collect()
         }
