@@ -113,8 +113,8 @@ fn fill(keys: &[(u32, u16)], number: u8, third: u32) -> Option<Vec<u16>> {
     if order.len() < keys.len() {
         return None;
     }
-    // Cells that nobody uses look random, for the sake of other positions.
-    let mut cells: Vec<u16> = (0..3 * third).map(|cell| mix(cell ^ seed) as u16).collect();
+    // Cells that nobody uses stay 0: masks alone make other positions' results random.
+    let mut cells = vec![0u16; 3 * third as usize];
     for (key, own) in order.into_iter().rev() {
         let (position, value) = keys[key as usize];
         let (others, mask) = hashes(position, seed, third);

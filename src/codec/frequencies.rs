@@ -264,7 +264,7 @@ fn steps(counts: &[u64; 256], precision: u32) -> Vec<(u8, u32)> {
         steps[cheapest.expect("some symbol is present")].1 -= 1;
         sum -= 1;
     }
-    // A step from the symbol that misses it least to the one that gains most.
+    // A step from the symbol that misses it least to the one that gains most: rarely one is left to make.
     while steps.len() > 1 {
         let from = (0..steps.len()).min_by_key(|i| loss(steps[*i])).expect("two symbols");
         let others = (0..steps.len()).filter(|i| *i != from);
