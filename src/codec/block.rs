@@ -3,7 +3,7 @@
 //!
 //! - Of a block that is not pruned: the [`stream`] of its codes, or its values as [`floats`] codes them.
 //! - Of a pruned one: the index, then the same of its survivors, row by row. The index is a byte that names it, the number of
-//!   its further bytes, and these: for [`BITMAP`] the stream of a bit for every weight, eight to a symbol; for a width of
+//!   its further bytes, and these: for a bitmap the stream of a bit for every weight, eight to a symbol; for a width of
 //!   [`gaps`] the number of gaps and their stream.
 //! - Of one that a retrieval structure holds: an index of the structure's name and bytes, and nothing after it. It gives back
 //!   every survivor, and some weights that were pruned, as it happens.
