@@ -5,8 +5,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::bf16;
 use std::f64::consts::TAU;
 use tersor::{
-    DType,
+    Backend, DType, Device,
     codec::{floats, huffman, rans},
+    kernels::{huffman_decode, rans_decode},
 };
 
 /// Symbols, and of a piece: as many weights as 1 MiB of bf16 holds.
@@ -154,6 +155,7 @@ fn bench(c: &mut Criterion) {
             println!("{title}, {name}: {bits:.4} bits/symbol, {over:+.2} % over {entropy:.4}\n");
         }
     }
+    on_device(c, &data);
     for (name, dtype, encode, decode) in FLOATS {
         let (bytes, rest): (&[u8], f64) = match dtype {
             DType::BF16 => (bytemuck::cast_slice(&halves), 8.0),
@@ -170,6 +172,57 @@ fn bench(c: &mut Criterion) {
         let ratio = took as f64 / bytes.len() as f64;
         let over = 100.0 * (ratio / bound - 1.0);
         println!("{title}, {name}: {ratio:.4} of the size, {over:+.2} % over {bound:.4}\n");
+    }
+}
+
+/// The same symbols on the adapter that is there: coded bytes read and symbols written a second, by its own clock, transfers
+/// left out. Decoded symbols are compared before.
+fn on_device(c: &mut Criterion, data: &[(&str, Vec<u8>)]) {
+    let Ok(on @ Backend::Gpu(_)) = Backend::open(Device::Gpu) else {
+        println!("SKIPPED on GPU: no adapter");
+        return;
+    };
+    let Backend::Gpu(gpu) = &on else { return };
+    // A software adapter takes seconds for what a card does in a millisecond.
+    let symbols = if gpu.adapter().software { 1 << 20 } else { N };
+    let mut group = c.benchmark_group(on.name());
+    group.sample_size(10);
+    for (title, all) in data {
+        let pieces = || all[..symbols].chunks(PIECE);
+        for (name, encode, _) in &CODECS[..2] {
+            if *name == "huffman" && title.starts_with('8') {
+                continue;
+            }
+            let coded: Vec<Vec<u8>> = pieces()
+                .map(|piece| {
+                    let mut bytes = Vec::new();
+                    encode(piece, &mut bytes);
+                    bytes
+                })
+                .collect();
+            let streams: Vec<(&[u8], usize)> = coded
+                .iter()
+                .zip(pieces())
+                .map(|(bytes, piece)| (&bytes[..], piece.len()))
+                .collect();
+            let decode = || match *name {
+                "huffman" => huffman_decode(&on, &streams),
+                _ => rans_decode(&on, &streams),
+            };
+            let decoded = decode().unwrap().read(&on).unwrap();
+            assert!(
+                bytemuck::cast_slice::<u32, u8>(&decoded) == &all[..symbols],
+                "{name}, {title}"
+            );
+            let moved = symbols + coded.iter().map(Vec::len).sum::<usize>();
+            group.throughput(Throughput::Bytes(moved as u64));
+            group.bench_function(format!("{name}, {title}"), |b| {
+                b.iter_custom(|times| {
+                    let once = || gpu.timed(decode).expect("the adapter has timestamps").1;
+                    (0..times).map(|_| once()).sum()
+                });
+            });
+        }
     }
 }
 

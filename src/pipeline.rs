@@ -63,7 +63,7 @@ impl Options<'_> {
     pub(crate) fn unit_bytes(&self) -> u64 {
         match self.backend {
             Backend::Cpu => 0,
-            Backend::Gpu(_) => GPU_UNIT.min(self.memory / (16 * self.workers() as u64)),
+            Backend::Gpu(_) => GPU_UNIT.min(self.memory / (24 * self.workers() as u64)),
         }
     }
 

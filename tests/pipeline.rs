@@ -252,7 +252,8 @@ fn bytes_depend_on_neither_threads_nor_memory() {
     for (name, recipe) in recipes().into_iter().chain([group(200), group(350), group(700)]) {
         let mut first: Option<Vec<u8>> = None;
         let mut same = |options: Options| {
-            let report = compress(&input, &output, &recipe, &options).unwrap();
+            let report = compress(&input, &output, &recipe, &options);
+            let report = report.unwrap_or_else(|e| panic!("{name}: {e}"));
             let bytes = fs::read(&output).unwrap();
             assert!(
                 first.get_or_insert_with(|| bytes.clone()) == &bytes,

@@ -40,12 +40,12 @@ impl Inspect {
             tensors: &tensors,
         };
         self.common.print(&report, || {
-            let head = ["tensor", "type", "shape", "min", "max", "mean", "deviation", "outliers", "entropy", "histogram"];
+            let head = ["tensor", "type", "shape", "min", "max", "mean", "deviation", "outliers", "entropy", "lossless", "histogram"];
             let mut rows = vec![head.map(String::from).to_vec()];
             for t in &tensors {
                 let mut row = vec![table::name(&t.name), t.dtype.into(), format!("{:?}", t.shape)];
                 match &t.weights {
-                    None => row.extend(["-"; 7].map(String::from)),
+                    None => row.extend(["-"; 8].map(String::from)),
                     Some(w) => row.extend([
                         table::number(w.min),
                         table::number(w.max),
@@ -53,6 +53,7 @@ impl Inspect {
                         table::number(w.deviation),
                         if w.nonfinite > 0 { format!("{} not finite", w.nonfinite) } else { w.outliers.to_string() },
                         format!("{:.2} of {}", w.entropy_bits, w.entropy_of_bits),
+                        w.lossless_bits.map_or("-".into(), |bits| format!("{bits:.2}")),
                         sparkline(&w.histogram),
                     ]),
                 }
@@ -61,7 +62,8 @@ impl Inspect {
             format!(
                 "{}\n{} tensors, {} elements, {}\n\
 range, mean and deviation are those of the values; outliers lie more than 6 deviations from the mean; the histogram goes\n\
-from -4 to 4 deviations; entropy in bits per weight, of the whole pattern or of the upper 20 bits of a wider one\n",
+from -4 to 4 deviations; entropy in bits per weight, of the whole pattern or of the upper 20 bits of a wider one; lossless: about what the preset\n\
+of that name would take\n",
                 table::table(&rows),
                 tensors.len(),
                 report.elements,

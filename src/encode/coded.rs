@@ -9,6 +9,7 @@ use crate::{
     },
     format::{Digest, OutputFile, TensorManifest, digest},
     recipe::Encode,
+    restore::Parts,
     stage::Unit,
 };
 use rayon::prelude::*;
@@ -109,10 +110,12 @@ impl Job<'_> {
         let mut elements = self.load(unit, mask)?;
         let (mut parts, flushed) = self.parts(unit, &mut elements.0, elements.1, tables)?;
         self.write_tables(unit, &parts, out, at)?;
-        let whole = Block { mask: parts.mask.clone(), stored: parts.stored.clone() };
+        let Parts { mask, stored, .. } = &mut parts;
+        let whole = Block { mask: std::mem::take(mask), stored: std::mem::take(stored) };
         let cols = unit.shape().1;
         let heights = self.blocks.heights(unit);
         let blocks = whole.rows(heights[0], unit.shape(), element);
+        (parts.mask, parts.stored) = (whole.mask, whole.stored);
         let encode = |coding, (block, rows): (&Block, &usize)| {
             let mut bytes = Vec::new();
             block::encode(block, (*rows, cols), element, coding, &mut bytes);

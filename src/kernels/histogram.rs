@@ -67,12 +67,21 @@ impl Histogram {
             .sum()
     }
 
+    /// The type of the tensor.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The pattern of a bin of a narrow type.
+    pub(crate) fn pattern(&self, bin: usize) -> u32 {
+        let sign = 1 << (self.dtype.bits() - 1);
+        (if bin & sign != 0 { bin & !sign } else { !bin & (2 * sign - 1) }) as u32
+    }
+
     /// The value of a bin of a narrow type.
     pub(crate) fn value(&self, bin: usize) -> f32 {
-        let sign = 1 << (self.dtype.bits() - 1);
-        let pattern = if bin & sign != 0 { bin & !sign } else { !bin & (2 * sign - 1) };
         let mut value = [0.0];
-        dtype::decode(self.dtype, &[pattern as u32], 0, &mut value);
+        dtype::decode(self.dtype, &[self.pattern(bin)], 0, &mut value);
         value[0]
     }
 

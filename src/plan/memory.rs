@@ -51,8 +51,8 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
         _ => {}
     }
     if manifest.coded {
-        // Codes one by one, coded blocks twice, and those that wait for others.
-        thread += unit * 2 + 4 * unit * (size + 1);
+        // Codes one by one, what is coded cut into blocks, and the coded units of a window.
+        thread += unit + 3 * unit * size;
     }
     match manifest.method {
         Method::Values => {}
