@@ -88,7 +88,25 @@ fn what_makes_no_sense_is_refused_with_its_place() {
             ),
             "importance weighs the squared errors of palettes",
         ),
-        (rule("quantize = { kind = \"affine\", bits = 8 }\nencode = \"zip\""), "unknown variant"),
+        (
+            rule("quantize = { kind = \"affine\", bits = 8 }\nencode = \"zip\""),
+            "encode is not known, expected",
+        ),
+        (
+            rule("encode = { kind = \"ribbon\", max_error = 0.1 }"),
+            "ribbon and bloomier hold the codes",
+        ),
+        (
+            rule(
+                "prune = { kind = \"n:m\", n = 2, m = 4 }\nquantize = { kind = \"palette\", bits = 3 }\nencode = { kind = \"ribbon\", max_error = 0.0 }",
+            ),
+            "max_error is 0",
+        ),
+        (rule("quantize = { kind = \"palette\", max_error = -1.0 }"), "max_error from 0 on"),
+        (
+            rule("quantize = { kind = \"palette\", max_error = 0.1, granularity = \"channel\" }"),
+            "leave granularity out",
+        ),
         (
             rule("quantize = { kind = \"affine\", bits = 8 }\nmax_rel_error = -1"),
             "max_rel_error is -1",
