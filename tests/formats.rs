@@ -16,6 +16,7 @@ use tersor::{
         Archive, Checkpoint, Digest, Entry, Manifest, Method, OutputFile, Preface, Target,
         TensorManifest, already_quantized,
     },
+    nn::{Arithmetic, LENET_300_100, Model, Network},
     pipeline::{self, Options},
     recipe::Recipe,
 };
@@ -649,6 +650,36 @@ fn coded_tensors_that_lie_are_refused_and_cost_little() {
                 };
                 refused("a table with NaN", &same, &not_finite);
             }
+        }
+    }
+}
+
+#[test]
+fn codes_beyond_a_table_are_refused_where_a_network_decodes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let [archive, bad] = ["out", "bad"].map(|n| dir.path().join(n));
+    let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/lenet-300-100.safetensors");
+    for encode in ["huffman", "rans"] {
+        let recipe = format!(
+            "version = 1\n[[rule]]\nmatch = \"*.weight\"\nquantize = {{ kind = \"palette\", k = 16 }}\nencode = \"{encode}\"\n[[rule]]\nmatch = \"*\"\nkeep = true\n"
+        );
+        pipeline::compress(&input, &archive, &Recipe::parse(&recipe).unwrap(), &options()).unwrap();
+        // Codes of 4 bits are called codes of 2.
+        forged_with(
+            &archive,
+            &bad,
+            |t| t.method = Method::Palette { k: 4, rows: 0 },
+            |name, bytes| {
+                if name.ends_with(".coded") {
+                    drop(bytes.drain(16..64));
+                }
+            },
+        );
+        let model = Model::open(&bad).unwrap();
+        for on in support::backends() {
+            let loaded = Network::load(&model, on, LENET_300_100, Arithmetic::Float);
+            let error = loaded.err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains(".weight") && error.contains("outside the alphabet"), "{error}");
         }
     }
 }
