@@ -140,11 +140,13 @@ impl<'a> Restorer<'a> {
         unit_bytes: u64,
     ) -> Result<Self> {
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-        let units = blocks.units(unit_bytes);
-        let mut restorer = Self { archive, tensor, blocks, units, starts: Vec::new() };
+        let mut restorer = Self { archive, tensor, blocks, units: Vec::new(), starts: Vec::new() };
         if manifest.coded {
+            // Before the units: a shape may claim more of them than there is memory.
             restorer.starts = restorer.block_starts(manifest)?;
-        } else if manifest.pruned {
+        }
+        restorer.units = blocks.units(unit_bytes);
+        if manifest.pruned && !manifest.coded {
             let lengths = restorer.units.par_iter().map(|unit| {
                 let mask = restorer.mask(unit)?;
                 let cols = unit.shape().1;

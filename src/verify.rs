@@ -287,10 +287,17 @@ fn nonzero(dtype: DType, bytes: &[u8]) -> u64 {
     if !dtype.is_weight() {
         return 0;
     }
-    let not_zero = |element: &&[u8]| {
-        element[size - 1] & 0x7f != 0 || element[..size - 1].iter().any(|b| *b != 0)
-    };
-    bytes.chunks_exact(size).filter(not_zero).count() as u64
+    // Nothing is left of a zero without its sign.
+    match size {
+        1 => count(bytes, |x: [u8; 1]| x[0] << 1 != 0),
+        2 => count(bytes, |x| u16::from_le_bytes(x) << 1 != 0),
+        4 => count(bytes, |x| u32::from_le_bytes(x) << 1 != 0),
+        _ => count(bytes, |x| u64::from_le_bytes(x) << 1 != 0),
+    }
+}
+
+fn count<const N: usize>(bytes: &[u8], holds: impl Fn([u8; N]) -> bool) -> u64 {
+    bytes.as_chunks::<N>().0.iter().filter(|x| holds(**x)).count() as u64
 }
 
 /// Reads a checkpoint that was restored from an archive again, from disk, and holds every tensor against its digest or, where
@@ -555,6 +562,20 @@ mod tests {
         recipe::Recipe,
     };
     use std::{fs, path::Path};
+
+    #[test]
+    fn zeros_of_either_sign_are_told_from_the_least_values() {
+        for dtype in [DType::F8E4M3, DType::BF16, DType::F32, DType::F64] {
+            let size = dtype.bits() / 8;
+            let mut bytes = vec![0; 70 * size];
+            // -0, the least bit, the highest but the sign, and both.
+            bytes[2 * size - 1] = 0x80;
+            bytes[2 * size] = 1;
+            bytes[4 * size - 1] = 0x40;
+            bytes[70 * size - 1] = 0xc0;
+            assert_eq!(nonzero(dtype, &bytes), 3, "{}", dtype.name());
+        }
+    }
 
     #[test]
     fn what_was_restored_is_read_again() {

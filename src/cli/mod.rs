@@ -88,7 +88,7 @@ enum DeviceName {
 /// Which recipe to use.
 #[derive(Args)]
 struct RecipeArgs {
-    /// A recipe that comes with tersor: int8, int4, palette8, palette4, sparse24
+    /// A recipe that comes with tersor: int8, int4, palette8, palette4, sparse24, deep, weightless, lossless
     #[arg(
         long,
         value_name = "NAME",

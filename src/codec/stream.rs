@@ -40,6 +40,40 @@ pub fn form(bytes: &[u8]) -> Result<(Form, &[u8]), Malformed> {
     Ok((*form, stream))
 }
 
+/// Refuses a stream of so many symbols whose coder has some beyond `bits` bits: for those who decode where symbols are not looked
+/// at. Plain codes have none.
+///
+/// # Errors
+///
+/// If it has, or is malformed before its first symbol.
+pub fn check_alphabet(
+    (form, stream): (Form, &[u8]),
+    symbols: usize,
+    bits: u32,
+) -> Result<(), Malformed> {
+    let all = match form {
+        Form::Raw => 0,
+        Form::Huffman => {
+            huffman::Stream::read(stream, symbols)?.code.iter().fold(0, |all, c| all | (c & 0xff))
+        }
+        Form::Rans => match rans::layout(stream, symbols)? {
+            rans::Layout::Only(symbol) => symbol.into(),
+            rans::Layout::Blocks { slots, .. } => {
+                slots.iter().fold(0, |all, slot| all | (slot & 0xff) as u16)
+            }
+        },
+    };
+    in_alphabet(all, bits)
+}
+
+/// Refuses symbols, whose bits `all` has, beyond `bits` bits.
+fn in_alphabet(all: u16, bits: u32) -> Result<(), Malformed> {
+    match all >> bits {
+        0 => Ok(()),
+        _ => Err(Malformed("a symbol outside the alphabet")),
+    }
+}
+
 /// The coder that takes the fewest bytes for symbols of `bits` bits that occur so often, and how many these are, its name
 /// included. Of equals the one that decodes fastest.
 fn choose(counts: &[u64; 256], bits: u32, coder: Coder) -> (Form, u64) {
@@ -105,10 +139,7 @@ pub fn decode(bytes: &[u8], bits: u32, out: &mut [u8]) -> Result<(), Malformed> 
         Form::Huffman => huffman::decode(stream, out)?,
         Form::Rans => rans::decode(stream, out)?,
     }
-    match out.iter().fold(0, |all, s| all | u32::from(*s)) >> bits {
-        0 => Ok(()),
-        _ => Err(Malformed("a symbol outside the alphabet")),
-    }
+    in_alphabet(out.iter().fold(0, |all, s| all | s).into(), bits)
 }
 
 #[cfg(test)]
@@ -155,5 +186,16 @@ mod tests {
         encode(&[7; 100], 3, Coder::Rans, &mut wide);
         assert!(decode(&wide, 3, &mut [0; 100]).is_ok());
         assert!(decode(&wide, 2, &mut [0; 100]).is_err(), "7 is no symbol of 2 bits");
+        for (form, symbols) in
+            [(Coder::Rans, [7; 100]), (Coder::Huffman, [7; 100])].into_iter().chain(
+                [Coder::Rans, Coder::Huffman]
+                    .map(|c| (c, std::array::from_fn(|i| (i % 9 % 8) as u8))),
+            )
+        {
+            let mut bytes = Vec::new();
+            encode(&symbols, 3, form, &mut bytes);
+            let alphabet = |bits| check_alphabet(super::form(&bytes).unwrap(), 100, bits);
+            assert!(alphabet(3).is_ok() && alphabet(2).is_err(), "{form:?}");
+        }
     }
 }

@@ -215,8 +215,14 @@ impl TensorManifest {
             Method::Values if !self.pruned && !self.coded => {
                 Err("neither pruned, quantized nor coded".into())
             }
+            _ if self.table_bytes().is_none() => Err("tables of 2^64 bytes or more".into()),
             _ => Ok(()),
         }
+    }
+
+    /// Bytes of all tables, where they are fewer than 2^64.
+    fn table_bytes(&self) -> Option<u64> {
+        self.tables().iter().try_fold(0u64, |all, table| all.checked_add(table.bytes()?))
     }
 }
 

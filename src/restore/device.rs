@@ -2,7 +2,7 @@
 
 use super::Restorer;
 use crate::{
-    Backend, DType, Result, Tensor,
+    Backend, DType, Error, Result, Tensor,
     codec::stream::{self, Form},
     format::TensorManifest,
     kernels::{huffman_decode, pack_codes, rans_decode},
@@ -28,7 +28,7 @@ impl Restorer<'_> {
     ///
     /// # Errors
     ///
-    /// As [`Restorer::parts`]; [`crate::Error::Shape`] if a block is malformed, [`crate::Error::Gpu`] if the device fails.
+    /// As [`Restorer::parts`]; [`Error::Gpu`] if the device fails.
     pub fn codes_on(&self, on: &Backend, manifest: &TensorManifest) -> Result<Option<Tensor>> {
         let (Some(bits), false) = (manifest.method.code_bits(), manifest.pruned) else {
             return Ok(None);
@@ -46,7 +46,12 @@ impl Restorer<'_> {
             .collect();
         let mut runs: Vec<Run> = Vec::new();
         for (i, block) in coded.iter().enumerate() {
-            let (form, stream) = stream::form(block).map_err(|why| self.malformed(i, why))?;
+            let (form, stream) = stream::form(block)
+                .and_then(|read| {
+                    // The kernels take whatever a byte holds.
+                    stream::check_alphabet(read, symbols[i], bits.into()).map(|()| read)
+                })
+                .map_err(|why| self.malformed(i, why))?;
             match runs.last_mut() {
                 // Streams follow one another where they end with a word.
                 Some(run)
@@ -64,9 +69,15 @@ impl Restorer<'_> {
         let decode = |run: &Run| {
             let blocks = coded[run.blocks.clone()].iter().map(|bytes| &bytes[1..]);
             let streams: Vec<_> = blocks.zip(symbols[run.blocks.clone()].iter().copied()).collect();
+            let named = |e| match e {
+                Error::Shape { got, .. } => {
+                    self.refuse(&format!("blocks from {} on: {got}", run.blocks.start))
+                }
+                e => e,
+            };
             match run.form {
-                Form::Huffman => huffman_decode(on, &streams),
-                Form::Rans => rans_decode(on, &streams),
+                Form::Huffman => huffman_decode(on, &streams).map_err(named),
+                Form::Rans => rans_decode(on, &streams).map_err(named),
                 Form::Raw => {
                     let (i, n) = (run.blocks.start, streams[0].1);
                     let mut out = vec![0; words(DType::U8, n)];
