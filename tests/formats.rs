@@ -596,7 +596,8 @@ fn coded_tensors_that_lie_are_refused_and_cost_little() {
                         said.contains("a.weight") || said.contains("disk is too full"),
                         "{context}"
                     );
-                    let room = if args.contains(&"gpu") { 300_000_000 } else { 80_000_000 };
+                    // A look at the adapters loads their drivers, too.
+                    let room = if args.contains(&"gpu") { 300_000_000 } else { 200_000_000 };
                     assert!(seconds < 20.0 && most < least + room, "{context}: {most} bytes");
                 }
             };
