@@ -11,7 +11,9 @@
 use super::{
     Malformed, bitpack,
     bits::{put_number, take_number},
-    bloomier, floats, gaps, ribbon, sparse,
+    bloomier, floats, gaps,
+    retrieval::{Decode, Encode},
+    ribbon, sparse,
     stream::{self, Coder},
 };
 use crate::{DType, simd::histogram, tensor::slice, words};
@@ -111,7 +113,7 @@ pub fn encode(
             let mut mask = vec![0u32; (rows * cols).div_ceil(32)];
             let bits = bitmap(&block.mask, (rows, cols));
             bytemuck::cast_slice_mut(&mut mask)[..bits.len()].copy_from_slice(&bits);
-            let (kind, encode): (u8, Build) = match structure {
+            let (kind, encode): (u8, Encode) = match structure {
                 Structure::Ribbon => (RIBBON, ribbon::encode),
                 Structure::Bloomier => (BLOOMIER, bloomier::encode),
             };
@@ -252,16 +254,12 @@ fn pack<I: Iterator<Item = usize>>(symbols: &[u8], counts: impl Fn() -> I, bits:
     stored
 }
 
-/// What makes a structure, and what asks it for all positions.
-type Build = fn(usize, &[u32], &[u8], (u32, u32), &mut Vec<u8>);
-type Query = fn(&[u8], &mut [u32], &mut [u8]) -> Result<(), Malformed>;
-
 /// The block that a retrieval structure holds.
 fn retrieve(
     mut bytes: &[u8],
     (rows, cols): (usize, usize),
     bits: u32,
-    query: Query,
+    query: Decode,
 ) -> Result<Block, Malformed> {
     if take_number(&mut bytes)? != bytes.len() {
         return Err(Malformed("a structure of another length"));

@@ -177,68 +177,23 @@ pub fn decode(bytes: &[u8], mask: &mut [u32], out: &mut [u8]) -> Result<(), Malf
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::retrieval::tests::{Case, cases};
-
-    fn encoded(case: &Case, bits: (u32, u32)) -> Vec<u8> {
-        let mut bytes = vec![];
-        encode(case.positions, &case.mask, &case.values, bits, &mut bytes);
-        bytes
-    }
+    use crate::codec::retrieval::tests::cases;
 
     #[test]
     fn survivors_come_back_and_others_are_rarely_values() {
         for (r, t) in [(1, 1), (4, 8), (8, 15), (2, 10)] {
             for case in cases(r) {
-                let Case { name, positions, mask, values } = &case;
-                let bytes = encoded(&case, (r, t));
-                let (mut got, mut out) = (vec![7; mask.len()], vec![7; *positions]);
-                decode(&bytes, &mut got, &mut out).unwrap();
-                let what = format!("{name} of {positions}, {r} and {t} bits");
-                let (mut values, mut wrong) = (values.iter(), 0);
-                for i in 0..*positions {
-                    let (kept, read) = (mask[i / 32] >> (i % 32) & 1, got[i / 32] >> (i % 32) & 1);
-                    if kept == 1 {
-                        assert_eq!((read, Some(&out[i])), (1, values.next()), "{what}: {i}");
-                    } else {
-                        wrong += read;
-                        assert!(read == 1 || out[i] == 0, "{what}: {i}");
-                    }
-                }
-                assert!(crate::codec::sparse::padding_is_zero(&got, *positions), "{what}");
-                let others = *positions - case.values.len();
-                let expected =
-                    if bytes.is_empty() { 0.0 } else { others as f64 / f64::from(1 << (t - r)) };
-                let spread = 5.0 * expected.sqrt() + 3.0;
-                assert!(
-                    (f64::from(wrong) - expected).abs() <= spread,
-                    "{what}: {wrong} false positives, expected {expected}"
-                );
+                let (what, bytes) = case.answers((r, t), (encode, decode));
                 let cells = case.values.len() as f64 * 1.23 * 1.14 + 124.0;
-                assert!(
-                    bytes.len() as f64 <= cells * f64::from(t) / 8.0 + 8.0,
-                    "{what}: {} bytes",
-                    bytes.len()
-                );
+                assert!(bytes as f64 <= cells * f64::from(t) / 8.0 + 8.0, "{what}: {bytes} bytes");
             }
         }
     }
 
-    /// Whatever the bytes: an answer or a refusal; and no answer for a cut.
     #[test]
     fn damage_does_no_harm() {
         for case in cases(4).into_iter().filter(|case| case.positions <= 3000) {
-            let mut bytes = encoded(&case, (4, 7));
-            let (mut mask, mut out) = (vec![0; case.mask.len()], vec![0; case.positions]);
-            for end in 1..bytes.len() {
-                assert!(decode(&bytes[..end], &mut mask, &mut out).is_err(), "{}", case.name);
-            }
-            for bit in 0..8 * bytes.len().min(60) {
-                bytes[bit / 8] ^= 1 << (bit % 8);
-                _ = decode(&bytes, &mut mask, &mut out);
-                bytes[bit / 8] ^= 1 << (bit % 8);
-            }
-            bytes.push(0);
-            assert!(decode(&bytes, &mut mask, &mut out).is_err(), "{}", case.name);
+            case.damage_does_no_harm(usize::MAX, (encode, decode));
         }
     }
 }

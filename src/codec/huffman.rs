@@ -19,7 +19,7 @@
 
 mod code;
 
-use super::Malformed;
+use super::{Malformed, bits::Writer};
 use crate::simd::{histogram, huffman as lanes};
 use code::Code;
 
@@ -206,19 +206,9 @@ fn write_lengths(lengths: &[u32], out: &mut Vec<u8>) {
     let most = lengths.iter().copied().max().unwrap_or(0);
     let width = u32::BITS - (most - least).leading_zeros();
     out.extend(((least | width << 12) as u16).to_le_bytes());
-    let (mut buffer, mut held) = (0u32, 0);
-    for length in lengths {
-        buffer |= (length - least) << held;
-        held += width;
-        while held >= 8 {
-            out.push(buffer as u8);
-            buffer >>= 8;
-            held -= 8;
-        }
-    }
-    if held > 0 {
-        out.push(buffer as u8);
-    }
+    let mut bits = Writer::new(out);
+    lengths.iter().for_each(|length| bits.put(length - least, width));
+    bits.finish();
 }
 
 /// Reads what [`write_lengths`] has written for a block of so many symbols: where its lanes end, which is within `bytes`, from

@@ -4,6 +4,11 @@
 
 use super::Malformed;
 
+/// What encodes survivors: see [`ribbon::encode`](super::ribbon::encode).
+pub(super) type Encode = fn(usize, &[u32], &[u8], (u32, u32), &mut Vec<u8>);
+/// What asks for all positions: see [`ribbon::decode`](super::ribbon::decode).
+pub(super) type Decode = fn(&[u8], &mut [u32], &mut [u8]) -> Result<(), Malformed>;
+
 /// A result that no structure gives: results have at most 15 bits.
 pub(crate) const NONE: u16 = u16::MAX;
 
@@ -85,12 +90,70 @@ pub(super) fn values(results: &[u16], r: u32, mask: &mut [u32], values: &mut [u8
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::{Decode, Encode};
+
     /// A mask of survivors and their values.
     pub(crate) struct Case {
         pub(crate) name: &'static str,
         pub(crate) positions: usize,
         pub(crate) mask: Vec<u32>,
         pub(crate) values: Vec<u8>,
+    }
+
+    impl Case {
+        fn encoded(&self, bits: (u32, u32), encode: Encode) -> Vec<u8> {
+            let mut bytes = vec![];
+            encode(self.positions, &self.mask, &self.values, bits, &mut bytes);
+            bytes
+        }
+
+        /// Demands that every survivor comes back and as few others as expected; returns what was tested, and its bytes.
+        pub(crate) fn answers(
+            &self,
+            (r, t): (u32, u32),
+            (encode, decode): (Encode, Decode),
+        ) -> (String, usize) {
+            let Self { name, positions, mask, values } = self;
+            let bytes = self.encoded((r, t), encode);
+            let (mut got, mut out) = (vec![7; mask.len()], vec![7; *positions]);
+            decode(&bytes, &mut got, &mut out).unwrap();
+            let what = format!("{name} of {positions}, {r} and {t} bits");
+            let (mut left, mut wrong) = (values.iter(), 0);
+            for i in 0..*positions {
+                let (kept, read) = (mask[i / 32] >> (i % 32) & 1, got[i / 32] >> (i % 32) & 1);
+                if kept == 1 {
+                    assert_eq!((read, Some(&out[i])), (1, left.next()), "{what}: {i}");
+                } else {
+                    wrong += read;
+                    assert!(read == 1 || out[i] == 0, "{what}: {i}");
+                }
+            }
+            assert!(crate::codec::sparse::padding_is_zero(&got, *positions), "{what}");
+            let others = *positions - values.len();
+            let expected =
+                if bytes.is_empty() { 0.0 } else { others as f64 / f64::from(1 << (t - r)) };
+            assert!(
+                (f64::from(wrong) - expected).abs() <= 5.0 * expected.sqrt() + 3.0,
+                "{what}: {wrong} false positives, expected {expected}"
+            );
+            (what, bytes.len())
+        }
+
+        /// Whatever the bytes, an answer or a refusal; and no answer for one of the first `cuts` cuts, nor for a byte more.
+        pub(crate) fn damage_does_no_harm(&self, cuts: usize, (encode, decode): (Encode, Decode)) {
+            let mut bytes = self.encoded((4, 7), encode);
+            let (mut mask, mut out) = (vec![0; self.mask.len()], vec![0; self.positions]);
+            for end in 1..bytes.len().min(cuts) {
+                assert!(decode(&bytes[..end], &mut mask, &mut out).is_err(), "{}", self.name);
+            }
+            for bit in 0..8 * bytes.len().min(60) {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                _ = decode(&bytes, &mut mask, &mut out);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            bytes.push(0);
+            assert!(decode(&bytes, &mut mask, &mut out).is_err(), "{}", self.name);
+        }
     }
 
     fn random() -> impl FnMut() -> u32 {

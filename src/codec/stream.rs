@@ -74,7 +74,7 @@ fn in_alphabet(all: u16, bits: u32) -> Result<(), Malformed> {
     }
 }
 
-/// The coder that takes the fewest bytes for symbols of `bits` bits that occur so often, and how many these are, its name
+/// The coder that by its cost takes the fewest bytes for symbols of `bits` bits that occur so often, and how many these are, its name
 /// included. Of equals the one that decodes fastest.
 fn choose(counts: &[u64; 256], bits: u32, coder: Coder) -> (Form, u64) {
     let symbols: u64 = counts.iter().sum();
@@ -95,7 +95,8 @@ fn choose(counts: &[u64; 256], bits: u32, coder: Coder) -> (Form, u64) {
     (kind, 1 + bytes)
 }
 
-/// The bytes that [`encode`] takes for symbols of `bits` bits that occur so often.
+/// About the bytes that [`encode`] takes for symbols of `bits` bits that occur so often: see [`huffman::cost`] and
+/// [`rans::cost`] for how near.
 pub fn cost(counts: &[u64; 256], bits: u32, coder: Coder) -> u64 {
     choose(counts, bits, coder).1
 }

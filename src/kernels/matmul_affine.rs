@@ -49,14 +49,8 @@ impl AffineMatrix {
         group: usize,
         scales: &[Scale],
     ) -> Result<Self> {
-        if !(2..=8).contains(&code.bits) {
-            return Err(Error::shape(KERNEL.name, "bits", code.bits, "2 to 8"));
-        }
-        let words = bitpack::words(cols, code.bits.into());
-        if codes.len() != rows * words {
-            return Err(Error::shape(KERNEL.name, "codes", codes.len(), rows * words));
-        }
-        let codes = Tensor::new(on, DType::U32, rows, words, codes)?;
+        let codes =
+            product::packed(on, KERNEL.name, codes, (rows, cols), (code.bits.into(), 2..=8))?;
         Self::of_codes(on, codes, cols, code, group, scales)
     }
 

@@ -52,14 +52,7 @@ impl PaletteMatrix {
         group: usize,
         entries: &[f32],
     ) -> Result<Self> {
-        if !(1..=8).contains(&bits) {
-            return Err(Error::shape(KERNEL.name, "bits", bits, "1 to 8"));
-        }
-        let words = bitpack::words(cols, bits);
-        if codes.len() != rows * words {
-            return Err(Error::shape(KERNEL.name, "codes", codes.len(), rows * words));
-        }
-        let codes = Tensor::new(on, DType::U32, rows, words, codes)?;
+        let codes = product::packed(on, KERNEL.name, codes, (rows, cols), (bits, 1..=8))?;
         Self::of_codes(on, codes, cols, bits, group, entries)
     }
 

@@ -3,13 +3,15 @@
 
 use super::Activation;
 use crate::{
-    DType, Error, Result, Tensor,
+    Backend, DType, Error, Result, Tensor,
+    codec::bitpack,
     gpu::{Gpu, Kernel},
     simd::{FEW, Packed, decode_rows, matmul_f32, matmul_packed},
     words,
 };
 use multiversion::multiversion;
 use rayon::prelude::*;
+use std::ops::RangeInclusive;
 
 /// The arguments of a product, checked.
 pub(super) struct Product<'a> {
@@ -22,6 +24,25 @@ pub(super) struct Product<'a> {
 /// The longest row: up to here the iterations of no invocation exceed what every device allows, and the bound on the error
 /// means something.
 const MAX_COLS: usize = 1 << 18;
+
+/// Codes of `bits` bits that are packed row by row, on a backend.
+pub(super) fn packed(
+    on: &Backend,
+    kernel: &'static str,
+    codes: Vec<u32>,
+    (rows, cols): (usize, usize),
+    (bits, allowed): (u32, RangeInclusive<u32>),
+) -> Result<Tensor> {
+    if !allowed.contains(&bits) {
+        let expected = format!("{} to {}", allowed.start(), allowed.end());
+        return Err(Error::shape(kernel, "bits", bits, expected));
+    }
+    let words = bitpack::words(cols, bits);
+    if codes.len() != rows * words {
+        return Err(Error::shape(kernel, "codes", codes.len(), rows * words));
+    }
+    Tensor::new(on, DType::U32, rows, words, codes)
+}
 
 impl<'a> Product<'a> {
     /// Refuses activations and a bias that do not fit weights of `outputs` rows and `cols` columns.

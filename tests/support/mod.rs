@@ -4,7 +4,9 @@
 use std::{
     collections::BTreeSet,
     io::Write,
+    process::{Command, Stdio},
     sync::{LazyLock, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use tersor::{Backend, DType, Device, Result, Tensor, dtype, gpu::GpuOptions};
 
@@ -160,4 +162,43 @@ pub fn write_checkpoint(path: &std::path::Path, tensors: &[(&str, DType, Vec<usi
         .collect();
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(views, Some(metadata), path).unwrap();
+}
+
+/// The binary.
+pub fn tersor() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tersor"));
+    command.env("NODEVICE_SELECT", "1");
+    command
+}
+
+/// Runs the binary to its end: exit code, what it said, seconds, and the most memory that it has had, in bytes, where the
+/// system tells. A process of its own, so that nothing of the test counts.
+pub fn measured(args: &[&str]) -> (Option<i32>, String, f64, usize) {
+    let started = Instant::now();
+    let mut child =
+        tersor().args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut most = 0;
+    let status = loop {
+        let text =
+            std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = text.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or("");
+        let kilobytes = line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
+        most = most.max(kilobytes.unwrap_or(0) << 10);
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    println!("{}: {seconds:.2} s, {} MB: {said}", args[0], most / 1_000_000);
+    (status.code(), said, seconds, most)
+}
+
+/// What the program takes for a file of one tensor.
+pub fn least() -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small.safetensors");
+    write_checkpoint(&path, &[("a", DType::U8, vec![4], vec![0])]);
+    measured(&["inspect", path.to_str().unwrap(), "--device", "cpu", "--quiet"]).3
 }

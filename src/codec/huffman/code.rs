@@ -1,6 +1,6 @@
 //! The code: its lengths, its bits, and its bytes at the head of a stream.
 
-use super::super::Malformed;
+use super::super::{Malformed, bits::Writer};
 
 /// The longest code, in bits.
 pub const LIMIT: u32 = 8;
@@ -96,7 +96,7 @@ impl Code {
         let used = || (0..=255u8).filter(|s| self.lengths[usize::from(*s)] > 0);
         let (first, last) = (used().next().unwrap_or(0), used().next_back().unwrap_or(0));
         out.extend([first, last]);
-        let (mut buffer, mut held, mut before) = (0u32, 0, START);
+        let (mut lengths, mut before) = (Writer::new(out), START);
         for length in &self.lengths[first.into()..=last.into()] {
             let (bits, count) = match *length {
                 0 => (0b0111, 4),
@@ -108,17 +108,9 @@ impl Code {
             if *length > 0 {
                 before = *length;
             }
-            buffer |= bits << held;
-            held += count;
-            while held >= 8 {
-                out.push(buffer as u8);
-                buffer >>= 8;
-                held -= 8;
-            }
+            lengths.put(bits, count);
         }
-        if held > 0 {
-            out.push(buffer as u8);
-        }
+        lengths.finish();
     }
 
     /// Reads what [`Code::write`] has written, and how many bytes that were. The code is complete; whether it is the one that
