@@ -269,6 +269,31 @@ impl<'a> Engine<'a> {
         Ok(done)
     }
 
+    /// Decodes on the device what gives `bytes` bytes: `None` where there is none, it is too small, `decode` does not know how, or it
+    /// has failed, which is noted.
+    pub fn decode<T>(
+        &self,
+        bytes: u64,
+        decode: impl FnOnce(&Backend) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        self.cancel.check()?;
+        let on @ Backend::Gpu(gpu) = self.backend() else { return Ok(None) };
+        if bytes > gpu.max_bytes() {
+            return Ok(None);
+        }
+        match decode(on) {
+            Err(Error::Gpu { kernel, message }) => {
+                self.record(kernel, &message, gpu);
+                Ok(None)
+            }
+            decoded => {
+                let decoded = decoded?;
+                self.gpu_tiles.fetch_add(decoded.is_some().into(), Relaxed);
+                Ok(decoded)
+            }
+        }
+    }
+
     /// Notes a failure of the device. Only a lost device is not asked again.
     pub fn record(&self, kernel: &str, message: &str, gpu: &Gpu) {
         self.repaired.fetch_add(1, Relaxed);

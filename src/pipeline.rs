@@ -511,12 +511,7 @@ impl<'a> FileWriter<'a> {
             let (mut strip, mut digests) = (Vec::new(), Vec::new());
             for unit in units {
                 engine.cancel.check()?;
-                let restored = restorer.parts(manifest, unit)?.restore(
-                    Some(engine),
-                    manifest,
-                    blocks,
-                    unit,
-                )?;
+                let restored = restorer.restore(engine, manifest, unit)?;
                 digests.extend(blocks.digests(unit, &restored).concat());
                 let bytes = bytemuck::cast_slice::<u32, u8>(&restored);
                 strip.extend_from_slice(&bytes[..unit.elements() * size as usize]);

@@ -287,6 +287,24 @@ impl<'a> Restorer<'a> {
         Ok(parts)
     }
 
+    /// The weights of a unit, decoded and restored on an engine's device as far as it can.
+    ///
+    /// # Errors
+    ///
+    /// As [`Restorer::parts`] and [`Parts::restore`].
+    pub fn restore(
+        &self,
+        engine: &Engine,
+        manifest: &TensorManifest,
+        unit: &Unit,
+    ) -> Result<Vec<u32>> {
+        let bytes = unit.elements() as u64 * manifest.dtype.bits() as u64 / 8;
+        match engine.decode(bytes, |on| self.pruned_on(on, manifest, unit))? {
+            Some(weights) => Ok(weights),
+            None => self.parts(manifest, unit)?.restore(Some(engine), manifest, &self.blocks, unit),
+        }
+    }
+
     /// Reads the scales and tables that a unit touches.
     ///
     /// # Errors

@@ -266,3 +266,62 @@ fn the_same_coded_bytes_from_the_device() {
         verify(&two, Some(&input), &options(on)).unwrap();
     }
 }
+
+#[test]
+fn pruned_weights_are_decoded_on_the_device() {
+    // Few and many survivors, every coder and structure, blocks of which some are one value, rows that are cut; a device that
+    // holds no unit leaves them to the host.
+    let Some(on) = gpu() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [input, packed, cpu, device] = ["in", "packed", "cpu", "gpu"].map(|n| dir.path().join(n));
+    let cubes = |seed, n| -> Vec<f32> {
+        support::noise(seed, n).iter().map(|x| if *x == 0.0 { 0.5 } else { x * x * x }).collect()
+    };
+    let mut uneven = cubes(1, 1500 * 501);
+    uneven[600 * 501..1400 * 501].fill(-2.0);
+    let tensors = [
+        ("a.weight", DType::F32, vec![1500, 501], support::words_of(DType::F32, &uneven)),
+        (
+            "b.weight",
+            DType::F16,
+            vec![1, 1_600_001],
+            support::words_of(DType::F16, &cubes(2, 1_600_001)),
+        ),
+        ("c.weight", DType::BF16, vec![301, 7], support::words_of(DType::BF16, &cubes(3, 301 * 7))),
+        (
+            "d.weight",
+            DType::F8E4M3,
+            vec![70, 33],
+            support::words_of(DType::F8E4M3, &cubes(4, 70 * 33)),
+        ),
+        ("e.weight", DType::F64, vec![60, 31], support::words_of(DType::F64, &cubes(5, 60 * 31))),
+    ];
+    write_checkpoint(&input, &tensors);
+    for density in [0.02, 0.6] {
+        for (encode, bits) in [
+            ("\"huffman\"", 3),
+            ("\"rans\"", 8),
+            ("\"auto\"", 4),
+            ("\"auto\"", 1),
+            ("\"ribbon\"", 4),
+            ("\"bloomier\"", 2),
+        ] {
+            let text = format!(
+                "version = 1\n[[rule]]\nmatch = \"*\"\nprune = {{ kind = \"magnitude\", density = {density} }}\n\
+                 quantize = {{ kind = \"palette\", bits = {bits} }}\nencode = {encode}\n"
+            );
+            let recipe = Recipe::parse(&text).unwrap();
+            compress(&input, &packed, &recipe, &options(&CPU)).unwrap();
+            decompress(&packed, &cpu, &options(&CPU)).unwrap();
+            let case = format!("{density} {encode} {bits}");
+            let report = decompress(&packed, &device, &options(on)).unwrap();
+            assert!(fs::read(&cpu).unwrap() == fs::read(&device).unwrap(), "{case}");
+            let counts = (report.cpu_tiles, report.repaired_tiles);
+            assert!(report.gpu_tiles > 0 && counts == (0, 0), "{case}: {:?}", report.cpu_reasons);
+            if let Some(tiny) = support::tiny_gpu() {
+                decompress(&packed, &device, &options(tiny)).unwrap();
+                assert!(fs::read(&cpu).unwrap() == fs::read(&device).unwrap(), "{case}, tiny");
+            }
+        }
+    }
+}

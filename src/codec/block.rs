@@ -12,7 +12,7 @@ use super::{
     Malformed, bitpack,
     bits::{put_number, take_number},
     bloomier, floats, gaps,
-    retrieval::{Decode, Encode},
+    retrieval::{Decode, Encode, take_bits},
     ribbon, sparse,
     stream::{self, Coder},
 };
@@ -61,6 +61,16 @@ pub enum Structure {
     Ribbon,
     /// [`bloomier`].
     Bloomier,
+}
+
+impl Structure {
+    /// What asks for all positions.
+    fn query(self) -> Decode {
+        match self {
+            Self::Ribbon => ribbon::decode,
+            Self::Bloomier => bloomier::decode,
+        }
+    }
 }
 
 /// A block: `mask` as in [`sparse`], empty where it is not pruned; `stored` as the raw components hold it: codes packed row by
@@ -146,23 +156,24 @@ pub fn encode(
 ///
 /// What is wrong with them.
 pub fn decode(
-    mut bytes: &[u8],
+    bytes: &[u8],
     (rows, cols): (usize, usize),
     pruned: bool,
     element: Element,
 ) -> Result<(Block, Sizes), Malformed> {
-    let all = bytes.len();
-    if let (true, [kind @ (RIBBON | BLOOMIER), ..], Element::Code(bits)) = (pruned, bytes, element)
-    {
-        let query = if *kind == RIBBON { ribbon::decode } else { bloomier::decode };
-        let block = retrieve(&bytes[1..], (rows, cols), bits, query)?;
-        return Ok((block, Sizes { index: 0, stored: all as u64 }));
-    }
-    let mask = match pruned {
-        true => decode_index(&mut bytes, (rows, cols))?,
-        false => Vec::new(),
+    let (mask, stored) = match pruned.then(|| split(bytes, rows * cols)).transpose()? {
+        None => (Vec::new(), bytes),
+        Some(Pruned::Streams(index, stored)) => (index.mask((rows, cols))?, stored),
+        Some(Pruned::Retrieval(structure, structured)) => {
+            let Element::Code(bits) = element else {
+                return Err(Malformed("a structure that holds values"));
+            };
+            let block = retrieve(structured, (rows, cols), bits, structure.query())?;
+            return Ok((block, Sizes { index: 0, stored: bytes.len() as u64 }));
+        }
     };
-    let sizes = Sizes { index: (all - bytes.len()) as u64, stored: bytes.len() as u64 };
+    let sizes = Sizes { index: (bytes.len() - stored.len()) as u64, stored: stored.len() as u64 };
+    let bytes = stored;
     let counts = || survivors(&mask, (rows, cols));
     let count: usize = counts().sum();
     let stored = match element {
@@ -254,22 +265,29 @@ fn pack<I: Iterator<Item = usize>>(symbols: &[u8], counts: impl Fn() -> I, bits:
     stored
 }
 
+/// Refuses a structure whose values have not `bits` bits; one without survivors has none.
+///
+/// # Errors
+///
+/// If they have not.
+pub fn check_values(mut bytes: &[u8], bits: u32) -> Result<(), Malformed> {
+    match bytes.is_empty() || take_bits(&mut bytes)?.0 == bits {
+        true => Ok(()),
+        false => Err(Malformed("a structure of other codes")),
+    }
+}
+
 /// The block that a retrieval structure holds.
 fn retrieve(
-    mut bytes: &[u8],
+    bytes: &[u8],
     (rows, cols): (usize, usize),
     bits: u32,
     query: Decode,
 ) -> Result<Block, Malformed> {
-    if take_number(&mut bytes)? != bytes.len() {
-        return Err(Malformed("a structure of another length"));
-    }
+    check_values(bytes, bits)?;
     let n = rows * cols;
     let (mut flat, mut values) = (vec![0u32; n.div_ceil(32)], vec![0; n]);
     query(bytes, &mut flat, &mut values)?;
-    if values.iter().any(|v| u32::from(*v) >> bits != 0) {
-        return Err(Malformed("a code outside the alphabet"));
-    }
     let mut codes = Vec::new();
     sparse::survivors(&flat, n, |at| codes.push(values[at]));
     let mask = mask_of(&bytemuck::cast_slice(&flat)[..n.div_ceil(8)], (rows, cols));
@@ -337,31 +355,97 @@ fn encode_index(mask: &[u32], shape: (usize, usize), coder: Coder, out: &mut Vec
     out.extend(index);
 }
 
-fn decode_index(bytes: &mut &[u8], (rows, cols): (usize, usize)) -> Result<Vec<u32>, Malformed> {
-    let (kind, rest) = bytes.split_first().ok_or(Malformed("a pruned block without an index"))?;
-    *bytes = rest;
-    let len = take_number(bytes)?;
-    let (mut index, rest) =
-        bytes.split_at_checked(len).ok_or(Malformed("an index beyond the end"))?;
-    *bytes = rest;
-    let n = rows * cols;
-    if *kind == BITMAP {
-        let mut bitmap = vec![0; n.div_ceil(8)];
-        stream::decode(index, 8, &mut bitmap)?;
-        if n % 8 != 0 && bitmap[n / 8] >> (n % 8) != 0 {
-            return Err(Malformed("bits beyond the last weight"));
+/// Where the survivors of a block are: a stream of so many symbols.
+#[derive(Clone, Copy, Debug)]
+pub struct Index<'a> {
+    /// What a symbol says.
+    pub kind: IndexKind,
+    /// The [`stream`].
+    pub stream: &'a [u8],
+    /// How many symbols it has, each for at least one weight of the block.
+    pub symbols: usize,
+}
+
+/// What a symbol of an index says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexKind {
+    /// Which of eight weights survive, first in the low bit.
+    Bitmap,
+    /// How many pruned weights lie before the next survivor, in so many bits: see [`gaps`].
+    Gaps(u32),
+}
+
+impl IndexKind {
+    /// Bits of a symbol.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Bitmap => 8,
+            Self::Gaps(width) => width,
         }
-        return Ok(mask_of(&bitmap, (rows, cols)));
     }
-    if !gaps::WIDTHS.contains(&u32::from(*kind)) {
-        return Err(Malformed("an index that is not known"));
+}
+
+/// A coded block of a pruned tensor, taken apart but not decoded.
+#[derive(Clone, Copy, Debug)]
+pub enum Pruned<'a> {
+    /// The index, and the stream of the survivors' codes or values.
+    Streams(Index<'a>, &'a [u8]),
+    /// The bytes of a structure that gives back codes and index.
+    Retrieval(Structure, &'a [u8]),
+}
+
+/// Takes the coded form of a block of `n` pruned weights apart.
+///
+/// # Errors
+///
+/// If its parts do not fit its length, or it has none that is known.
+pub fn split(bytes: &[u8], n: usize) -> Result<Pruned<'_>, Malformed> {
+    let (kind, mut rest) =
+        bytes.split_first().ok_or(Malformed("a pruned block without an index"))?;
+    let len = take_number(&mut rest)?;
+    let structure = match *kind {
+        RIBBON => Some(Structure::Ribbon),
+        BLOOMIER => Some(Structure::Bloomier),
+        _ => None,
+    };
+    if let Some(structure) = structure {
+        return match len == rest.len() {
+            true => Ok(Pruned::Retrieval(structure, rest)),
+            false => Err(Malformed("a structure of another length")),
+        };
     }
-    // Fillers and survivors: each stands for one weight at least.
-    let count = take_number(&mut index)?;
-    let count = Some(count).filter(|c| *c <= n).ok_or(Malformed("more gaps than weights"))?;
-    let mut symbols = vec![0; count];
-    stream::decode(index, (*kind).into(), &mut symbols)?;
-    gaps::decode(&symbols, (*kind).into(), rows, cols)
+    let (mut stream, stored) =
+        rest.split_at_checked(len).ok_or(Malformed("an index beyond the end"))?;
+    let (kind, symbols) = match u32::from(*kind) {
+        width if gaps::WIDTHS.contains(&width) => {
+            // Fillers and survivors: each stands for one weight at least.
+            let count = take_number(&mut stream)?;
+            let count =
+                Some(count).filter(|c| *c <= n).ok_or(Malformed("more gaps than weights"))?;
+            (IndexKind::Gaps(width), count)
+        }
+        _ if *kind == BITMAP => (IndexKind::Bitmap, n.div_ceil(8)),
+        _ => return Err(Malformed("an index that is not known")),
+    };
+    Ok(Pruned::Streams(Index { kind, stream, symbols }, stored))
+}
+
+impl Index<'_> {
+    /// The mask of a block.
+    fn mask(&self, (rows, cols): (usize, usize)) -> Result<Vec<u32>, Malformed> {
+        let mut symbols = vec![0; self.symbols];
+        stream::decode(self.stream, self.kind.bits(), &mut symbols)?;
+        match self.kind {
+            IndexKind::Gaps(width) => gaps::decode(&symbols, width, rows, cols),
+            IndexKind::Bitmap => {
+                let n = rows * cols;
+                if n % 8 != 0 && symbols[n / 8] >> (n % 8) != 0 {
+                    return Err(Malformed("bits beyond the last weight"));
+                }
+                Ok(mask_of(&symbols, (rows, cols)))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

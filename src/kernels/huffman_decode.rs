@@ -26,22 +26,19 @@ struct Params {
 
 /// Decodes Huffman streams: what [`codec::huffman`](crate::codec::huffman) encodes.
 ///
-/// `symbols = decode(streams[0]) decode(streams[1]) ...`
+/// `symbols = decode(streams[0]) decode(streams[1]) ...`, each from a fresh word on, padded with zeros
 ///
-/// - `streams`: bytes of each stream, and its number of symbols: a multiple of four for all but the last.
-/// - returns U8 `[1, symbols of all]`.
+/// - `streams`: bytes of each stream, and its number of symbols.
+/// - returns U8 `[1, symbols of all]`, the padding between streams included.
 ///
 /// Agreement: exact for what the encoder has written. All backends check codes, lanes and padding; only the CPU also checks that
 /// a code is the one that the encoder chooses, for which it counts the symbols.
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if a stream is malformed, or its symbols do not end with a word; [`Error::Gpu`] if the device fails.
+/// [`Error::Shape`] if a stream is malformed; [`Error::Gpu`] if the device fails.
 pub fn huffman_decode(on: &Backend, streams: &[(&[u8], usize)]) -> Result<Tensor> {
-    if let Some((_, symbols)) = streams.iter().rev().skip(1).find(|s| !s.1.is_multiple_of(4)) {
-        return Err(Error::shape(KERNEL.name, "symbols", symbols, "a multiple of 4"));
-    }
-    let symbols = streams.iter().map(|(_, symbols)| symbols).sum();
+    let symbols = super::symbols_of(streams);
     match on {
         Backend::Cpu => Ok(Tensor::cpu(DType::U8, 1, symbols, reference(streams, symbols)?)),
         Backend::Gpu(gpu) => on_gpu(gpu, streams, symbols),
@@ -54,16 +51,10 @@ fn refused(stream: usize, why: Malformed) -> Error {
 
 fn reference(streams: &[(&[u8], usize)], symbols: usize) -> Result<Vec<u32>> {
     let mut out = vec![0; words(DType::U8, symbols)];
-    let mut rest = &mut bytemuck::cast_slice_mut(&mut out)[..symbols];
-    let mut tasks = Vec::new();
-    for (i, (bytes, symbols)) in streams.iter().enumerate() {
-        let (here, after) = std::mem::take(&mut rest).split_at_mut(*symbols);
-        tasks.push((i, *bytes, here));
-        rest = after;
-    }
-    tasks
+    super::parts_of(&mut out, streams)
         .into_par_iter()
-        .try_for_each(|(i, bytes, out)| huffman::decode(bytes, out).map_err(|e| refused(i, e)))?;
+        .enumerate()
+        .try_for_each(|(i, (bytes, out))| huffman::decode(bytes, out).map_err(|e| refused(i, e)))?;
     Ok(out)
 }
 
@@ -88,7 +79,7 @@ fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tenso
         }
         bytes.extend_from_slice(stream);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
-        first += symbols;
+        first += symbols.next_multiple_of(4);
     }
     let out = gpu.alloc(4 * words(DType::U8, symbols))?;
     let params =

@@ -41,6 +41,7 @@ mod rans_decode;
 mod requantize;
 mod ribbon_query;
 mod row_threshold;
+mod scatter;
 mod softmax;
 mod sort_rows;
 
@@ -87,6 +88,7 @@ pub use rans_decode::rans_decode;
 pub use requantize::{multiplier, requantize};
 pub use ribbon_query::ribbon_query;
 pub use row_threshold::row_threshold;
+pub use scatter::{Order, Survivors, count_survivors, scatter};
 pub use softmax::softmax;
 pub use sort_rows::sort_rows;
 
@@ -132,6 +134,7 @@ pub const ALL: &[&crate::gpu::Kernel] = &[
     &requantize::KERNEL,
     &ribbon_query::KERNEL,
     &row_threshold::KERNEL,
+    &scatter::KERNEL,
     &softmax::KERNEL,
     &sort_rows::KERNEL,
 ];
@@ -162,6 +165,25 @@ fn expect_f32(
     }
     let got = text(tensor.dtype(), tensor.rows(), tensor.cols());
     Err(Error::shape(kernel, what, got, text(DType::F32, rows, cols)))
+}
+
+/// Symbols of streams that each start a word: all but the last are padded to whole words.
+fn symbols_of(streams: &[(&[u8], usize)]) -> usize {
+    streams.iter().fold(0, |all, (_, symbols)| all.next_multiple_of(4) + symbols)
+}
+
+/// The bytes of each stream, and where its symbols go.
+fn parts_of<'a, 'b>(
+    out: &'a mut [u32],
+    streams: &[(&'b [u8], usize)],
+) -> Vec<(&'b [u8], &'a mut [u8])> {
+    let mut rest = out;
+    let part = |(bytes, symbols): &(&'b [u8], usize)| {
+        let (here, after) = std::mem::take(&mut rest).split_at_mut(symbols.div_ceil(4));
+        rest = after;
+        (*bytes, &mut bytemuck::cast_slice_mut(here)[..*symbols])
+    };
+    streams.iter().map(part).collect()
 }
 
 /// A mask and values of so many positions, as `query` fills them.

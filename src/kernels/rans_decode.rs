@@ -25,10 +25,10 @@ struct Params {
     tables: u32,
 }
 
-/// Decodes rANS streams, one after the other.
+/// Decodes rANS streams, one after the other, each from a fresh word on, padded with zeros.
 ///
-/// - `streams`: what [`rans::encode`] wrote, each with its number of symbols: a multiple of 4 but for the last stream.
-/// - returns U8 `[1, symbols]`, of all streams.
+/// - `streams`: what [`rans::encode`] wrote, each with its number of symbols.
+/// - returns U8 `[1, symbols of all]`, the padding between streams included.
 ///
 /// Agreement: exact. Streams that no encoder wrote are refused on every backend, but for a table of frequencies that are not the
 /// best for its symbols: a device does not count these.
@@ -37,11 +37,7 @@ struct Params {
 ///
 /// [`Error::Shape`] if a stream is malformed or has a wrong number of symbols; [`Error::Gpu`] if the device fails.
 pub fn rans_decode(on: &Backend, streams: &[(&[u8], usize)]) -> Result<Tensor> {
-    let whole = &streams[..streams.len().saturating_sub(1)];
-    if let Some((_, symbols)) = whole.iter().find(|(_, symbols)| !symbols.is_multiple_of(4)) {
-        return Err(Error::shape(KERNEL.name, "symbols", symbols, "a multiple of 4"));
-    }
-    let symbols = streams.iter().map(|stream| stream.1).sum();
+    let symbols = super::symbols_of(streams);
     match on {
         Backend::Cpu => Ok(Tensor::cpu(DType::U8, 1, symbols, reference(streams, symbols)?)),
         Backend::Gpu(gpu) => on_gpu(gpu, streams, symbols),
@@ -54,14 +50,8 @@ fn malformed(stream: usize, why: impl std::fmt::Display) -> Error {
 
 fn reference(streams: &[(&[u8], usize)], symbols: usize) -> Result<Vec<u32>> {
     let mut out = vec![0u32; symbols.div_ceil(4)];
-    let mut rest = bytemuck::cast_slice_mut(&mut out);
-    let mut parts = Vec::with_capacity(streams.len());
-    for (bytes, symbols) in streams {
-        let (part, after) = rest.split_at_mut(*symbols);
-        parts.push((*bytes, part));
-        rest = after;
-    }
-    parts.into_par_iter().enumerate().try_for_each(|(i, (bytes, part))| {
+    let parts = super::parts_of(&mut out, streams).into_par_iter().enumerate();
+    parts.try_for_each(|(i, (bytes, part))| {
         rans::decode(bytes, part).map_err(|Malformed(why)| malformed(i, why))
     })?;
     Ok(out)
@@ -92,7 +82,7 @@ fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tenso
             }
         }
         data.extend_from_slice(bytes);
-        out += symbols;
+        out += symbols.next_multiple_of(4);
     }
     let max = gpu.max_bytes() as usize;
     if data.len() > max || symbols > max {

@@ -42,5 +42,6 @@ mod requantize;
 mod retrieval;
 mod ribbon_query;
 mod row_threshold;
+mod scatter;
 mod softmax;
 mod sort_rows;
