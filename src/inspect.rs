@@ -1,11 +1,15 @@
 //! What is in a checkpoint: statistics of every tensor, from its exact histogram, and of the wide types from the values too.
 
+mod estimate;
+
+pub use estimate::CodeBits;
+
 use crate::{
     DType, Result, TensorInfo,
     encode::count,
     engine::Engine,
     format::Checkpoint,
-    kernels::{Histogram, order_key},
+    kernels::Histogram,
     moments::Moments,
     pipeline::Options,
     stage::{Blocks, Source, Unit},
@@ -56,6 +60,8 @@ pub struct WeightSummary {
     /// Bits per element that `lossless` would take, from the histogram: the order-0 entropy of the exponents, and the rest as it
     /// is. Tables and escapes add about half a per cent. F64 has exponents that the histogram does not tell apart: null.
     pub lossless_bits: Option<f64>,
+    /// Bits per element of a palette of 16, where there are weights that are not zero, and all are finite.
+    pub palette4: Option<CodeBits>,
     /// What those bins tell apart: the whole pattern of 8 or 16 bits, or the upper 20 bits of a F32, or of a F64 rounded to it.
     pub entropy_of_bits: u32,
     /// Counts of bins in equal steps from -4 to 4 deviations; what lies beyond is counted at the ends.
@@ -115,28 +121,6 @@ fn weights(engine: &Engine, checkpoint: &Checkpoint, t: &TensorInfo) -> Result<W
     Ok(WeightSummary::new(&histogram, &moments))
 }
 
-/// The order-0 entropy of the exponents, and the bits beside them.
-fn lossless_bits(histogram: &Histogram) -> Option<f64> {
-    let (sign_and_mantissa, pattern): (u32, fn(&Histogram, usize) -> u32) = match histogram.dtype()
-    {
-        DType::F32 => (24, |_, bin| order_key::to_f32((bin as u32) << 12).to_bits() >> 23),
-        DType::BF16 => (8, |h, bin| h.pattern(bin) >> 7),
-        DType::F16 => (11, |h, bin| h.pattern(bin) >> 10),
-        DType::F8E4M3 => (4, |h, bin| h.pattern(bin) >> 3),
-        DType::F8E5M2 => (3, |h, bin| h.pattern(bin) >> 2),
-        _ => return None,
-    };
-    let exponents = histogram.dtype().bits() - sign_and_mantissa as usize;
-    let mut counts = vec![0u64; 1 << exponents];
-    for (bin, n) in histogram.counts.iter().enumerate().filter(|(_, n)| **n > 0) {
-        counts[pattern(histogram, bin) as usize & ((1 << exponents) - 1)] += n;
-    }
-    let n = histogram.total() as f64;
-    let bits = |c: &u64| *c as f64 / n * (n / *c as f64).log2();
-    let entropy: f64 = counts.iter().filter(|c| **c > 0).map(bits).sum();
-    Some(entropy + f64::from(sign_and_mantissa))
-}
-
 impl WeightSummary {
     fn new(histogram: &Histogram, moments: &Moments) -> Self {
         let n = histogram.total() as f64;
@@ -174,7 +158,8 @@ impl WeightSummary {
             zeros: moments.zeros,
             nonfinite: histogram.nonfinite(),
             entropy_bits,
-            lossless_bits: lossless_bits(histogram),
+            lossless_bits: estimate::lossless_bits(histogram),
+            palette4: CodeBits::of_palette(histogram, &bins, 4),
             entropy_of_bits: histogram.counts.len().ilog2(),
             histogram: bars,
         }

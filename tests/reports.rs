@@ -325,3 +325,27 @@ fn a_recipe_that_is_wrong_is_named_once() {
     assert!(err.starts_with(&format!("tersor: recipe: {}: ", place.recipe)), "{err}");
     assert_eq!(err.matches("recipe: ").count(), 1, "{err}");
 }
+
+#[test]
+fn inspect_estimates_what_coders_make() {
+    // The weights of a dense tensor, and those of a pruned one, whose zeros an index tells.
+    let cubes = |seed| noise(seed, 400_000).into_iter().map(|x| x * x * x);
+    let dense: Vec<f32> = cubes(1).map(|x| if x == 0.0 { 0.1 } else { x }).collect();
+    let pruned: Vec<f32> = cubes(2).map(|x| if x.abs() < 0.3 { 0.0 } else { x }).collect();
+    let prune = "prune = { kind = \"magnitude\", density = 1.0, once = true }";
+    for (name, dtype, values, prune) in
+        [("dense", DType::BF16, dense, ""), ("pruned", DType::F32, pruned, prune)]
+    {
+        let place = Place::new(&[(name, dtype, vec![400, 1000], words_of(dtype, &values))]);
+        let estimates = json(&["inspect", &place.model, "--device", "cpu"]);
+        for encode in ["raw", "huffman", "rans"] {
+            let quantize = "quantize = { kind = \"palette\", bits = 4 }";
+            let report = place.compress(&format!("{prune}\n{quantize}\nencode = \"{encode}\""));
+            let estimate =
+                tensor(&estimates, name)["weights"]["palette4"][encode].as_f64().unwrap();
+            let found = tensor(&report, name)["bits_per_weight"].as_f64().unwrap();
+            let off = found / estimate - 1.0;
+            assert!(off.abs() < 0.02, "{name}, {encode}: {estimate} and {found}, {off:.4}");
+        }
+    }
+}

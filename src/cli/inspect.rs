@@ -40,12 +40,12 @@ impl Inspect {
             tensors: &tensors,
         };
         self.common.print(&report, || {
-            let head = ["tensor", "type", "shape", "min", "max", "mean", "deviation", "outliers", "entropy", "lossless", "histogram"];
+            let head = ["tensor", "type", "shape", "min", "max", "mean", "deviation", "outliers", "entropy", "lossless", "palette4", "histogram"];
             let mut rows = vec![head.map(String::from).to_vec()];
             for t in &tensors {
                 let mut row = vec![table::name(&t.name), t.dtype.into(), format!("{:?}", t.shape)];
                 match &t.weights {
-                    None => row.extend(["-"; 8].map(String::from)),
+                    None => row.extend(["-"; 9].map(String::from)),
                     Some(w) => row.extend([
                         table::number(w.min),
                         table::number(w.max),
@@ -54,6 +54,9 @@ impl Inspect {
                         if w.nonfinite > 0 { format!("{} not finite", w.nonfinite) } else { w.outliers.to_string() },
                         format!("{:.2} of {}", w.entropy_bits, w.entropy_of_bits),
                         w.lossless_bits.map_or("-".into(), |bits| format!("{bits:.2}")),
+                        w.palette4.map_or("-".into(), |bits| {
+                            format!("{:.2} {:.2} {:.2}", bits.raw, bits.huffman, bits.rans)
+                        }),
                         sparkline(&w.histogram),
                     ]),
                 }
@@ -63,7 +66,8 @@ impl Inspect {
                 "{}\n{} tensors, {} elements, {}\n\
 range, mean and deviation are those of the values; outliers lie more than 6 deviations from the mean; the histogram goes\n\
 from -4 to 4 deviations; entropy in bits per weight, of the whole pattern or of the upper 20 bits of a wider one; lossless: about what the preset\n\
-of that name would take\n",
+of that name would take; palette4: about what 4-bit codes of the weights that are not zero would take, with an index of the zeros: packed,\n\
+by Huffman, by rANS\n",
                 table::table(&rows),
                 tensors.len(),
                 report.elements,
