@@ -1,4 +1,4 @@
-// Values of 32 neighbouring positions per invocation, and their word of the mask, from ribbons (src/codec/ribbon.rs).
+// Asks ribbons (src/codec/ribbon.rs) for all positions, in frames/retrieval.
 
 struct Params { positions: u32, total: u32, ribbons: u32, listed: u32, slot_words: u32, buckets: u32 }
 
@@ -14,14 +14,12 @@ override WG: u32;
 override T: u32;
 override R: u32;
 
-const NONE = 0xffffu;
-
 fn slot_word(i: u32) -> u32 {
     return slots[min(i, params.slot_words - 1u)];
 }
 
 // The result of one ribbon, or NONE if it has bumped the position.
-fn result_of(ribbon: u32, position: u32) -> u32 {
+fn result_in(ribbon: u32, position: u32) -> u32 {
     let record = 7u * ribbon;
     let low = mix(position + ribbons[record + 1u]);
     let upper = mix(low + STEP);
@@ -51,36 +49,16 @@ fn result_of(ribbon: u32, position: u32) -> u32 {
     return result ^ (other & ((1u << T) - 1u));
 }
 
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let id = workgroup_index(wid, groups) * WG + lane;
-    if id >= params.total { return; }
-    let first = 32u * id;
-    let end = min(first + 32u, params.positions);
-    // The first of the list that is not before these positions.
+fn result_of(position: u32) -> u32 {
+    // What no ribbon holds is listed.
     var next = 0u;
-    var high_end = params.listed;
-    while next < high_end {
-        let middle = (next + high_end) / 2u;
-        if list[2u * middle] < first { next = middle + 1u; } else { high_end = middle; }
+    var end = params.listed;
+    while next < end {
+        let middle = (next + end) / 2u;
+        if list[2u * middle] < position { next = middle + 1u; } else { end = middle; }
     }
-    var kept = 0u;
-    var word = 0u;
-    for (var position = first; position < end; position++) {
-        var result = NONE;
-        for (var ribbon = 0u; ribbon < params.ribbons && result == NONE; ribbon++) { result = result_of(ribbon, position); }
-        if next < params.listed && list[2u * next] == position {
-            result = list[2u * next + 1u];
-            next++;
-        }
-        if result < (1u << R) {
-            kept |= 1u << (position & 31u);
-            word |= result << (8u * (position & 3u));
-        }
-        if (position & 3u) == 3u || position + 1u == end {
-            values[position >> 2u] = word;
-            word = 0u;
-        }
-    }
-    mask[id] = kept;
+    if next < params.listed && list[2u * next] == position { return list[2u * next + 1u]; }
+    var result = NONE;
+    for (var ribbon = 0u; ribbon < params.ribbons && result == NONE; ribbon++) { result = result_in(ribbon, position); }
+    return result;
 }

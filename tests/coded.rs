@@ -325,3 +325,26 @@ fn pruned_weights_are_decoded_on_the_device() {
         }
     }
 }
+
+#[test]
+fn every_set_of_instructions_makes_the_same_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in");
+    let cubes: Vec<f32> = support::noise(1, 900 * 400).iter().map(|x| x * x * x).collect();
+    write_checkpoint(
+        &input,
+        &[("a.weight", DType::BF16, vec![900, 400], support::words_of(DType::BF16, &cubes))],
+    );
+    for preset in ["int8", "palette4", "deep", "weightless", "lossless"] {
+        let made = ["", "avx2", "none"].map(|simd| {
+            let out = dir.path().join(format!("{preset}{simd}"));
+            let mut job = support::tersor();
+            job.arg("compress")
+                .arg(&input)
+                .args(["--preset", preset, "--quiet", "--device", "cpu", "-o"]);
+            assert!(job.arg(&out).env("TERSOR_SIMD", simd).status().unwrap().success());
+            fs::read(out).unwrap()
+        });
+        assert!(made[0] == made[1] && made[0] == made[2], "{preset}");
+    }
+}

@@ -11,7 +11,7 @@ use crate::{
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
     name: "ribbon_query",
-    wgsl: wgsl!("lib/grid", "lib/retrieval", "ribbon_query"),
+    wgsl: wgsl!("lib/grid", "lib/retrieval", "ribbon_query", "frames/retrieval"),
     workgroup: 64,
     params: size_of::<Params>(),
 };

@@ -42,7 +42,7 @@ mod vbmi {
     use std::arch::x86_64::*;
 
     pub(super) fn detect() -> bool {
-        is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vbmi")
+        detected!("avx512bw") && detected!("avx512vbmi")
     }
 
     pub(super) fn translate(table: &[u8; 256], bytes: &mut [u8]) {

@@ -42,10 +42,10 @@ const TABLES: usize = 16;
 
 /// Does `work` with the decoder of `w`, of `rows` rows and `cols` columns, if there is one.
 pub(super) fn with(w: Packed, (rows, cols): (usize, usize), work: impl DecodeWork) -> bool {
-    let bytes = is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vbmi")
-        && is_x86_feature_detected!("popcnt");
+    let bytes = detected!("avx512bw")
+        && detected!("avx512vl")
+        && detected!("avx512vbmi")
+        && detected!("popcnt");
     let Some(floats) = Avx512::detect().filter(|_| bytes) else { return false };
     match w {
         Packed::Dense { words, dtype } => {

@@ -107,7 +107,7 @@ impl Floats for Avx512 {
     const ROWS: usize = 6;
 
     fn detect() -> Option<Self> {
-        is_x86_feature_detected!("avx512f").then_some(Self(()))
+        detected!("avx512f").then_some(Self(()))
     }
 
     fn enter(self, work: impl FloatWork) {
@@ -175,7 +175,7 @@ impl Floats for Avx {
     const ROWS: usize = 1;
 
     fn detect() -> Option<Self> {
-        is_x86_feature_detected!("avx").then_some(Self(()))
+        detected!("avx").then_some(Self(()))
     }
 
     fn enter(self, work: impl FloatWork) {

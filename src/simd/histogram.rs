@@ -40,10 +40,10 @@ mod planes {
 
     /// Whether the machine has the instructions.
     pub(super) fn detect() -> bool {
-        is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("avx512vpopcntdq")
-            && is_x86_feature_detected!("gfni")
+        detected!("avx512bw")
+            && detected!("avx512vbmi")
+            && detected!("avx512vpopcntdq")
+            && detected!("gfni")
     }
 
     pub(super) fn histogram(symbols: &[u8]) -> [u64; 256] {

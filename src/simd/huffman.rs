@@ -150,7 +150,7 @@ pub(crate) fn decode(code: &[u16; 256], bytes: &[u8], ends: &[u32], out: &mut [u
 /// Decodes from bit `at` of every lane on, and moves it.
 fn portable(code: &[u16; 256], bytes: &[u8], at: &mut [u32], out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("lzcnt") {
+    if detected!("bmi2") && detected!("lzcnt") {
         /// Shifts by any register, and counts of zeros, in an instruction each.
         #[target_feature(enable = "bmi1,bmi2,lzcnt")]
         fn fast(code: &[u16; 256], bytes: &[u8], at: &mut [u32], out: &mut [u8]) {

@@ -89,8 +89,7 @@ impl Isa for Avx512Vnni {
     const TILE: (usize, usize) = (8, 3);
 
     fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"))
-            .then_some(Self(()))
+        (detected!("avx512f") && detected!("avx512vnni")).then_some(Self(()))
     }
 
     fn enter(self, work: impl Work) {
@@ -270,12 +269,7 @@ unsafe fn mask_256(count: usize) -> __m256i {
 }
 
 impl Isa for AvxVnni {
-    isa_256!(
-        AvxVnni,
-        "avx2,avxvnni",
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni")),
-        1
-    );
+    isa_256!(AvxVnni, "avx2,avxvnni", (detected!("avx2") && detected!("avxvnni")), 1);
 
     #[inline(always)]
     fn dot<const A_SIGNED: bool>(self, sum: __m256i, a: __m256i, w: __m256i) -> __m256i {
@@ -303,7 +297,7 @@ impl Isa for AvxVnni {
 }
 
 impl Isa for Avx2 {
-    isa_256!(Avx2, "avx2", is_x86_feature_detected!("avx2"), 2);
+    isa_256!(Avx2, "avx2", detected!("avx2"), 2);
 
     #[inline(always)]
     fn dot<const A_SIGNED: bool>(self, sum: __m256i, a: __m256i, w: __m256i) -> __m256i {

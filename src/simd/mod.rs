@@ -5,6 +5,14 @@
 //! rectangles of one matrix.
 #![allow(unsafe_code, reason = "vector instructions chosen at run time, rectangles of a matrix")]
 
+/// Whether the machine has a feature, and it may be used.
+#[cfg(target_arch = "x86_64")]
+macro_rules! detected {
+    ($feature:tt) => {
+        std::arch::is_x86_feature_detected!($feature) && crate::simd::allowed($feature)
+    };
+}
+
 mod blocks;
 mod bytes;
 #[cfg(target_arch = "x86_64")]
@@ -29,3 +37,19 @@ pub(crate) use dots_i8::{Panels, dots_i8};
 pub(crate) use histogram::histogram;
 pub(crate) use matmul_f32::matmul_f32;
 pub(crate) use packed::{FEW, Packed, decode_rows, matmul_packed};
+
+/// Whether a feature may be used: all may, unless the variable `TERSOR_SIMD` is `avx2`, which leaves AVX-512 out, or `none`. Every
+/// choice gives the same bytes; it is there to show that, and to time what other machines run.
+#[cfg(target_arch = "x86_64")]
+fn allowed(feature: &str) -> bool {
+    use std::sync::LazyLock;
+    /// Whether AVX-512, and whether anything.
+    static ALLOWED: LazyLock<[bool; 2]> =
+        LazyLock::new(|| match std::env::var("TERSOR_SIMD").as_deref() {
+            Ok("none") => [false, false],
+            Ok("avx2") => [false, true],
+            _ => [true, true],
+        });
+    // The forms of GFNI that are used come with AVX-512.
+    ALLOWED[usize::from(!(feature.starts_with("avx512") || feature == "gfni"))]
+}

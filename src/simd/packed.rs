@@ -396,7 +396,7 @@ mod tests {
     /// Says whether all of the forms ran, as they must where the machine has the instructions.
     fn all_ran(ran: &[bool]) {
         #[cfg(target_arch = "x86_64")]
-        let has = is_x86_feature_detected!("avx512vbmi");
+        let has = detected!("avx512vbmi");
         #[cfg(not(target_arch = "x86_64"))]
         let has = false;
         if !has {

@@ -36,7 +36,7 @@ pub(crate) fn decode_rows<const N: usize>(slots: &[u32; 4096], blocks: &mut [Lan
             // SAFETY: the machine has the instructions.
             return unsafe { decode_avx512(slots, blocks) };
         }
-        if is_x86_feature_detected!("avx2") {
+        if detected!("avx2") {
             // SAFETY: as above.
             return blocks.iter_mut().for_each(|block| unsafe { decode_avx2(slots, block) });
         }
@@ -78,9 +78,7 @@ pub(crate) fn encode_rows(
 
 #[cfg(target_arch = "x86_64")]
 fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
+    detected!("avx512f") && detected!("avx512bw") && detected!("avx512vl")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -355,7 +353,7 @@ mod tests {
                 decoders
                     .push(("AVX-512", |a, b| unsafe { decode_avx512(a, std::array::from_mut(b)) }));
             }
-            if is_x86_feature_detected!("avx2") {
+            if detected!("avx2") {
                 decoders.push(("AVX2", |a, b| unsafe { decode_avx2(a, b) }));
                 decoders.push(("chosen", |a, b| decode_rows(a, std::array::from_mut(b))));
             }

@@ -12,10 +12,7 @@ use std::arch::x86_64::*;
 /// [`Ribbon::result`] for neighbouring positions from `first` on.
 pub(crate) fn results(ribbon: &Ribbon, t: u32, first: u32, out: &mut [u16]) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vpopcntdq")
-    {
+    if detected!("avx512f") && detected!("avx512bw") && detected!("avx512vpopcntdq") {
         // SAFETY: the machine has the instructions.
         return unsafe {
             match t {

@@ -5,9 +5,7 @@ use std::arch::x86_64::*;
 
 /// Whether the machine has the instructions.
 pub(super) fn detect() -> bool {
-    is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vbmi")
-        && is_x86_feature_detected!("avx512vbmi2")
+    detected!("avx512bw") && detected!("avx512vbmi") && detected!("avx512vbmi2")
 }
 
 /// Decodes whole rows from bit `at` of every lane on, but for the last few, and moves the lanes; returns how many symbols these
