@@ -11,7 +11,7 @@ use crate::{
         sparse,
     },
     dtype,
-    engine::{Engine, Needs, Place},
+    engine::{Chain, Engine, Needs, Place},
     format::{Archive, ArchivedTensor, Method, TensorManifest, quoted},
     kernels::{Codebook, Groups, depalettize, dequantize},
     stage::{Blocks, Source, Unit},
@@ -47,7 +47,7 @@ pub fn groups(manifest: &TensorManifest) -> Groups {
 }
 
 impl Parts {
-    /// The weights of a unit: from an engine's device, or uncounted from the CPU, whose references what a device has done is
+    /// The weights of a unit of the tensor of that name: from an engine's device, or uncounted from the CPU, whose references what a device has done is
     /// checked with.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Parts {
     /// [`Error::Shape`] if the parts do not fit the unit; [`Error::Interrupted`].
     pub fn restore(
         self,
-        engine: Option<&Engine>,
+        engine: Option<(&Engine, &str)>,
         manifest: &TensorManifest,
         blocks: &Blocks,
         unit: &Unit,
@@ -94,10 +94,13 @@ impl Parts {
             }
         };
         let mut restored = match engine {
-            Some(engine) => {
+            Some((engine, tensor)) => {
                 let table_bytes = if entries.is_empty() { 8 } else { 4 * k };
                 let needs = Needs { table_bytes, group: groups.size, ..Needs::default() };
-                engine.restore(blocks, unit, codes, bits, needs, kernel)?
+                let affine = matches!(manifest.method, Method::Affine { .. });
+                let kernel_name = if affine { "dequantize" } else { "depalettize" };
+                let chain = Chain { kernel: kernel_name, tensor, needs };
+                engine.restore(chain, blocks, unit, codes, bits, kernel)?
             }
             None => {
                 let width = bitpack::words(cols, bits);
