@@ -1,6 +1,6 @@
 use crate::{
-    Result,
-    gpu::{Gpu, GpuOptions},
+    Error, Result,
+    gpu::{Gpu, GpuOptions, NO_ADAPTER},
 };
 
 /// Where the caller wants the kernels to run.
@@ -30,7 +30,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`Error::NoGpu`](crate::Error::NoGpu) if a GPU was asked for and none can be opened.
+    /// [`Error::NoGpu`] if a GPU was asked for and none can be opened.
     pub fn open(device: Device) -> Result<Self> {
         Self::open_with(device, &GpuOptions::default())
     }
@@ -39,16 +39,28 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`Error::NoGpu`](crate::Error::NoGpu) if a GPU was asked for, directly or by adapter name, and none can be opened.
+    /// [`Error::NoGpu`] if a GPU was asked for, directly or by adapter name, and none can be opened.
     pub fn open_with(device: Device, options: &GpuOptions) -> Result<Self> {
+        Self::open_or_say(device, options).map(|(backend, _)| backend)
+    }
+
+    /// Like [`Backend::open_with`], and says why a hardware GPU that is there could not be opened, where the CPU is taken instead.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::open_with`].
+    pub fn open_or_say(device: Device, options: &GpuOptions) -> Result<(Self, Option<Error>)> {
         let gpu = |options: &GpuOptions| Gpu::open(options).map(|gpu| Self::Gpu(Box::new(gpu)));
         match device {
-            Device::Cpu => Ok(Self::Cpu),
-            Device::Gpu => gpu(options),
-            Device::Auto if options.adapter.is_some() => gpu(options),
-            Device::Auto => {
-                Ok(gpu(&GpuOptions { hardware_only: true, ..options.clone() }).unwrap_or(Self::Cpu))
+            Device::Cpu => Ok((Self::Cpu, None)),
+            Device::Auto if options.adapter.is_none() => {
+                match gpu(&GpuOptions { hardware_only: true, ..options.clone() }) {
+                    Ok(gpu) => Ok((gpu, None)),
+                    Err(Error::NoGpu(why)) if why == NO_ADAPTER => Ok((Self::Cpu, None)),
+                    Err(why) => Ok((Self::Cpu, Some(why))),
+                }
             }
+            Device::Auto | Device::Gpu => Ok((gpu(options)?, None)),
         }
     }
 

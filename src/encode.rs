@@ -15,7 +15,7 @@ use crate::{
     DType, Error, Result,
     affine::Scale,
     codec::sparse,
-    engine::{Engine, Needs, assemble},
+    engine::{Chain, Engine, Needs, assemble},
     format::{Method, OutputFile, TensorManifest, digest},
     kernels::{Assigner, palettize, quantize},
     plan::{Treat, affine_code},
@@ -129,6 +129,11 @@ impl Job<'_> {
         })
     }
 
+    /// What is done to the tensor next.
+    fn chain(&self, kernel: &'static str, needs: Needs) -> Chain<'_> {
+        Chain { kernel, tensor: self.name, needs }
+    }
+
     /// A unit's elements. Refuses values that are not finite, unless nothing is to change: here, once for every treatment, so that nothing is decided from
     /// them and none is lost.
     fn read(&self, unit: &Unit) -> Result<Vec<u32>> {
@@ -227,7 +232,8 @@ impl Job<'_> {
                 };
                 flushed = self.flushed(unit, elements, &parts.scales);
                 let needs = Needs { table_bytes: 8, group: of_tensor.size, ..Needs::default() };
-                self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
+                let chain = self.chain("quantize", needs);
+                self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
                     assemble(unit, tiles, bits, |tile| {
                         let groups = of_tensor.from(tile.start as usize);
                         let g = tile.start as usize / of_tensor.size - first;
@@ -261,7 +267,8 @@ impl Job<'_> {
                 }
                 let needs =
                     Needs { table_bytes: 4 << bits, group: of_tensor.size, ..Needs::default() };
-                self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
+                let chain = self.chain("palettize", needs);
+                self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
                     assemble(unit, tiles, bits, |tile| {
                         let groups = of_tensor.from(tile.start as usize);
                         let g = tile.start as usize / of_tensor.size - first;

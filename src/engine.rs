@@ -1,17 +1,22 @@
 //! Runs kernels on the tiles of a unit, on whatever backend is there: cuts the unit to the device's limits, redoes on the CPU
-//! what the device cannot do, and keeps count of both.
+//! what the device cannot do, holds a sample of what it did against the CPU, and keeps count of all.
+
+mod same;
+
+pub use same::Same;
 
 use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::bitpack,
-    gpu::Gpu,
+    format::{digest, quoted},
+    gpu::{self, Gpu},
     progress::{Cancel, Progress},
     stage::{Blocks, Unit},
     tensor::slice,
     words,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     ops::Range,
     sync::{
         Mutex, PoisonError,
@@ -31,8 +36,31 @@ pub struct Engine<'a> {
     gpu_tiles: AtomicU64,
     cpu_tiles: AtomicU64,
     repaired: AtomicU64,
+    checked: AtomicU64,
+    /// Share of the tiles, beside the first of each kind, that are done again on the CPU and compared.
+    paranoid: f64,
+    /// Kinds of tiles of which one was picked.
+    kinds: Mutex<HashSet<Kind>>,
+    /// The device is lost, or not trusted: it is given no more work.
     given_up: AtomicBool,
+    /// The device has computed something wrong.
+    distrusted: AtomicBool,
     reasons: Mutex<BTreeSet<String>>,
+}
+
+/// A chain of kernels, the type and the length of the rows that it is given, and whether that is the end of a row that is cut.
+/// Which code runs and how it finds its elements depends on these; more rows are only more of the same.
+type Kind = (&'static str, DType, usize, bool);
+
+/// What is done to a tensor, a unit at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain<'a> {
+    /// The kernel, or the one that a chain of them is named after.
+    pub kernel: &'static str,
+    /// The tensor's name.
+    pub tensor: &'a str,
+    /// What the kernels need.
+    pub needs: Needs,
 }
 
 /// Part of a unit that fits the device.
@@ -84,19 +112,23 @@ pub struct Counts {
     pub gpu: u64,
     /// On the CPU.
     pub cpu: u64,
-    /// On the CPU because they failed on the GPU.
+    /// On the CPU because they failed on the GPU, or were found wrong.
     pub repaired: u64,
+    /// On both, and compared.
+    pub checked: u64,
     /// Why, each reason once.
     pub reasons: Vec<String>,
 }
 
 impl<'a> Engine<'a> {
-    /// An engine that has done nothing.
+    /// An engine that has done nothing. Of what a device does it holds the share `paranoid`, and the first of each kind, against
+    /// the CPU.
     pub fn new(
         backend: &'a Backend,
         progress: &'a dyn Progress,
         cancel: &'a Cancel,
         unit_bytes: u64,
+        paranoid: f64,
     ) -> Self {
         Self {
             backend,
@@ -106,6 +138,10 @@ impl<'a> Engine<'a> {
             gpu_tiles: AtomicU64::new(0),
             cpu_tiles: AtomicU64::new(0),
             repaired: AtomicU64::new(0),
+            checked: AtomicU64::new(0),
+            paranoid,
+            kinds: Mutex::default(),
+            distrusted: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             reasons: Mutex::default(),
         }
@@ -118,6 +154,7 @@ impl<'a> Engine<'a> {
             gpu: self.gpu_tiles.load(Relaxed),
             cpu: self.cpu_tiles.load(Relaxed),
             repaired: self.repaired.load(Relaxed),
+            checked: self.checked.load(Relaxed),
             reasons: reasons.iter().cloned().collect(),
         }
     }
@@ -132,18 +169,31 @@ impl<'a> Engine<'a> {
         if self.given_up.load(Relaxed) { &Backend::Cpu } else { self.backend }
     }
 
-    /// Runs `kernels` on a unit's tiles: on the device if it can, otherwise on the CPU, where the unit is one tile.
-    pub fn run<T>(
+    /// Runs `kernels` on a unit's tiles: on the device if it can, otherwise on the CPU, where the unit is one tile. If the unit
+    /// is picked, the CPU does the same tiles, and what the device has made counts only if every bit is the same.
+    pub fn run<T: Same>(
         &self,
+        chain: Chain,
         blocks: &Blocks,
         unit: &Unit,
         elements: &mut Vec<u32>,
-        needs: Needs,
         kernels: impl Fn(&Backend, &[Tile]) -> Result<T>,
     ) -> Result<T> {
         self.cancel.check()?;
         if let on @ Backend::Gpu(gpu) = self.backend() {
-            match self.on_gpu((gpu, on), blocks, unit, elements, needs, &kernels) {
+            let on_gpu = || {
+                let cut = cut(gpu, blocks.dtype, unit.shape(), chain.needs)?;
+                let tiles = load(on, blocks, unit, elements, &cut)?;
+                // What the host does with the results of a device must be prepared for anything.
+                let done = gpu::quietly(|| kernels(on, &tiles))
+                    .unwrap_or_else(|| Err(self.distrust(chain, "its results make no sense")))?;
+                drop(tiles);
+                let expected =
+                    || kernels(&Backend::Cpu, &load(&Backend::Cpu, blocks, unit, elements, &cut)?);
+                self.accept(chain, blocks, unit, cut.len(), &done, expected)?;
+                Ok(done)
+            };
+            match on_gpu() {
                 Err(Error::Gpu { kernel, message }) => self.record(kernel, &message, gpu),
                 other => return other,
             }
@@ -157,19 +207,24 @@ impl<'a> Engine<'a> {
     /// CPU. `kernel` is given the codes of each tile, and returns its weights.
     pub fn restore(
         &self,
+        chain: Chain,
         blocks: &Blocks,
         unit: &Unit,
         codes: Vec<u32>,
         bits: u32,
-        needs: Needs,
         kernel: impl Fn(&Backend, &Tensor, &Place) -> Result<Tensor>,
     ) -> Result<Vec<u32>> {
         self.cancel.check()?;
         let (rows, cols) = unit.shape();
         let row_words = bitpack::words(cols, bits);
+        let place = Place { shape: (rows, cols), start: unit.start(blocks) };
+        let on_cpu = |codes: Vec<u32>| {
+            let codes = Tensor::new(&Backend::Cpu, DType::U32, rows, row_words, codes)?;
+            kernel(&Backend::Cpu, &codes, &place)?.into_words(&Backend::Cpu)
+        };
         if let on @ Backend::Gpu(gpu) = self.backend() {
             let on_gpu = || {
-                let tiles = cut(gpu, blocks.dtype, (rows, cols), needs)?;
+                let tiles = cut(gpu, blocks.dtype, (rows, cols), chain.needs)?;
                 // All of them are under way before the first is waited for.
                 let weights = tiles.iter().map(|(r, c)| {
                     let first = r.start * row_words + c.start * bits as usize / 32;
@@ -189,7 +244,8 @@ impl<'a> Engine<'a> {
                     bytes[(r.start * cols + c.start) * size..][..len]
                         .copy_from_slice(&bytemuck::cast_slice(&part)[..len]);
                 }
-                self.gpu_tiles.fetch_add(tiles.len() as u64, Relaxed);
+                let expected = || on_cpu(codes.clone());
+                self.accept(chain, blocks, unit, tiles.len(), &out, expected)?;
                 Ok(out)
             };
             match on_gpu() {
@@ -197,30 +253,34 @@ impl<'a> Engine<'a> {
                 other => return other,
             }
         }
-        let codes = Tensor::new(&Backend::Cpu, DType::U32, rows, row_words, codes)?;
-        let place = Place { shape: (rows, cols), start: unit.start(blocks) };
-        let restored = kernel(&Backend::Cpu, &codes, &place)?.into_words(&Backend::Cpu);
+        let restored = on_cpu(codes);
         self.cpu_tiles.fetch_add(1, Relaxed);
         restored
     }
 
-    /// Runs `kernels` on the device's tiles of a unit, and nowhere else.
-    pub fn on_device<T>(
+    /// Counts a unit on the device, and nowhere else. If it is picked, `add` is told so, and returns what it has counted of the
+    /// unit alone, as `expected` does on the CPU.
+    pub fn count<T: Same>(
         &self,
+        chain: Chain,
         blocks: &Blocks,
         unit: &Unit,
-        elements: &mut [u32],
-        kernels: impl Fn(&Backend, &[Tile]) -> Result<T>,
-    ) -> Result<T> {
+        elements: Vec<u32>,
+        add: impl Fn(&Backend, &[Tile], bool) -> Result<Option<T>>,
+        expected: impl Fn(&Tile) -> Result<T>,
+    ) -> Result<()> {
         self.cancel.check()?;
-        match self.backend() {
-            on @ Backend::Gpu(gpu) => {
-                self.on_gpu((gpu, on), blocks, unit, elements, Needs::default(), &kernels)
-            }
-            Backend::Cpu => {
-                Err(Error::Gpu { kernel: "engine", message: "the device was given up".into() })
-            }
+        let on @ Backend::Gpu(gpu) = self.backend() else {
+            return Err(Error::Gpu { kernel: chain.kernel, message: GIVEN_UP.into() });
+        };
+        let cut = cut(gpu, blocks.dtype, unit.shape(), chain.needs)?;
+        let tiles = load(on, blocks, unit, &elements, &cut)?;
+        if let Some(counted) = add(on, &tiles, self.picks(chain, blocks, unit))? {
+            let whole = [(0..unit.shape().0, 0..unit.shape().1)];
+            let on_cpu = load(&Backend::Cpu, blocks, unit, &elements, &whole)?;
+            self.compare(chain, blocks, unit, tiles.len(), &counted, &expected(&on_cpu[0])?)?;
         }
+        self.finish(chain, tiles.len())
     }
 
     /// Runs `kernels` on the CPU, where a unit is one tile.
@@ -242,56 +302,144 @@ impl<'a> Engine<'a> {
         done
     }
 
-    fn on_gpu<T>(
+    /// Holds what the device has made of a unit against the CPU if it is picked.
+    fn accept<T: Same>(
         &self,
-        (gpu, on): (&Gpu, &Backend),
+        chain: Chain,
         blocks: &Blocks,
         unit: &Unit,
-        elements: &[u32],
-        needs: Needs,
-        kernels: &impl Fn(&Backend, &[Tile]) -> Result<T>,
-    ) -> Result<T> {
-        let cut = cut(gpu, blocks.dtype, unit.shape(), needs)?;
-        let tiles = cut.into_iter().map(|(rows, cols)| {
-            let first = rows.start * unit.shape().1 + cols.start;
-            let count = rows.len() * cols.len();
-            let part = slice(blocks.dtype, elements, first, count);
-            Ok(Tile {
-                weights: Tensor::new(on, blocks.dtype, rows.len(), cols.len(), part)?,
-                start: unit.start(blocks) + first as u64,
-                rows,
-                cols,
-            })
-        });
-        let tiles = tiles.collect::<Result<Vec<_>>>()?;
-        let done = kernels(on, &tiles)?;
-        self.gpu_tiles.fetch_add(tiles.len() as u64, Relaxed);
-        Ok(done)
+        tiles: usize,
+        done: &T,
+        expected: impl FnOnce() -> Result<T>,
+    ) -> Result<()> {
+        if self.picks(chain, blocks, unit) {
+            self.compare(chain, blocks, unit, tiles, done, &expected()?)?;
+        }
+        self.finish(chain, tiles)
     }
 
-    /// Decodes on the device what gives `bytes` bytes: `None` where there is none, it is too small, `decode` does not know how, or it
-    /// has failed, which is noted.
-    pub fn decode<T>(
+    fn compare<T: Same>(
         &self,
-        bytes: u64,
-        decode: impl FnOnce(&Backend) -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
+        chain: Chain,
+        blocks: &Blocks,
+        unit: &Unit,
+        tiles: usize,
+        done: &T,
+        expected: &T,
+    ) -> Result<()> {
+        self.checked.fetch_add(tiles as u64, Relaxed);
+        match done.difference(expected) {
+            None => Ok(()),
+            Some(what) => {
+                let start = unit.start(blocks);
+                Err(self.distrust(chain, &format!("tile from element {start} on, {what}")))
+            }
+        }
+    }
+
+    /// Counts what the device has done, unless it has come to be distrusted meanwhile.
+    fn finish(&self, chain: Chain, tiles: usize) -> Result<()> {
+        if self.distrusted() {
+            return Err(Error::Gpu { kernel: chain.kernel, message: GIVEN_UP.into() });
+        }
+        self.gpu_tiles.fetch_add(tiles as u64, Relaxed);
+        Ok(())
+    }
+
+    /// Gives the device up because it computes otherwise than the CPU: the error to return where that was found.
+    pub fn distrust(&self, chain: Chain, what: &str) -> Error {
+        self.distrusted.store(true, Relaxed);
+        self.given_up.store(true, Relaxed);
+        let tensor = quoted(chain.tensor);
+        let message = format!(
+            "the GPU computes otherwise than the CPU: tensor {tensor}, {what}; it is not used any more in this run"
+        );
+        Error::Gpu { kernel: chain.kernel, message }
+    }
+
+    /// Whether the device has computed something wrong.
+    pub fn distrusted(&self) -> bool {
+        self.distrusted.load(Relaxed)
+    }
+
+    /// Does `work` on a tensor, and does it again, on the CPU, if the device was found to compute wrong meanwhile: what it did
+    /// just before was not all compared. So it does if the tensor that a device restores has another digest than it should.
+    /// `work` must be able to begin anew.
+    pub fn again<T>(&self, tensor: &str, work: impl Fn() -> Result<T>) -> Result<T> {
+        let Backend::Gpu(gpu) = self.backend() else { return work() };
+        match work() {
+            _ if self.distrusted() => work(),
+            Err(Error::Digest { .. }) => {
+                self.given_up.store(true, Relaxed);
+                let done = work()?;
+                // So it was not the archive.
+                let chain = Chain { kernel: "restore", tensor, needs: Needs::default() };
+                if let Error::Gpu { kernel, message } =
+                    self.distrust(chain, "it has another digest")
+                {
+                    self.record(kernel, &message, gpu);
+                }
+                Ok(done)
+            }
+            done => done,
+        }
+    }
+
+    /// Whether a unit is to be done on the CPU as well: the first of a tensor, and the end of a first row that is cut, if it is the
+    /// first of its kind; and a share of all, by their names and places alone, so that every run picks the same.
+    fn picks(&self, chain: Chain, blocks: &Blocks, unit: &Unit) -> bool {
+        let start = unit.start(blocks);
+        let ends_row = start > 0 && unit.rows.start == 0 && unit.cols.end == blocks.cols;
+        if start == 0 || ends_row {
+            let kind = (chain.kernel, blocks.dtype, unit.shape().1, ends_row);
+            if self.kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(kind) {
+                return true;
+            }
+        }
+        let place = format!("{}\0{start}\0{}", chain.kernel, chain.tensor);
+        let draw = u32::from_le_bytes(*digest(place.as_bytes()).first_chunk().expect("16 bytes"));
+        f64::from(draw) < self.paranoid * 2f64.powi(32)
+    }
+
+    /// Decodes and restores a unit on the device, whose longest buffer takes `longest` bytes:
+    /// `None` where there is none, it is too small, `device` does not know how, or it has failed, which is noted. `expected` is the
+    /// same on the CPU: if the unit is picked every bit must be the same, and where the device finds fault with what the CPU
+    /// takes, the fault is its own.
+    pub fn decode(
+        &self,
+        chain: Chain,
+        blocks: &Blocks,
+        unit: &Unit,
+        longest: u64,
+        device: impl FnOnce(&Backend) -> Result<Option<Vec<u32>>>,
+        expected: impl Fn() -> Result<Vec<u32>>,
+    ) -> Result<Option<Vec<u32>>> {
         self.cancel.check()?;
         let on @ Backend::Gpu(gpu) = self.backend() else { return Ok(None) };
-        if bytes > gpu.max_bytes() {
+        if longest > gpu.max_bytes() {
             return Ok(None);
         }
-        match decode(on) {
-            Err(Error::Gpu { kernel, message }) => {
-                self.record(kernel, &message, gpu);
-                Ok(None)
+        let on_gpu = || {
+            let decoded = gpu::quietly(|| device(on))
+                .unwrap_or_else(|| Err(self.distrust(chain, "its results make no sense")))?;
+            if let Some(decoded) = &decoded {
+                self.accept(chain, blocks, unit, 1, decoded, &expected)?;
             }
-            decoded => {
-                let decoded = decoded?;
-                self.gpu_tiles.fetch_add(decoded.is_some().into(), Relaxed);
-                Ok(decoded)
+            Ok(decoded)
+        };
+        let failed = match on_gpu() {
+            Err(Error::Format { .. } | Error::Shape { .. }) => {
+                let right = expected()?;
+                let wrong = self.distrust(chain, "it finds fault with a sound archive");
+                (wrong, Some(right))
             }
+            Err(error @ Error::Gpu { .. }) => (error, None),
+            other => return other,
+        };
+        if let (Error::Gpu { kernel, message }, _) = &failed {
+            self.record(kernel, message, gpu);
         }
+        Ok(failed.1)
     }
 
     /// Notes a failure of the device. Only a lost device is not asked again.
@@ -299,13 +447,37 @@ impl<'a> Engine<'a> {
         self.repaired.fetch_add(1, Relaxed);
         let reason = format!("{kernel}: {message}");
         let new = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).insert(reason);
-        if new {
+        if new && message != GIVEN_UP {
             self.progress.warn(&format!("{kernel}: {message}; redone on the CPU"));
         }
         if gpu.is_lost() {
             self.given_up.store(true, Relaxed);
         }
     }
+}
+
+/// Why work that was under way comes to nothing.
+const GIVEN_UP: &str = "the device was given up meanwhile";
+
+/// The tiles of a unit, on a backend.
+fn load(
+    on: &Backend,
+    blocks: &Blocks,
+    unit: &Unit,
+    elements: &[u32],
+    cut: &[(Range<usize>, Range<usize>)],
+) -> Result<Vec<Tile>> {
+    let tile = |(rows, cols): &(Range<usize>, Range<usize>)| {
+        let first = rows.start * unit.shape().1 + cols.start;
+        let part = slice(blocks.dtype, elements, first, rows.len() * cols.len());
+        Ok(Tile {
+            weights: Tensor::new(on, blocks.dtype, rows.len(), cols.len(), part)?,
+            start: unit.start(blocks) + first as u64,
+            rows: rows.clone(),
+            cols: cols.clone(),
+        })
+    };
+    cut.iter().map(tile).collect()
 }
 
 /// Rows and columns of tiles that fit the device's buffers, covering the unit row by row.

@@ -74,8 +74,7 @@ pub struct WeightSummary {
 ///
 /// [`crate::Error::Io`], [`crate::Error::Format`] if a file changes; [`crate::Error::Interrupted`].
 pub fn inspect(checkpoint: &Checkpoint, options: &Options) -> Result<Vec<TensorSummary>> {
-    let engine =
-        Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
+    let engine = options.engine();
     options.run(|| {
         options.progress.begin("inspecting", checkpoint.tensors.iter().map(|t| t.bytes).sum());
         let summary = |t: &TensorInfo| {
@@ -106,7 +105,8 @@ fn weights(engine: &Engine, checkpoint: &Checkpoint, t: &TensorInfo) -> Result<W
     let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
     let source = Source::open(checkpoint, t, 0);
     let load = |unit: &Unit| source.load(&blocks, unit);
-    let histogram = count(engine, &blocks, &load, &blocks.units(engine.unit_bytes))?;
+    let units = blocks.units(engine.unit_bytes);
+    let histogram = engine.again(&t.name, || count(engine, &t.name, &blocks, &load, &units))?;
     if !matches!(t.dtype, DType::F32 | DType::F64) {
         return Ok(WeightSummary::new(&histogram, &Moments::of_patterns(&histogram)));
     }

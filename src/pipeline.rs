@@ -40,12 +40,23 @@ pub struct Options<'a> {
     pub progress: &'a dyn Progress,
     /// What stops it.
     pub cancel: &'a Cancel,
+    /// Share of the tiles of a GPU, from 0 to 1, that are done on the CPU as well and compared, beside the first of each kind:
+    /// [`PARANOID`] by default.
+    pub paranoid: f64,
 }
+
+/// The usual share of tiles that are done twice: 1 in 256.
+pub const PARANOID: f64 = 1.0 / 256.0;
 
 /// Source bytes that a GPU is given at a time, if the memory allows.
 const GPU_UNIT: u64 = 16 << 20;
 
 impl Options<'_> {
+    pub(crate) fn engine(&self) -> Engine<'_> {
+        let unit_bytes = self.unit_bytes();
+        Engine::new(self.backend, self.progress, self.cancel, unit_bytes, self.paranoid)
+    }
+
     fn threads(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -106,12 +117,11 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     spare(output, importance)?;
     let target = Target::claim(output, &checkpoint, options.force)?;
     let plan = plan(&checkpoint, recipe, options)?;
-    let engine =
-        Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
+    let engine = options.engine();
     let mut notes = Notes::default();
     notes.remark(&engine, &checkpoint);
     let described = options.run(|| {
-        let limits = model_limits(&engine, &checkpoint, &plan)?;
+        let limits = engine.again("", || model_limits(&engine, &checkpoint, &plan))?;
         options.progress.begin("compressing", checkpoint.tensors.iter().map(|t| t.bytes).sum());
         let fill = |file: usize, start: Start| {
             let out = start(plan.header_bytes[file])?;
@@ -151,7 +161,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             let archive = Archive::open(path)?;
             options.progress.begin("verifying", checkpoint.tensors.iter().map(|t| t.bytes).sum());
             // On the CPU, whatever has compressed: what a device has done is checked by other code.
-            let checker = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0);
+            let checker = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0, 0.0);
             let reports = verify::check(&checker, &archive, Some(&checkpoint))?;
             checkpoint.unchanged()?;
             Described::new(&archive, reports)
@@ -184,8 +194,7 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
     let mut archive = Archive::open(input)?;
     archive.stored.without(output);
     let target = Target::claim(output, &archive.stored, options.force)?;
-    let engine =
-        Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
+    let engine = options.engine();
     let mut notes = Notes::default();
     notes.remark(&engine, &archive.stored);
     let total: u64 = archive.tensors.iter().map(|t| archive.original_bytes(t)).sum();
@@ -238,8 +247,7 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
     let started = Instant::now();
     let archive = Archive::open(input)?;
     let source = against.map(Checkpoint::open).transpose()?;
-    let engine =
-        Engine::new(options.backend, options.progress, options.cancel, options.unit_bytes());
+    let engine = options.engine();
     let total: u64 = archive.tensors.iter().map(|t| archive.original_bytes(t)).sum();
     let reports = options.run(|| {
         options.progress.begin("verifying", total);
@@ -301,6 +309,7 @@ fn finish(
         backend: engine.name().into(),
         gpu_tiles: counts.gpu,
         cpu_tiles: counts.cpu,
+        checked_tiles: counts.checked,
         repaired_tiles: counts.repaired,
         cpu_reasons: counts.reasons,
         input_bytes,
@@ -446,7 +455,10 @@ impl<'a> FileWriter<'a> {
         notes: &mut Notes,
     ) -> Result<()> {
         let source = Source::open(checkpoint, info, treat.manifest.axis);
-        match encode(engine, &info.name, &source, treat, limit, &self.out, self.at) {
+        let (out, at) = (&self.out, self.at);
+        match engine
+            .again(&info.name, || encode(engine, &info.name, &source, treat, limit, out, at))
+        {
             Ok(stored) if treat.manifest.coded && stored.bytes() >= info.bytes => {
                 let why = format!(
                     "coded, it would take {} bytes, as it is {}",
@@ -507,7 +519,7 @@ impl<'a> FileWriter<'a> {
             0 => restorer.units.chunks(1).collect(),
             _ => restorer.units.chunks(units_per_strip(blocks, &restorer.units)).collect(),
         };
-        let digests = strips.into_par_iter().map(|units| {
+        let of_strip = |units: &[Unit]| {
             let (mut strip, mut digests) = (Vec::new(), Vec::new());
             for unit in units {
                 engine.cancel.check()?;
@@ -524,15 +536,15 @@ impl<'a> FileWriter<'a> {
                 })?,
             }
             Ok(digests)
-        });
-        let digests = digests.collect::<Result<Vec<_>>>()?.concat();
-        if digest(&digests) != manifest.digest {
+        };
+        engine.again(&t.name, || {
+            let digests = strips.par_iter().map(|units| of_strip(units));
+            if digest(&digests.collect::<Result<Vec<_>>>()?.concat()) == manifest.digest {
+                return Ok(());
+            }
             let path = archive.stored.files[t.file].path.clone();
-            return Err(Error::Digest {
-                path,
-                what: format!("restored tensor {}", quoted(&t.name)),
-            });
-        }
+            Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) })
+        })?;
         let bytes = blocks.elements() * size;
         self.push(t.name.as_str().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
         Ok(())

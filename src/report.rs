@@ -17,7 +17,9 @@ pub struct Report {
     pub gpu_tiles: u64,
     /// The same on the CPU, where a tile is about a mebibyte.
     pub cpu_tiles: u64,
-    /// Tiles that failed on the GPU and were done again on the CPU; they are among `cpu_tiles`.
+    /// Those on the GPU that were done on the CPU as well and compared.
+    pub checked_tiles: u64,
+    /// Tiles that failed on the GPU, or were found to be wrong, and were done again on the CPU; they are among `cpu_tiles`.
     pub repaired_tiles: u64,
     /// Why tiles ran on the CPU although a GPU was opened, each reason once.
     pub cpu_reasons: Vec<String>,

@@ -11,7 +11,7 @@ use crate::{
         sparse,
     },
     dtype,
-    engine::{Engine, Needs, Place},
+    engine::{Chain, Engine, Needs, Place},
     format::{Archive, ArchivedTensor, Method, TensorManifest, quoted},
     kernels::{Codebook, Groups, depalettize, dequantize},
     stage::{Blocks, Source, Unit},
@@ -47,15 +47,15 @@ pub fn groups(manifest: &TensorManifest) -> Groups {
 }
 
 impl Parts {
-    /// The weights of a unit: from an engine's device, or uncounted from the CPU, whose references what a device has done is
-    /// checked with.
+    /// The weights of a unit of the tensor of that name: from an engine's device, or uncounted from the CPU, whose references
+    /// what a device has done is checked with.
     ///
     /// # Errors
     ///
     /// [`Error::Shape`] if the parts do not fit the unit; [`Error::Interrupted`].
     pub fn restore(
-        self,
-        engine: Option<&Engine>,
+        mut self,
+        engine: Option<(&Engine, &str)>,
         manifest: &TensorManifest,
         blocks: &Blocks,
         unit: &Unit,
@@ -68,36 +68,17 @@ impl Parts {
                 false => self.stored,
             });
         };
+        let stored = std::mem::take(&mut self.stored);
         let codes = match manifest.pruned {
-            true => sparse::scatter_codes(&self.stored, bits, cols, &self.mask, 0),
-            false => self.stored,
+            true => sparse::scatter_codes(&stored, bits, cols, &self.mask, 0),
+            false => stored,
         };
-        let groups = groups(manifest);
-        let first = unit.start(blocks) as usize / groups.size;
-        let (scales, entries) = (&self.scales, &self.entries);
-        // Tables have one length, and the unit's are all there.
-        let k = entries.len() / groups.from(unit.start(blocks) as usize).count(rows * cols).max(1);
         let kernel = |on: &Backend, codes: &Tensor, place: &Place| {
-            let cols = place.shape.1;
-            let own = groups.from(place.start as usize);
-            let tables = place.start as usize / groups.size - first;
-            let tables = tables..tables + own.count(place.shape.0 * cols);
-            match manifest.method {
-                Method::Affine { bits, symmetric, .. } => {
-                    let code = AffineCode { bits, symmetric };
-                    dequantize(on, codes, cols, code, own, &scales[tables], dtype)
-                }
-                _ => {
-                    let entries = &entries[tables.start * k..tables.end * k];
-                    depalettize(on, codes, cols, Codebook { entries, k, bits }, own, dtype)
-                }
-            }
+            self.weights(on, manifest, blocks, unit, codes, place)
         };
         let mut restored = match engine {
-            Some(engine) => {
-                let table_bytes = if entries.is_empty() { 8 } else { 4 * k };
-                let needs = Needs { table_bytes, group: groups.size, ..Needs::default() };
-                engine.restore(blocks, unit, codes, bits, needs, kernel)?
+            Some((engine, tensor)) => {
+                engine.restore(chain(manifest, tensor), blocks, unit, codes, bits, kernel)?
             }
             None => {
                 let width = bitpack::words(cols, bits);
@@ -111,6 +92,56 @@ impl Parts {
         }
         Ok(restored)
     }
+
+    /// The weights of a part of a unit, of which these are the codes, packed row by row.
+    fn weights(
+        &self,
+        on: &Backend,
+        manifest: &TensorManifest,
+        blocks: &Blocks,
+        unit: &Unit,
+        codes: &Tensor,
+        place: &Place,
+    ) -> Result<Tensor> {
+        let (groups, cols) = (groups(manifest), place.shape.1);
+        let own = groups.from(place.start as usize);
+        let first = place.start as usize / groups.size - unit.start(blocks) as usize / groups.size;
+        let tables = first..first + own.count(place.shape.0 * cols);
+        match manifest.method {
+            Method::Affine { bits, symmetric, .. } => {
+                let code = AffineCode { bits, symmetric };
+                dequantize(on, codes, cols, code, own, &self.scales[tables], blocks.dtype)
+            }
+            method => {
+                // Tables have one length, and the unit's are all there.
+                let k = self.entries.len() / tables_of(manifest, blocks, unit).max(1);
+                let entries = &self.entries[tables.start * k..tables.end * k];
+                let bits = method.code_bits().unwrap_or(8).into();
+                depalettize(on, codes, cols, Codebook { entries, k, bits }, own, blocks.dtype)
+            }
+        }
+    }
+}
+
+/// How many scales or tables a unit touches.
+fn tables_of(manifest: &TensorManifest, blocks: &Blocks, unit: &Unit) -> usize {
+    groups(manifest).from(unit.start(blocks) as usize).count(unit.elements())
+}
+
+/// Bytes of a scale and its zero point, or of a table, on a device.
+fn table_bytes(manifest: &TensorManifest) -> usize {
+    match manifest.method {
+        Method::Palette { k, .. } => 4 * k as usize,
+        _ => 8,
+    }
+}
+
+/// What restores a tensor.
+fn chain<'a>(manifest: &TensorManifest, tensor: &'a str) -> Chain<'a> {
+    let group = groups(manifest).size;
+    let needs = Needs { table_bytes: table_bytes(manifest), group, ..Needs::default() };
+    let affine = matches!(manifest.method, Method::Affine { .. });
+    Chain { kernel: if affine { "dequantize" } else { "depalettize" }, tensor, needs }
 }
 
 /// A tensor of an archive, ready to be restored unit by unit from any thread.
@@ -298,10 +329,19 @@ impl<'a> Restorer<'a> {
         manifest: &TensorManifest,
         unit: &Unit,
     ) -> Result<Vec<u32>> {
-        let bytes = unit.elements() as u64 * manifest.dtype.bits() as u64 / 8;
-        match engine.decode(bytes, |on| self.pruned_on(on, manifest, unit))? {
+        let (blocks, tensor) = (&self.blocks, &self.tensor.name);
+        let weights = unit.elements() * manifest.dtype.bits() / 8;
+        let tables = table_bytes(manifest) * tables_of(manifest, blocks, unit);
+        let chain = Chain { kernel: "decode", ..chain(manifest, tensor) };
+        let device = |on: &Backend| self.unit_on(on, manifest, unit);
+        let expected = || self.parts(manifest, unit)?.restore(None, manifest, blocks, unit);
+        let longest = weights.max(tables) as u64;
+        match engine.decode(chain, blocks, unit, longest, device, expected)? {
             Some(weights) => Ok(weights),
-            None => self.parts(manifest, unit)?.restore(Some(engine), manifest, &self.blocks, unit),
+            None => {
+                let parts = self.parts(manifest, unit)?;
+                parts.restore(Some((engine, tensor)), manifest, blocks, unit)
+            }
         }
     }
 

@@ -38,7 +38,9 @@ pub fn check(
     let check = |(i, t): (usize, &ArchivedTensor)| {
         let source = against.zip(partners.as_ref().map(|p| p[i]));
         match &t.treated {
-            Some(manifest) => treated(engine, archive, t, manifest, source),
+            Some(manifest) => {
+                engine.again(&t.name, || treated(engine, archive, t, manifest, source))
+            }
             None => kept(engine, archive, t, source),
         }
     };
@@ -100,7 +102,7 @@ fn treated(
         let parts = restorer.parts(manifest, unit)?;
         let codes = CodeCounts::of(manifest, &parts, unit);
         let sizes = parts.sizes;
-        let restored = parts.restore(Some(engine), manifest, blocks, unit)?;
+        let restored = parts.restore(Some((engine, &t.name)), manifest, blocks, unit)?;
         let digests = blocks.digests(unit, &restored);
         let original = source.as_ref().map(|s| s.load(blocks, unit)).transpose()?;
         if manifest.lossless() {
@@ -582,15 +584,22 @@ mod tests {
         static CANCEL: Cancel = Cancel::new();
         let backend = &Backend::Cpu;
         let (progress, cancel) = (&Silent, &CANCEL);
-        let options =
-            Options { backend, threads: 2, memory: 1 << 30, force: false, progress, cancel };
+        let options = Options {
+            backend,
+            threads: 2,
+            memory: 1 << 30,
+            force: false,
+            progress,
+            cancel,
+            paranoid: 0.0,
+        };
         let dir = tempfile::tempdir().unwrap();
         let [packed, back] = ["packed", "back"].map(|n| dir.path().join(n));
         let input = Path::new("assets/lenet-300-100.safetensors");
         compress(input, &packed, &Recipe::preset("palette4").unwrap(), &options).unwrap();
         decompress(&packed, &back, &options).unwrap();
         let archive = Archive::open(&packed).unwrap();
-        let engine = Engine::new(backend, progress, cancel, 0);
+        let engine = Engine::new(backend, progress, cancel, 0, 0.0);
         let again = || restored(&engine, &archive, &Checkpoint::open(&back).unwrap());
         again().unwrap();
         let good = fs::read(&back).unwrap();

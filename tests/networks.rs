@@ -44,6 +44,7 @@ fn archive(dir: &Path, input: &Path, recipe: &Recipe, name: &str) -> PathBuf {
         force: true,
         progress: &Silent,
         cancel: &CANCEL,
+        paranoid: 0.0,
     };
     compress(input, &output, recipe, &options).unwrap();
     output

@@ -7,7 +7,7 @@ use support::{CPU, WEIGHTS, gpu, noise, tiny_gpu, words_of, write_checkpoint};
 use tersor::{
     Backend, Cancel, DType, Error, Silent,
     format::{Archive, Checkpoint},
-    pipeline::{Options, compress, decompress, verify},
+    pipeline::{Options, PARANOID, compress, decompress, verify},
     recipe::{PRESETS, Recipe},
     report::Report,
 };
@@ -22,6 +22,7 @@ fn options(backend: &Backend) -> Options<'_> {
         force: true,
         progress: &Silent,
         cancel: &CANCEL,
+        paranoid: PARANOID,
     }
 }
 

@@ -31,7 +31,7 @@ impl Compress {
         let backend = self.common.backend()?;
         let report = {
             let progress = self.common.progress();
-            let options = self.common.options(&backend, &progress, self.force);
+            let options = self.common.options(backend, &progress, self.force);
             tersor::format::spare(&self.output, self.recipe.recipe.as_ref())?;
             pipeline::compress(&self.model, &self.output, &recipe, &options)?
         };

@@ -22,7 +22,7 @@ impl Decompress {
         let backend = self.common.backend()?;
         let report = {
             let progress = self.common.progress();
-            let options = self.common.options(&backend, &progress, self.force);
+            let options = self.common.options(backend, &progress, self.force);
             pipeline::decompress(&self.archive, &self.output, &options)?
         };
         self.common.print(&report, || {

@@ -61,30 +61,30 @@ impl Demo {
         let load = |on: &Backend, path: &Path| {
             Network::load(&Model::open(path)?, on, LENET_300_100, Arithmetic::Float)
         };
-        let original = load(&backend, &model)?;
-        let before = test(original.classify(&backend, &pixels)?);
+        let original = load(backend, &model)?;
+        let before = test(original.classify(backend, &pixels)?);
         // Scales between integer layers come from the first images, without their labels.
-        let calibration = Calibration::measure(&original, &backend, &pixels[..CALIBRATION * 784])?;
+        let calibration = Calibration::measure(&original, backend, &pixels[..CALIBRATION * 784])?;
         let mut rows = Vec::new();
         for (preset, recipe) in PRESETS.into_iter().chain([("binary", BINARY)]) {
             CANCEL.check()?;
-            let options = self.common.options(&backend, &Silent, true);
+            let options = self.common.options(backend, &Silent, true);
             let (archive, restored) =
                 (folder.0.join("archive.safetensors"), folder.0.join("restored.safetensors"));
             let report = pipeline::compress(&model, &archive, &Recipe::parse(recipe)?, &options)?;
             pipeline::decompress(&archive, &restored, &options)?;
-            let after = test(load(&backend, &restored)?.classify(&backend, &pixels)?);
+            let after = test(load(backend, &restored)?.classify(backend, &pixels)?);
             let inference = match preset {
                 "int8" => {
                     let archive = Model::open(&archive)?;
                     let network =
-                        IntegerNetwork::load(&archive, &backend, LENET_300_100, &calibration)?;
-                    let classes = network.classes(&network.sums(&backend, &pixels)?);
+                        IntegerNetwork::load(&archive, backend, LENET_300_100, &calibration)?;
+                    let classes = network.classes(&network.sums(backend, &pixels)?);
                     (test(classes), "integers", network.bytes())
                 }
                 _ => {
-                    let network = load(&backend, &archive)?;
-                    (test(network.classify(&backend, &pixels)?), "codes x f32", network.bytes())
+                    let network = load(backend, &archive)?;
+                    (test(network.classify(backend, &pixels)?), "codes x f32", network.bytes())
                 }
             };
             rows.push(row(preset, &report, before, after, inference));
@@ -117,7 +117,7 @@ impl Demo {
                     r.backend.clone(),
                 ]
             }));
-            let why = match &backend {
+            let why = match backend {
                 tersor::Backend::Cpu if tersor::gpu::adapters().iter().all(|a| a.software) => {
                     "No hardware GPU was found, so the CPU did the work; the bytes would be the same.\n"
                 }

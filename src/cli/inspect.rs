@@ -30,7 +30,7 @@ impl Inspect {
         let checkpoint = Checkpoint::open(&self.model)?;
         let tensors = {
             let progress = self.common.progress();
-            inspect::inspect(&checkpoint, &self.common.options(&backend, &progress, false))?
+            inspect::inspect(&checkpoint, &self.common.options(backend, &progress, false))?
         };
         let report = Report {
             ok: true,

@@ -16,20 +16,26 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::atomic::AtomicBool,
+    time::Duration,
 };
 use tersor::{
-    Backend, Cancel, Device, Error, Progress, Result, gpu::GpuOptions, pipeline::Options,
+    Backend, Cancel, Device, Error, Progress, Result,
+    gpu::{GpuOptions, longest_call},
+    pipeline::{Options, PARANOID},
 };
 
 /// Raised by SIGINT, SIGTERM and SIGHUP; jobs look at it between units.
 static CANCEL: Cancel = Cancel::new();
+
+/// Seconds after which a call of the driver will not come back. Waits have a deadline of 20.
+const HUNG: u64 = 24;
 
 /// Makes neural-network checkpoints small: one verified file, the same bytes from every GPU and from the CPU.
 #[derive(Parser)]
 #[command(
     version,
     after_help = "Exit codes: 0 done; 1 damaged, not what it is compared with, or outside its limits; 2 usage, malformed input, I/O; \
-3 done, but tiles that failed on the GPU were redone on the CPU; \
+3 done, but tiles that failed on the GPU, or that it computed wrong, were redone on the CPU; \
 6 the output is locked by another run; 129/130/143 on a signal."
 )]
 struct Cli {
@@ -70,6 +76,9 @@ struct Common {
     /// Memory the job may take: 512MiB, 4GiB, ...
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_size)]
     memory: u64,
+    /// Share of a GPU's tiles, from 0 to 1, that the CPU does as well and compares; the first of each kind always is
+    #[arg(long, value_name = "FRACTION", default_value_t = PARANOID, value_parser = parse_share)]
+    paranoid: f64,
     /// Print one JSON object on stdout and nothing else
     #[arg(long)]
     json: bool,
@@ -124,9 +133,14 @@ impl Common {
         }
     }
 
-    fn backend(&self) -> Result<Backend> {
+    /// Opens the device that was asked for. It is never let go of, which would wait for it: the process ends with it.
+    fn backend(&self) -> Result<&'static Backend> {
         let options = GpuOptions { adapter: self.adapter.clone(), ..Default::default() };
-        Backend::open_with(self.device()?, &options)
+        let (backend, failed) = Backend::open_or_say(self.device()?, &options)?;
+        if let Some(why) = failed {
+            eprintln!("tersor: {why}; the CPU does the work, with the same bytes");
+        }
+        Ok(Box::leak(Box::new(backend)))
     }
 
     fn options<'a>(
@@ -142,6 +156,7 @@ impl Common {
             force,
             progress,
             cancel: &CANCEL,
+            paranoid: self.paranoid,
         }
     }
 
@@ -186,6 +201,7 @@ pub fn run() -> ExitCode {
         eprintln!("tersor: signals: {e}");
         return ExitCode::from(2);
     }
+    watch_driver();
     let json = match &cli.command {
         Command::Demo(c) => c.common.json,
         Command::Inspect(c) => c.common.json,
@@ -244,12 +260,37 @@ fn watch_signals() -> std::io::Result<()> {
     Ok(())
 }
 
+/// A driver that does not come back cannot be helped: the process ends. What it was writing goes with the next run.
+fn watch_driver() {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            if let Some(seconds) = longest_call().map(|d| d.as_secs())
+                && seconds >= HUNG
+            {
+                eprintln!(
+                    "tersor: the GPU's driver has not come back from a call for {seconds} seconds; try --device cpu"
+                );
+                std::process::exit(2);
+            }
+        }
+    });
+}
+
 /// Whether whoever started us ignores a signal; where the system does not tell, it is left alone.
 fn ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// A share, from none to all.
+fn parse_share(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err(format!("{text:?} is no share; try 1 or 0.01")),
+    }
 }
 
 /// A number of bytes with a binary or decimal unit.

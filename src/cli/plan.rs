@@ -33,7 +33,7 @@ pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
     common.device()?;
     let checkpoint = Checkpoint::open(model)?;
     let backend = common.backend()?;
-    let options = common.options(&backend, &Silent, false);
+    let options = common.options(backend, &Silent, false);
     let plan = pipeline::plan(&checkpoint, recipe, &options)?;
     let tensors = plan.tensors(&checkpoint, recipe);
     let report = Report {

@@ -110,8 +110,11 @@ pub fn work(report: &Report) -> Rows {
     ];
     if report.gpu_tiles + report.cpu_tiles > 0 {
         let mut tiles = format!("{} gpu, {} cpu", report.gpu_tiles, report.cpu_tiles);
+        if report.checked_tiles > 0 {
+            tiles += &format!(", {} of them on both", report.checked_tiles);
+        }
         if report.repaired_tiles > 0 {
-            tiles += &format!(" ({} failed on the gpu)", report.repaired_tiles);
+            tiles += &format!(" ({} failed on the gpu or were wrong)", report.repaired_tiles);
         }
         rows.push(vec!["kernel runs on tiles".into(), tiles]);
     }

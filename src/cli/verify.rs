@@ -19,7 +19,7 @@ impl Verify {
         let backend = self.common.backend()?;
         let report = {
             let progress = self.common.progress();
-            let options = self.common.options(&backend, &progress, false);
+            let options = self.common.options(backend, &progress, false);
             pipeline::verify(&self.archive, self.against.as_deref(), &options)?
         };
         self.common

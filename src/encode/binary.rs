@@ -53,7 +53,8 @@ impl Job<'_> {
     /// The sum of the magnitudes of every row of a unit, in units of its largest / 32767.
     fn row_sums(&self, unit: &Unit, elements: &mut Vec<u32>, largest: &[f32]) -> Result<Vec<u64>> {
         let needs = Needs { table_bytes: 8, group: self.blocks.cols as usize, ..Needs::default() };
-        self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
+        let chain = self.chain("row_sums", needs);
+        self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
             let mut sums = vec![0; largest.len()];
             for tile in tiles {
                 let col = unit.cols.start as usize + tile.cols.start;

@@ -4,10 +4,10 @@ use super::Job;
 use crate::{
     Backend, Error, Result,
     affine::SMALLEST,
-    engine::{Engine, Needs, Tile, assemble},
+    engine::{Chain, Engine, Needs, Same, Tile, assemble},
     format::Checkpoint,
     kernels::{
-        BlockGrid, Counting, Groups, Histogram, Range, magnitude_mask, magnitude_sums,
+        BlockGrid, Counting, Groups, Histogram, Range, histogram, magnitude_mask, magnitude_sums,
         magnitude_tail, nm_mask, order_key, range, row_threshold,
     },
     plan::{Action, Plan},
@@ -17,7 +17,7 @@ use crate::{
 };
 use rayon::prelude::*;
 use std::sync::{
-    Mutex,
+    Mutex, PoisonError,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -94,9 +94,11 @@ impl Mask {
         let empty = || vec![0; rows * cols.div_ceil(32)];
         let run =
             |elements: &mut Vec<u32>,
+             name,
              needs,
              kernel: &(dyn Fn(&Backend, &Tile) -> Result<Vec<u32>> + Sync)| {
-                job.engine.run(&job.blocks, unit, elements, needs, |on, tiles| {
+                let chain = job.chain(name, needs);
+                job.engine.run(chain, &job.blocks, unit, elements, |on, tiles| {
                     assemble(unit, tiles, 1, |tile| kernel(on, tile))
                 })
             };
@@ -104,13 +106,15 @@ impl Mask {
             Self::All => Ok(Vec::new()),
             Self::NOfM(n, m) => {
                 let needs = Needs { multiple: *m as usize, ..Needs::default() };
-                run(elements, needs, &|on, tile| nm_mask(on, &tile.weights, *n, *m)?.into_words(on))
+                run(elements, "nm_mask", needs, &|on, tile| {
+                    nm_mask(on, &tile.weights, *n, *m)?.into_words(on)
+                })
             }
             Self::Rows(0) => Ok(empty()),
             Self::Rows(keep) => {
                 // A row's threshold needs the whole of it; its tiles then see it as their own groups.
                 let needs = Needs { table_bytes: 8, group: cols, ..Needs::default() };
-                run(elements, needs, &|on, tile| {
+                run(elements, "row_threshold", needs, &|on, tile| {
                     if tile.cols.len() < cols {
                         let message = format!("rows of {cols} do not fit its buffers");
                         return Err(Error::Gpu { kernel: "row_threshold", message });
@@ -126,7 +130,7 @@ impl Mask {
             Self::Limits(limits) => {
                 let limit = limits[if limits.len() == 1 { 0 } else { unit.rows.start as usize }];
                 let limit = limit.without_zeros();
-                run(elements, Needs::default(), &|on, tile| {
+                run(elements, "magnitude_mask", Needs::default(), &|on, tile| {
                     let limit = Limit {
                         ties_before: limit.ties_before.saturating_sub(tile.start),
                         ..limit
@@ -178,7 +182,7 @@ impl Job<'_> {
                 refine(
                     prefix,
                     keep,
-                    &tail(self.engine, &self.blocks, &|u| self.read(u), units, prefix)?,
+                    &tail(self.engine, self.name, &self.blocks, &|u| self.read(u), units, prefix)?,
                 )
             }
         };
@@ -216,14 +220,15 @@ impl Job<'_> {
 
     /// The histogram of some units.
     pub(super) fn histogram(&self, units: &[Unit]) -> Result<Histogram> {
-        count(self.engine, &self.blocks, &|unit| self.read(unit), units)
+        count(self.engine, self.name, &self.blocks, &|unit| self.read(unit), units)
     }
 
     /// The largest magnitude of the tensor.
     fn absmax(&self) -> Result<f32> {
         let largest = self.units.par_iter().map(|unit| {
             let mut elements = self.read(unit)?;
-            self.engine.run(&self.blocks, unit, &mut elements, Needs::default(), |on, tiles| {
+            let chain = self.chain("absmax", Needs::default());
+            self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
                 let of = |tile: &Tile| {
                     let ranges = range(on, &tile.weights, Groups::of(tile.weights.elements()))?;
                     Ok(ranges.into_iter().map(Range::absmax).fold(0.0, f32::max))
@@ -256,18 +261,19 @@ impl Job<'_> {
                 group: (rows * cols).min(self.blocks.cols as usize),
                 ..Needs::default()
             };
-            let sums = self.engine.run(&self.blocks, unit, &mut elements, needs, |on, tiles| {
+            let chain = self.chain("magnitude_sums", needs);
+            let sums = self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
                 let of = |tile: &Tile| {
                     let row = unit.rows.start as usize + tile.rows.start;
                     let col = unit.cols.start as usize + tile.cols.start;
                     let sums = magnitude_sums(on, &tile.weights, grid(row, col), norm, &[inverse])?;
                     let wide = grid(row, col).count(tile.rows.len(), tile.cols.len()).1;
-                    Ok((row / rows * across + col / cols, wide, sums))
+                    Ok((row / rows * across + col / cols, (wide, sums)))
                 };
                 tiles.iter().map(of).collect::<Result<Vec<_>>>()
             })?;
             // Only now that the whole unit is done: a device that fails half way would have added some twice.
-            for (first, wide, sums) in sums {
+            for (first, (wide, sums)) in sums {
                 for (i, sum) in sums.into_iter().enumerate() {
                     norms[first + i / wide * across + i % wide].fetch_add(sum, Relaxed);
                 }
@@ -283,22 +289,35 @@ impl Job<'_> {
 /// Counts units on the device, or all of them on the CPU if it fails.
 pub fn count(
     engine: &Engine,
+    tensor: &str,
     blocks: &Blocks,
     load: &(impl Fn(&Unit) -> Result<Vec<u32>> + Sync),
     units: &[Unit],
 ) -> Result<Histogram> {
     if let on @ Backend::Gpu(gpu) = engine.backend() {
+        let chain = Chain { kernel: "histogram", tensor, needs: Needs::default() };
         let counted = || {
             let counting = Mutex::new(Counting::new(on, blocks.dtype)?);
+            let locked = || counting.lock().unwrap_or_else(PoisonError::into_inner);
             units.par_iter().try_for_each(|unit| {
-                let mut elements = load(unit)?;
-                engine.on_device(blocks, unit, &mut elements, |on, tiles| {
-                    let mut counting =
-                        counting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    tiles.iter().try_for_each(|tile| counting.add(on, &tile.weights))
-                })
+                let add = |on: &Backend, tiles: &[Tile], apart: bool| {
+                    let (mut counting, mut tiles) = (locked(), tiles.iter().map(|t| &t.weights));
+                    match apart {
+                        true => counting.add_apart(on, tiles).map(Some),
+                        false => tiles.try_for_each(|t| counting.add(on, t)).map(|()| None),
+                    }
+                };
+                let expected = |tile: &Tile| histogram(&Backend::Cpu, &tile.weights);
+                engine.count(chain, blocks, unit, load(unit)?, add, expected)
             })?;
-            counting.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish(on)
+            let counted =
+                counting.into_inner().unwrap_or_else(PoisonError::into_inner).finish(on)?;
+            // None was lost, in whatever tile.
+            let elements = units.iter().map(|unit| unit.elements() as u64).sum();
+            match counted.total().difference(&elements) {
+                None => Ok(counted),
+                Some(what) => Err(engine.distrust(chain, &format!("its total is {what}"))),
+            }
         };
         match counted() {
             Err(Error::Gpu { kernel, message }) => engine.record(kernel, &message, gpu),
@@ -327,6 +346,7 @@ pub fn count(
 /// How often each magnitude with some upper bits occurs in units.
 fn tail(
     engine: &Engine,
+    tensor: &str,
     blocks: &Blocks,
     load: &(impl Fn(&Unit) -> Result<Vec<u32>> + Sync),
     units: &[Unit],
@@ -339,7 +359,8 @@ fn tail(
     let none = || vec![0; 4096];
     let of_units = units.par_iter().map(|unit| {
         let mut elements = load(unit)?;
-        engine.run(blocks, unit, &mut elements, Needs::default(), |on, tiles| {
+        let chain = Chain { kernel: "magnitude_tail", tensor, needs: Needs::default() };
+        engine.run(chain, blocks, unit, &mut elements, |on, tiles| {
             let of = |tile: &Tile| magnitude_tail(on, &tile.weights, prefix);
             tiles.iter().map(of).try_fold(none(), |a, b| Ok(sum(a, b?)))
         })
@@ -386,10 +407,10 @@ pub fn model_limits(
             let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
             let units = blocks.units(engine.unit_bytes);
             let source = Source::open(checkpoint, t, 0);
-            let histogram = count(engine, &blocks, &|u| source.load(&blocks, u), &units)?;
+            let histogram = count(engine, &t.name, &blocks, &|u| source.load(&blocks, u), &units)?;
             if histogram.nonfinite() == 0 {
                 add_magnitudes(&histogram, &mut prefixes);
-                surveyed.push((i, blocks, units, source));
+                surveyed.push((i, &t.name, blocks, units, source));
             }
         }
         let total = prefixes.iter().sum();
@@ -397,8 +418,8 @@ pub fn model_limits(
         // Zeros and the smallest subnormals have one prefix; which they are takes another look.
         if once && total - prefixes[0] <= keep {
             let mut zeros = 0;
-            for (_, blocks, units, source) in &surveyed {
-                zeros += tail(engine, blocks, &|u| source.load(blocks, u), units, 0)?[0];
+            for (_, name, blocks, units, source) in &surveyed {
+                zeros += tail(engine, name, blocks, &|u| source.load(blocks, u), units, 0)?[0];
             }
             if total - zeros <= keep {
                 surveyed.iter().for_each(|(i, ..)| limits[*i] = Some(ModelLimit::NONZERO));
@@ -423,8 +444,8 @@ pub fn model_limits(
             left -= n;
         }
         let mut tails = Vec::new();
-        for (_, blocks, units, source) in &surveyed {
-            tails.push(tail(engine, blocks, &|u| source.load(blocks, u), units, prefix)?);
+        for (_, name, blocks, units, source) in &surveyed {
+            tails.push(tail(engine, name, blocks, &|u| source.load(blocks, u), units, prefix)?);
         }
         let sum: Vec<u64> = (0..4096).map(|low| tails.iter().map(|t| t[low]).sum()).collect();
         let (magnitude, mut ties) = refine(prefix, left, &sum);

@@ -114,7 +114,8 @@ impl Job<'_> {
         let first = unit.start(&self.blocks) as usize / groups.size;
         let count = groups.from(unit.start(&self.blocks) as usize).count(unit.elements());
         let needs = Needs { table_bytes: 8, group: groups.size, ..Needs::default() };
-        self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
+        let chain = self.chain("range", needs);
+        self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
             let mut all: Vec<Option<Range>> = vec![None; count];
             for tile in tiles {
                 let g = tile.start as usize / groups.size - first;
@@ -135,7 +136,8 @@ impl Job<'_> {
         let grids: Vec<ClipGrid> = ranges.iter().map(|r| ClipGrid::new(code, *r)).collect();
         let first = unit.start(&self.blocks) as usize / groups.size;
         let needs = Needs { table_bytes: 16, group: groups.size, ..Needs::default() };
-        let clips = self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
+        let chain = self.chain("best_clips", needs);
+        let clips = self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
             let whole = |t: &Tile| {
                 (t.start as usize).is_multiple_of(groups.size)
                     && t.weights.elements().is_multiple_of(groups.size)
@@ -186,7 +188,8 @@ impl Job<'_> {
         let needs = Needs { table_bytes: 16, group: groups.size, ..Needs::default() };
         let surveyed = self.units.par_iter().map(|unit| {
             let mut elements = self.load(unit, mask)?.0;
-            self.engine.run(&self.blocks, unit, &mut elements, needs, |on, tiles| {
+            let chain = self.chain("clip_errors", needs);
+            self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
                 let of = |t: &Tile| {
                     let g = t.start as usize / groups.size;
                     let groups = groups.from(t.start as usize);
@@ -289,8 +292,8 @@ impl Job<'_> {
         let tails = Mutex::new(tails);
         units.par_iter().try_for_each(|unit| {
             let mut elements = self.read(unit)?;
-            let needs = Needs::default();
-            let found = self.engine.run(&self.blocks, unit, &mut elements, needs, |on, tiles| {
+            let chain = self.chain("histogram_tails", Needs::default());
+            let found = self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
                 tiles.iter().map(|t| histogram_tails(on, &t.weights, &bins)).collect()
             });
             let found: Vec<Vec<(u32, u32)>> = found?;
@@ -373,7 +376,8 @@ impl Job<'_> {
             return self.weighted_palettes(unit, elements, mask);
         }
         let needs = Needs { table_bytes: 4, group: cols, result_bytes: 4, ..Needs::default() };
-        let sorted = self.engine.run(&self.blocks, unit, elements, needs, |on, tiles| {
+        let chain = self.chain("sort_rows", needs);
+        let sorted = self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
             let mut sorted = vec![0; rows * cols];
             for tile in tiles {
                 // Rows that were cut would have to be merged across tiles.

@@ -3,27 +3,39 @@
 //! All methods may be called from several threads at once; that is how transfers and compute overlap.
 
 mod coop;
+#[cfg(feature = "faults")]
+mod fault;
+mod guard;
 mod kernel;
 mod numerics;
 mod open;
 mod time;
 
+#[cfg(feature = "faults")]
+pub use fault::Fault;
+pub use guard::longest_call;
+pub(crate) use guard::quietly;
 pub use kernel::Kernel;
 pub use numerics::{KERNEL as NUMERICS, Numerics};
+pub(crate) use open::NO_ADAPTER;
 pub use open::{AdapterSummary, GpuOptions, adapters, probe};
 
 use crate::{Error, Result};
 use bytemuck::Pod;
 use std::{
+    borrow::Cow,
     collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use wgpu::BufferUsages as Usage;
 
 /// No wait for the device is longer than this; then it counts as lost.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The driver waits no longer than this at a time, so that one thread's wait neither keeps another from submitting nor goes on
+/// when another has found the device lost.
+const SLICE: Duration = Duration::from_millis(200);
 
 /// A device, its queue, and the pipelines compiled so far.
 #[derive(Debug)]
@@ -37,6 +49,8 @@ pub struct Gpu {
     lost: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
     timer: Mutex<Option<time::Timer>>,
+    #[cfg(feature = "faults")]
+    faults: fault::Faults,
 }
 
 /// A kernel's name and the values of its override constants, as bits.
@@ -52,6 +66,8 @@ pub struct Pending {
     staging: wgpu::Buffer,
     submission: wgpu::SubmissionIndex,
     mapped: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+    #[cfg(feature = "faults")]
+    spoilt: bool,
 }
 
 impl Gpu {
@@ -154,6 +170,10 @@ impl Gpu {
                 "{workgroups} workgroups; the device starts at most {max} per dimension"
             ),
         })?;
+        #[cfg(feature = "faults")]
+        let Some([x, y, z]) = self.faults.workgroups(kernel.name, buffers, [x, y, z]) else {
+            return Ok(());
+        };
         let pipeline = self.pipeline(kernel, constants)?;
         self.check(kernel.name, || {
             let uniform = self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -210,7 +230,13 @@ impl Gpu {
             let submission = self.queue.submit([encoder.finish()]);
             let (send, mapped) = mpsc::channel();
             staging.map_async(wgpu::MapMode::Read, .., move |r| _ = send.send(r));
-            Pending { staging, submission, mapped }
+            Pending {
+                staging,
+                submission,
+                mapped,
+                #[cfg(feature = "faults")]
+                spoilt: self.faults.reaches(buffer),
+            }
         })
     }
 
@@ -218,22 +244,27 @@ impl Gpu {
     ///
     /// # Errors
     ///
-    /// [`Error::Gpu`] if the device was lost, failed, or did not answer within 30 seconds.
+    /// [`Error::Gpu`] if the device was lost, failed, or did not answer within 20 seconds.
     pub fn wait(&self, pending: Pending, len: usize) -> Result<Vec<u32>> {
-        self.poll(Some(pending.submission))?;
+        self.poll(pending.submission)?;
         let failed = |message: String| Error::Gpu { kernel: "readback", message };
         pending
             .mapped
             .recv_timeout(Duration::from_secs(1))
             .map_err(|e| failed(e.to_string()))?
             .map_err(|e| failed(e.to_string()))?;
-        let words = {
+        #[cfg_attr(not(feature = "faults"), allow(unused_mut))]
+        let mut words: Vec<u32> = {
             let view = pending.staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
             let bytes =
                 view.get(..len * 4).ok_or_else(|| failed(format!("{len} words asked for")))?;
             bytemuck::pod_collect_to_vec(bytes)
         };
         pending.staging.unmap();
+        #[cfg(feature = "faults")]
+        if pending.spoilt {
+            self.faults.spoil(&mut words);
+        }
         Ok(words)
     }
 
@@ -298,8 +329,12 @@ impl Gpu {
         let mut overrides = vec![("WG", kernel.workgroup.into())];
         overrides.retain(|(name, _)| constants.iter().all(|(n, _)| n != name));
         overrides.extend_from_slice(constants);
+        #[cfg(feature = "faults")]
+        let source = self.faults.source(kernel)?;
+        #[cfg(not(feature = "faults"))]
+        let source = kernel.wgsl.into();
         let pipeline = self.check(kernel.name, || {
-            let module = trusted_module(&self.device, kernel);
+            let module = trusted_module(&self.device, kernel.name, source);
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(kernel.name),
                 layout: None,
@@ -317,16 +352,24 @@ impl Gpu {
         Ok(pipeline)
     }
 
-    /// Waits for one submission, or for all. `poll` panics when the driver reports the device lost while it waits, and
-    /// says nothing when it was lost at submission: so catch the one and look at the flag for the other.
-    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(DEADLINE) };
-        let polled = catch_unwind(AssertUnwindSafe(|| self.device.poll(wait)));
-        self.not_lost("wait")?;
-        match polled {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(e)) => self.lose(e.to_string()),
-            Err(_) => self.lose("the driver failed while waiting".into()),
+    /// Waits for a submission. `poll` panics when the driver reports the device lost while it waits, and says nothing when it
+    /// was lost at submission: so catch the one and look at the flag for the other.
+    fn poll(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let submission_index = Some(submission.clone());
+            let wait = wgpu::PollType::Wait { submission_index, timeout: Some(SLICE) };
+            let polled = guard::driver(|| self.device.poll(wait));
+            self.not_lost("wait")?;
+            match polled {
+                Some(Ok(_)) => return Ok(()),
+                Some(Err(wgpu::PollError::Timeout)) if began.elapsed() < DEADLINE => {}
+                Some(Err(wgpu::PollError::Timeout)) => {
+                    return self.lose(format!("no answer in {} seconds", DEADLINE.as_secs()));
+                }
+                Some(Err(e)) => return self.lose(e.to_string()),
+                None => return self.lose("the driver failed while waiting".into()),
+            }
         }
     }
 
@@ -349,13 +392,19 @@ impl Gpu {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let done = catch_unwind(AssertUnwindSafe(f));
+        let done = guard::driver(f);
+        // Scopes of this backend are there at once: nothing is waited for.
         let errors = [internal, validation, memory].map(|scope| pollster::block_on(scope.pop()));
+        if done.is_none() {
+            // Whatever wgpu had under way is half done.
+            lock(&self.lost).get_or_insert_with(|| "the driver failed".into());
+        }
         self.not_lost(kernel)?;
         match (errors.into_iter().flatten().next(), done) {
-            (Some(e), _) => Err(Error::Gpu { kernel, message: e.to_string() }),
-            (None, Ok(done)) => Ok(done),
-            (None, Err(_)) => Err(Error::Gpu { kernel, message: "the driver failed".into() }),
+            (None, Some(done)) => Ok(done),
+            (e, _) => {
+                Err(Error::Gpu { kernel, message: e.map_or(String::new(), |e| e.to_string()) })
+            }
         }
     }
 }
@@ -366,11 +415,13 @@ impl Gpu {
     unsafe_code,
     reason = "the one unchecked shader module; its source is a constant of this crate"
 )]
-fn trusted_module(device: &wgpu::Device, kernel: &'static Kernel) -> wgpu::ShaderModule {
-    let descriptor = wgpu::ShaderModuleDescriptor {
-        label: Some(kernel.name),
-        source: wgpu::ShaderSource::Wgsl(kernel.wgsl.into()),
-    };
+fn trusted_module(
+    device: &wgpu::Device,
+    name: &str,
+    source: Cow<'static, str>,
+) -> wgpu::ShaderModule {
+    let source = wgpu::ShaderSource::Wgsl(source);
+    let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
     // SAFETY: no file content reaches the source, no loop is unbounded, and every index is guarded by the kernel.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
@@ -384,6 +435,18 @@ fn fold(workgroups: u64, max: u32) -> Option<[u32; 3]> {
     let y = workgroups.div_ceil(x).min(max);
     let z = workgroups.div_ceil(x * y);
     (z <= max).then_some([x as u32, y as u32, z as u32])
+}
+
+impl Drop for Gpu {
+    /// Letting go of a device waits for its work, for ever if it hangs, and fails if it is lost: then it is left to the end of
+    /// the process.
+    fn drop(&mut self) {
+        let idle = wgpu::PollType::Wait { submission_index: None, timeout: Some(DEADLINE) };
+        let idle = || guard::driver(|| self.device.poll(idle));
+        if self.is_lost() || !matches!(idle(), Some(Ok(_))) || self.is_lost() {
+            std::mem::forget((self.device.clone(), self.queue.clone()));
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

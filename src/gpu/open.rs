@@ -1,9 +1,6 @@
-use super::{Gpu, Numerics, coop, lock};
+use super::{DEADLINE, Gpu, Numerics, coop, guard, lock};
 use crate::{Error, Result};
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 /// Which adapter to open, and how much of it to use.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +13,9 @@ pub struct GpuOptions {
     /// boundary that large ones do.
     pub tiny: bool,
 }
+
+/// What is said where there is none.
+pub(crate) const NO_ADAPTER: &str = "no Vulkan, Metal or DX12 adapter was found";
 
 /// An adapter of this machine.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -41,14 +41,28 @@ pub struct AdapterSummary {
 
 /// Every adapter that wgpu can see; none is not an error.
 pub fn adapters() -> Vec<AdapterSummary> {
-    enumerate().iter().map(summary).collect()
+    guard::bounded(DEADLINE, || enumerate().iter().map(summary).collect()).unwrap_or_default()
 }
 
 /// Every adapter, and what its arithmetic does, or why it cannot be opened; each is opened itself, not by its name, which
 /// two equal cards share.
 pub fn probe() -> Vec<(AdapterSummary, Result<Numerics>)> {
-    let measured = |a: &wgpu::Adapter| Gpu::open_adapter(a, false).map(|gpu| gpu.numerics());
-    enumerate().iter().map(|a| (summary(a), measured(a))).collect()
+    let found = guard::bounded(DEADLINE, || {
+        enumerate().into_iter().map(|a| (summary(&a), a)).collect::<Vec<_>>()
+    });
+    let measured = |a: wgpu::Adapter| {
+        late(guard::bounded(DEADLINE, move || Gpu::open_adapter(&a, false)))
+            .map(|gpu| gpu.numerics())
+    };
+    found.unwrap_or_default().into_iter().map(|(summary, a)| (summary, measured(a))).collect()
+}
+
+/// What comes of opening a device in time.
+fn late<T>(opened: Option<Result<T>>) -> Result<T> {
+    opened.unwrap_or_else(|| {
+        let seconds = DEADLINE.as_secs();
+        Err(Error::NoGpu(format!("the driver failed, or did not answer within {seconds} seconds")))
+    })
 }
 
 impl Gpu {
@@ -58,6 +72,11 @@ impl Gpu {
     ///
     /// [`Error::NoGpu`] if no adapter matches, it refuses a device, or its self-test fails.
     pub fn open(options: &GpuOptions) -> Result<Self> {
+        let options = options.clone();
+        late(guard::bounded(DEADLINE, move || Self::open_now(&options)))
+    }
+
+    fn open_now(options: &GpuOptions) -> Result<Self> {
         let mut found = enumerate();
         found.retain(|a| !options.hardware_only || !is_software(a));
         if let Some(wanted) = &options.adapter {
@@ -70,9 +89,7 @@ impl Gpu {
             }
         }
         found.sort_by_key(|a| rank(a.get_info().device_type));
-        let adapter = found
-            .first()
-            .ok_or_else(|| Error::NoGpu("no Vulkan, Metal or DX12 adapter was found".into()))?;
+        let adapter = found.first().ok_or_else(|| Error::NoGpu(NO_ADAPTER.into()))?;
         Self::open_adapter(adapter, options.tiny)
     }
 
@@ -115,11 +132,10 @@ impl Gpu {
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
-        let (device, queue) = catch_unwind(AssertUnwindSafe(|| {
-            pollster::block_on(adapter.request_device(&descriptor))
-        }))
-        .map_err(|_| Error::NoGpu("the driver failed while opening the device".into()))?
-        .map_err(|e| Error::NoGpu(e.to_string()))?;
+        let (device, queue) =
+            guard::quietly(|| pollster::block_on(adapter.request_device(&descriptor)))
+                .ok_or_else(|| Error::NoGpu("the driver failed while opening the device".into()))?
+                .map_err(|e| Error::NoGpu(e.to_string()))?;
         let lost = Arc::new(Mutex::new(None));
         let flag = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
@@ -138,6 +154,8 @@ impl Gpu {
             lost,
             pipelines: Mutex::default(),
             timer: Mutex::default(),
+            #[cfg(feature = "faults")]
+            faults: Default::default(),
         };
         gpu.numerics = Numerics::measure(&gpu).map_err(|e| Error::NoGpu(e.to_string()))?;
         Ok(gpu)
@@ -158,11 +176,15 @@ fn enumerate() -> Vec<wgpu::Adapter> {
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     };
     let listed = || {
-        let instance = wgpu::Instance::new(descriptor.with_env());
+        let mut descriptor = descriptor.with_env();
+        // No dispatch is indirect; the pipelines that would check them are compiled as a device is opened, where a driver that
+        // fails makes wgpu panic.
+        descriptor.flags.remove(wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL);
+        let instance = wgpu::Instance::new(descriptor);
         pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
     };
     // A broken driver must not take the CPU backend down with it.
-    catch_unwind(AssertUnwindSafe(listed)).unwrap_or_default()
+    guard::quietly(listed).unwrap_or_default()
 }
 
 fn is_software(adapter: &wgpu::Adapter) -> bool {

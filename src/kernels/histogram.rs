@@ -227,6 +227,37 @@ impl Counting {
         }
     }
 
+    /// Counts tiles on a GPU like [`Counting::add`], and returns what they alone have added.
+    ///
+    /// # Errors
+    ///
+    /// As [`Counting::add`].
+    pub fn add_apart<'t>(
+        &mut self,
+        on: &Backend,
+        tiles: impl Iterator<Item = &'t Tensor>,
+    ) -> Result<Histogram> {
+        let (Self::Gpu { sum, windows: on_device, seen, .. }, Backend::Gpu(gpu)) = (&mut *self, on)
+        else {
+            return Err(super::on_another_backend(KERNEL.name));
+        };
+        if *seen > 0 {
+            take_off(gpu, on_device, sum)?;
+            (*on_device, *seen) = (windows(gpu, sum)?, 0);
+        }
+        for tile in tiles {
+            self.add(on, tile)?;
+        }
+        let Self::Gpu { sum, windows: on_device, seen, .. } = self else {
+            unreachable!("it has not moved")
+        };
+        let mut apart = Histogram::new(sum.dtype);
+        take_off(gpu, on_device, &mut apart)?;
+        (*on_device, *seen) = (windows(gpu, sum)?, 0);
+        sum.merge(&apart);
+        Ok(apart)
+    }
+
     /// The histogram of everything that was added.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use crate::{
         block::{self, Pruned, Structure},
         stream::{self, Form},
     },
+    engine::Place,
     format::{Method, TensorManifest},
     kernels::{
         Order, Survivors, bloomier_query, count_survivors, huffman_decode, pack_codes, rans_decode,
@@ -48,26 +49,44 @@ impl Restorer<'_> {
         self.dense_codes(on, 0, &heights.collect::<Vec<_>>(), cols, bits.into()).map(Some)
     }
 
-    /// The weights of a unit of a coded tensor that is pruned and has one palette, decoded on a backend; `None` of any other, which
-    /// the host decodes.
+    /// The weights of a unit of a coded tensor, decoded and restored on a backend; `None` where the host has to decode them: those
+    /// that are no codes, and pruned ones with more than one table.
     ///
     /// # Errors
     ///
     /// As [`Restorer::parts`]; [`Error::Gpu`] if the device fails, or the unit does not fit it.
-    pub fn pruned_on(
+    pub fn unit_on(
         &self,
         on: &Backend,
         manifest: &TensorManifest,
         unit: &Unit,
     ) -> Result<Option<Vec<u32>>> {
-        let (Method::Palette { rows: 0, .. }, Some(bits)) =
-            (manifest.method, manifest.method.code_bits())
-        else {
+        let Some(bits) = manifest.method.code_bits().filter(|_| manifest.coded) else {
             return Ok(None);
         };
-        if !manifest.coded || !manifest.pruned {
-            return Ok(None);
+        let mut tables = Parts::default();
+        if !manifest.pruned {
+            self.tables(manifest, unit, &mut tables)?;
+            let (heights, first) = (self.blocks.heights(unit), self.blocks.of_unit(unit).start);
+            let codes = self.dense_codes(on, first, &heights, unit.shape().1, bits.into())?;
+            let place = Place { shape: unit.shape(), start: unit.start(&self.blocks) };
+            let weights = tables.weights(on, manifest, &self.blocks, unit, &codes, &place)?;
+            return weights.into_words(on).map(Some);
         }
+        match manifest.method {
+            Method::Palette { rows: 0, .. } => self.pruned_on(on, manifest, unit, bits).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The weights of a unit of a pruned tensor with one table.
+    fn pruned_on(
+        &self,
+        on: &Backend,
+        manifest: &TensorManifest,
+        unit: &Unit,
+        bits: u8,
+    ) -> Result<Vec<u32>> {
         let mut tables = Parts::default();
         self.tables(manifest, unit, &mut tables)?;
         let (dtype, table, bits) = (manifest.dtype, &tables.entries[..], u32::from(bits));
@@ -124,7 +143,7 @@ impl Restorer<'_> {
             here.copy_from_slice(&bytemuck::cast_slice(&read)[..len]);
             rest = after;
         }
-        Ok(Some(out))
+        Ok(out)
     }
 
     /// The weights of blocks whose indices and codes are streams of one form each.
