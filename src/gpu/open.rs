@@ -1,4 +1,4 @@
-use super::{Gpu, Numerics, coop, lock};
+use super::{Gpu, Numerics, audit, coop, lock};
 use crate::{Error, Result};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,6 +15,8 @@ pub struct GpuOptions {
     /// Ask for 64 KiB buffers, 16 KiB bindings and 7 workgroups per dimension, so that small tensors cross every
     /// boundary that large ones do.
     pub tiny: bool,
+    /// Supervise every buffer: see [`Gpu::audit`].
+    pub audited: bool,
 }
 
 /// An adapter of this machine.
@@ -29,6 +31,8 @@ pub struct AdapterSummary {
     pub backend: String,
     /// Driver and version.
     pub driver: String,
+    /// PCI number of its maker.
+    pub vendor: u32,
     /// Whether it runs on the CPU.
     pub software: bool,
     /// Longest storage binding, in bytes.
@@ -47,7 +51,8 @@ pub fn adapters() -> Vec<AdapterSummary> {
 /// Every adapter, and what its arithmetic does, or why it cannot be opened; each is opened itself, not by its name, which
 /// two equal cards share.
 pub fn probe() -> Vec<(AdapterSummary, Result<Numerics>)> {
-    let measured = |a: &wgpu::Adapter| Gpu::open_adapter(a, false).map(|gpu| gpu.numerics());
+    let measured =
+        |a: &wgpu::Adapter| Gpu::open_adapter(a, &GpuOptions::default()).map(|gpu| gpu.numerics());
     enumerate().iter().map(|a| (summary(a), measured(a))).collect()
 }
 
@@ -73,24 +78,28 @@ impl Gpu {
         let adapter = found
             .first()
             .ok_or_else(|| Error::NoGpu("no Vulkan, Metal or DX12 adapter was found".into()))?;
-        Self::open_adapter(adapter, options.tiny)
+        Self::open_adapter(adapter, options)
     }
 
-    fn open_adapter(adapter: &wgpu::Adapter, tiny: bool) -> Result<Self> {
+    fn open_adapter(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Self> {
         let matrices = coop::features(adapter);
-        if !matrices.is_empty() && !tiny {
+        if !matrices.is_empty() && !options.tiny {
             // A driver that fails on its experimental matrices is opened again without them.
-            if let Ok(mut gpu) = Self::request(adapter, tiny, matrices) {
+            if let Ok(mut gpu) = Self::request(adapter, options, matrices) {
                 gpu.matrices = coop::probe(&gpu);
                 if !gpu.is_lost() {
                     return Ok(gpu);
                 }
             }
         }
-        Self::request(adapter, tiny, wgpu::Features::empty())
+        Self::request(adapter, options, wgpu::Features::empty())
     }
 
-    fn request(adapter: &wgpu::Adapter, tiny: bool, matrices: wgpu::Features) -> Result<Self> {
+    fn request(
+        adapter: &wgpu::Adapter,
+        options: &GpuOptions,
+        matrices: wgpu::Features,
+    ) -> Result<Self> {
         let offered = adapter.limits();
         let mut limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size & !3,
@@ -98,9 +107,10 @@ impl Gpu {
             max_compute_workgroups_per_dimension: offered.max_compute_workgroups_per_dimension,
             ..Default::default()
         };
-        if tiny {
+        if options.tiny {
             limits.max_buffer_size = 64 << 10;
-            limits.max_storage_buffer_binding_size = 16 << 10;
+            let guards = if options.audited { audit::GUARD_BYTES } else { 0 };
+            limits.max_storage_buffer_binding_size = (16 << 10) + guards;
             limits.max_uniform_buffer_binding_size = 16 << 10;
             limits.max_compute_workgroups_per_dimension = 7;
         }
@@ -138,6 +148,7 @@ impl Gpu {
             lost,
             pipelines: Mutex::default(),
             timer: Mutex::default(),
+            audit: options.audited.then(|| Mutex::new(audit::Audit::new())),
         };
         gpu.numerics = Numerics::measure(&gpu).map_err(|e| Error::NoGpu(e.to_string()))?;
         Ok(gpu)
@@ -188,6 +199,7 @@ fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
         name: info.name,
         backend: format!("{:?}", info.backend),
         driver,
+        vendor: info.vendor,
         software,
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
