@@ -2,6 +2,8 @@
 //! from comparing to shrinking, is the same for all.
 
 mod affine;
+mod layers;
+mod products;
 
 use super::{Class, Data, Input, Maker, Outputs};
 use crate::{Backend, Result, kernels::Groups};
@@ -24,7 +26,29 @@ pub struct Op {
 }
 
 /// Every op.
-pub const ALL: &[&Op] = &[&affine::QUANTIZE, &affine::DEQUANTIZE, &affine::RANGE];
+pub const ALL: &[&Op] = &[
+    &affine::QUANTIZE,
+    &affine::DEQUANTIZE,
+    &affine::RANGE,
+    &layers::ACTIVATE,
+    &layers::ADD,
+    &layers::ATTENTION,
+    &layers::GATHER_ROWS,
+    &layers::IM2COL,
+    &layers::LAYER_NORM,
+    &layers::MASKED_MEAN,
+    &layers::MAX_POOL,
+    &layers::SOFTMAX,
+    &products::MATMUL_AFFINE,
+    &products::MATMUL_BINARY,
+    &products::MATMUL_F32,
+    &products::MATMUL_I8,
+    &products::MATMUL_I8_FLOAT,
+    &products::MATMUL_PALETTE,
+    &products::MATMUL_SPARSE,
+    &products::QUANTIZE_ROWS,
+    &products::REQUANTIZE,
+];
 
 /// How the elements of a case fall into groups, chosen in turn; names are the numbers of the case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
