@@ -2,6 +2,7 @@
 //!
 //! All methods may be called from several threads at once; that is how transfers and compute overlap.
 
+mod audit;
 mod coop;
 #[cfg(feature = "faults")]
 mod fault;
@@ -11,6 +12,7 @@ mod numerics;
 mod open;
 mod time;
 
+pub use audit::Audited;
 #[cfg(feature = "faults")]
 pub use fault::Fault;
 pub use guard::longest_call;
@@ -21,6 +23,7 @@ pub(crate) use open::NO_ADAPTER;
 pub use open::{AdapterSummary, GpuOptions, adapters, probe};
 
 use crate::{Error, Result};
+use audit::Start;
 use bytemuck::Pod;
 use std::{
     borrow::Cow,
@@ -51,6 +54,7 @@ pub struct Gpu {
     timer: Mutex<Option<time::Timer>>,
     #[cfg(feature = "faults")]
     faults: fault::Faults,
+    audit: Option<Mutex<audit::Audit>>,
 }
 
 /// A kernel's name and the values of its override constants, as bits.
@@ -86,6 +90,11 @@ impl Gpu {
         self.numerics
     }
 
+    /// A digest of all limits that the device was opened with, in hexadecimal.
+    pub fn limits_digest(&self) -> String {
+        blake3::hash(format!("{:?}", self.limits).as_bytes()).to_hex()[..32].to_owned()
+    }
+
     /// Whether integer products run on this device's matrix units: it has them, they were exact in every bit and faster than
     /// packed dot products when it was opened.
     pub fn matrices(&self) -> bool {
@@ -99,7 +108,8 @@ impl Gpu {
 
     /// The longest tensor, in bytes, that one buffer can hold and one binding can show.
     pub fn max_bytes(&self) -> u64 {
-        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size) & !15
+        let most = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        (most & !15) - self.guard_bytes()
     }
 
     /// The most workgroups one dispatch can start, folded over three dimensions.
@@ -116,7 +126,8 @@ impl Gpu {
         let bytes: &[u8] = bytemuck::cast_slice(data);
         let buffer =
             self.create(bytes.len(), Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)?;
-        self.write(&buffer, bytes)?;
+        self.write_at(&buffer, 0, bytes)?;
+        self.supervise(&buffer, bytes.len(), Start::Uploaded(bytes))?;
         Ok(buffer)
     }
 
@@ -128,9 +139,10 @@ impl Gpu {
     /// [`Error::Gpu`] if it does not fit the device, or the device fails.
     pub fn alloc(&self, bytes: usize) -> Result<Buffer> {
         let buffer = self.create(bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
-        if cfg!(debug_assertions) {
-            self.write(&buffer, &vec![0xA5; bytes.next_multiple_of(4).max(4)])?;
+        if cfg!(debug_assertions) && self.audit.is_none() {
+            self.write_at(&buffer, 0, &vec![0xA5; bytes.next_multiple_of(4).max(4)])?;
         }
+        self.supervise(&buffer, bytes, Start::Poison)?;
         Ok(buffer)
     }
 
@@ -140,7 +152,9 @@ impl Gpu {
     ///
     /// [`Error::Gpu`] if it does not fit the device, or the device fails.
     pub fn zeros(&self, bytes: usize) -> Result<Buffer> {
-        self.create(bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)
+        let buffer = self.create(bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
+        self.supervise(&buffer, bytes, Start::Zero)?;
+        Ok(buffer)
     }
 
     /// Starts `workgroups` workgroups of `kernel` and waits for nothing.
@@ -175,6 +189,7 @@ impl Gpu {
             return Ok(());
         };
         let pipeline = self.pipeline(kernel, constants)?;
+        self.note(kernel, buffers);
         self.check(kernel.name, || {
             let uniform = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(kernel.name),
@@ -294,7 +309,7 @@ impl Gpu {
         self.check("alloc", || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
-                size,
+                size: size + self.guard_bytes(),
                 usage,
                 mapped_at_creation: false,
             })
@@ -302,16 +317,17 @@ impl Gpu {
         .map(Buffer)
     }
 
-    fn write(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
-        let whole = bytes.len() & !3;
+    /// Writes `bytes`, padded to 4, from word `first` on.
+    fn write_at(&self, buffer: &Buffer, first: usize, bytes: &[u8]) -> Result<()> {
+        let (at, whole) = (4 * first as u64, bytes.len() & !3);
         self.check("upload", || {
             if whole > 0 {
-                self.queue.write_buffer(&buffer.0, 0, &bytes[..whole]);
+                self.queue.write_buffer(&buffer.0, at, &bytes[..whole]);
             }
             if whole < bytes.len() {
                 let mut last = [0; 4];
                 last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-                self.queue.write_buffer(&buffer.0, whole as u64, &last);
+                self.queue.write_buffer(&buffer.0, at + whole as u64, &last);
             }
         })
     }
