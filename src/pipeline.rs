@@ -6,7 +6,7 @@ use crate::{
     engine::Engine,
     format::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, OutputFile, OutputFolder,
-        Preface, Target, TensorManifest, digest, header_length, quoted, spare,
+        Preface, Target, TensorManifest, digest, header_length, index_text, quoted, spare,
     },
     plan::{Action, Plan, Treat, describe},
     progress::{Cancel, Progress},
@@ -399,8 +399,7 @@ fn write<'a>(
         }
     }
     if let Some(name) = &checkpoint.index {
-        let json = serde_json::json!({"metadata": {"total_size": total}, "weight_map": index});
-        folder.write(name, format!("{json:#}\n").as_bytes())?;
+        folder.write(name, &index_text(total, &index))?;
     }
     for relative in checkpoint.carried() {
         folder.carry(&checkpoint.root, relative, || engine.cancel.check())?;

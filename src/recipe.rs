@@ -3,6 +3,8 @@
 use crate::{
     DType, Error, Result,
     codec::{block::Structure, stream::Coder},
+    format::printable,
+    tensor::elements,
 };
 use globset::{Glob, GlobMatcher};
 use regex::Regex;
@@ -70,7 +72,12 @@ pub struct Treatment {
 
 /// Which weights survive.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "lowercase",
+    deny_unknown_fields,
+    expecting = "a table such as { kind = \"magnitude\", density = 0.5 }"
+)]
 pub enum Prune {
     /// The `density * n` of largest magnitude, zeros never. F64 weights are compared as f32, so those that round to the same f32 are tied,
     /// and go by their index.
@@ -248,7 +255,7 @@ pub enum NonFinite {
 struct File {
     version: u32,
     #[serde(default)]
-    rule: Vec<RawRule>,
+    rule: Vec<toml::Spanned<RawRule>>,
 }
 
 #[derive(Deserialize)]
@@ -276,7 +283,7 @@ struct RawRule {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected one value or a list of them")]
 enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),
@@ -363,7 +370,12 @@ enum RawGroup {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "lowercase",
+    deny_unknown_fields,
+    expecting = "a table such as { kind = \"affine\", bits = 8 }"
+)]
 enum RawQuantize {
     Affine {
         bits: u8,
@@ -435,7 +447,10 @@ impl Recipe {
     ///
     /// [`Error::Recipe`] with the line of an unknown key or a wrong type, or naming the rule whose values make no sense.
     pub fn parse(text: &str) -> Result<Self> {
-        let file: File = toml::from_str(text).map_err(|e| Error::Recipe(e.to_string()))?;
+        let file: File = toml::from_str(text).map_err(|e| {
+            let lines: Vec<String> = e.to_string().lines().map(printable).collect();
+            Error::Recipe(lines.join("\n"))
+        })?;
         if file.version != 1 {
             return Err(Error::Recipe(format!(
                 "version {} is not known, expected 1",
@@ -446,9 +461,12 @@ impl Recipe {
             return Err(Error::Recipe("it has no rule; expected at least one [[rule]]".into()));
         }
         let rules = file.rule.into_iter().enumerate().map(|(i, raw)| {
+            let line = 1 + text[..raw.span().start].matches('\n').count();
+            let raw = raw.into_inner();
             let pattern = raw.r#match.clone().or(raw.regex.clone()).unwrap_or_default();
-            Rule::check(raw, pattern.clone())
-                .map_err(|why| Error::Recipe(format!("rule {} ({pattern:?}): {why}", i + 1)))
+            Rule::check(raw, pattern.clone()).map_err(|why| {
+                Error::Recipe(format!("line {line}, rule {} ({pattern:?}): {why}", i + 1))
+            })
         });
         Ok(Self { rules: rules.collect::<Result<_>>()? })
     }
@@ -476,7 +494,7 @@ impl Rule {
         if shape.len() < self.min_dims {
             return Some(format!("has fewer than {} dimensions", self.min_dims));
         }
-        if shape.iter().product::<u64>() < self.min_elements {
+        if elements(shape) < self.min_elements {
             return Some(format!("has fewer than {} elements", self.min_elements));
         }
         let listed = self.dtypes.is_empty() || self.dtypes.contains(&dtype);

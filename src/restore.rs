@@ -314,6 +314,15 @@ impl<'a> Restorer<'a> {
                 return Err(self.refuse("its codes have bits beyond the end of a row"));
             }
         }
+        // A retrieval structure, which has no index, gives any code for weights that were pruned.
+        let retrieved = manifest.coded && manifest.pruned && parts.sizes.index == 0;
+        if let Method::Palette { k, .. } = manifest.method
+            && !retrieved
+            && !codes_within(&parts, (rows, cols), manifest)
+        {
+            // They would stand for the table's last entry, which has a code of its own.
+            return Err(self.refuse(&format!("a code is beyond the {k} entries of its table")));
+        }
         self.tables(manifest, unit, &mut parts)?;
         Ok(parts)
     }
@@ -396,6 +405,28 @@ impl<'a> Restorer<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether every code of a palette has an entry. Tables of a power of two of entries have one for each.
+fn codes_within(parts: &Parts, (rows, cols): (usize, usize), manifest: &TensorManifest) -> bool {
+    let (Method::Palette { k, .. }, Some(bits)) = (manifest.method, manifest.method.code_bits())
+    else {
+        return true;
+    };
+    if k == 1 << bits {
+        return true;
+    }
+    let mut counts: Box<dyn Iterator<Item = usize>> = match manifest.pruned {
+        true => Box::new(sparse::row_counts(&parts.mask, cols)),
+        false => Box::new(std::iter::repeat_n(cols, rows)),
+    };
+    let (mut rest, mut codes) = (&parts.stored[..], vec![0; cols]);
+    counts.all(|n| {
+        let (row, after) = rest.split_at(bitpack::words(n, bits.into()));
+        rest = after;
+        bitpack::unpack(row, bits.into(), &mut codes[..n]);
+        codes[..n].iter().all(|code| u32::from(*code) < k)
+    })
 }
 
 /// What the survivors of a unit take: bytes of values, or words of codes.

@@ -6,8 +6,8 @@ use crate::{
     dtype,
     engine::Engine,
     format::{
-        Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, Entry, Method, TensorManifest, digest,
-        entry_length, quoted, shown,
+        Archive, ArchivedTensor, CHUNK, Checkpoint, Digest, Entry, Method, TensorManifest, agrees,
+        digest, entry_length, quoted, shown,
     },
     metrics::Sums,
     plan::describe,
@@ -134,7 +134,7 @@ fn treated(
     };
     let sums = &sums[0];
     let found = digest(&digests.concat());
-    if found != manifest.digest {
+    if !agrees(found, manifest.digest) {
         let path = archive.stored.files[t.file].path.clone();
         return Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) });
     }
@@ -358,7 +358,7 @@ fn kept_again(
 /// What is known without decoding: names, shapes, and where the bytes go.
 pub fn blank(archive: &Archive, t: &ArchivedTensor) -> TensorReport {
     let (dtype, shape) = archive.original(t);
-    let elements: u64 = shape.iter().product();
+    let elements = crate::tensor::elements(shape);
     let mut components: Vec<ComponentReport> = archive
         .components(t)
         .map(|(name, info)| ComponentReport {

@@ -1,4 +1,4 @@
-//! Entropy-coded archives: smaller than the figures of the papers, bit for bit where that is promised, and refused when damaged.
+//! Entropy-coded archives: smaller than the figures of the papers, and bit for bit where that is promised.
 
 mod support;
 use std::{
@@ -185,31 +185,6 @@ fn lossless_brings_back_every_pattern() {
     let changed = dir.path().join("changed");
     fs::write(&changed, other).unwrap();
     assert!(matches!(verify(&packed, Some(&changed), &options(&CPU)), Err(Error::Differs { .. })));
-}
-
-#[test]
-fn every_flipped_bit_and_every_truncation_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let [input, packed, bad] = ["in", "packed", "bad"].map(|n| dir.path().join(n));
-    let words: Vec<u32> =
-        support::noise(3, 60 * 40).iter().map(|x| (x * x * x).to_bits()).collect();
-    write_checkpoint(&input, &[("a.weight", DType::F32, vec![60, 40], words)]);
-    preset("deep", &input, &packed);
-    let good = fs::read(&packed).unwrap();
-    assert!(good.len() < 3000, "{} bytes", good.len());
-    let refused = |bytes: &[u8]| {
-        fs::write(&bad, bytes).unwrap();
-        verify(&bad, None, &options(&CPU)).is_err()
-    };
-    for bit in 0..good.len() * 8 {
-        let mut damaged = good.clone();
-        damaged[bit / 8] ^= 1 << (bit % 8);
-        assert!(refused(&damaged), "bit {bit}");
-    }
-    for len in 0..good.len() {
-        assert!(refused(&good[..len]), "{len} bytes");
-    }
-    assert!(!refused(&good));
 }
 
 #[test]

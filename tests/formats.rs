@@ -1,4 +1,4 @@
-//! Malformed and hostile files: each refused with an error that names what was found and what was expected.
+//! Legal oddities, hostile sizes, and the reference reader as oracle; the tables of malformed files are in `malformed`.
 
 mod support;
 use proptest::prelude::*;
@@ -22,146 +22,7 @@ fn open(dir: &Path, bytes: &[u8]) -> Result<Checkpoint, Error> {
     Checkpoint::open(&path)
 }
 
-/// Eight tensors of 2^61 - 1 bytes one after the other, and an empty one at their end.
-fn beyond_64_bits() -> String {
-    let size = (1u64 << 61) - 1;
-    let tensor = |i: u64, n: u64| {
-        let (start, end) = (i * size, i * size + n);
-        format!(r#""{i}":{{"dtype":"U8","shape":[{n}],"data_offsets":[{start},{end}]}}"#)
-    };
-    let all: Vec<_> = (0..9).map(|i| tensor(i, if i < 8 { size } else { 0 })).collect();
-    format!("{{{}}}", all.join(","))
-}
-
-fn metadata(pairs: impl IntoIterator<Item = (String, usize)>) -> String {
-    let pair = |(key, len): (String, usize)| format!("\"{key}\":\"{}\"", "x".repeat(len));
-    let pairs: Vec<_> = pairs.into_iter().map(pair).collect();
-    format!("{{\"__metadata__\":{{{}}}}}", pairs.join(","))
-}
-
 const A: &str = r#""a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}"#;
-
-#[test]
-fn malformed_headers_are_refused_with_their_reason() {
-    let dir = tempfile::tempdir().unwrap();
-    let tensor = |dtype: &str, shape: &str, offsets: &str| {
-        format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
-    };
-    let long = "n".repeat(2000);
-    let deep = format!("[{}]", ["1"; 40].join(","));
-    let cases: Vec<(Vec<u8>, &str)> = vec![
-        (vec![], "too few"),
-        (vec![1; 7], "too few"),
-        (0u64.to_le_bytes().to_vec(), "claims 0 bytes"),
-        (u64::MAX.to_le_bytes().to_vec(), "at most 100000000"),
-        (100u64.to_le_bytes().to_vec(), "claims 100 bytes, expected 2 to the 0"),
-        (b"PK\x03\x04 and a zip archive".to_vec(), "a zip archive"),
-        (b"\x80\x02}q\x00X\x01\x00\x00\x00".to_vec(), "a Python pickle"),
-        (b"GGUF\x03\x00\x00\x00rest".to_vec(), "a GGUF file"),
-        (file("[]        ", 0), "expected '{'"),
-        (file("{", 0), "2 to the"),
-        (file("{ ", 0), "the end of the header"),
-        (file("{}x", 0), "after the end"),
-        (file("{}", 3), "has 3 bytes, expected the 0"),
-        (file(&format!("{{{A},}}"), 16), "expected '\"'"),
-        (file(&format!("{{{A} {A}}}"), 16), "expected ',' or '}'"),
-        // The three headers with a duplicate name that the reference reader accepts.
-        (
-            file(
-                &format!(r#"{{{A},"a":{{"dtype":"U8","shape":[16],"data_offsets":[0,16]}}}}"#),
-                16,
-            ),
-            "appears twice",
-        ),
-        (
-            file(&format!(r#"{{"a":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}},{A}}}"#), 16),
-            "appears twice",
-        ),
-        (
-            file(
-                &format!(r#"{{"a":{{"dtype":"F32","shape":[25],"data_offsets":[77,177]}},{A}}}"#),
-                16,
-            ),
-            "appears twice",
-        ),
-        (
-            file(r#"{"a":{"dtype":"F32","dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#, 16),
-            "\"dtype\" appears twice",
-        ),
-        (file(r#"{"__metadata__":{},"__metadata__":{}}"#, 0), "__metadata__ appears twice"),
-        (file(r#"{"__metadata__":{"k":"1","k":"2"}}"#, 0), "metadata key \"k\" appears twice"),
-        (file(r#"{"__metadata__":{"k":1}}"#, 0), "expected '\"'"),
-        (
-            file(r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16],"extra":1}}"#, 16),
-            "key \"extra\" is not known",
-        ),
-        (
-            file(r#"{"a":{"dtype":"F32","shape":[4]}}"#, 16),
-            "expected dtype, shape and data_offsets",
-        ),
-        (file(&tensor("F128", "[4]", "[0,16]"), 16), "dtype \"F128\" is not known"),
-        (file(&tensor("F32", "[-4]", "[0,16]"), 16), "expected a whole number"),
-        (file(&tensor("F32", "[4.0]", "[0,16]"), 16), "expected a whole number"),
-        (file(&tensor("F32", "[4e0]", "[0,16]"), 16), "expected a whole number"),
-        (file(&tensor("F32", "[04]", "[0,16]"), 16), "expected a whole number"),
-        (file(&tensor("F32", "[18446744073709551616]", "[0,16]"), 16), "expected a whole number"),
-        (file(&tensor("F32", &deep, "[0,4]"), 4), "more than 32 numbers"),
-        (file(&tensor("F32", "[4]", "[0]"), 16), "expected two numbers"),
-        (file(&tensor("F32", "[4]", "[0,16,32]"), 16), "more than 2 numbers"),
-        (file(&tensor("F32", "[4]", "[16,0]"), 16), "hold -16 bytes, expected 16"),
-        (file(&tensor("F32", "[5]", "[0,16]"), 16), "expected 20 for F32 [5]"),
-        (
-            file(&tensor("F32", "[4294967296,4294967296]", "[0,16]"), 16),
-            "a whole number of bytes below 2^64",
-        ),
-        (file(&tensor("F4", "[3]", "[0,2]"), 2), "a whole number of bytes"),
-        (file(&tensor("F32", "[4]", "[0,16]"), 15), "has 15 bytes, expected the 16"),
-        (file(&tensor("F32", "[4]", "[0,16]"), 17), "has 17 bytes, expected the 16"),
-        (
-            file(&tensor("F32", "[4]", "[4,20]"), 20),
-            "leaves a hole before it: it starts at 4, expected 0",
-        ),
-        (
-            file(
-                &format!(r#"{{{A},"b":{{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}}}"#),
-                16,
-            ),
-            "\"b\" overlaps what is before it: it starts at 8, expected 16",
-        ),
-        (
-            file(&format!(r#"{{"{long}":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}}"#), 1),
-            "at most 1024 bytes",
-        ),
-        (file(r#"{"a\u0000":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#, 1), "no NUL"),
-        (
-            file(r#"{"\ud800":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#, 1),
-            "half a surrogate pair",
-        ),
-        (file("{\"a\nb\":{}}", 0), "control character"),
-        // Sums and products that leave 64 bits.
-        (file(&tensor("F32", "[9223372036854775808,4,0]", "[0,0]"), 0), "below 2^64"),
-        (file(&beyond_64_bits(), 0), "the 18446744073709551608 that the header describes"),
-        (file(&metadata((0..70_000).map(|i| (i.to_string(), 0))), 0), "more than 65536 pairs"),
-        (file(&metadata([("a".into(), 17 << 20)]), 0), "a string of more than"),
-        (file(&metadata((0..9).map(|i| (i.to_string(), 2 << 20))), 0), "a string of more than"),
-        (file(r#"{"a\q":{}}"#, 0), "unknown escape"),
-    ];
-    for (bytes, expected) in cases {
-        let error = match open(dir.path(), &bytes) {
-            Err(e @ Error::Format { .. }) => e.to_string(),
-            other => panic!("{expected}: {other:?}"),
-        };
-        assert!(
-            error.contains(expected) && error.contains("model.safetensors"),
-            "{expected}: {error}"
-        );
-        assert!(error.len() < 1000 && !error.contains('\n'), "{error}");
-    }
-    let error = open(dir.path(), &[&file("{\"\u{1b}[31m", 0)[..], b"\xff\xff"].concat())
-        .unwrap_err()
-        .to_string();
-    assert!(!error.contains('\u{1b}'), "names are escaped: {error}");
-}
 
 #[test]
 fn legal_oddities_are_read() {
@@ -409,7 +270,7 @@ fn a_manifest_has_one_text() {
     other("[4,1,8]", "[4,1,7]", "do not divide");
     other("BF16", "I32", "expected weights");
     other("BF16", "BF17", "not known");
-    other("[6,8]", "[9223372036854775808,8]", "between 1 and 2^64");
+    other("[6,8]", "[9223372036854775808,8]", "between 1 and 2^61");
     // A scale of four bytes for every byte.
     let huge = text.replace("BF16", "F8_E4M3").replace("[6,8]", "[1152921504606846976,1]");
     let huge = huge.replace("[5,2]", "[5,0]");
@@ -420,60 +281,7 @@ fn a_manifest_has_one_text() {
         let error = Manifest::parse(&shaped.replace("[4,1,8]", affine), 2).unwrap_err();
         assert!(error.contains("2^64 bytes"), "{error}");
     }
-    other(&text[text.find("shape").unwrap()..][..13], "shape\":[6,0]}", "between 1 and 2^64");
-}
-
-#[test]
-fn a_lying_index_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("one.safetensors"), file(&format!("{{{A}}}"), 16)).unwrap();
-    fs::write(
-        dir.path().join("two.safetensors"),
-        file(&format!("{{{}}}", A.replace("\"a\"", "\"b\"")), 16),
-    )
-    .unwrap();
-    let outside = dir.path().join("sub");
-    fs::create_dir(&outside).unwrap();
-    let index = dir.path().join("model.safetensors.index.json");
-    let cases = [
-        (r#"{"weight_map":{"a":"../one.safetensors"}}"#, "plain name"),
-        (r#"{"weight_map":{"a":"/etc/one.safetensors"}}"#, "plain name"),
-        (r#"{"weight_map":{"a":"sub\\one.safetensors"}}"#, "plain name"),
-        (r#"{"weight_map":{"a":"C:one.safetensors"}}"#, "plain name"),
-        (r#"{"weight_map":{"a":"https://x/one.safetensors"}}"#, "plain name"),
-        (r#"{"weight_map":{"a":"one\u0000.safetensors"}}"#, "plain name"),
-        (r#"{"weight_map":{"a":""}}"#, "plain name"),
-        (r#"{"weight_map":{"a":"pytorch_model.bin"}}"#, "plain name"),
-        (r#"{"weight_map":{"a":"gone.safetensors"}}"#, "\"gone.safetensors\" is missing"),
-        (
-            r#"{"weight_map":{"a":"one.safetensors","b":"one.safetensors"}}"#,
-            "\"b\" is listed but not in shard",
-        ),
-        (
-            r#"{"weight_map":{"b":"two.safetensors","x":"one.safetensors"}}"#,
-            "\"a\" of shard \"one.safetensors\" is not listed",
-        ),
-        (
-            r#"{"weight_map":{"a":"two.safetensors","b":"one.safetensors"}}"#,
-            "is in \"one.safetensors\", expected \"two.safetensors\"",
-        ),
-        (r#"{"weight_map":{"a":"one.safetensors","a":"one.safetensors"}}"#, "listed twice"),
-        (r#"{"weight_map":{}}"#, "weight_map is empty"),
-        (r#"{"metadata":{}}"#, "missing field"),
-        (r#"{"weight_map":"#, "EOF"),
-    ];
-    for (text, expected) in cases {
-        fs::write(&index, text).unwrap();
-        for path in [&index, &dir.path().to_path_buf()] {
-            let error = Checkpoint::open(path).unwrap_err().to_string();
-            assert!(error.contains(expected), "{text}: {error}");
-        }
-    }
-    fs::write(&index, r#"{"metadata":{"total_size":1},"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}"#).unwrap();
-    assert_eq!(Checkpoint::open(dir.path()).unwrap().tensors.len(), 2);
-    fs::write(dir.path().join("two.safetensors"), file(&format!("{{{A}}}"), 16)).unwrap();
-    let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
-    assert!(error.contains("expected once"), "{error}");
+    other(&text[text.find("shape").unwrap()..][..13], "shape\":[6,0]}", "between 1 and 2^61");
 }
 
 #[test]

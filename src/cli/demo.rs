@@ -1,11 +1,10 @@
 use super::{CANCEL, Common, table};
 use clap::Args;
-use flate2::read::GzDecoder;
 use serde::Serialize;
-use std::{io::Read, path::Path};
+use std::path::Path;
 use tersor::{
     Backend, Error, Result, Silent,
-    nn::{Arithmetic, Calibration, IntegerNetwork, LENET_300_100, Model, Network},
+    nn::{Arithmetic, Calibration, IntegerNetwork, LENET_300_100, Model, Network, idx},
     pipeline,
     recipe::{PRESETS, Recipe},
     report::Report,
@@ -50,7 +49,8 @@ struct Row {
 impl Demo {
     pub fn run(self) -> Result<u8> {
         let backend = self.common.backend()?;
-        let (pixels, labels) = (unpack(IMAGES)?[16..].to_vec(), unpack(LABELS)?[8..].to_vec());
+        let unpack = |gz| idx::read(Path::new("the embedded images"), gz, 10_000 * 784);
+        let (pixels, labels) = (unpack(IMAGES)?.data, unpack(LABELS)?.data);
         let folder = Scratch::new()?;
         let model = folder.0.join("lenet-300-100.safetensors");
         std::fs::write(&model, NETWORK).map_err(Error::io(&model))?;
@@ -163,12 +163,6 @@ fn row(
 
 fn percent(x: f64) -> String {
     format!("{:.2} %", 100.0 * x)
-}
-
-fn unpack(gz: &[u8]) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    GzDecoder::new(gz).read_to_end(&mut bytes).map_err(Error::io("the embedded images"))?;
-    Ok(bytes)
 }
 
 /// A folder of its own that goes away again.

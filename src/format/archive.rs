@@ -1,7 +1,9 @@
 use super::{
-    CHUNK, COMPONENTS, Checkpoint, Digest, Manifest, TensorManifest, described_length, digest,
+    CHUNK, COMPONENTS, Checkpoint, Digest, Manifest, TensorManifest, agrees, described_length,
+    digest,
     header::described_bytes,
     header_text::{NO_DIGEST, before_digest},
+    index_text,
     manifest::encode_digest,
     quoted, short,
 };
@@ -79,7 +81,12 @@ impl Archive {
             chunks.push(manifest.chunks);
             tensors.push(manifest.tensors);
         }
+        check_index(&stored)?;
         let tensors = assemble(&stored, tensors)?;
+        let all = tensors.iter().map(|t| original_bytes(&stored, t));
+        if all.fold(0u64, u64::saturating_add) > MOST {
+            return Err(Error::format(&stored.root, "its tensors are 2^63 bytes or more"));
+        }
         let room = 8.max(2 * rayon::current_num_threads() + 2);
         let cache = Mutex::new(Cache { chunks: Vec::new(), room });
         Ok(Self { stored, tensors, chunks, cache })
@@ -112,10 +119,7 @@ impl Archive {
 
     /// Bytes of a tensor before it was archived.
     pub fn original_bytes(&self, tensor: &ArchivedTensor) -> u64 {
-        match &tensor.treated {
-            Some(manifest) => described_bytes(manifest.dtype, &manifest.shape).unwrap_or(0),
-            None => self.component(tensor, "").bytes,
-        }
+        original_bytes(&self.stored, tensor)
     }
 
     /// Reads bytes of a stored tensor, from `offset` within it, out of chunks whose digest has been checked; from any thread.
@@ -168,7 +172,7 @@ impl Archive {
         let start = source.data_start + index * CHUNK;
         let mut bytes = vec![0; (source.len - start).min(CHUNK) as usize];
         self.stored.read_at(file, start, &mut bytes)?;
-        if digest(&bytes) == self.chunks[file][index as usize] {
+        if agrees(digest(&bytes), self.chunks[file][index as usize]) {
             return Ok(bytes);
         }
         let end = start + bytes.len() as u64;
@@ -176,6 +180,16 @@ impl Archive {
             path: source.path.clone(),
             what: format!("chunk {index} (bytes {start} to {end})"),
         })
+    }
+}
+
+/// Most bytes of all tensors: no file is longer, and sums of them stay numbers of 64 bits.
+const MOST: u64 = i64::MAX as u64;
+
+fn original_bytes(stored: &Checkpoint, tensor: &ArchivedTensor) -> u64 {
+    match &tensor.treated {
+        Some(manifest) => described_bytes(manifest.dtype, &manifest.shape).unwrap_or(0),
+        None => tensor.components.iter().map(|(_, at)| stored.tensors[*at as usize].bytes).sum(),
     }
 }
 
@@ -207,7 +221,20 @@ fn check_header(
         hash.update(&buffer);
         at += buffer.len() as u64;
     }
-    if short(hash.finalize()) == expected { Ok(()) } else { Err(damaged()) }
+    if agrees(short(hash.finalize()), expected) { Ok(()) } else { Err(damaged()) }
+}
+
+/// Demands that the index of a folder is as it was written: it has no digest, but only one text.
+fn check_index(stored: &Checkpoint) -> Result<()> {
+    let Some(name) = &stored.index else { return Ok(()) };
+    let path = stored.root.join(name);
+    let shards: BTreeMap<&str, &str> =
+        stored.tensors.iter().map(|t| (&*t.name, &*stored.files[t.file].name)).collect();
+    let total = stored.tensors.iter().map(|t| t.bytes).sum();
+    match std::fs::read(&path).map_err(Error::io(&path))? == index_text(total, &shards) {
+        true => Ok(()),
+        false => Err(Error::Digest { path, what: "its text".into() }),
+    }
 }
 
 /// Matches the stored tensors with the manifests of their files: every component there once, with the right type and length.
@@ -242,10 +269,11 @@ fn assemble(
                     || info.dtype != c.dtype
                     || c.shape.as_ref().is_some_and(|s| *s != info.shape)
                 {
-                    let (dtype, shape) = (c.dtype.name(), c.shape.unwrap_or_default());
                     let found = format!("{} is {} {:?}", c.name, info.dtype.name(), info.shape);
+                    let shape = c.shape.map_or("[..]".into(), |shape| format!("{shape:?}"));
+                    let dtype = c.dtype.name();
                     return Err(refuse(format!(
-                        "{found}, expected {dtype} {shape:?} in the same file"
+                        "{found}, expected {dtype} {shape} in the same file"
                     )));
                 }
                 // What survives is at most everything; the exact number is checked against the mask when it is read.

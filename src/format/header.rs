@@ -14,7 +14,7 @@ pub const MAX_TENSORS: usize = 1 << 20;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 1024;
 /// Most dimensions.
-const MAX_RANK: usize = 32;
+pub(super) const MAX_RANK: usize = 32;
 /// Most pairs of metadata.
 const MAX_PAIRS: usize = 1 << 16;
 /// Most bytes of metadata, a manifest of ours aside: nobody describes a file in more, and it is held in memory.
@@ -82,6 +82,15 @@ fn foreign(start: &[u8; 8]) -> Option<&'static str> {
         [b'G', b'G', b'U', b'F', ..] => Some("a GGUF file"),
         [0x89, b'H', b'D', b'F', ..] => Some("an HDF5 file"),
         [0x1f, 0x8b, ..] => Some("a gzip file"),
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Some("a NumPy array"),
+        b"version " => Some("a Git LFS pointer; the file itself was not fetched"),
+        // As lengths these texts would be far too large.
+        [b'<', b'!' | b'?' | b'a'..=b'z' | b'A'..=b'Z', .., b' '..=b'~'] => {
+            Some("an HTML or XML page, perhaps of an error in downloading")
+        }
+        [b'{' | b'[', .., b' '..=b'~'] => {
+            Some("JSON text without the length that goes before it in a header")
+        }
         _ => None,
     }
 }
@@ -280,7 +289,7 @@ impl<R: Read> Parser<'_, R> {
             let expected = match described {
                 Some(bytes) => format!("{bytes} for {} {shape:?}", dtype.name()),
                 None => format!(
-                    "a whole number of bytes below 2^64, which {} {shape:?} is not",
+                    "a whole number of bytes below 2^61, which {} {shape:?} is not",
                     dtype.name()
                 ),
             };

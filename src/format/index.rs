@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{Error, Result, TensorInfo};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt, fs,
     path::{Path, PathBuf},
 };
@@ -88,6 +88,26 @@ impl Index {
     }
 }
 
+/// The text of an index: the bytes of all tensors, and of each its shard.
+pub(crate) fn index_text(
+    total: u64,
+    shards: &BTreeMap<impl serde::Serialize, impl serde::Serialize>,
+) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Metadata {
+        total_size: u64,
+    }
+    #[derive(serde::Serialize)]
+    struct Text<W> {
+        metadata: Metadata,
+        weight_map: W,
+    }
+    let text = Text { metadata: Metadata { total_size: total }, weight_map: shards };
+    let mut text = serde_json::to_vec_pretty(&text).expect("names are text");
+    text.push(b'\n');
+    text
+}
+
 /// One plain file name: it can leave no folder.
 fn check_basename(index: &Path, name: &str) -> Result<()> {
     let plain = !name.is_empty()
@@ -144,7 +164,7 @@ impl<'de> serde::Deserialize<'de> for Map {
     }
 }
 
-/// Reads a JSON file of at most `most` bytes.
+/// Reads an object from a JSON file of at most `most` bytes.
 ///
 /// # Errors
 ///
@@ -155,5 +175,9 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, most: u64) 
         return Err(Error::format(path, format!("{len} bytes, expected at most {most}")));
     }
     let text = fs::read(path).map_err(Error::io(path))?;
+    // Lists would be read as the values of an object's keys in turn.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::format(path, "no JSON object"));
+    }
     serde_json::from_slice(&text).map_err(|e| Error::format(path, json_error(&e)))
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Digest,
-    header::{MAX_NAME, described_bytes},
+    header::{MAX_NAME, MAX_RANK, described_bytes},
     quote::{json_error, quoted},
 };
 use crate::{DType, codec::block::Element};
@@ -190,11 +190,14 @@ impl TensorManifest {
 
     /// Everything that arithmetic on the shape later relies on.
     fn check(&self) -> Result<(), String> {
-        if !self.dtype.is_weight() || self.shape.len() > 32 {
-            return Err(format!("{} {:?}, expected weights", self.dtype.name(), self.shape));
+        if !self.dtype.is_weight() || self.shape.len() > MAX_RANK {
+            let (dtype, rank) = (self.dtype.name(), self.shape.len());
+            return Err(format!(
+                "{dtype} of {rank} dimensions, expected weights of at most {MAX_RANK}"
+            ));
         }
         if described_bytes(self.dtype, &self.shape).is_none_or(|b| b == 0) {
-            return Err(format!("shape {:?}, expected between 1 and 2^64 bytes", self.shape));
+            return Err(format!("shape {:?}, expected between 1 and 2^61 bytes", self.shape));
         }
         let (rows, cols) = self.matrix();
         match self.method {
@@ -343,9 +346,8 @@ impl Manifest {
         // Before all else, since another version may hold anything.
         let Version { version } = serde_json::from_str(text).map_err(wrong)?;
         if version != VERSION {
-            return Err(format!(
-                "manifest: version is {version}, expected {VERSION}; a newer tersor may read it"
-            ));
+            let hint = if version > VERSION { "; a newer tersor may read it" } else { "" };
+            return Err(format!("manifest: version is {version}, expected {VERSION}{hint}"));
         }
         let parts: Text = serde_json::from_str(text).map_err(wrong)?;
         let chunks = BASE64.decode(parts.chunks).map_err(|e| format!("manifest: chunks: {e}"))?;

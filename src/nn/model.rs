@@ -10,6 +10,7 @@ use crate::{
     recipe::Objective,
     restore::{Parts, Restorer, groups, kept},
     stage::{Blocks, Source, Unit, write_transposed},
+    tensor::elements,
     words,
 };
 use std::path::{Path, PathBuf};
@@ -83,8 +84,9 @@ impl Model {
     /// [`Error::Format`] if it is missing, holds no weights, has fewer than two dimensions, or not `cols` columns.
     pub(super) fn expect_matrix(&self, name: &str, cols: usize) -> Result<(usize, usize)> {
         let (dtype, shape) = self.shape(name).ok_or_else(|| self.refuse(name, "is missing"))?;
-        let inputs: u64 = shape.iter().skip(1).product();
-        if !dtype.is_weight() || shape.len() < 2 || inputs != cols as u64 {
+        // Where there are no rows the other dimensions may be too large to be multiplied.
+        let inputs = shape.iter().skip(1).try_fold(1u64, |n, d| n.checked_mul(*d));
+        if !dtype.is_weight() || shape.len() < 2 || inputs != Some(cols as u64) {
             let found = format!("is {} {shape:?}, expected floats for {cols} inputs", dtype.name());
             return Err(self.refuse(name, &found));
         }
@@ -98,7 +100,7 @@ impl Model {
     /// [`Error::Format`] if it is missing or has another length; [`Error::Digest`], [`Error::Io`].
     pub(super) fn values(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         let (dtype, shape) = self.shape(name).ok_or_else(|| self.refuse(name, "is missing"))?;
-        if !dtype.is_weight() || shape.iter().product::<u64>() != len as u64 {
+        if !dtype.is_weight() || elements(shape) != len as u64 {
             let found = format!("is {} {shape:?}, expected {len} floats", dtype.name());
             return Err(self.refuse(name, &found));
         }

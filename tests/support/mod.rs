@@ -1,6 +1,9 @@
 //! What every kernel's test file needs. Not a test target of its own.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod forge;
+pub mod small;
+
 use std::{
     collections::BTreeSet,
     io::Write,
@@ -162,6 +165,15 @@ pub fn write_checkpoint(path: &std::path::Path, tensors: &[(&str, DType, Vec<usi
         .collect();
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(views, Some(metadata), path).unwrap();
+}
+
+/// A folder that goes away, in memory where there is such a place: for tests that write very many small files.
+pub fn memory_folder() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    }
 }
 
 /// The binary.

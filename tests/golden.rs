@@ -1,0 +1,88 @@
+//! Archives that version 1 of the format has written, one of every kind: every later version restores the same bytes from them.
+
+mod support;
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+use support::{CPU, small};
+use tersor::{
+    Cancel, Silent,
+    format::Checkpoint,
+    pipeline::{Options, decompress, verify},
+};
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/1")
+}
+
+static CANCEL: Cancel = Cancel::new();
+const OPTIONS: Options = Options {
+    backend: &CPU,
+    threads: 2,
+    memory: 1 << 28,
+    force: true,
+    progress: &Silent,
+    cancel: &CANCEL,
+};
+
+/// The digest of what an archive restores: of every tensor, in the order of their names.
+fn restored(archive: &Path) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let back = dir.path().join("back");
+    decompress(archive, &back, &OPTIONS).unwrap();
+    let checkpoint = Checkpoint::open(&back).unwrap();
+    let mut hash = blake3::Hasher::new();
+    let tensors: BTreeMap<&str, _> = checkpoint.tensors.iter().map(|t| (&*t.name, t)).collect();
+    for (name, t) in tensors {
+        let mut bytes = vec![0; t.bytes as usize];
+        checkpoint.read_at(t.file, t.offset, &mut bytes).unwrap();
+        hash.update(format!("{name:?} {} {:?} ", t.dtype.name(), t.shape).as_bytes());
+        hash.update(&bytes);
+    }
+    hash.finalize().to_hex().to_string()
+}
+
+#[test]
+fn golden_archives_decode_for_ever() {
+    let text = fs::read_to_string(golden().join("restored.txt")).unwrap();
+    assert!(text.lines().count() >= 20);
+    for line in text.lines() {
+        let (name, digest) = line.split_once(' ').unwrap();
+        let archive = golden().join(name);
+        verify(&archive, None, &OPTIONS).unwrap();
+        assert_eq!(restored(&archive), digest, "{name}");
+    }
+}
+
+/// Adds those that are missing; what is there is never written again.
+#[test]
+#[ignore = "writes tests/golden"]
+fn add_golden_archives() {
+    fs::create_dir_all(golden()).unwrap();
+    let list = golden().join("restored.txt");
+    let mut text = fs::read_to_string(&list).unwrap_or_default();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, archive) in small::archives(dir.path()) {
+        // Of every treatment one type, and of the presets all.
+        let other =
+            ["-F64", "-F16", "-BF16", "-F8_E4M3", "-F8_E5M2"].iter().any(|t| name.ends_with(t));
+        let to = golden().join(&name);
+        if to.exists() || other {
+            continue;
+        }
+        match archive.is_dir() {
+            false => _ = fs::copy(&archive, &to).unwrap(),
+            true => {
+                fs::create_dir(&to).unwrap();
+                for file in small::files(&archive) {
+                    fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+                }
+            }
+        }
+        writeln!(text, "{name} {}", restored(&to)).unwrap();
+    }
+    fs::write(list, text).unwrap();
+}

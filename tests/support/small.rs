@@ -1,0 +1,183 @@
+//! Small archives of every kind: what damage is done to, and what future versions must still read.
+
+use super::{CPU, WEIGHTS, noise, words_of, write_checkpoint};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use tersor::{
+    Cancel, DType, Silent,
+    format::{Checkpoint, Entry, Preface, write_header},
+    pipeline::{Options, compress},
+    recipe::{PRESETS, Recipe},
+};
+
+/// Ways to treat a tensor, by a name for each.
+const TREATMENTS: [(&str, &str); 16] = [
+    (
+        "affine",
+        "quantize = { kind = \"affine\", bits = 4, symmetric = false, granularity = \"group\", group = 8 }",
+    ),
+    (
+        "tensor-scale",
+        "quantize = { kind = \"affine\", bits = 2, granularity = \"tensor\", objective = \"mse\" }",
+    ),
+    ("transposed", "axis = 1\nquantize = { kind = \"affine\", bits = 5 }\nmax_rel_error = 0.5"),
+    ("palette", "quantize = { kind = \"palette\", k = 3 }"),
+    ("palettes", "quantize = { kind = \"palette\", bits = 1, granularity = \"channel\" }"),
+    ("binary", "quantize = { kind = \"binary\" }"),
+    ("two-of-four", "prune = { kind = \"n:m\", n = 2, m = 4 }"),
+    (
+        "channels",
+        "prune = { kind = \"channel\", density = 0.5 }\nquantize = { kind = \"affine\", bits = 3 }",
+    ),
+    ("blocks", "prune = { kind = \"block\", density = 0.4, block = [2, 4] }\nencode = \"auto\""),
+    ("huffman", "quantize = { kind = \"affine\", bits = 4 }\nencode = \"huffman\""),
+    ("rans", "quantize = { kind = \"entropy\", bits = 1.5 }\nencode = \"rans\""),
+    (
+        "deep-huffman",
+        "prune = { kind = \"magnitude\", density = 0.2 }\nquantize = { kind = \"palette\", k = 4 }\nencode = \"huffman\"",
+    ),
+    (
+        "deep-rans",
+        "prune = { kind = \"magnitude\", density = 0.2 }\nquantize = { kind = \"palette\", k = 5 }\nencode = \"rans\"",
+    ),
+    (
+        "ribbon",
+        "prune = { kind = \"magnitude\", density = 0.2 }\nquantize = { kind = \"palette\", k = 4 }\nencode = \"ribbon\"",
+    ),
+    (
+        "bloomier",
+        "prune = { kind = \"magnitude\", density = 0.05 }\nquantize = { kind = \"palette\", k = 4 }\nencode = \"bloomier\"",
+    ),
+    ("lossless", "encode = \"auto\""),
+];
+
+/// Makes the archives in a folder: of each its name, and a file or a folder.
+pub fn archives(into: &Path) -> Vec<(String, PathBuf)> {
+    let input = into.join("input.safetensors");
+    let mut made = Vec::new();
+    let mut make = |name: &str, input: &Path, recipe: &str| {
+        static CANCEL: Cancel = Cancel::new();
+        let (progress, cancel) = (&Silent, &CANCEL);
+        let options =
+            Options { backend: &CPU, threads: 1, memory: 1 << 28, force: true, progress, cancel };
+        let output = into.join(format!("{name}.tersor"));
+        let recipe = Recipe::parse(recipe).unwrap();
+        let report = compress(input, &output, &recipe, &options).unwrap();
+        made.push((name.to_owned(), output));
+        report
+    };
+    let cubes = |dtype, seed, n| {
+        words_of(dtype, &noise(seed, n).iter().map(|x| x * x * x).collect::<Vec<_>>())
+    };
+    // Every treatment of two types, and every type with four of them.
+    for (name, treatment) in TREATMENTS {
+        for dtype in WEIGHTS {
+            let chosen = ["tensor-scale", "two-of-four", "deep-rans", "lossless"].contains(&name);
+            if !chosen && ![DType::F32, DType::BF16].contains(&dtype) {
+                continue;
+            }
+            let shape = vec![24, 16];
+            write_checkpoint(
+                &input,
+                &[
+                    ("w.weight", dtype, shape, cubes(dtype, 1, 24 * 16)),
+                    ("norm", dtype, vec![3], cubes(dtype, 2, 3)),
+                ],
+            );
+            let recipe = format!(
+                "version = 1\n[[rule]]\nmatch = \"w.weight\"\n{treatment}\n[[rule]]\nmatch = \"*\"\nkeep = true\n"
+            );
+            let report = make(&format!("{name}-{}", dtype.name()), &input, &recipe);
+            let w = report.tensors.iter().find(|t| t.name == "w.weight").unwrap();
+            // Floats of a byte are mostly exponent.
+            let may_be_kept = name == "lossless" && dtype.bits() == 8;
+            assert!(w.method != "kept" || may_be_kept, "{name} of {dtype:?}");
+        }
+    }
+    write_checkpoint(
+        &input,
+        &[
+            ("h.0.weight", DType::F16, vec![32, 32], cubes(DType::F16, 3, 1024)),
+            ("h.0.bias", DType::F16, vec![5], cubes(DType::F16, 4, 5)),
+        ],
+    );
+    for (name, recipe) in PRESETS {
+        make(name, &input, recipe);
+    }
+    // What is kept: every type, a scalar, tensors without elements, and values that are no numbers.
+    let mut all: Vec<_> =
+        DType::ALL.map(|(dtype, name)| (name, dtype, vec![1, 4], vec![0x7f80_ff00; 8])).into();
+    all.push(("scalar", DType::F64, vec![], vec![1, 2]));
+    all.push(("none", DType::F32, vec![0, 7], vec![]));
+    checkpoint(&input, &all);
+    make("every-type", &input, PRESETS[0].1);
+    let mut words = cubes(DType::F32, 5, 1024);
+    words[77] = f32::NAN.to_bits();
+    words[78] = f32::NEG_INFINITY.to_bits();
+    write_checkpoint(&input, &[("not finite", DType::F32, vec![16, 32], words[..512].to_vec())]);
+    make(
+        "not-finite",
+        &input,
+        "version = 1\n[[rule]]\nmatch = \"*\"\nquantize = { kind = \"affine\", bits = 4 }\n",
+    );
+    make(
+        "not-finite-lossless",
+        &input,
+        "version = 1\n[[rule]]\nmatch = \"*\"\nencode = \"auto\"\n",
+    );
+    checkpoint(&input, &[]);
+    make("nothing", &input, PRESETS[0].1);
+    // One row, a single weight, names that must be escaped.
+    write_checkpoint(
+        &input,
+        &[
+            ("row", DType::F32, vec![300], cubes(DType::F32, 6, 300)),
+            ("\u{1b}\"\\é\u{202e}", DType::F32, vec![9, 8, 3], cubes(DType::F32, 7, 216)),
+        ],
+    );
+    make(
+        "names",
+        &input,
+        "version = 1\n[[rule]]\nmatch = \"*\"\nquantize = { kind = \"affine\", bits = 4 }\n",
+    );
+    // A folder of two shards, and one of a single file.
+    let folder = into.join("folder");
+    fs::create_dir(&folder).unwrap();
+    for (file, tensor) in [("a.safetensors", "a"), ("b.safetensors", "b")] {
+        let words = cubes(DType::F32, tensor.len() as u64, 512);
+        write_checkpoint(&folder.join(file), &[(tensor, DType::F32, vec![16, 32], words)]);
+    }
+    let index = r#"{"weight_map":{"a":"a.safetensors","b":"b.safetensors"}}"#;
+    fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
+    for (name, treatment) in [TREATMENTS[0], TREATMENTS[12]] {
+        let recipe = format!("version = 1\n[[rule]]\nmatch = \"*\"\n{treatment}\n");
+        make(&format!("folder-{name}"), &folder, &recipe);
+    }
+    made
+}
+
+/// The files of an archive that hold its tensors or say where they are.
+pub fn files(archive: &Path) -> Vec<PathBuf> {
+    if archive.is_file() {
+        return vec![archive.into()];
+    }
+    let stored = Checkpoint::open(archive).unwrap();
+    let names = stored.files.iter().map(|f| f.name.clone()).chain(stored.index);
+    names.map(|name| archive.join(name)).collect()
+}
+
+/// Writes a checkpoint of any types, also those that the reference crate has no name for.
+fn checkpoint(path: &Path, tensors: &[(&str, DType, Vec<u64>, Vec<u32>)]) {
+    let (mut header, mut data, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, dtype, shape, words) in tensors {
+        let len = shape.iter().product::<u64>() as usize * dtype.bits() / 8;
+        let start = data.len() as u64;
+        data.extend(&bytemuck::cast_slice::<u32, u8>(words)[..len]);
+        let bytes = start..data.len() as u64;
+        entries.push(Entry { name: (*name).into(), dtype: *dtype, shape: shape.into(), bytes });
+    }
+    write_header(&mut header, Preface::default(), "", entries).unwrap();
+    fs::write(path, [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()).unwrap();
+}
