@@ -582,8 +582,15 @@ mod tests {
         static CANCEL: Cancel = Cancel::new();
         let backend = &Backend::Cpu;
         let (progress, cancel) = (&Silent, &CANCEL);
-        let options =
-            Options { backend, threads: 2, memory: 1 << 30, force: false, progress, cancel };
+        let options = Options {
+            backend,
+            threads: 2,
+            memory: 1 << 30,
+            force: false,
+            resume: false,
+            progress,
+            cancel,
+        };
         let dir = tempfile::tempdir().unwrap();
         let [packed, back] = ["packed", "back"].map(|n| dir.path().join(n));
         let input = Path::new("assets/lenet-300-100.safetensors");

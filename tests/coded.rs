@@ -20,7 +20,7 @@ static CANCEL: Cancel = Cancel::new();
 
 fn options(backend: &Backend) -> Options<'_> {
     let (progress, cancel) = (&Silent, &CANCEL);
-    Options { backend, threads: 2, memory: 1 << 30, force: true, progress, cancel }
+    Options { backend, threads: 2, memory: 1 << 30, force: true, resume: false, progress, cancel }
 }
 
 fn preset(name: &str, input: &Path, output: &Path) -> Report {

@@ -17,7 +17,15 @@ use tersor::{
 fn options() -> Options<'static> {
     static CANCEL: Cancel = Cancel::new();
     let (progress, cancel) = (&Silent, &CANCEL);
-    Options { backend: &Backend::Cpu, threads: 2, memory: 1 << 30, force: true, progress, cancel }
+    Options {
+        backend: &Backend::Cpu,
+        threads: 2,
+        memory: 1 << 30,
+        force: true,
+        resume: false,
+        progress,
+        cancel,
+    }
 }
 
 /// The archive of a checkpoint, with components changed and every digest right.

@@ -42,6 +42,7 @@ fn archive(dir: &Path, input: &Path, recipe: &Recipe, name: &str) -> PathBuf {
         threads: 2,
         memory: 1 << 30,
         force: true,
+        resume: false,
         progress: &Silent,
         cancel: &CANCEL,
     };

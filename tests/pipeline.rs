@@ -20,6 +20,7 @@ fn options(backend: &Backend) -> Options<'_> {
         threads: 2,
         memory: 1 << 30,
         force: true,
+        resume: false,
         progress: &Silent,
         cancel: &CANCEL,
     }

@@ -10,6 +10,7 @@ mod json;
 mod lock;
 mod manifest;
 mod output;
+mod partial;
 mod quantized;
 mod quote;
 mod rename;
@@ -23,12 +24,16 @@ pub use header::{MAX_NAME, MAX_TENSORS};
 pub use header_text::{Entry, Preface, write_header};
 pub use manifest::{COMPONENTS, Component, Manifest, Method, TensorManifest, code_bits, matrix};
 pub use output::{OutputFile, OutputFolder};
+pub use partial::{Origin, partial};
 pub use quantized::already_quantized;
 pub use quote::{quoted, shown};
 pub use target::{Target, spare};
 
 pub(crate) use header::MAX_HEADER;
 pub(crate) use header_text::{described_length, entry_length, header_length};
+
+use crate::Result;
+use rayon::prelude::*;
 
 /// Bytes under one digest.
 pub const CHUNK: u64 = 4 << 20;
@@ -39,6 +44,20 @@ pub type Digest = [u8; 16];
 /// The digest of `bytes`.
 pub fn digest(bytes: &[u8]) -> Digest {
     short(blake3::hash(bytes))
+}
+
+/// The digests of the chunks of `len` bytes, which `read` reads from a position on.
+fn chunk_digests(
+    len: u64,
+    read: impl Fn(u64, &mut [u8]) -> Result<()> + Sync,
+) -> Result<Vec<Digest>> {
+    let one = |buffer: &mut Vec<u8>, chunk: u64| {
+        let start = chunk * CHUNK;
+        buffer.resize((len - start).min(CHUNK) as usize, 0);
+        read(start, buffer)?;
+        Ok(digest(buffer))
+    };
+    (0..len.div_ceil(CHUNK)).into_par_iter().map_init(Vec::new, one).collect()
 }
 
 /// The first 16 bytes of a whole digest.
