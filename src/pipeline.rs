@@ -5,8 +5,9 @@ use crate::{
     encode::{ModelLimit, encode, model_limits},
     engine::Engine,
     format::{
-        Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, OutputFile, OutputFolder,
-        Preface, Target, TensorManifest, digest, header_length, index_text, quoted, spare,
+        Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, Origin, OutputFile,
+        OutputFolder, Preface, Target, TensorManifest, digest, header_length, index_text, partial,
+        quoted, shown, spare,
     },
     plan::{Action, Plan, Treat, describe},
     progress::{Cancel, Progress},
@@ -17,6 +18,7 @@ use crate::{
     verify,
 };
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -36,6 +38,8 @@ pub struct Options<'a> {
     pub memory: u64,
     /// Replace an existing output.
     pub force: bool,
+    /// Have `compress` keep the finished files of a folder when it is interrupted, and go on with what it has kept.
+    pub resume: bool,
     /// What it says meanwhile.
     pub progress: &'a dyn Progress,
     /// What stops it.
@@ -50,6 +54,22 @@ pub const PARANOID: f64 = 1.0 / 256.0;
 
 /// Source bytes that a GPU is given at a time, if the memory allows.
 const GPU_UNIT: u64 = 16 << 20;
+
+impl<'a> Options<'a> {
+    /// The usual: a thread for every core, 4 GiB of memory, no output replaced, none resumed, 1 tile in 256 done twice.
+    pub const fn new(backend: &'a Backend, progress: &'a dyn Progress, cancel: &'a Cancel) -> Self {
+        Self {
+            backend,
+            threads: 0,
+            memory: 4 << 30,
+            force: false,
+            resume: false,
+            progress,
+            cancel,
+            paranoid: PARANOID,
+        }
+    }
+}
 
 impl Options<'_> {
     pub(crate) fn engine(&self) -> Engine<'_> {
@@ -106,13 +126,19 @@ pub fn plan(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Resu
 
 /// Compresses a checkpoint into an archive, reopens and measures it on the CPU, and only then puts it in its place.
 ///
+/// With [`Options::resume`], a folder is made in `OUTPUT.partial`. An error that may pass leaves that with the files that are
+/// finished; the next such call has them made from the same data by the same recipe and version, and checks their digests,
+/// or refuses to go on. A single file is always made anew.
+///
 /// # Errors
 ///
 /// Everything that can go wrong, with nothing left at the output.
 pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let mut checkpoint = Checkpoint::open(input)?;
+    let left = partial(output);
     checkpoint.without(output);
+    checkpoint.without(&left);
     let importance = recipe.rules.iter().filter_map(|r| r.treatment.importance.as_ref());
     spare(output, importance)?;
     let target = Target::claim(output, &checkpoint, options.force)?;
@@ -120,12 +146,25 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     let engine = options.engine();
     let mut notes = Notes::default();
     notes.remark(&engine, &checkpoint);
+    if options.resume && !checkpoint.is_folder {
+        notes.warn(&engine, "a single file is not resumed, it is always made anew".into());
+    } else if !options.resume && left.symlink_metadata().is_ok() {
+        let left = shown(&left);
+        let hint = format!("{left} is there, of an interrupted run: --resume goes on with it");
+        notes.warn(&engine, format!("{hint}; delete it if you do not want that"));
+    }
     let described = options.run(|| {
         let limits = engine.again("", || model_limits(&engine, &checkpoint, &plan))?;
+        let origin = match options.resume {
+            true => Some(Origin {
+                recipe: recipe.digest()?,
+                thresholds: digest(format!("{limits:?}").as_bytes()),
+            }),
+            false => None,
+        };
         options.progress.begin("compressing", checkpoint.tensors.iter().map(|t| t.bytes).sum());
         let fill = |file: usize, start: Start| {
-            let out = start(plan.header_bytes[file])?;
-            let mut writer = FileWriter { out, entries: Vec::new(), at: 0 };
+            let mut writer = FileWriter::new(start(plan.header_bytes[file])?);
             let mut manifest = Manifest::default();
             let first = checkpoint.tensors.partition_point(|t| t.file < file);
             let end = checkpoint.tensors.partition_point(|t| t.file <= file);
@@ -139,16 +178,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
                         writer.copy(&engine, &Source::File(&checkpoint, t), tensors)?;
                     }
                     Action::Treat(treat) => {
-                        let (limit, manifest) = (limits[at], &mut manifest);
-                        writer.treat(
-                            &engine,
-                            &checkpoint,
-                            t,
-                            treat,
-                            limit,
-                            manifest,
-                            &mut notes,
-                        )?;
+                        writer.treat(&engine, &checkpoint, t, treat, limits[at], &mut manifest)?;
                     }
                 }
                 at += run.len();
@@ -157,7 +187,10 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             let metadata = &checkpoint.files[file].metadata;
             writer.seal(Preface { manifest: Some(&manifest), metadata })
         };
-        write(&engine, &checkpoint, target, plan.output_bytes, fill)?.finish(|path| {
+        let (sealed, of_files) =
+            write(&engine, &checkpoint, target, plan.output_bytes, origin, fill)?;
+        notes.absorb(of_files);
+        sealed.finish(&engine, |path| {
             let archive = Archive::open(path)?;
             options.progress.begin("verifying", checkpoint.tensors.iter().map(|t| t.bytes).sum());
             // On the CPU, whatever has compressed: what a device has done is checked by other code.
@@ -169,6 +202,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     })?;
     let mut report = finish(&engine, checkpoint.bytes(), described.bytes, started, described);
     report.warnings = notes.warnings;
+    report.resumed_files = notes.resumed;
     // The archive stores the tensors in the order of the checkpoint.
     for (t, step) in report.tensors.iter_mut().zip(&plan.steps) {
         t.flushed = notes.flushed.get(&t.name).copied().unwrap_or(0);
@@ -210,8 +244,7 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
                 Entry { name: t.name.as_str().into(), dtype, shape: shape.into(), bytes: begin..at }
             });
             let metadata = &archive.stored.files[file].metadata;
-            let out = start(8 + header_length(None, metadata, entries))?;
-            let mut writer = FileWriter { out, entries: Vec::new(), at: 0 };
+            let mut writer = FileWriter::new(start(8 + header_length(None, metadata, entries))?);
             for t in tensors() {
                 match &t.treated {
                     None => {
@@ -223,7 +256,8 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
             }
             writer.seal(Preface { manifest: None, metadata })
         };
-        write(&engine, &archive.stored, target, total, fill)?.finish(|path| {
+        let (sealed, _) = write(&engine, &archive.stored, target, total, None, fill)?;
+        sealed.finish(&engine, |path| {
             let restored = Checkpoint::open(path)?;
             options.progress.begin("verifying", total);
             verify::restored(&engine, &archive, &restored)?;
@@ -274,7 +308,7 @@ impl Described {
 }
 
 /// What happened beside the plan.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Notes {
     warnings: Vec<String>,
     kept: BTreeMap<String, String>,
@@ -282,6 +316,9 @@ struct Notes {
     retrieved: BTreeMap<String, RetrievalReport>,
     /// How tensors are stored where that was chosen from their weights.
     chosen: BTreeMap<String, String>,
+    /// Files that an interrupted run had finished.
+    #[serde(skip)]
+    resumed: u64,
 }
 
 impl Notes {
@@ -293,6 +330,16 @@ impl Notes {
     fn warn(&mut self, engine: &Engine, message: String) {
         engine.progress.warn(&message);
         self.warnings.push(message);
+    }
+
+    /// Adds those of a file.
+    fn absorb(&mut self, file: Self) {
+        self.warnings.extend(file.warnings);
+        self.kept.extend(file.kept);
+        self.flushed.extend(file.flushed);
+        self.retrieved.extend(file.retrieved);
+        self.chosen.extend(file.chosen);
+        self.resumed += file.resumed;
     }
 }
 
@@ -317,6 +364,7 @@ fn finish(
         ratio: input_bytes as f64 / output_bytes as f64,
         seconds: started.elapsed().as_secs_f64(),
         warnings: Vec::new(),
+        resumed_files: 0,
         overhead: archive.overhead,
         tensors: archive.tensors,
     }
@@ -325,12 +373,17 @@ fn finish(
 /// An output that is complete but not yet in its place.
 enum Sealed {
     File(OutputFile, Target),
-    Folder(OutputFolder),
+    /// And of how many files.
+    Folder(OutputFolder, usize),
 }
 
 impl Sealed {
     /// Makes it durable while `check` reads it again, and puts it in its place if that succeeds.
-    fn finish<T: Send>(self, check: impl FnOnce(&Path) -> Result<T> + Send) -> Result<T> {
+    fn finish<T: Send>(
+        self,
+        engine: &Engine,
+        check: impl FnOnce(&Path) -> Result<T> + Send,
+    ) -> Result<T> {
         match self {
             Self::File(file, target) => {
                 // The disk works while the cores decode.
@@ -345,14 +398,26 @@ impl Sealed {
                 file.publish(target)?;
                 Ok(checked)
             }
-            Self::Folder(folder) => {
-                let checked =
-                    check(folder.path()).map_err(|e| renamed(e, folder.path(), folder.target()))?;
-                folder.publish()?;
-                Ok(checked)
+            Self::Folder(mut folder, files) => {
+                let path = folder.path();
+                let checked = check(&path).map_err(|e| renamed(e, &path, folder.target()));
+                let published = checked.and_then(|checked| folder.publish().map(|()| checked));
+                say_how_to_go_on(&mut folder, files, published, engine)
             }
         }
     }
+}
+
+/// After an error, says what is kept of a folder.
+fn say_how_to_go_on<T>(
+    folder: &mut OutputFolder,
+    files: usize,
+    done: Result<T>,
+    engine: &Engine,
+) -> Result<T> {
+    done.inspect_err(|e| {
+        folder.stopped(e, files).iter().for_each(|remark| engine.progress.warn(remark));
+    })
 }
 
 /// Names the target where an error names the temporary file, which will be gone.
@@ -375,28 +440,63 @@ fn renamed(error: Error, temporary: &Path, target: &Path) -> Error {
 type Start<'a> = &'a dyn Fn(u64) -> Result<OutputFile>;
 
 /// Writes every file of a checkpoint's successor, which takes about `expected` bytes, a folder's index and what is carried
-/// along. `fill` is given the number of a file and what starts it.
+/// along. `fill` is given the number of a file and what starts it. With an origin, a folder can be resumed.
 fn write<'a>(
     engine: &Engine,
     checkpoint: &Checkpoint,
     target: Target,
     expected: u64,
-    mut fill: impl FnMut(usize, Start) -> Result<(OutputFile, Vec<Entry<'a>>)>,
-) -> Result<Sealed> {
+    origin: Option<Origin>,
+    mut fill: impl FnMut(usize, Start) -> Result<FileWriter<'a>>,
+) -> Result<(Sealed, Notes)> {
     if !checkpoint.is_folder {
-        let (out, _) = fill(0, &|reserve| OutputFile::create(&target, reserve, expected))?;
-        return Ok(Sealed::File(out, target));
+        let filled = fill(0, &|reserve| OutputFile::create(&target, reserve, expected))?;
+        return Ok((Sealed::File(filled.out, target), filled.notes));
     }
-    let mut folder = OutputFolder::create(target, expected + checkpoint.carried_bytes())?;
+    let (expected, cancel) = (expected + checkpoint.carried_bytes(), engine.cancel);
+    let mut folder = match origin {
+        None => OutputFolder::create(target, expected)?,
+        Some(origin) => OutputFolder::resume(target, expected, checkpoint, origin, cancel)?,
+    };
+    let written = write_folder(engine, checkpoint, &mut folder, &mut fill);
+    let files = checkpoint.files.len();
+    let notes = say_how_to_go_on(&mut folder, files, written, engine)?;
+    Ok((Sealed::Folder(folder, files), notes))
+}
+
+fn write_folder<'a>(
+    engine: &Engine,
+    checkpoint: &Checkpoint,
+    folder: &mut OutputFolder,
+    fill: &mut impl FnMut(usize, Start) -> Result<FileWriter<'a>>,
+) -> Result<Notes> {
+    let mut notes = Notes::default();
     let (mut index, mut total) = (BTreeMap::new(), 0);
     for (file, source) in checkpoint.files.iter().enumerate() {
-        let (out, entries) = fill(file, &|reserve| folder.file(&source.name, reserve))?;
-        out.sync()?;
-        for Entry { name, bytes, .. } in entries.into_iter().filter(|_| checkpoint.index.is_some())
-        {
-            total += bytes.end - bytes.start;
-            index.insert(name, &source.name);
-        }
+        let of_file = match folder.finished::<Notes>(&source.name)? {
+            Some(of_file) => {
+                engine.progress.advance(source.len - source.data_start);
+                of_file.warnings.iter().for_each(|w| engine.progress.warn(w));
+                let made = Checkpoint::open(&folder.path().join(&source.name))?;
+                for t in made.tensors {
+                    total += t.bytes;
+                    index.insert(Cow::Owned(t.name), &source.name);
+                }
+                Notes { resumed: 1, ..of_file }
+            }
+            None => {
+                let filled = fill(file, &|reserve| folder.file(&source.name, reserve))?;
+                filled.out.sync()?;
+                let said = || serde_json::json!(filled.notes);
+                folder.record(checkpoint, file, said, engine.cancel)?;
+                for Entry { name, bytes, .. } in filled.entries {
+                    total += bytes.end - bytes.start;
+                    index.insert(name, &source.name);
+                }
+                filled.notes
+            }
+        };
+        notes.absorb(of_file);
     }
     if let Some(name) = &checkpoint.index {
         folder.write(name, &index_text(total, &index))?;
@@ -404,7 +504,7 @@ fn write<'a>(
     for relative in checkpoint.carried() {
         folder.carry(&checkpoint.root, relative, || engine.cancel.check())?;
     }
-    Ok(Sealed::Folder(folder))
+    Ok(notes)
 }
 
 /// A file in the making, its tensors one after the other.
@@ -412,9 +512,14 @@ struct FileWriter<'a> {
     out: OutputFile,
     entries: Vec<Entry<'a>>,
     at: u64,
+    notes: Notes,
 }
 
 impl<'a> FileWriter<'a> {
+    fn new(out: OutputFile) -> Self {
+        Self { out, entries: Vec::new(), at: 0, notes: Notes::default() }
+    }
+
     /// Copies tensors bit for bit that follow one another in their file; the source is that of the first.
     fn copy(&mut self, engine: &Engine, source: &Source, tensors: &'a [TensorInfo]) -> Result<()> {
         let (start, bytes) = (self.at, tensors.iter().map(|t| t.bytes).sum::<u64>());
@@ -442,7 +547,6 @@ impl<'a> FileWriter<'a> {
     }
 
     /// Treats a tensor, or keeps it if it turns out to hold values that cannot be.
-    #[allow(clippy::too_many_arguments, reason = "one call; a struct would only rename them")]
     fn treat(
         &mut self,
         engine: &Engine,
@@ -451,7 +555,6 @@ impl<'a> FileWriter<'a> {
         treat: &Treat,
         limit: Option<ModelLimit>,
         manifest: &mut Manifest,
-        notes: &mut Notes,
     ) -> Result<()> {
         let source = Source::open(checkpoint, info, treat.manifest.axis);
         let (out, at) = (&self.out, self.at);
@@ -464,7 +567,7 @@ impl<'a> FileWriter<'a> {
                     stored.bytes(),
                     info.bytes
                 );
-                notes.kept.insert(info.name.clone(), why);
+                self.notes.kept.insert(info.name.clone(), why);
                 self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
             }
             Ok(stored) => {
@@ -474,29 +577,29 @@ impl<'a> FileWriter<'a> {
                     self.push(name.into(), dtype, shape.into(), bytes.end - bytes.start);
                 }
                 if let Some(remark) = &stored.remark {
-                    notes.warn(engine, format!("tensor {} is {remark}", quoted(&info.name)));
+                    self.notes.warn(engine, format!("tensor {} is {remark}", quoted(&info.name)));
                 }
                 if let Some(r) = stored.retrieved {
                     let report = RetrievalReport::new(r, stored_bytes);
-                    notes.retrieved.insert(info.name.clone(), report);
+                    self.notes.retrieved.insert(info.name.clone(), report);
                 }
                 if stored.flushed > 0 {
-                    notes.flushed.insert(info.name.clone(), stored.flushed);
+                    self.notes.flushed.insert(info.name.clone(), stored.flushed);
                 }
                 if stored.manifest.method != treat.manifest.method {
                     let method = describe(&stored.manifest, treat.prune);
-                    notes.chosen.insert(info.name.clone(), method);
+                    self.notes.chosen.insert(info.name.clone(), method);
                 }
                 manifest.tensors.insert(info.name.clone(), stored.manifest);
                 Ok(())
             }
             Err(Error::NonFinite { count, .. }) if treat.treatment.nonfinite == NonFinite::Keep => {
                 let why = format!("{count} of its values are NaN or infinite");
-                notes.warn(
+                self.notes.warn(
                     engine,
                     format!("tensor {} is kept bit for bit: {why}", quoted(&info.name)),
                 );
-                notes.kept.insert(info.name.clone(), why);
+                self.notes.kept.insert(info.name.clone(), why);
                 self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
             }
             Err(e) => Err(e),
@@ -549,8 +652,8 @@ impl<'a> FileWriter<'a> {
         Ok(())
     }
 
-    fn seal(self, preface: Preface) -> Result<(OutputFile, Vec<Entry<'a>>)> {
+    fn seal(self, preface: Preface) -> Result<Self> {
         self.out.seal(&self.entries, preface, self.at)?;
-        Ok((self.out, self.entries))
+        Ok(self)
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     DType, Error, Result,
     codec::{block::Structure, stream::Coder},
-    format::printable,
+    format::{Digest, digest, printable},
     tensor::elements,
 };
 use globset::{Glob, GlobMatcher};
@@ -439,6 +439,22 @@ impl Recipe {
             }
         }
         Ok(recipe)
+    }
+
+    /// The digest of what it asks for, with the contents of the files of importance in the place of their names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if such a file cannot be read.
+    pub fn digest(&self) -> Result<Digest> {
+        let mut recipe = self.clone();
+        for path in recipe.rules.iter_mut().filter_map(|r| r.treatment.importance.as_mut()) {
+            let mut hash = blake3::Hasher::new();
+            let read = std::fs::File::open(&path).and_then(|file| hash.update_reader(file));
+            read.map_err(Error::io(&*path))?;
+            *path = hash.finalize().to_hex().as_str().into();
+        }
+        Ok(digest(format!("{recipe:?}").as_bytes()))
     }
 
     /// Parses a recipe and checks every rule by itself. A relative path in it is one of the working directory.

@@ -1,7 +1,7 @@
 //! What a job did, for machines: the JSON that `compress`, `decompress` and `verify` print with `--json`.
 
 use crate::encode::Retrieved;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, sync::Arc};
 
 /// What a job did.
@@ -33,6 +33,8 @@ pub struct Report {
     pub seconds: f64,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// Files of a folder that an interrupted run had finished, and that were not made again.
+    pub resumed_files: u64,
     /// Bytes of the archive that belong to no tensor alone: `header` (chunk digests, other metadata), `padding`, `index`.
     /// With the `bytes` of all tensors they add up to the size of the archive: `output_bytes`, or `input_bytes` where it is
     /// restored.
@@ -80,7 +82,7 @@ pub struct TensorReport {
 }
 
 /// A tensor in a retrieval structure, beside what it would be without one.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct RetrievalReport {
     /// Bits of a result.
     pub result_bits: u32,

@@ -584,15 +584,8 @@ mod tests {
         static CANCEL: Cancel = Cancel::new();
         let backend = &Backend::Cpu;
         let (progress, cancel) = (&Silent, &CANCEL);
-        let options = Options {
-            backend,
-            threads: 2,
-            memory: 1 << 30,
-            force: false,
-            progress,
-            cancel,
-            paranoid: 0.0,
-        };
+        let options =
+            Options { threads: 2, memory: 1 << 30, ..Options::new(backend, progress, cancel) };
         let dir = tempfile::tempdir().unwrap();
         let [packed, back] = ["packed", "back"].map(|n| dir.path().join(n));
         let input = Path::new("assets/lenet-300-100.safetensors");

@@ -20,7 +20,7 @@ static CANCEL: Cancel = Cancel::new();
 
 fn options(backend: &Backend) -> Options<'_> {
     let (progress, cancel) = (&Silent, &CANCEL);
-    Options { backend, threads: 2, memory: 1 << 30, force: true, progress, cancel, paranoid: 0.0 }
+    Options { threads: 2, memory: 1 << 30, force: true, ..Options::new(backend, progress, cancel) }
 }
 
 fn preset(name: &str, input: &Path, output: &Path) -> Report {

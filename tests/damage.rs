@@ -18,8 +18,12 @@ use tersor::{
 fn refused(archive: &Path) -> bool {
     static CANCEL: Cancel = Cancel::new();
     let (progress, cancel) = (&Silent, &CANCEL);
-    let options =
-        Options { backend: &CPU, threads: 1, memory: 1 << 28, force: true, progress, cancel };
+    let options = Options {
+        threads: 1,
+        memory: 1 << 28,
+        force: true,
+        ..Options::new(&CPU, progress, cancel)
+    };
     verify(archive, None, &options).is_err()
 }
 

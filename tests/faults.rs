@@ -20,13 +20,11 @@ static CANCEL: Cancel = Cancel::new();
 fn options(backend: &Backend, paranoid: f64, threads: usize) -> Options<'_> {
     let (progress, cancel) = (&Silent, &CANCEL);
     Options {
-        backend,
         threads,
         memory: (threads as u64 + 1) << 27,
         force: true,
-        progress,
-        cancel,
         paranoid,
+        ..Options::new(backend, progress, cancel)
     }
 }
 

@@ -18,13 +18,10 @@ fn options() -> Options<'static> {
     static CANCEL: Cancel = Cancel::new();
     let (progress, cancel) = (&Silent, &CANCEL);
     Options {
-        backend: &Backend::Cpu,
         threads: 2,
         memory: 1 << 30,
         force: true,
-        progress,
-        cancel,
-        paranoid: 0.0,
+        ..Options::new(&Backend::Cpu, progress, cancel)
     }
 }
 

@@ -19,14 +19,8 @@ fn golden() -> PathBuf {
 }
 
 static CANCEL: Cancel = Cancel::new();
-const OPTIONS: Options = Options {
-    backend: &CPU,
-    threads: 2,
-    memory: 1 << 28,
-    force: true,
-    progress: &Silent,
-    cancel: &CANCEL,
-};
+const OPTIONS: Options =
+    Options { threads: 2, memory: 1 << 28, force: true, ..Options::new(&CPU, &Silent, &CANCEL) };
 
 /// The digest of what an archive restores: of every tensor, in the order of their names.
 fn restored(archive: &Path) -> String {

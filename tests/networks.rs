@@ -38,13 +38,10 @@ fn images() -> (Vec<u8>, Vec<u8>) {
 fn archive(dir: &Path, input: &Path, recipe: &Recipe, name: &str) -> PathBuf {
     let output = dir.join(name);
     let options = Options {
-        backend: &CPU,
         threads: 2,
         memory: 1 << 30,
         force: true,
-        progress: &Silent,
-        cancel: &CANCEL,
-        paranoid: 0.0,
+        ..Options::new(&CPU, &Silent, &CANCEL)
     };
     compress(input, &output, recipe, &options).unwrap();
     output

@@ -7,7 +7,7 @@ use support::{CPU, WEIGHTS, gpu, noise, tiny_gpu, words_of, write_checkpoint};
 use tersor::{
     Backend, Cancel, DType, Error, Silent,
     format::{Archive, Checkpoint},
-    pipeline::{Options, PARANOID, compress, decompress, verify},
+    pipeline::{Options, compress, decompress, verify},
     recipe::{PRESETS, Recipe},
     report::Report,
 };
@@ -15,15 +15,7 @@ use tersor::{
 static CANCEL: Cancel = Cancel::new();
 
 fn options(backend: &Backend) -> Options<'_> {
-    Options {
-        backend,
-        threads: 2,
-        memory: 1 << 30,
-        force: true,
-        progress: &Silent,
-        cancel: &CANCEL,
-        paranoid: PARANOID,
-    }
+    Options { threads: 2, memory: 1 << 30, force: true, ..Options::new(backend, &Silent, &CANCEL) }
 }
 
 /// A checkpoint with everything that is odd: every type, odd widths, empty and scalar tensors, constants, few values.

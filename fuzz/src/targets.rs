@@ -191,7 +191,12 @@ fn open(data: &[u8], folder: &Path) {
 fn options() -> Options<'static> {
     static CANCEL: Cancel = Cancel::new();
     let (progress, cancel) = (&Silent, &CANCEL);
-    Options { backend: &Backend::Cpu, threads: 1, memory: 64 << 20, force: true, progress, cancel }
+    Options {
+        threads: 1,
+        memory: 64 << 20,
+        force: true,
+        ..Options::new(&Backend::Cpu, progress, cancel)
+    }
 }
 
 /// Archives of every kind.

@@ -41,7 +41,7 @@ impl Progress for Bars {
     fn warn(&self, message: &str) {
         match self.bar.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             Some(bar) => bar.println(format!("warning: {message}")),
-            None => eprintln!("warning: {message}"),
+            None => super::complain(&format!("warning: {message}")),
         }
     }
 }

@@ -1,7 +1,10 @@
 use super::{Common, RecipeArgs, table};
 use clap::Args;
 use std::path::PathBuf;
-use tersor::{Result, pipeline};
+use tersor::{
+    Result,
+    pipeline::{self, Options},
+};
 
 #[derive(Args)]
 pub struct Compress {
@@ -18,6 +21,9 @@ pub struct Compress {
     /// Replace an existing output
     #[arg(long)]
     force: bool,
+    /// Make a folder in OUT.partial; if interrupted, keep its finished files, and go on with them next time
+    #[arg(long)]
+    resume: bool,
     #[command(flatten)]
     pub common: Common,
 }
@@ -31,7 +37,8 @@ impl Compress {
         let backend = self.common.backend()?;
         let report = {
             let progress = self.common.progress();
-            let options = self.common.options(backend, &progress, self.force);
+            let resume = self.resume;
+            let options = Options { resume, ..self.common.options(backend, &progress, self.force) };
             tersor::format::spare(&self.output, self.recipe.recipe.as_ref())?;
             pipeline::compress(&self.model, &self.output, &recipe, &options)?
         };

@@ -158,6 +158,7 @@ impl Common {
             threads: self.threads,
             memory: self.memory,
             force,
+            resume: false,
             progress,
             cancel: &CANCEL,
             paranoid: self.paranoid,
@@ -198,11 +199,16 @@ fn say(text: &str) -> Result<()> {
     }
 }
 
+/// Writes a line to stderr, if there is anybody to read it.
+fn complain(text: &str) {
+    _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Parses the arguments, runs the subcommand, and turns its outcome into an exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     if let Err(e) = watch_signals() {
-        eprintln!("tersor: signals: {e}");
+        complain(&format!("tersor: signals: {e}"));
         return ExitCode::from(2);
     }
     watch_driver();
@@ -229,7 +235,7 @@ pub fn run() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
-            eprintln!("tersor: {e}");
+            complain(&format!("tersor: {e}"));
             if json {
                 _ = say(&format!("{}\n", serde_json::json!({"ok": false, "error": e.to_string()})));
             }

@@ -118,6 +118,9 @@ pub fn work(report: &Report) -> Rows {
         }
         rows.push(vec!["kernel runs on tiles".into(), tiles]);
     }
+    if report.resumed_files > 0 {
+        rows.push(vec!["files done before".into(), report.resumed_files.to_string()]);
+    }
     rows
 }
 

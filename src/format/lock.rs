@@ -32,10 +32,11 @@ impl Lock {
                 Ok(()) => {}
                 Err(Errno::INTR) => continue,
                 Err(Errno::WOULDBLOCK) => return Err(Error::Locked { path: target.into() }),
-                Err(_) => {
+                Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                     _ = fs::remove_file(&path);
                     return Ok(None);
                 }
+                Err(e) => return Err(Error::Io { path: target.into(), source: e.into() }),
             }
             // Whoever held it before may have deleted it between our opening and our locking.
             let (held, there) = (file.metadata(), fs::symlink_metadata(&path));

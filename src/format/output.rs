@@ -1,18 +1,20 @@
 //! Files and folders in the making.
 
 use super::{
-    CHUNK, Digest, Entry, Preface,
-    checkpoint::read_exact_at,
+    Checkpoint, Digest, Entry, Origin, Preface,
+    checkpoint::{SourceFile, read_exact_at},
+    chunk_digests,
     header::MAX_HEADER,
     header_text::{Count, NO_DIGEST, write_header},
     manifest::encode_digest,
+    partial::Partial,
     short,
     target::Target,
     temporary::{Temporary, parent, sync_folder},
     writes::Writes,
 };
-use crate::{Error, Result};
-use rayon::prelude::*;
+use crate::{Error, Result, progress::Cancel};
+use serde::de::DeserializeOwned;
 use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
@@ -77,14 +79,10 @@ impl OutputFile {
     /// [`Error::Io`].
     pub fn digest_chunks(&self, len: u64) -> Result<Vec<Digest>> {
         self.data.flush().map_err(|e| self.explain(e))?;
-        let digest = |buffer: &mut Vec<u8>, chunk: u64| {
-            let start = chunk * CHUNK;
-            buffer.resize((len - start).min(CHUNK) as usize, 0);
-            read_exact_at(self.data.file(), buffer, self.reserve + start)
-                .map_err(|e| self.explain(e))?;
-            Ok(short(blake3::hash(buffer)))
-        };
-        (0..len.div_ceil(CHUNK)).into_par_iter().map_init(Vec::new, digest).collect()
+        chunk_digests(len, |at, buffer| {
+            let read = read_exact_at(self.data.file(), buffer, self.reserve + at);
+            read.map_err(|e| self.explain(e))
+        })
     }
 
     /// Writes the header (see [`write_header`]), filled up with spaces; a manifest is given the digest of all of it. The
@@ -146,7 +144,10 @@ impl OutputFile {
     ///
     /// As [`Target::claim`] for what has appeared at the target meanwhile; [`Error::Io`].
     pub fn publish(self, target: Target) -> Result<()> {
-        self.temporary.map_or(Ok(()), |temporary| target.publish(temporary))
+        match self.temporary {
+            None => Ok(()),
+            Some(temporary) => target.place(&temporary.0).and_then(|()| target.settle()),
+        }
     }
 
     fn explain(&self, source: io::Error) -> Error {
@@ -154,13 +155,22 @@ impl OutputFile {
     }
 }
 
-/// A folder in the making, beside its target. Dropped before it is published, it leaves nothing.
+/// A folder in the making, beside its target. Dropped before it is published, it leaves nothing, or, if it can be resumed,
+/// what is finished of it.
 #[derive(Debug)]
 pub struct OutputFolder {
-    target: Target,
-    temporary: Temporary,
+    making: Making,
     /// Folders within it, whose entries must be made durable.
     folders: BTreeSet<PathBuf>,
+    /// Last, so that its lock is held until the rest is gone.
+    target: Target,
+}
+
+/// Where a folder is made.
+#[derive(Debug)]
+enum Making {
+    Once(Temporary),
+    Resumable(Partial),
 }
 
 impl OutputFolder {
@@ -172,13 +182,76 @@ impl OutputFolder {
     pub fn create(target: Target, expected: u64) -> Result<Self> {
         enough_space(target.path(), expected)?;
         let temporary = Temporary::beside(target.path());
-        fs::create_dir(&temporary.0).map_err(Error::io(target.path()))?;
-        Ok(Self { target, temporary, folders: BTreeSet::new() })
+        fs::create_dir(&temporary.0).map_err(|e| explain(target.path(), e))?;
+        Ok(Self { target, making: Making::Once(temporary), folders: BTreeSet::new() })
+    }
+
+    /// Starts the folder of the successor of `checkpoint`, or goes on with what an interrupted run with the same origin has
+    /// left.
+    ///
+    /// # Errors
+    ///
+    /// As [`OutputFolder::create`]; [`Error::Usage`] if what is left has another origin; [`Error::Interrupted`].
+    pub fn resume(
+        target: Target,
+        expected: u64,
+        checkpoint: &Checkpoint,
+        origin: Origin,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let partial = Partial::open(target.path(), checkpoint, origin, cancel)?;
+        let there = |f: &&SourceFile| partial.has(&f.name);
+        let len =
+            |f: &SourceFile| fs::metadata(partial.output().join(&f.name)).map_or(0, |m| m.len());
+        let finished: u64 = checkpoint.files.iter().filter(there).map(len).sum();
+        enough_space(target.path(), expected.saturating_sub(finished))?;
+        Ok(Self { target, making: Making::Resumable(partial), folders: BTreeSet::new() })
+    }
+
+    /// What an interrupted run had to say about a file, if it has finished that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] if it said something else.
+    pub fn finished<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        match &self.making {
+            Making::Once(_) => Ok(None),
+            Making::Resumable(partial) => partial.notes(name),
+        }
+    }
+
+    /// Notes that the successor of a file, which is durable, is finished, and what there is to say about it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] if the file has changed meanwhile; [`Error::Io`]; [`Error::Interrupted`].
+    pub fn record(
+        &mut self,
+        checkpoint: &Checkpoint,
+        file: usize,
+        notes: impl FnOnce() -> serde_json::Value,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        match &mut self.making {
+            Making::Once(_) => Ok(()),
+            Making::Resumable(partial) => partial.record(checkpoint, file, notes(), cancel),
+        }
+    }
+
+    /// After an error of a job with so many files: how to go on, if something is kept.
+    pub fn stopped(&mut self, error: &Error, files: usize) -> Option<String> {
+        match &mut self.making {
+            Making::Once(_) => None,
+            Making::Resumable(partial) => partial.stopped(error, files),
+        }
     }
 
     /// Where it is until it is published.
-    pub fn path(&self) -> &Path {
-        &self.temporary.0
+    pub fn path(&self) -> PathBuf {
+        match &self.making {
+            Making::Once(temporary) => temporary.0.clone(),
+            Making::Resumable(partial) => partial.output(),
+        }
     }
 
     /// Where it will be.
@@ -192,7 +265,7 @@ impl OutputFolder {
     ///
     /// As [`OutputFile::create`].
     pub fn file(&self, name: &str, reserve: u64) -> Result<OutputFile> {
-        OutputFile::start(&self.temporary.0.join(name), &self.target.path().join(name), reserve)
+        OutputFile::start(&self.path().join(name), &self.target.path().join(name), reserve)
     }
 
     /// Copies a file into the folder, byte for byte, and makes it durable. `check` is called between pieces.
@@ -207,7 +280,7 @@ impl OutputFolder {
         check: impl Fn() -> Result<()>,
     ) -> Result<()> {
         let (from, shown) = (root.join(relative), self.target.path().join(relative));
-        let to = self.temporary.0.join(relative);
+        let to = self.path().join(relative);
         let above = relative.ancestors().skip(1).filter(|a| !a.as_os_str().is_empty());
         self.folders.extend(above.map(Path::to_path_buf));
         fs::create_dir_all(parent(&to)).map_err(Error::io(&shown))?;
@@ -235,9 +308,7 @@ impl OutputFolder {
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let write = |mut file: File| file.write_all(bytes).and_then(|()| file.sync_all());
         let shown = self.target.path().join(name);
-        File::create_new(self.temporary.0.join(name))
-            .and_then(write)
-            .map_err(|e| explain(&shown, e))
+        File::create_new(self.path().join(name)).and_then(write).map_err(|e| explain(&shown, e))
     }
 
     /// Makes the entries of the folder and of those within it durable, the innermost first, and puts it in its place; what
@@ -246,12 +317,18 @@ impl OutputFolder {
     /// # Errors
     ///
     /// As [`Target::claim`] for what has appeared at the target meanwhile; [`Error::Io`].
-    pub fn publish(self) -> Result<()> {
+    pub fn publish(&mut self) -> Result<()> {
+        let path = self.path();
         for folder in self.folders.iter().rev() {
-            sync_folder(&self.temporary.0.join(folder))?;
+            sync_folder(&path.join(folder))?;
         }
-        sync_folder(&self.temporary.0)?;
-        self.target.publish(self.temporary)
+        sync_folder(&path)?;
+        self.target.place(&path)?;
+        let settled = self.target.settle();
+        if let Making::Resumable(partial) = &mut self.making {
+            partial.discard();
+        }
+        settled
     }
 }
 
@@ -297,7 +374,8 @@ fn enough_space(path: &Path, expected: u64) -> Result<()> {
     }
 }
 
-fn explain(path: &Path, source: io::Error) -> Error {
+/// Ties an error of writing to its path, and says what is free on a full disk.
+pub(super) fn explain(path: &Path, source: io::Error) -> Error {
     if source.kind() == io::ErrorKind::StorageFull {
         let free = free_bytes(path).map_or("unknown".into(), |f| f.to_string());
         let why = format!("the disk is full ({free} bytes free)");

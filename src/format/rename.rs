@@ -1,10 +1,10 @@
 //! Renaming in one step, where the file system can.
 
-use super::temporary::beside;
+use super::temporary::{beside, delete};
 use std::{
     fs,
     io::{self, ErrorKind},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Renames to a name that is free, or fails with [`ErrorKind::AlreadyExists`].
@@ -33,11 +33,29 @@ pub(super) fn exchange(a: &Path, b: &Path) -> io::Result<()> {
         Err(e) if unsupported(&e) => {}
         done => return done,
     }
-    // Not a name of a leftover: killed here, the old folder must survive the next run.
-    let aside = beside(b, "old");
+    let aside = aside(b);
     fs::rename(b, &aside)?;
     fs::rename(a, b).inspect_err(|_| _ = fs::rename(&aside, b))?;
     fs::rename(&aside, a)
+}
+
+/// Puts back what a run that was killed in the middle of such an exchange had moved aside, or deletes it if its successor was
+/// there already. Only under the lock of the target.
+pub(super) fn recover(target: &Path) -> io::Result<()> {
+    let aside = aside(target);
+    match (aside.symlink_metadata(), target.symlink_metadata()) {
+        (Err(_), _) => Ok(()),
+        (Ok(_), Err(_)) => rename_new(&aside, target),
+        (Ok(_), Ok(_)) => {
+            delete(&aside);
+            Ok(())
+        }
+    }
+}
+
+/// Not a name of a leftover: the old folder must survive the next run.
+fn aside(target: &Path) -> PathBuf {
+    beside(target, "old")
 }
 
 #[derive(Clone, Copy)]

@@ -8,14 +8,14 @@ use super::{
     folder::list,
     lock::Lock,
     quote::shown,
-    rename::{exchange, rename_new},
-    temporary::{Temporary, delete_leftovers, parent, sync_folder},
+    rename::{exchange, recover, rename_new},
+    temporary::{delete_leftovers, parent, sync_folder},
 };
 use crate::{Error, Result};
 use std::{
     collections::BTreeSet,
     fs,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -85,6 +85,7 @@ impl Target {
         let lock = Lock::take(path)?;
         if lock.is_some() {
             delete_leftovers(path);
+            recover(path).map_err(Error::io(path))?;
         }
         let outputs = source.is_folder.then(|| source.outputs().map(Path::to_path_buf).collect());
         let target = Self { path: path.into(), force, outputs, _lock: lock };
@@ -129,28 +130,42 @@ impl Target {
     }
 
     /// Puts a complete file or folder in its place. A file replaces another in one step; so does a folder, unless the file
-    /// system cannot exchange two: then the old one is moved aside first, and nothing is at the target for a moment.
+    /// system cannot exchange two: then the old one is moved aside first, and nothing is at the target for a moment; a run
+    /// that is killed in it has the next one put the old folder back. What was there, if it is a folder, takes the name of
+    /// the new one, under which it is to be deleted once this is [durable](Target::settle).
     ///
     /// # Errors
     ///
     /// As [`Target::claim`] for what has appeared meanwhile; [`Error::Io`].
-    pub(super) fn publish(self, complete: Temporary) -> Result<()> {
-        match rename_new(&complete.0, &self.path) {
-            Ok(()) => complete.moved(),
+    pub(super) fn place(&self, complete: &Path) -> Result<()> {
+        let placed = match rename_new(complete, &self.path) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 self.replaceable()?;
                 match self.outputs {
-                    // What was there now has the temporary name, under which it is deleted.
-                    Some(_) => exchange(&complete.0, &self.path).map_err(Error::io(&self.path))?,
-                    None => {
-                        fs::rename(&complete.0, &self.path).map_err(Error::io(&self.path))?;
-                        complete.moved();
-                    }
+                    Some(_) => exchange(complete, &self.path),
+                    None => fs::rename(complete, &self.path),
                 }
             }
-            Err(e) => return Err(Error::Io { path: self.path.clone(), source: e }),
-        }
-        sync_folder(parent(&self.path))
+            renamed => renamed,
+        };
+        placed.map_err(Error::io(&self.path))
+    }
+
+    /// Makes durable that the output is in its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub(super) fn settle(&self) -> Result<()> {
+        sync_folder(parent(&self.path)).map_err(|e| match e {
+            Error::Io { source, .. } => {
+                let why = format!(
+                    "complete and in its place, but perhaps not after a power failure: {source}"
+                );
+                Error::Io { path: self.path.clone(), source: io::Error::new(source.kind(), why) }
+            }
+            other => other,
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 /// Longest file name of the usual file systems, in bytes.
 const MAX_FILE_NAME: usize = 255;
 
-/// A temporary file or folder, deleted when it is dropped.
+/// A temporary file or folder, deleted when it is dropped, if it has not become something else.
 #[derive(Debug)]
 pub(super) struct Temporary(pub PathBuf);
 
@@ -23,27 +23,21 @@ impl Temporary {
         let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         Self(beside(target, &format!("{process}-{count}.tmp")))
     }
-
-    /// It is not there any more, since it became the output.
-    pub fn moved(mut self) {
-        self.0.clear();
-    }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            delete(&self.0);
-        }
+        delete(&self.0);
     }
 }
 
-fn delete(path: &Path) {
-    if path.symlink_metadata().is_ok_and(|m| m.is_dir()) {
-        _ = fs::remove_dir_all(path);
-    } else {
-        _ = fs::remove_file(path);
-    }
+/// Deletes a file or a folder, as far as that can be done.
+pub(super) fn delete(path: &Path) {
+    _ = match path.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    };
 }
 
 /// `.NAME.tersor-ENDING` beside the target; a long name is cut, and told apart by its digest.

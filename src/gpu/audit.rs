@@ -1,14 +1,12 @@
 //! A device under supervision: every buffer ends in words that no kernel may touch, buffers to fill start as a pattern that can
 //! be changed, and what was uploaded is compared with what lies there afterwards. No kernel knows of it.
 
-use super::{Buffer, Gpu, Kernel, Pending, lock};
+use super::{Buffer, Gpu, Kernel, lock};
 use crate::Result;
 use std::{
     collections::BTreeSet,
     ops::{AddAssign, Range},
-    sync::mpsc,
 };
-use wgpu::BufferUsages as Usage;
 
 /// Guards that lie behind the contents of every buffer, within its binding; padding comes on top.
 pub(super) const GUARD_BYTES: u64 = 64;
@@ -173,25 +171,12 @@ impl Gpu {
 
     fn look_at(&self, batch: &[Made], found: &mut Audited) -> Result<()> {
         let len = batch.iter().map(|m| m.span().len()).sum::<usize>();
-        let pending = self.check("audit", || {
-            let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("audit"),
-                size: 4 * len as u64,
-                usage: Usage::MAP_READ | Usage::COPY_DST,
-                mapped_at_creation: false,
-            });
-            let mut encoder = self.device.create_command_encoder(&Default::default());
-            let mut at = 0;
-            for made in batch {
-                let (start, bytes) = (4 * made.span().start as u64, 4 * made.span().len() as u64);
-                encoder.copy_buffer_to_buffer(&made.buffer.0, start, &staging, at, bytes);
-                at += bytes;
-            }
-            let submission = self.queue.submit([encoder.finish()]);
-            let (send, mapped) = mpsc::channel();
-            staging.map_async(wgpu::MapMode::Read, .., move |r| _ = send.send(r));
-            Pending { staging, submission, mapped }
-        })?;
+        let part = |made: &'_ Made| {
+            let span = made.span();
+            4 * span.start as u64..4 * span.end as u64
+        };
+        let parts: Vec<_> = batch.iter().map(|made| (&made.buffer, part(made))).collect();
+        let pending = self.copy_back("audit", &parts)?;
         let words = self.wait(pending, len)?;
         let mut at = 0;
         for made in batch {

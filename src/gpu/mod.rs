@@ -233,15 +233,29 @@ impl Gpu {
     /// [`Error::Gpu`] if the device refuses or fails.
     pub fn read_later(&self, buffer: &Buffer, bytes: usize) -> Result<Pending> {
         let size = (bytes.next_multiple_of(4).max(4)) as u64;
-        self.check("readback", || {
+        self.copy_back("readback", &[(buffer, 0..size)])
+    }
+
+    /// Submits the copy of parts of buffers, one after the other.
+    fn copy_back(
+        &self,
+        label: &'static str,
+        parts: &[(&Buffer, std::ops::Range<u64>)],
+    ) -> Result<Pending> {
+        self.check(label, || {
             let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("readback"),
-                size,
+                label: Some(label),
+                size: parts.iter().map(|(_, span)| span.end - span.start).sum(),
                 usage: Usage::MAP_READ | Usage::COPY_DST,
                 mapped_at_creation: false,
             });
             let mut encoder = self.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(&buffer.0, 0, &staging, 0, size);
+            let mut at = 0;
+            for (buffer, span) in parts {
+                let bytes = span.end - span.start;
+                encoder.copy_buffer_to_buffer(&buffer.0, span.start, &staging, at, bytes);
+                at += bytes;
+            }
             let submission = self.queue.submit([encoder.finish()]);
             let (send, mapped) = mpsc::channel();
             staging.map_async(wgpu::MapMode::Read, .., move |r| _ = send.send(r));
@@ -250,7 +264,7 @@ impl Gpu {
                 submission,
                 mapped,
                 #[cfg(feature = "faults")]
-                spoilt: self.faults.reaches(buffer),
+                spoilt: matches!(parts, [(buffer, _)] if self.faults.reaches(buffer)),
             }
         })
     }

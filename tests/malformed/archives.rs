@@ -12,7 +12,12 @@ use tersor::{
 fn options() -> Options<'static> {
     static CANCEL: Cancel = Cancel::new();
     let (progress, cancel) = (&Silent, &CANCEL);
-    Options { backend: &Backend::Cpu, threads: 1, memory: 1 << 28, force: true, progress, cancel }
+    Options {
+        threads: 1,
+        memory: 1 << 28,
+        force: true,
+        ..Options::new(&Backend::Cpu, progress, cancel)
+    }
 }
 
 /// How the tensor `w` of the good archives is treated.

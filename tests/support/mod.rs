@@ -5,8 +5,10 @@ pub mod forge;
 pub mod small;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     io::Write,
+    path::Path,
     process::{Command, Stdio},
     sync::{LazyLock, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -213,4 +215,33 @@ pub fn least() -> usize {
     let path = dir.path().join("small.safetensors");
     write_checkpoint(&path, &[("a", DType::U8, vec![4], vec![0])]);
     measured(&["inspect", path.to_str().unwrap(), "--device", "cpu", "--quiet"]).3
+}
+
+/// Everything below a folder, hidden things included: what is in files, or where links lead.
+pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(root: &Path, at: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+        for path in fs::read_dir(at).unwrap().map(|e| e.unwrap().path()) {
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            let kind = path.symlink_metadata().unwrap();
+            if kind.is_dir() {
+                found.insert(format!("{name}/"), Vec::new());
+                walk(root, &path, found);
+            } else if kind.is_symlink() {
+                let leads = fs::read_link(&path).unwrap().into_os_string();
+                found.insert(format!("{name} ->"), leads.into_encoded_bytes());
+            } else {
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(root, root, &mut found);
+    found
+}
+
+/// Sends a signal to a process.
+pub fn signal(process: u32, name: &str) {
+    assert!(
+        Command::new("kill").args(["-s", name, &process.to_string()]).status().unwrap().success()
+    );
 }

@@ -60,8 +60,12 @@ pub fn archives(into: &Path) -> Vec<(String, PathBuf)> {
     let mut make = |name: &str, input: &Path, recipe: &str| {
         static CANCEL: Cancel = Cancel::new();
         let (progress, cancel) = (&Silent, &CANCEL);
-        let options =
-            Options { backend: &CPU, threads: 1, memory: 1 << 28, force: true, progress, cancel };
+        let options = Options {
+            threads: 1,
+            memory: 1 << 28,
+            force: true,
+            ..Options::new(&CPU, progress, cancel)
+        };
         let output = into.join(format!("{name}.tersor"));
         let recipe = Recipe::parse(recipe).unwrap();
         let report = compress(input, &output, &recipe, &options).unwrap();
