@@ -2,6 +2,11 @@
 //! from comparing to shrinking, is the same for all.
 
 mod affine;
+mod codes;
+mod order;
+mod palette;
+mod prune;
+mod retrieval;
 
 use super::{Class, Data, Input, Maker, Outputs};
 use crate::{Backend, Result, kernels::Groups};
@@ -24,7 +29,29 @@ pub struct Op {
 }
 
 /// Every op.
-pub const ALL: &[&Op] = &[&affine::QUANTIZE, &affine::DEQUANTIZE, &affine::RANGE];
+pub const ALL: &[&Op] = &[
+    &affine::QUANTIZE,
+    &affine::DEQUANTIZE,
+    &affine::RANGE,
+    &affine::CLIP_ERRORS,
+    &palette::PALETTIZE,
+    &palette::DEPALETTIZE,
+    &order::HISTOGRAM,
+    &order::HISTOGRAM_TAILS,
+    &order::SORT_ROWS,
+    &order::MERGE_RUNS,
+    &prune::MAGNITUDE_MASK,
+    &prune::MAGNITUDE_SUMS,
+    &prune::MAGNITUDE_TAIL,
+    &prune::NM_MASK,
+    &prune::ROW_THRESHOLD,
+    &prune::BINARIZE,
+    &codes::PACK_CODES,
+    &codes::HUFFMAN_DECODE,
+    &codes::RANS_DECODE,
+    &retrieval::RIBBON_QUERY,
+    &retrieval::BLOOMIER_QUERY,
+];
 
 /// How the elements of a case fall into groups, chosen in turn; names are the numbers of the case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
