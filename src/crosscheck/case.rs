@@ -37,6 +37,12 @@ impl Data {
         Self::new(DType::U32, shape, values)
     }
 
+    /// A matrix of u64.
+    pub fn u64(shape: (usize, usize), values: &[u64]) -> Self {
+        let halves = values.iter().flat_map(|x| [*x as u32, (*x >> 32) as u32]);
+        Self::new(DType::U64, shape, halves.collect())
+    }
+
     /// A matrix of bytes.
     pub fn u8(shape: (usize, usize), values: &[u8]) -> Self {
         let mut words = vec![0; values.len().div_ceil(4)];
@@ -232,6 +238,8 @@ pub struct Case {
     pub source: String,
     /// What the kernel is given.
     pub input: Input,
+    /// Whether the device of tiny limits cannot hold it.
+    pub ordinary: bool,
 }
 
 /// What a repro file says beside its tensors.
@@ -299,5 +307,9 @@ pub fn read(path: &Path) -> Result<(String, bool, Case)> {
         checkpoint.read_at(info.file, info.offset, bytes)?;
         input.tensors.push((name, Data { axes, ..Data::new(info.dtype, (rows, cols), data) }));
     }
-    Ok((description.op, description.tiny, Case { source: description.source, input }))
+    Ok((
+        description.op,
+        description.tiny,
+        Case { source: description.source, input, ordinary: false },
+    ))
 }

@@ -161,7 +161,12 @@ pub struct Maker<'a> {
 impl Maker<'_> {
     /// Hands over a case.
     pub fn emit(&mut self, source: impl Into<String>, input: Input) {
-        (self.take)(Case { source: source.into(), input });
+        (self.take)(Case { source: source.into(), input, ordinary: false });
+    }
+
+    /// Hands over a case that the device of tiny limits cannot hold.
+    pub fn emit_ordinary(&mut self, source: impl Into<String>, input: Input) {
+        (self.take)(Case { source: source.into(), input, ordinary: true });
     }
 
     /// Weights of every type, kind and shape, one after the other, and the user's own. In full every type meets every kind

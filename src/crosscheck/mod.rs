@@ -163,7 +163,7 @@ impl<'a> Session<'a> {
 
     /// A case on the ordinary device, and on that of tiny limits if it may fit.
     fn case(&mut self, op: &Op, case: Case) -> Result<()> {
-        let small = case.input.longest() * op.expands <= Pair::TINY_BYTES;
+        let small = !case.ordinary && case.input.longest() * op.expands <= Pair::TINY_BYTES;
         if small && self.pair.has_tiny() {
             self.on(op, case.clone(), true)?;
         }

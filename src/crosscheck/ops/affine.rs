@@ -3,13 +3,13 @@
 use super::{Class, Data, Grouping, Input, Op, Outputs};
 use crate::{
     Backend, DType, Result, Tensor,
-    affine::{AffineCode, Scale},
+    affine::{AffineCode, CLIP_COUNT, ClipGrid, Scale},
     codec::bitpack,
     crosscheck::{
         Level,
         inputs::{Admits, Rng, WEIGHTS, shapes},
     },
-    kernels::{self, range},
+    kernels::{self, Range, range},
 };
 
 /// Rounding weights to codes, on ties above all.
@@ -107,6 +107,38 @@ pub const RANGE: Op = Op {
     },
 };
 
+/// Squared errors of every clip of a group's range, and the clip of least error.
+pub const CLIP_ERRORS: Op = Op {
+    name: "clip_errors",
+    kernels: &["clip_errors"],
+    class: Class::Exact,
+    // 33 sums of 8 bytes for a group that may be one weight of a byte.
+    expands: 300,
+    make: |maker| {
+        for (turn, w) in maker.weights(Admits::Finite).enumerate() {
+            let (code, grouping) = (code(maker.level, turn), Grouping::of(turn / 3, &w.data));
+            let ranges = ranges_of(&w.data, grouping);
+            let values: Vec<f32> = ranges.iter().flat_map(|r| [r.min, r.max]).collect();
+            let ranges = grouping.axes(Data::f32((ranges.len(), 2), &values));
+            let input = grouping.set(Input::new().with("weights", w.data));
+            maker.emit(w.source, with_code(input.with("ranges", ranges), code));
+        }
+    },
+    run: |on, input| {
+        let (weights, ranges) = (input.tensor("weights")?, input.tensor("ranges")?);
+        let (code, groups) = (read_code(input)?, Grouping::read(input, weights.cols)?);
+        let grid = |pair: &[f32]| ClipGrid::new(code, Range { min: pair[0], max: pair[1] });
+        let grids: Vec<ClipGrid> = ranges.as_f32().chunks_exact(2).map(grid).collect();
+        let weights = weights.upload(on)?;
+        let errors = kernels::clip_errors(on, &weights, code, groups, &grids)?;
+        let best = kernels::best_clips(on, &weights, code, groups, &grids)?;
+        Ok(vec![
+            ("errors", Data::u64((errors.len(), CLIP_COUNT), errors.as_flattened())),
+            ("best", Data::u32((best.len(), 1), best)),
+        ])
+    },
+};
+
 /// Steps whose ties are asked for: plain ones, and those where inverse or products leave the normal numbers.
 const STEPS: [f32; 10] = [1.0, 0.3, 7.0, 1.0 / 3.0, 0.1, 2e-5, 1e-30, 1e-36, 3e36, 1.1e38];
 
@@ -150,12 +182,15 @@ pub(super) fn read_dtype(input: &Input) -> Result<DType> {
     Ok(WEIGHTS[input.number::<usize>("dtype")?.min(WEIGHTS.len() - 1)])
 }
 
+fn ranges_of(weights: &Data, grouping: Grouping) -> Vec<Range> {
+    let tensor = weights.upload(&Backend::Cpu);
+    let groups = grouping.groups(weights.cols);
+    tensor.and_then(|w| range(&Backend::Cpu, &w, groups)).unwrap_or_default()
+}
+
 /// The scales that the pipeline would choose.
 fn scales_of(weights: &Data, code: AffineCode, grouping: Grouping) -> Vec<Scale> {
-    let ranges = weights
-        .upload(&Backend::Cpu)
-        .and_then(|w| range(&Backend::Cpu, &w, grouping.groups(weights.cols)));
-    ranges.unwrap_or_default().into_iter().map(|r| code.scale(r, 64)).collect()
+    ranges_of(weights, grouping).into_iter().map(|r| code.scale(r, 64)).collect()
 }
 
 fn with_scales(input: Input, grouping: Grouping, scales: &[Scale]) -> Input {

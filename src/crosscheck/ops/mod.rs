@@ -2,8 +2,13 @@
 //! from comparing to shrinking, is the same for all.
 
 mod affine;
+mod codes;
 mod layers;
+mod order;
+mod palette;
 mod products;
+mod prune;
+mod retrieval;
 
 use super::{Class, Data, Input, Maker, Outputs};
 use crate::{Backend, Result, kernels::Groups};
@@ -30,6 +35,25 @@ pub const ALL: &[&Op] = &[
     &affine::QUANTIZE,
     &affine::DEQUANTIZE,
     &affine::RANGE,
+    &affine::CLIP_ERRORS,
+    &palette::PALETTIZE,
+    &palette::DEPALETTIZE,
+    &order::HISTOGRAM,
+    &order::HISTOGRAM_TAILS,
+    &order::SORT_ROWS,
+    &order::MERGE_RUNS,
+    &prune::MAGNITUDE_MASK,
+    &prune::MAGNITUDE_SUMS,
+    &prune::MAGNITUDE_TAIL,
+    &prune::NM_MASK,
+    &prune::ROW_THRESHOLD,
+    &prune::BINARIZE,
+    &codes::PACK_CODES,
+    &codes::HUFFMAN_DECODE,
+    &codes::RANS_DECODE,
+    &codes::SCATTER,
+    &retrieval::RIBBON_QUERY,
+    &retrieval::BLOOMIER_QUERY,
     &layers::ACTIVATE,
     &layers::ADD,
     &layers::ATTENTION,
