@@ -29,18 +29,19 @@ const W: u32 = DEPTH * PITCH;
 // The tiles of a and of w, or the partial sums of the few.
 var<workgroup> shared_words: array<vec4<u32>, 2u * DEPTH * PITCH>;
 
+// Without branches, of which && would be one, too: there would be some for every word, and compilers take long over them.
 fn a_word(row: u32, k: u32) -> u32 {
-    if row >= params.m || k >= params.words { return 0u; }
-    return a[row * params.words + k];
+    let there = (row < params.m) & (k < params.words);
+    return select(0u, a[select(0u, row * params.words + k, there)], there);
 }
 
 fn w_word(row: u32, k: u32) -> u32 {
-    if row >= params.n || k >= params.words { return 0u; }
-    return w[row * params.words + k];
+    let there = (row < params.n) & (k < params.words);
+    return select(0u, w[select(0u, row * params.words + k, there)], there);
 }
 
 fn store(m: u32, n: u32, mismatches: u32) {
-    if m >= params.m || n >= params.n { return; }
+    if (m >= params.m) | (n >= params.n) { return; }
     let dot = i32(params.cols) - 2 * i32(mismatches);
     let i = m * params.n + n;
     if params.sums == 1u {

@@ -4,7 +4,7 @@ pub enum Activation {
     /// Nothing.
     #[default]
     None,
-    /// `max(x, 0)`: exact.
+    /// `max(x, 0)`: exact, but for subnormals, which a device may take for zeros.
     Relu,
     /// `x / 2 (1 + erf(x / √2))`, the form BERT uses, not the one with tanh: within `4e-7 (1 + |x|)`.
     ///
