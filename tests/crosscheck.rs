@@ -347,7 +347,7 @@ fn a_run_reports_every_case() {
     let options = Options {
         level: Level::Quick,
         seed: 7,
-        ops: Some("r*e"),
+        ops: Some("rang?"),
         model: None,
         folder: dir.path(),
         adapter: None,
