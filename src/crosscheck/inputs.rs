@@ -84,7 +84,8 @@ impl Values {
         Self::Uniform,
     ];
 
-    fn source(self) -> &'static str {
+    /// What a report calls it.
+    pub fn source(self) -> &'static str {
         match self {
             Self::Edges => "edge",
             Self::Ties => "tie",

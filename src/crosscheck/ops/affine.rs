@@ -219,8 +219,8 @@ pub(super) fn symbols(rng: Rng, shape: (usize, usize), bits: u32) -> Data {
     Data::u8(shape, &symbols).axes("rows", "cols")
 }
 
-/// Symbols as the packed rows that kernels take.
-pub(super) fn upload_packed(on: &Backend, symbols: &Data, bits: u32) -> Result<Tensor> {
+/// Symbols as packed rows.
+pub(super) fn pack_rows(symbols: &Data, bits: u32) -> Vec<u32> {
     let words = bitpack::words(symbols.cols, bits);
     let mut packed = vec![0; symbols.rows * words];
     if words > 0 {
@@ -229,7 +229,13 @@ pub(super) fn upload_packed(on: &Backend, symbols: &Data, bits: u32) -> Result<T
             bitpack::pack(row, bits, packed);
         }
     }
-    Tensor::new(on, DType::U32, symbols.rows, words, packed)
+    packed
+}
+
+/// Symbols as the packed rows that kernels take.
+pub(super) fn upload_packed(on: &Backend, symbols: &Data, bits: u32) -> Result<Tensor> {
+    let words = bitpack::words(symbols.cols, bits);
+    Tensor::new(on, DType::U32, symbols.rows, words, pack_rows(symbols, bits))
 }
 
 /// Packed rows, one by one for the eye, and as they are: their padding counts too.

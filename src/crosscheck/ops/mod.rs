@@ -3,8 +3,10 @@
 
 mod affine;
 mod codes;
+mod layers;
 mod order;
 mod palette;
+mod products;
 mod prune;
 mod retrieval;
 
@@ -51,6 +53,24 @@ pub const ALL: &[&Op] = &[
     &codes::RANS_DECODE,
     &retrieval::RIBBON_QUERY,
     &retrieval::BLOOMIER_QUERY,
+    &layers::ACTIVATE,
+    &layers::ADD,
+    &layers::ATTENTION,
+    &layers::GATHER_ROWS,
+    &layers::IM2COL,
+    &layers::LAYER_NORM,
+    &layers::MASKED_MEAN,
+    &layers::MAX_POOL,
+    &layers::SOFTMAX,
+    &products::MATMUL_AFFINE,
+    &products::MATMUL_BINARY,
+    &products::MATMUL_F32,
+    &products::MATMUL_I8,
+    &products::MATMUL_I8_FLOAT,
+    &products::MATMUL_PALETTE,
+    &products::MATMUL_SPARSE,
+    &products::QUANTIZE_ROWS,
+    &products::REQUANTIZE,
 ];
 
 /// How the elements of a case fall into groups, chosen in turn; names are the numbers of the case.
