@@ -58,7 +58,7 @@ fn flipped_w(x: vec4<u32>) -> vec4<u32> { return x ^ vec4(select(0u, FLIP, flips
 
 // Words 4 q to 4 q + 3 of a row; zero beyond the matrix.
 fn quad_of_a(row: u32, q: u32) -> vec4<u32> {
-    if row >= params.m || 4u * q >= params.words { return vec4(0u); }
+    if (row >= params.m) | (4u * q >= params.words) { return vec4(0u); }
     let i = row * params.words + 4u * q;
     if ALIGNED { return a4[i / 4u]; }
     let left = params.words - 4u * q;
@@ -70,7 +70,7 @@ fn quad_of_a(row: u32, q: u32) -> vec4<u32> {
 }
 
 fn quad_of_w(row: u32, q: u32) -> vec4<u32> {
-    if row >= params.n || 4u * q >= params.words { return vec4(0u); }
+    if (row >= params.n) | (4u * q >= params.words) { return vec4(0u); }
     let i = row * params.words + 4u * q;
     if ALIGNED { return w4[i / 4u]; }
     let left = params.words - 4u * q;
@@ -125,7 +125,7 @@ fn result(sum: i32, channel: vec4<u32>, row_scale: f32, factor: i32) -> u32 {
 
 // Four columns of a row, from a multiple of 4 on.
 fn emit(row: u32, col: u32, sums: vec4<i32>, c: Four) {
-    if row >= params.m || col >= params.n { return; }
+    if (row >= params.m) | (col >= params.n) { return; }
     var scale = 1.0;
     var factor = 1;
     if ROW_SCALES {

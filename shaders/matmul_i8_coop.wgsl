@@ -60,12 +60,12 @@ fn keep(row: u32, x: vec4<u32>, y: vec4<u32>, zero: i32) {
 }
 
 fn quad_of_a(row: u32, q: u32) -> vec4<u32> {
-    if row >= params.m || q >= params.quads { return vec4(0u); }
+    if (row >= params.m) | (q >= params.quads) { return vec4(0u); }
     return a[row * params.quads + q];
 }
 
 fn quad_of_w(row: u32, q: u32) -> vec4<u32> {
-    if row >= params.n || q >= params.quads { return vec4(0u); }
+    if (row >= params.n) | (q >= params.quads) { return vec4(0u); }
     return w[row * params.quads + q];
 }
 

@@ -38,7 +38,7 @@ struct Sums { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: vec4<f3
 // Quad q of row m of x; zeros beyond it.
 fn inputs(m: u32, q: u32) -> vec4<f32> {
     let k = 4u * q;
-    if m >= params.rows || k >= params.cols { return vec4(0.0); }
+    if (m >= params.rows) | (k >= params.cols) { return vec4(0.0); }
     let i = m * params.cols + k;
     if params.cols % 4u == 0u { return x[i / 4u]; }
     var quad = vec4(x[i / 4u][i % 4u], 0.0, 0.0, 0.0);
@@ -104,7 +104,7 @@ fn first_row(id: u32) -> u32 {
 fn write(i: u32, m: u32, n: u32, step: u32, at: u32) {
     let row = m + i / 4u * step;
     let output = n + i % 4u * step;
-    if row >= params.rows || output >= params.outputs { return; }
+    if (row >= params.rows) | (output >= params.outputs) { return; }
     var sum = slots[i / 4u * WG + at][i % 4u];
     if params.biased != 0u { sum += bias[output]; }
     y[row * params.outputs + output] = activated(params.activation, sum);

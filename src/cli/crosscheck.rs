@@ -1,6 +1,7 @@
 use super::{CANCEL, say, table};
 use clap::Args;
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     io::IsTerminal,
     path::{Path, PathBuf},
@@ -183,6 +184,20 @@ fn text(report: &Report) -> String {
         "\n{} of {} cases agree, {} failed ({} only sometimes), {} unsupported, in {:.1} s",
         s.pass, s.run, s.fail, s.flaky, s.unsupported, report.seconds
     );
+    let mut refused: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for case in report.cases.iter().filter(|c| c.outcome == "unsupported") {
+        *refused.entry((&case.op, case.why.as_deref().unwrap_or(""))).or_default() += 1;
+    }
+    for ((op, why), n) in &refused {
+        _ = writeln!(text, "unsupported: {op}, {n} cases: {why}");
+    }
+    if !report.unavailable.is_empty() {
+        _ = writeln!(
+            text,
+            "not on this device, and not required: {}",
+            report.unavailable.join(", ")
+        );
+    }
     if !report.missing.is_empty() {
         _ = writeln!(
             text,

@@ -227,7 +227,10 @@ impl<'a> Session<'a> {
 
     fn finish(self, required: &BTreeSet<&'static str>) -> Report {
         let missing = required.difference(&self.covered).copied().collect();
+        let optional = kernels::ALL.iter().filter(|k| !k.features().is_empty()).map(|k| k.name);
+        let unavailable = optional.filter(|k| !self.covered.contains(k)).collect();
+        let coverage = (required.len(), missing, unavailable);
         let seconds = self.started.elapsed().as_secs_f64();
-        Report::new(self.pair, self.options, self.cases, required.len(), missing, seconds)
+        Report::new(self.pair, self.options, self.cases, coverage, seconds)
     }
 }

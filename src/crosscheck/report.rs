@@ -28,6 +28,8 @@ pub struct Report {
     pub summary: Summary,
     /// Required kernels that no passing case has run.
     pub missing: Vec<&'static str>,
+    /// Kernels that are not required, because they need more than plain WGSL, and did not run here.
+    pub unavailable: Vec<&'static str>,
     /// Whether the device was lost before the end.
     pub lost: bool,
     /// Time of all.
@@ -160,6 +162,9 @@ pub struct CaseReport {
     pub replay: Option<String>,
 }
 
+/// How many kernels are required, which of them were not covered, and which of the others.
+pub(super) type Coverage = (usize, Vec<&'static str>, Vec<&'static str>);
+
 impl CaseReport {
     pub(super) fn new(op: &Op, case: &Case, tiny: bool, verdict: &Verdict) -> Self {
         let first = case.input.tensors.first().map(|t| &t.1);
@@ -254,10 +259,11 @@ impl CaseReport {
             _ = writeln!(text, "  smallest: {}", shown.title());
         }
         if !shown.worst_index.is_empty() {
-            _ = writeln!(text, "  at {:?}: expected {}", shown.worst_index, shown.want);
-            _ = writeln!(text, "  {:>8} got {}, {} ulp", "", shown.got, shown.max_ulp);
+            _ = writeln!(text, "  at {:?}", shown.worst_index);
+            _ = writeln!(text, "  expected {}", shown.want);
+            _ = writeln!(text, "  got {}, {} ulp away", shown.got, shown.max_ulp);
             for bits in &shown.in_bits {
-                _ = writeln!(text, "  input   {bits}");
+                _ = writeln!(text, "  from {bits}");
             }
         }
         if let Some(pattern) = &self.pattern {
@@ -276,8 +282,7 @@ impl Report {
         pair: &Pair,
         options: &Options,
         cases: Vec<CaseReport>,
-        required: usize,
-        missing: Vec<&'static str>,
+        (required, missing, unavailable): Coverage,
         seconds: f64,
     ) -> Self {
         let count = |outcome: &str| cases.iter().filter(|c| c.outcome == outcome).count();
@@ -304,6 +309,7 @@ impl Report {
             numerics: pair.gpu().map(|gpu| gpu.numerics().into()).unwrap_or_default(),
             summary,
             missing,
+            unavailable,
             lost,
             seconds,
             cases,

@@ -90,6 +90,15 @@ impl Gpu {
         self.numerics
     }
 
+    /// Measures this device's arithmetic again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gpu`] if the device fails.
+    pub fn measure(&self) -> Result<Numerics> {
+        Numerics::measure(self)
+    }
+
     /// A digest of all limits that the device was opened with, in hexadecimal.
     pub fn limits_digest(&self) -> String {
         blake3::hash(format!("{:?}", self.limits).as_bytes()).to_hex()[..32].to_owned()

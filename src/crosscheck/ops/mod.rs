@@ -6,6 +6,7 @@ mod codes;
 mod layers;
 mod order;
 mod palette;
+mod probe;
 mod products;
 mod prune;
 mod retrieval;
@@ -32,6 +33,7 @@ pub struct Op {
 
 /// Every op.
 pub const ALL: &[&Op] = &[
+    &probe::NUMERICS,
     &affine::QUANTIZE,
     &affine::DEQUANTIZE,
     &affine::RANGE,

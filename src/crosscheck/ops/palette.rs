@@ -19,7 +19,8 @@ pub const PALETTIZE: Op = Op {
     name: "palettize",
     kernels: &["palettize"],
     class: Class::Exact,
-    expands: 1,
+    // Tables are padded to powers of two.
+    expands: 2,
     make: |maker| {
         for (turn, w) in maker.weights(Admits::Finite).enumerate() {
             let bits = bits(maker.level, turn);
