@@ -142,11 +142,11 @@ fn text(report: &Report) -> String {
         yes("f16 to nearest even", n.f16_rne),
     ];
     _ = writeln!(text, "{}; limits {}\n", fingerprint.join("; "), report.adapter.limits_sha);
-    let head = ["op", "class", "cases", "failed", "unsupported", "elements", "worst ulp", "ms"];
+    let head = ["op", "class", "cases", "failed", "unsupported", "elements", "worst", "ms"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (op, cases) in report.by_op() {
         let count = |of: &[&str]| cases.iter().filter(|c| of.contains(&c.outcome)).count();
-        let worst = cases.iter().map(|c| c.max_ulp).fold(0.0, f64::max);
+        let worst = cases.iter().map(|c| c.max_share).fold(0.0, f64::max);
         rows.push(vec![
             op.to_owned(),
             cases[0].class.clone(),
@@ -154,7 +154,7 @@ fn text(report: &Report) -> String {
             count(&["fail", "flaky", "lost"]).to_string(),
             count(&["unsupported"]).to_string(),
             cases.iter().map(|c| c.elements).sum::<usize>().to_string(),
-            if worst == 0.0 { "0".into() } else { format!("{worst:.3}") },
+            if worst == 0.0 { "equal".into() } else { format!("{worst:.2} of bound") },
             (cases.iter().map(|c| c.us).sum::<u64>() / 1000).to_string(),
         ]);
     }

@@ -42,6 +42,8 @@ pub struct Distance {
     pub max_ulp: f64,
     /// Largest absolute difference.
     pub max_abs: f64,
+    /// Largest difference as a share of what its element is allowed.
+    pub max_share: f64,
 }
 
 /// A result that does not agree.
@@ -168,13 +170,16 @@ pub fn within(
         }
     };
     let mut wrong = Vec::new();
-    for (i, (want, _)) in want.iter().enumerate() {
+    for (i, (want, bound)) in want.iter().enumerate() {
         if let Some(by) = beyond(i) {
             wrong.push((i, by));
         } else {
             let error = (want - got.value(i)).abs();
             distance.max_abs = distance.max_abs.max(error);
             distance.max_ulp = distance.max_ulp.max(error / ulp_at(*want));
+            if error > 0.0 {
+                distance.max_share = distance.max_share.max(error / bound);
+            }
         }
     }
     let Some(&(worst, _)) = wrong.iter().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))

@@ -130,6 +130,8 @@ pub struct CaseReport {
     pub bound_ulp: Option<f64>,
     /// Largest absolute difference; none where either is no number.
     pub max_abs: f64,
+    /// Largest difference as a share of what its element is allowed: 0 where results are equal.
+    pub max_share: f64,
     /// Row and column of the worst element.
     pub worst_index: Vec<usize>,
     /// Patterns of the inputs at this index.
@@ -178,6 +180,7 @@ impl CaseReport {
             elements: verdict.distance.elements,
             max_ulp: verdict.distance.max_ulp,
             max_abs: verdict.distance.max_abs,
+            max_share: verdict.distance.max_share,
             bound_ulp: match op.class {
                 Class::Exact => Some(0.0),
                 Class::Ulps(ulps, ..) => Some(ulps),

@@ -251,15 +251,16 @@ impl Restorer<'_> {
             Form::Huffman => huffman_decode(on, &coded).map_err(|e| self.named(first, e)),
             Form::Rans => rans_decode(on, &coded).map_err(|e| self.named(first, e)),
             Form::Raw => {
-                let mut out = Vec::new();
+                let (mut out, mut elements) = (Vec::new(), 0);
                 for (s, bits) in streams.iter().zip(bits) {
                     let start = out.len();
+                    elements = 4 * start + s.symbols;
                     out.resize(start + words(DType::U8, s.symbols), 0);
                     let symbols: &mut [u8] = bytemuck::cast_slice_mut(&mut out[start..]);
                     stream::decode(s.bytes, *bits, &mut symbols[..s.symbols])
                         .map_err(|why| self.malformed(s.block, why))?;
                 }
-                Tensor::new(on, DType::U8, 1, 4 * out.len(), out)
+                Tensor::new(on, DType::U8, 1, elements, out)
             }
         }
     }
