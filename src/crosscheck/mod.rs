@@ -220,6 +220,7 @@ impl<'a> Session<'a> {
             let verdict = self.pair.check(op, &smallest.input, tiny);
             report.smallest(&CaseReport::new(op, &smallest, tiny, &verdict));
         }
+        std::fs::create_dir_all(self.options.folder).map_err(Error::io(self.options.folder))?;
         write(&path, op.name, tiny, &smallest)?;
         report.written(&path, &adapter);
         Ok(())
