@@ -19,6 +19,8 @@
 //! tile size. Every archive is reopened, decoded and measured before a job says that it is done. A tensor that cannot be
 //! treated is kept bit for bit, and the report says why.
 
+#![deny(unsafe_code)]
+
 pub mod affine;
 pub mod codec;
 pub mod crosscheck;

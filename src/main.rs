@@ -1,5 +1,7 @@
 //! The command line: parse, call the library, print, choose an exit code.
 
+#![deny(unsafe_code)]
+
 mod cli;
 
 use std::process::ExitCode;

@@ -34,9 +34,9 @@ impl TensorInfo {
     }
 }
 
-/// The product of a shape. A dimension of 0 comes first: the others may be so large that their product is none.
+/// The product of a shape, or the largest number. A dimension of 0 comes first: the others' product may be none.
 pub(crate) fn elements(shape: &[u64]) -> u64 {
-    if shape.contains(&0) { 0 } else { shape.iter().product() }
+    if shape.contains(&0) { 0 } else { shape.iter().fold(1, |n: u64, d| n.saturating_mul(*d)) }
 }
 
 /// A matrix of one element type that lives on one backend: what kernels take and return. Row-major, no strides.

@@ -2,7 +2,6 @@
 //! long one, whose last result is in `tests/record`.
 
 mod support;
-use rayon::prelude::*;
 use std::{
     fs,
     path::Path,
@@ -33,7 +32,7 @@ fn damage(step: usize) {
     let dir = support::memory_folder();
     let made = small::archives(dir.path());
     let [flips, cuts, bytes] = [0; 3].map(AtomicUsize::new);
-    made.par_iter().enumerate().for_each(|(i, (name, archive))| {
+    support::each(&made, |i, (name, archive)| {
         assert!(!refused(archive), "{name} is whole");
         for file in small::files(archive) {
             let good = fs::read(&file).unwrap();

@@ -5,7 +5,6 @@ mod support;
 #[path = "../fuzz/src/targets.rs"]
 mod targets;
 
-use rayon::prelude::*;
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -76,9 +75,10 @@ fn mutation(corpus: &[Vec<u8>], i: u64) -> Vec<u8> {
 #[test]
 fn no_input_does_harm() {
     let seconds = std::env::var("TERSOR_FUZZ_SECONDS").map_or(20.0, |s| s.parse().unwrap());
-    let threads = rayon::current_num_threads().min(targets::ALL.len());
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = threads.min(targets::ALL.len());
     let each = Duration::from_secs_f64(seconds * threads as f64 / targets::ALL.len() as f64);
-    let counts = targets::ALL.par_iter().map(|(name, target)| {
+    support::each(&targets::ALL, |_, (name, target)| {
         let dir = support::memory_folder();
         let corpus = corpus(name);
         assert!(!corpus.is_empty(), "{name} has no corpus");
@@ -95,9 +95,8 @@ fn no_input_does_harm() {
             assert!(took < Duration::from_secs(10), "{name}, {which} takes {took:?}");
             count += 1;
         }
-        format!("{name}: {} inputs, {count} mutations", corpus.len())
+        println!("{name}: {} inputs, {count} mutations", corpus.len());
     });
-    println!("{}", counts.collect::<Vec<_>>().join("\n"));
 }
 
 /// Writes the corpus anew: the formats' own examples, and for codecs inputs of every kind.

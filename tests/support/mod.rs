@@ -169,6 +169,24 @@ pub fn write_checkpoint(path: &std::path::Path, tensors: &[(&str, DType, Vec<usi
     safetensors::serialize_to_file(views, Some(metadata), path).unwrap();
 }
 
+/// Does a piece of work for every item, two at a time or more, in threads of their own: those of a pool would take up other items
+/// while they wait for a job's pool.
+pub fn each<T: Sync>(items: &[T], work: impl Fn(usize, &T) + Sync) {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(items.len()) {
+            scope.spawn(|| {
+                loop {
+                    let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(item) = items.get(i) else { break };
+                    work(i, item);
+                }
+            });
+        }
+    });
+}
+
 /// A folder that goes away, in memory where there is such a place: for tests that write very many small files.
 pub fn memory_folder() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
