@@ -137,8 +137,8 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     let started = Instant::now();
     let mut checkpoint = Checkpoint::open(input)?;
     let left = partial(output);
-    checkpoint.without(output);
-    checkpoint.without(&left);
+    checkpoint.without(output)?;
+    checkpoint.without(&left)?;
     let importance = recipe.rules.iter().filter_map(|r| r.treatment.importance.as_ref());
     spare(output, importance)?;
     let target = Target::claim(output, &checkpoint, options.force)?;
@@ -226,12 +226,15 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
 pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let mut archive = Archive::open(input)?;
-    archive.stored.without(output);
+    archive.stored.without(output)?;
     let target = Target::claim(output, &archive.stored, options.force)?;
     let engine = options.engine();
     let mut notes = Notes::default();
     notes.remark(&engine, &archive.stored);
     let total: u64 = archive.tensors.iter().map(|t| archive.original_bytes(t)).sum();
+    // Before the output takes its place: nothing may fail after that.
+    let tensors = archive.tensors.iter().map(|t| verify::blank(&archive, t)).collect();
+    let described = Described::new(&archive, tensors)?;
     let written = options.run(|| {
         options.progress.begin("restoring", total);
         let fill = |file: usize, start: Start| {
@@ -264,8 +267,6 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
             Ok(restored.bytes() + restored.index_bytes())
         })
     })?;
-    let tensors = archive.tensors.iter().map(|t| verify::blank(&archive, t)).collect();
-    let described = Described::new(&archive, tensors)?;
     let mut report = finish(&engine, described.bytes, written, started, described);
     report.warnings = notes.warnings;
     Ok(report)

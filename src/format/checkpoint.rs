@@ -3,10 +3,13 @@ use super::{
     header,
     index::Index,
     quoted,
+    target::real,
 };
 use crate::{Error, Result, TensorInfo};
 use std::{
+    collections::HashSet,
     fs::{self, File},
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -75,10 +78,16 @@ impl Checkpoint {
 
     fn open_folder(root: &Path) -> Result<Self> {
         let listed: Vec<_> = list(root)?.into_iter().filter(|p| !hidden(p)).collect();
-        let ending = |ending: &str| -> Vec<&PathBuf> {
-            listed.iter().filter(|p| name_of(p).ends_with(ending) && p.is_file()).collect()
+        let ending = |ending: &str| -> Result<Vec<&PathBuf>> {
+            let named = listed.iter().filter(|p| name_of(p).ends_with(ending));
+            let of_files = named.filter_map(|p| match fs::metadata(p) {
+                Ok(meta) => meta.is_file().then_some(Ok(p)),
+                Err(e) if e.kind() == ErrorKind::NotFound => None,
+                Err(e) => Some(Err(Error::Io { path: p.clone(), source: e })),
+            });
+            of_files.collect()
         };
-        let (indices, files) = (ending(INDEX_ENDING), ending(".safetensors"));
+        let (indices, files) = (ending(INDEX_ENDING)?, ending(".safetensors")?);
         let named = |paths: &[&PathBuf], name: &str| paths.iter().any(|p| p.ends_with(name));
         let found = match (&indices[..], &files[..]) {
             _ if named(&indices, INDEX) => return Self::open_index(&root.join(INDEX), root),
@@ -169,12 +178,22 @@ impl Checkpoint {
     }
 
     /// Forgets other files that lie in `folder`: an output in the folder of its input is no part of it.
-    pub fn without(&mut self, folder: &Path) {
-        let Ok(folder) = fs::canonicalize(folder) else { return };
-        let inside =
-            |p: &PathBuf| fs::canonicalize(self.root.join(p)).is_ok_and(|p| p.starts_with(&folder));
-        self.contents.carried.retain(|p| !inside(p));
-        self.contents.left_out.retain(|(p, _)| !inside(p));
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it cannot be told where they lie.
+    pub fn without(&mut self, folder: &Path) -> Result<()> {
+        let Some(folder) = real(folder)? else { return Ok(()) };
+        let carried = self.contents.carried.iter();
+        let mut inside = HashSet::new();
+        for path in carried.chain(self.contents.left_out.iter().map(|(p, _)| p)) {
+            if real(&self.root.join(path))?.is_some_and(|p| p.starts_with(&folder)) {
+                inside.insert(path.clone());
+            }
+        }
+        self.contents.carried.retain(|p| !inside.contains(p));
+        self.contents.left_out.retain(|(p, _)| !inside.contains(p));
+        Ok(())
     }
 
     /// The files of an output of the same shape: its shards, its index and what is carried along, relative to its folder.

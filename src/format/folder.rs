@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::Read,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
@@ -60,7 +60,7 @@ impl Contents {
                     continue;
                 }
                 (Ok(meta), _) if !meta.is_file() => "it is no regular file",
-                (Err(_), true) => "it is a link to nothing",
+                (Err(e), true) if e.kind() == ErrorKind::NotFound => "it is a link to nothing",
                 (Err(e), _) => return Err(Error::Io { path, source: e }),
                 (Ok(_), _) => match not_carried(&path, depth) {
                     Some(why) => why,

@@ -8,6 +8,7 @@ use crate::{Error, Result, TensorInfo};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt, fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -43,7 +44,12 @@ impl Index {
         let mut place = vec![0; sorted.len()];
         for ((name, at), i) in sorted.iter().zip(0..) {
             check_basename(path, name)?;
-            if !root.join(name).is_file() {
+            let shard = root.join(name);
+            let there = match fs::metadata(&shard) {
+                Err(e) if e.kind() == ErrorKind::NotFound => false,
+                meta => meta.map_err(Error::io(&shard))?.is_file(),
+            };
+            if !there {
                 return Err(Error::format(path, format!("shard {} is missing", quoted(name))));
             }
             place[*at as usize] = i;

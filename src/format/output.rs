@@ -281,11 +281,14 @@ impl OutputFolder {
     ) -> Result<()> {
         let (from, shown) = (root.join(relative), self.target.path().join(relative));
         let to = self.path().join(relative);
-        let above = relative.ancestors().skip(1).filter(|a| !a.as_os_str().is_empty());
-        self.folders.extend(above.map(Path::to_path_buf));
-        fs::create_dir_all(parent(&to)).map_err(Error::io(&shown))?;
+        let above: Vec<_> = relative.ancestors().skip(1).collect();
+        for folder in above.into_iter().rev().filter(|a| !a.as_os_str().is_empty()) {
+            if self.folders.insert(folder.into()) {
+                fs::create_dir(self.path().join(folder)).map_err(|e| explain(&shown, e))?;
+            }
+        }
         let mut source = File::open(&from).map_err(Error::io(&from))?;
-        let mut copy = File::create_new(&to).map_err(Error::io(&shown))?;
+        let mut copy = File::create_new(&to).map_err(|e| explain(&shown, e))?;
         let mut buffer = vec![0; 1 << 20];
         loop {
             check()?;
@@ -320,9 +323,9 @@ impl OutputFolder {
     pub fn publish(&mut self) -> Result<()> {
         let path = self.path();
         for folder in self.folders.iter().rev() {
-            sync_folder(&path.join(folder))?;
+            sync_folder(&path.join(folder), &self.target().join(folder))?;
         }
-        sync_folder(&path)?;
+        sync_folder(&path, self.target())?;
         self.target.place(&path)?;
         let settled = self.target.settle();
         if let Making::Resumable(partial) = &mut self.making {

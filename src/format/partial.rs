@@ -124,10 +124,10 @@ impl Partial {
             Ok(journal)
         };
         let journal = make().map_err(|e| explain(path, e))?;
-        sync_folder(&new.0)?;
+        sync_folder(&new.0, path)?;
         rename_new(&new.0, path).map_err(|e| explain(path, e))?;
         let begun = Self { target: target.into(), journal, finished: BTreeMap::new() };
-        sync_folder(parent(path))?;
+        sync_folder(parent(path), path)?;
         Ok(begun)
     }
 
@@ -251,7 +251,7 @@ impl Partial {
         checkpoint.unchanged()?;
         let output = self.output();
         let (bytes, digest) = digest_file(&output.join(&source.name), cancel)?;
-        sync_folder(&output)?;
+        sync_folder(&output, &output)?;
         let digest = encode_digest(digest);
         let record = Finished { name: source.name.clone(), source: read, bytes, digest, notes };
         let at = partial(&self.target).join(JOURNAL);

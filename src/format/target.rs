@@ -100,7 +100,10 @@ impl Target {
 
     /// Refuses whatever is at the target unless it may be replaced.
     fn replaceable(&self) -> Result<()> {
-        let Ok(meta) = self.path.symlink_metadata() else { return Ok(()) };
+        let meta = match self.path.symlink_metadata() {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            meta => meta.map_err(Error::io(&self.path))?,
+        };
         let path = shown(&self.path);
         if !self.force {
             return Err(self.exists());
@@ -157,7 +160,7 @@ impl Target {
     ///
     /// [`Error::Io`].
     pub(super) fn settle(&self) -> Result<()> {
-        sync_folder(parent(&self.path)).map_err(|e| match e {
+        sync_folder(parent(&self.path), &self.path).map_err(|e| match e {
             Error::Io { source, .. } => {
                 let why = format!(
                     "complete and in its place, but perhaps not after a power failure: {source}"
@@ -173,13 +176,13 @@ impl Target {
 ///
 /// # Errors
 ///
-/// [`Error::Usage`].
+/// [`Error::Usage`]; [`Error::Io`] if that cannot be told.
 pub fn spare(output: &Path, read: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     // What does not exist holds nothing.
-    let Ok(target) = fs::canonicalize(output) else { return Ok(()) };
+    let Some(target) = real(output)? else { return Ok(()) };
     for path in read {
         let path = path.as_ref();
-        let Ok(real) = fs::canonicalize(path) else { continue };
+        let Some(real) = real(path)? else { continue };
         let output = shown(output);
         if real == target {
             let why = format!("{output} is the input itself; name another output");
@@ -191,6 +194,19 @@ pub fn spare(output: &Path, read: impl IntoIterator<Item = impl AsRef<Path>>) ->
         }
     }
     Ok(())
+}
+
+/// Where a path leads; `None` where to nothing.
+///
+/// # Errors
+///
+/// [`Error::Io`] if that cannot be told.
+pub(super) fn real(path: &Path) -> Result<Option<PathBuf>> {
+    match fs::canonicalize(path) {
+        Ok(real) => Ok(Some(real)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::Io { path: path.into(), source: e }),
+    }
 }
 
 /// Why a folder is nothing that an output could have been, if so: what it holds and no output would, or that it holds
@@ -206,7 +222,7 @@ fn foreign(folder: &Path, outputs: &BTreeSet<PathBuf>) -> Result<Option<String>>
     let mut left: Vec<PathBuf> = at_root.iter().rev().cloned().collect();
     while let Some(path) = left.pop() {
         let relative = path.strip_prefix(folder).unwrap_or(&path);
-        let is_folder = path.symlink_metadata().is_ok_and(|m| m.is_dir());
+        let is_folder = path.symlink_metadata().map_err(Error::io(&path))?.is_dir();
         let of_output = match is_folder {
             true => outputs.iter().any(|o| o.starts_with(relative) && o != relative),
             false => outputs.contains(relative) || path.parent() == Some(folder) && known(&path),

@@ -79,13 +79,13 @@ pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the entries of a folder durable.
+/// Makes the entries of a folder durable, which errors call `shown`.
 #[cfg(unix)]
-pub(super) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))
+pub(super) fn sync_folder(folder: &Path, shown: &Path) -> Result<()> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(shown))
 }
 
 #[cfg(not(unix))]
-pub(super) fn sync_folder(_: &Path) -> Result<()> {
+pub(super) fn sync_folder(_: &Path, _: &Path) -> Result<()> {
     Ok(())
 }
