@@ -21,6 +21,7 @@
 
 pub mod affine;
 pub mod codec;
+pub mod crosscheck;
 pub mod dtype;
 pub mod format;
 pub mod gpu;

@@ -2,6 +2,7 @@
 
 mod bars;
 mod compress;
+mod crosscheck;
 mod decompress;
 mod demo;
 mod devices;
@@ -35,7 +36,8 @@ const HUNG: u64 = 24;
 #[command(
     version,
     after_help = "Exit codes: 0 done; 1 damaged, not what it is compared with, or outside its limits; 2 usage, malformed input, I/O; \
-3 done, but tiles that failed on the GPU, or that it computed wrong, were redone on the CPU; \
+3 done, but tiles that failed on the GPU, or that it computed wrong, were redone on the CPU (crosscheck: results differ only sometimes); \
+4 crosscheck: a required kernel did not run; 5 crosscheck: the device was lost; \
 6 the output is locked by another run; 129/130/143 on a signal."
 )]
 struct Cli {
@@ -57,6 +59,8 @@ enum Command {
     Decompress(decompress::Decompress),
     /// Check an archive: every digest, a full decode, and with --against the error of every tensor
     Verify(verify::Verify),
+    /// Compare every kernel on a GPU with the CPU, on cases that are chosen to find differences
+    Crosscheck(crosscheck::Crosscheck),
     /// List the GPU adapters and what they can do
     Devices(devices::Devices),
 }
@@ -209,6 +213,7 @@ pub fn run() -> ExitCode {
         Command::Compress(c) => c.common.json,
         Command::Decompress(c) => c.common.json,
         Command::Verify(c) => c.common.json,
+        Command::Crosscheck(c) => c.json,
         Command::Devices(c) => c.json,
     };
     let done = match cli.command {
@@ -218,6 +223,7 @@ pub fn run() -> ExitCode {
         Command::Compress(c) => c.run(),
         Command::Decompress(c) => c.run(),
         Command::Verify(c) => c.run(),
+        Command::Crosscheck(c) => c.run(),
         Command::Devices(c) => c.run(),
     };
     match done {

@@ -25,6 +25,11 @@ impl Kernel {
         features
     }
 
+    /// Whether the shader may write to a binding.
+    pub fn writes(&self, binding: usize) -> bool {
+        self.wgsl.contains(&format!("@binding({binding}) var<storage, read_write>"))
+    }
+
     /// Workgroups that hold so many invocations.
     pub fn workgroups(&self, invocations: u64) -> u64 {
         invocations.div_ceil(self.workgroup.into())

@@ -2,6 +2,7 @@
 //!
 //! All methods may be called from several threads at once; that is how transfers and compute overlap.
 
+mod audit;
 mod coop;
 #[cfg(feature = "faults")]
 mod fault;
@@ -12,6 +13,7 @@ mod open;
 mod split;
 mod time;
 
+pub use audit::Audited;
 #[cfg(feature = "faults")]
 pub use fault::Fault;
 pub use guard::longest_call;
@@ -24,6 +26,7 @@ pub use open::{AdapterSummary, GpuOptions, adapters, probe};
 pub use time::Dispatched;
 
 use crate::{Error, Result};
+use audit::Start;
 use bytemuck::Pod;
 use std::{
     borrow::Cow,
@@ -53,6 +56,7 @@ pub struct Gpu {
     lost: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Compiled>>>,
     timer: Mutex<Option<time::Timer>>,
+    audit: Option<Mutex<audit::Audit>>,
     #[cfg(feature = "faults")]
     faults: fault::Faults,
 }
@@ -99,6 +103,20 @@ impl Gpu {
         self.numerics
     }
 
+    /// Measures this device's arithmetic again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gpu`] if the device fails.
+    pub fn measure(&self) -> Result<Numerics> {
+        Numerics::measure(self)
+    }
+
+    /// A digest of all limits that the device was opened with, in hexadecimal.
+    pub fn limits_digest(&self) -> String {
+        blake3::hash(format!("{:?}", self.limits).as_bytes()).to_hex()[..32].to_owned()
+    }
+
     /// Whether integer products run on this device's matrix units: it has them, they were exact in every bit and faster than
     /// packed dot products when it was opened.
     pub fn matrices(&self) -> bool {
@@ -112,7 +130,8 @@ impl Gpu {
 
     /// The longest tensor, in bytes, that one buffer can hold and one binding can show.
     pub fn max_bytes(&self) -> u64 {
-        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size) & !15
+        let most = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        (most & !15) - self.guard_bytes()
     }
 
     /// The most workgroups one dispatch can start, folded over three dimensions.
@@ -129,7 +148,8 @@ impl Gpu {
         let bytes: &[u8] = bytemuck::cast_slice(data);
         let buffer =
             self.create(bytes.len(), Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)?;
-        self.write(&buffer, bytes)?;
+        self.write_at(&buffer, 0, bytes)?;
+        self.supervise(&buffer, bytes.len(), Start::Uploaded(bytes))?;
         Ok(buffer)
     }
 
@@ -141,9 +161,10 @@ impl Gpu {
     /// [`Error::Gpu`] if it does not fit the device, or the device fails.
     pub fn alloc(&self, bytes: usize) -> Result<Buffer> {
         let buffer = self.create(bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
-        if cfg!(debug_assertions) {
-            self.write(&buffer, &vec![0xA5; bytes.next_multiple_of(4).max(4)])?;
+        if cfg!(debug_assertions) && self.audit.is_none() {
+            self.write_at(&buffer, 0, &vec![0xA5; bytes.next_multiple_of(4).max(4)])?;
         }
+        self.supervise(&buffer, bytes, Start::Poison)?;
         Ok(buffer)
     }
 
@@ -153,7 +174,9 @@ impl Gpu {
     ///
     /// [`Error::Gpu`] if it does not fit the device, or the device fails.
     pub fn zeros(&self, bytes: usize) -> Result<Buffer> {
-        self.create(bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)
+        let buffer = self.create(bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
+        self.supervise(&buffer, bytes, Start::Zero)?;
+        Ok(buffer)
     }
 
     /// Starts `workgroups` workgroups of `kernel`, which do a few operations for every word that they are given.
@@ -205,6 +228,7 @@ impl Gpu {
             });
         }
         let compiled = self.pipeline(kernel, constants)?;
+        self.note(kernel, buffers);
         let each = (operations / workgroups).max(1);
         let mut first = 0;
         while first < workgroups {
@@ -390,7 +414,7 @@ impl Gpu {
         self.check("alloc", || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
-                size,
+                size: size + self.guard_bytes(),
                 usage,
                 mapped_at_creation: false,
             })
@@ -398,16 +422,17 @@ impl Gpu {
         .map(Buffer)
     }
 
-    fn write(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
-        let whole = bytes.len() & !3;
+    /// Writes `bytes`, padded to 4, from word `first` on.
+    fn write_at(&self, buffer: &Buffer, first: usize, bytes: &[u8]) -> Result<()> {
+        let (at, whole) = (4 * first as u64, bytes.len() & !3);
         self.check("upload", || {
             if whole > 0 {
-                self.queue.write_buffer(&buffer.0, 0, &bytes[..whole]);
+                self.queue.write_buffer(&buffer.0, at, &bytes[..whole]);
             }
             if whole < bytes.len() {
                 let mut last = [0; 4];
                 last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-                self.queue.write_buffer(&buffer.0, whole as u64, &last);
+                self.queue.write_buffer(&buffer.0, at + whole as u64, &last);
             }
         })
     }

@@ -22,6 +22,14 @@ pub struct Numerics {
     pub contracts: bool,
     /// `(a + b) - a` is simplified to `b`.
     pub reassociates: bool,
+    /// A sum of normal numbers is IEEE's, rounded to nearest even.
+    pub add_exact: bool,
+    /// `x != x` where x is NaN.
+    pub nan_unequal: bool,
+    /// `(a + b) - a` is IEEE's where the sum goes through integers, with a zero that the compiler does not know.
+    pub barrier_holds: bool,
+    /// `pack2x16float` rounds to nearest even.
+    pub f16_ties_even: bool,
 }
 
 impl Numerics {
@@ -33,17 +41,19 @@ impl Numerics {
 
     pub(super) fn measure(gpu: &Gpu) -> Result<Self> {
         let [a, b, c] = operands();
-        // Results of product, rounded product, sum and difference, an array for each. So few at a time fit any binding.
-        let mut got = [const { Vec::<u32>::new() }; 4];
+        // One array for each row of results. So few at a time fit any binding.
+        let mut got = [const { Vec::<u32>::new() }; 8];
         for at in (0..a.len()).step_by(512) {
             let span = at..(at + 512).min(a.len());
             let len = span.len();
             let operands = [&a[span.clone()], &b[span.clone()], &c[span]];
-            let words: Vec<u32> = operands.into_iter().flatten().map(|x| x.to_bits()).collect();
-            let out = gpu.alloc(16 * len)?;
+            let mut words: Vec<u32> = operands.into_iter().flatten().map(|x| x.to_bits()).collect();
+            words.extend((0..len).map(nan));
+            words.resize(5 * len, 0);
+            let out = gpu.alloc(32 * len)?;
             let workgroups = (len as u64).div_ceil(KERNEL.workgroup.into());
             gpu.dispatch(&KERNEL, &[], &(len as u32), &[&gpu.upload(&words)?, &out], workgroups)?;
-            let results = gpu.read(&out, 4 * len)?;
+            let results = gpu.read(&out, 8 * len)?;
             got.iter_mut().zip(results.chunks(len)).for_each(|(all, part)| all.extend(part));
         }
         let all = |row: usize, expected: &dyn Fn(usize) -> f32, counts: &dyn Fn(usize) -> bool| {
@@ -52,6 +62,7 @@ impl Numerics {
         let product = |i: usize| a[i] * b[i];
         let normal = |i: usize| product(i).is_normal() && product(i).abs() < 1e30;
         let subnormal = |i: usize| product(i).is_subnormal();
+        let sum = |i: usize| a[i] + b[i];
         Ok(Self {
             multiply_exact: all(0, &product, &normal),
             round_ties_even: all(1, &|i| product(i).round_ties_even(), &|i| {
@@ -60,8 +71,22 @@ impl Numerics {
             flushes_subnormals: !all(0, &product, &subnormal),
             contracts: !all(2, &|i| product(i) + c[i], &normal),
             reassociates: !all(3, &|i| (a[i] + b[i]) - a[i], &normal),
+            add_exact: all(4, &|i| a[i] + b[i], &|i| sum(i).is_normal()),
+            nan_unequal: (0..a.len())
+                .all(|i| got[5][i] == u32::from(f32::from_bits(nan(i % 512)).is_nan())),
+            barrier_holds: all(6, &|i| sum(i) - a[i], &|i| {
+                sum(i).is_normal() && (sum(i) - a[i]).is_normal()
+            }),
+            f16_ties_even: (0..a.len())
+                .filter(|i| (6.2e-5..65504.0).contains(&a[*i].abs()))
+                .all(|i| got[7][i] & 0xffff == u32::from(half::f16::from_f32(a[i]).to_bits())),
         })
     }
+}
+
+/// Every other one is NaN: quiet or signalling, of either sign.
+fn nan(i: usize) -> u32 {
+    [0x7fc0_0000, 0x3f80_0000, 0xff80_0001, 0x7f80_0000, 0x7fff_ffff, 0][i % 6]
 }
 
 /// Pairs whose products are exact ties, near ties, need rounding in the last place, or are subnormal.

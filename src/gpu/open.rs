@@ -1,4 +1,4 @@
-use super::{DEADLINE, Gpu, Numerics, coop, guard, lock};
+use super::{DEADLINE, Gpu, Numerics, audit, coop, guard, lock};
 use crate::{Error, Result};
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +12,8 @@ pub struct GpuOptions {
     /// Ask for 64 KiB buffers, 16 KiB bindings and 7 workgroups per dimension, so that small tensors cross every
     /// boundary that large ones do.
     pub tiny: bool,
+    /// Supervise every buffer: see [`Gpu::audit`].
+    pub audited: bool,
 }
 
 /// What is said where there is none.
@@ -29,6 +31,8 @@ pub struct AdapterSummary {
     pub backend: String,
     /// Driver and version.
     pub driver: String,
+    /// PCI number of its maker.
+    pub vendor: u32,
     /// Whether it runs on the CPU.
     pub software: bool,
     /// Longest storage binding, in bytes.
@@ -51,7 +55,7 @@ pub fn probe() -> Vec<(AdapterSummary, Result<Numerics>)> {
         enumerate().into_iter().map(|a| (summary(&a), a)).collect::<Vec<_>>()
     });
     let measured = |a: wgpu::Adapter| {
-        late(guard::bounded(DEADLINE, move || Gpu::open_adapter(&a, false)))
+        late(guard::bounded(DEADLINE, move || Gpu::open_adapter(&a, &GpuOptions::default())))
             .map(|gpu| gpu.numerics())
     };
     found.unwrap_or_default().into_iter().map(|(summary, a)| (summary, measured(a))).collect()
@@ -90,24 +94,28 @@ impl Gpu {
         }
         found.sort_by_key(|a| rank(a.get_info().device_type));
         let adapter = found.first().ok_or_else(|| Error::NoGpu(NO_ADAPTER.into()))?;
-        Self::open_adapter(adapter, options.tiny)
+        Self::open_adapter(adapter, options)
     }
 
-    fn open_adapter(adapter: &wgpu::Adapter, tiny: bool) -> Result<Self> {
+    fn open_adapter(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Self> {
         let matrices = coop::features(adapter);
-        if !matrices.is_empty() && !tiny {
+        if !matrices.is_empty() && !options.tiny {
             // A driver that fails on its experimental matrices is opened again without them.
-            if let Ok(mut gpu) = Self::request(adapter, tiny, matrices) {
+            if let Ok(mut gpu) = Self::request(adapter, options, matrices) {
                 gpu.matrices = coop::probe(&gpu);
                 if !gpu.is_lost() {
                     return Ok(gpu);
                 }
             }
         }
-        Self::request(adapter, tiny, wgpu::Features::empty())
+        Self::request(adapter, options, wgpu::Features::empty())
     }
 
-    fn request(adapter: &wgpu::Adapter, tiny: bool, matrices: wgpu::Features) -> Result<Self> {
+    fn request(
+        adapter: &wgpu::Adapter,
+        options: &GpuOptions,
+        matrices: wgpu::Features,
+    ) -> Result<Self> {
         let offered = adapter.limits();
         let mut limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size & !3,
@@ -115,9 +123,10 @@ impl Gpu {
             max_compute_workgroups_per_dimension: offered.max_compute_workgroups_per_dimension,
             ..Default::default()
         };
-        if tiny {
+        if options.tiny {
             limits.max_buffer_size = 64 << 10;
-            limits.max_storage_buffer_binding_size = 16 << 10;
+            let guards = if options.audited { audit::GUARD_BYTES } else { 0 };
+            limits.max_storage_buffer_binding_size = (16 << 10) + guards;
             limits.max_uniform_buffer_binding_size = 16 << 10;
             limits.max_compute_workgroups_per_dimension = 7;
         }
@@ -156,6 +165,7 @@ impl Gpu {
             timer: Mutex::default(),
             #[cfg(feature = "faults")]
             faults: Default::default(),
+            audit: options.audited.then(|| Mutex::new(audit::Audit::new())),
         };
         gpu.numerics = Numerics::measure(&gpu).map_err(|e| Error::NoGpu(e.to_string()))?;
         Ok(gpu)
@@ -210,6 +220,7 @@ fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
         name: info.name,
         backend: format!("{:?}", info.backend),
         driver,
+        vendor: info.vendor,
         software,
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,

@@ -1,0 +1,148 @@
+//! Symbols: packing them, and decoding their streams.
+
+use super::{Class, Data, Input, Maker, Op, Outputs, affine::symbols};
+use crate::{
+    Backend, DType, Error, Result, Tensor,
+    codec::{huffman, rans},
+    crosscheck::{
+        Level,
+        inputs::{Rng, shapes},
+    },
+    kernels,
+};
+
+/// Symbols packed into the rows of a matrix, from two parts.
+pub const PACK_CODES: Op = Op {
+    name: "pack_codes",
+    kernels: &["pack_codes"],
+    class: Class::Exact,
+    expands: 4,
+    make: |maker| {
+        let full = maker.level == Level::Full;
+        for (turn, (rows, cols)) in shapes(maker.level).into_iter().enumerate() {
+            for bits in if full { 1..9 } else { 1 + turn as u32 % 8..2 + turn as u32 % 8 } {
+                if cols > 0 {
+                    let rng = Rng::new(maker.rng.at(turn), "symbols");
+                    // A part starts a word, so its rows before must fill words.
+                    let part = rows.div_ceil(2);
+                    let symbols = symbols(rng, (rows, cols), bits);
+                    let input = Input::new().with("symbols", symbols).set("bits", bits);
+                    maker.emit("shape", input.set("part", part as i64));
+                }
+            }
+        }
+    },
+    run: |on, input| {
+        let symbols = input.tensor("symbols")?;
+        let (bits, part) = (input.number("bits")?, input.number::<usize>("part")?);
+        let (first, second) = symbols.bytes().split_at(part.min(symbols.rows) * symbols.cols);
+        let parts = [first, second].map(|s| {
+            let data = Data::u8((1, s.len()), s);
+            Tensor::new(on, DType::U8, 1, s.len(), data.words)
+        });
+        let [first, second] = parts;
+        let codes = kernels::pack_codes(on, &[first?, second?], symbols.cols, bits)?;
+        super::affine::packed_outputs(on, &codes, symbols.cols, bits)
+    },
+};
+
+/// Huffman streams, of symbols from all alike to all equally often.
+pub const HUFFMAN_DECODE: Op = Op {
+    name: "huffman_decode",
+    kernels: &["huffman_decode"],
+    class: Class::Exact,
+    expands: 4,
+    make: |maker| streams(maker, huffman::BLOCK),
+    run: |on, input| {
+        let encode = |symbols: &[u8]| {
+            let mut bytes = Vec::new();
+            let coded = huffman::encode(symbols, &mut bytes);
+            coded.then_some(bytes).ok_or_else(|| {
+                Error::shape("huffman_decode", "symbols", "too many kinds", "what has a code")
+            })
+        };
+        decode(on, input, encode, kernels::huffman_decode)
+    },
+};
+
+/// rANS streams, likewise.
+pub const RANS_DECODE: Op = Op {
+    name: "rans_decode",
+    kernels: &["rans_decode"],
+    class: Class::Exact,
+    expands: 4,
+    make: |maker| streams(maker, rans::BLOCK),
+    run: |on, input| {
+        let encode = |symbols: &[u8]| {
+            let mut bytes = Vec::new();
+            rans::encode(symbols, &mut bytes);
+            Ok(bytes)
+        };
+        decode(on, input, encode, kernels::rans_decode)
+    },
+};
+
+/// How many kinds of sources of symbols there are.
+const SOURCES: usize = 7;
+
+/// Symbol of 64 random bits.
+fn symbol(source: usize, r: u64) -> u8 {
+    match source {
+        0 => 200,
+        1 => (r >> 63) as u8 * 255,
+        2 => u8::from(r.is_multiple_of(997)) + 8,
+        3 => (r | 1 << 40).trailing_zeros() as u8,
+        4 => ((r & 15) * (r >> 4 & 15) / 15) as u8,
+        5 => (r & 127) as u8,
+        _ => 3 - u8::from(r.is_multiple_of(65_536)),
+    }
+}
+
+/// Symbols of every source, in numbers on either side of every boundary of words, lanes and blocks.
+fn streams(maker: &mut Maker, block: usize) {
+    let quick = [1, 2, 3, 4, 5, 31, 63, 64, 65, 511, 2047, 2048, 2049, 4096, 5001, 16_385];
+    let around = [block - 1, block, block + 1, 2 * block + 2051];
+    let more =
+        [6, 7, 8, 9, 100, 127, 128, 129, 1000, 4099, 8192, 16_383, 16_384, 40_000, 65_535, 65_537];
+    let mut lengths: Vec<usize> = quick.into_iter().chain(around).collect();
+    if maker.level == Level::Full {
+        lengths.extend(more);
+    }
+    for (l, length) in lengths.into_iter().enumerate() {
+        for source in 0..SOURCES {
+            if maker.level == Level::Quick && (l + source) % 3 > 0 {
+                continue;
+            }
+            let rng = Rng::new(maker.rng.at(source), "symbols");
+            for parts in [1, 3] {
+                if parts == 1 || length > 12 && (l + source) % 2 == 0 {
+                    let symbols: Vec<u8> = (0..length).map(|i| symbol(source, rng.at(i))).collect();
+                    let symbols = Data::u8((1, length), &symbols).axes("", "symbols");
+                    let input = Input::new().with("symbols", symbols).set("parts", parts);
+                    // The table of one stream is as long as the longest binding of a tiny device.
+                    match parts {
+                        1 => maker.emit("shape", input),
+                        _ => maker.emit_ordinary("shape", input),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Encodes the symbols of a case in so many streams, and has them decoded.
+fn decode(
+    on: &Backend,
+    input: &Input,
+    encode: impl Fn(&[u8]) -> Result<Vec<u8>>,
+    kernel: impl Fn(&Backend, &[(&[u8], usize)]) -> Result<Tensor>,
+) -> Result<Outputs> {
+    let (symbols, parts) = (input.tensor("symbols")?.bytes(), input.number::<usize>("parts")?);
+    // All but the last end with a word.
+    let part = symbols.len().div_ceil(parts.max(1)).next_multiple_of(4);
+    let pieces: Vec<&[u8]> = symbols.chunks(part.max(1)).collect();
+    let coded = pieces.iter().map(|p| encode(p)).collect::<Result<Vec<_>>>()?;
+    let streams: Vec<(&[u8], usize)> =
+        coded.iter().map(Vec::as_slice).zip(pieces.iter().map(|p| p.len())).collect();
+    Ok(vec![("symbols", Data::read(on, &kernel(on, &streams)?)?)])
+}
