@@ -96,6 +96,18 @@ impl Failure {
     }
 }
 
+#[cfg(feature = "faults")]
+impl Pair {
+    /// Installs a fault in the devices that are checked, or takes it away.
+    pub fn inject(&self, fault: Option<crate::gpu::Fault>) {
+        for on in [Some(&self.candidate), self.tiny.as_ref()].into_iter().flatten() {
+            if let Backend::Gpu(gpu) = on {
+                gpu.inject(fault);
+            }
+        }
+    }
+}
+
 impl Pair {
     /// Longest binding of the device of tiny limits.
     pub const TINY_BYTES: usize = 16 << 10;
@@ -162,7 +174,8 @@ software one: Mesa's lavapipe (Debian and Ubuntu: apt-get install mesa-vulkan-dr
         }
     }
 
-    pub(super) fn has_tiny(&self) -> bool {
+    /// Whether there is a device of tiny limits beside the ordinary one.
+    pub fn has_tiny(&self) -> bool {
         self.tiny.is_some()
     }
 

@@ -76,6 +76,11 @@ impl Faults {
         lock(&self.installed).filter(|fault| fault.kernel() == kernel)
     }
 
+    /// Whether it is a kernel's.
+    pub fn concerns(&self, kernel: &str) -> bool {
+        self.of(kernel).is_some()
+    }
+
     /// The source of a kernel.
     pub fn source(&self, kernel: &'static Kernel) -> Result<Cow<'static, str>> {
         let Some(Fault::Shader { from, to, .. }) = self.of(kernel.name) else {

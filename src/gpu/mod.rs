@@ -10,6 +10,7 @@ mod guard;
 mod kernel;
 mod numerics;
 mod open;
+mod split;
 mod time;
 
 pub use audit::Audited;
@@ -22,12 +23,15 @@ pub use numerics::{KERNEL as NUMERICS, Numerics};
 pub(crate) use open::NO_ADAPTER;
 pub use open::{AdapterSummary, GpuOptions, adapters, probe};
 
+pub use time::Dispatched;
+
 use crate::{Error, Result};
 use audit::Start;
 use bytemuck::Pod;
 use std::{
     borrow::Cow,
     collections::HashMap,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::{Duration, Instant},
 };
@@ -50,7 +54,7 @@ pub struct Gpu {
     numerics: Numerics,
     matrices: bool,
     lost: Arc<Mutex<Option<String>>>,
-    pipelines: Mutex<HashMap<PipelineKey, wgpu::ComputePipeline>>,
+    pipelines: Mutex<HashMap<PipelineKey, Arc<Compiled>>>,
     timer: Mutex<Option<time::Timer>>,
     #[cfg(feature = "faults")]
     faults: fault::Faults,
@@ -59,6 +63,15 @@ pub struct Gpu {
 
 /// A kernel's name and the values of its override constants, as bits.
 type PipelineKey = (&'static str, Vec<(&'static str, u64)>);
+
+/// A pipeline, and what every dispatch of it needs.
+#[derive(Debug)]
+struct Compiled {
+    pipeline: wgpu::ComputePipeline,
+    /// Says that its first workgroup has the number 0.
+    first: wgpu::BindGroup,
+    rate: Mutex<split::Rate>,
+}
 
 /// A storage buffer on the device, in whole units of 16 bytes, so that any may be read as fours of words.
 #[derive(Clone, Debug)]
@@ -166,7 +179,7 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Starts `workgroups` workgroups of `kernel` and waits for nothing.
+    /// Starts `workgroups` workgroups of `kernel`, which do a few operations for every word that they are given.
     ///
     /// `constants` are the kernel's overrides, `WG` only if it is not the kernel's usual width; `buffers` its bindings from 1
     /// on.
@@ -182,31 +195,86 @@ impl Gpu {
         buffers: &[&Buffer],
         workgroups: u64,
     ) -> Result<()> {
+        let words = buffers.iter().map(|b| b.0.size() / 4).sum::<u64>();
+        self.dispatch_long(kernel, constants, params, (buffers, workgroups), 8 * words)
+    }
+
+    /// Like [`Gpu::dispatch`], for kernels that do more: about so many operations in all. They are started in parts of 50
+    /// milliseconds, so that no driver takes the device for hung. Nothing is waited for, but that a pipeline with much to do is
+    /// measured first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gpu::dispatch`].
+    pub fn dispatch_long<P: Pod>(
+        &self,
+        kernel: &'static Kernel,
+        constants: &[(&'static str, f64)],
+        params: &P,
+        (buffers, workgroups): (&[&Buffer], u64),
+        operations: u64,
+    ) -> Result<()> {
         debug_assert_eq!(size_of::<P>(), kernel.params);
         if workgroups == 0 {
             return Ok(());
         }
         let max = self.limits.max_compute_workgroups_per_dimension;
-        let [x, y, z] = fold(workgroups, max).ok_or_else(|| Error::Gpu {
-            kernel: kernel.name,
-            message: format!(
-                "{workgroups} workgroups; the device starts at most {max} per dimension"
-            ),
-        })?;
+        if fold(workgroups, max).is_none() {
+            return Err(Error::Gpu {
+                kernel: kernel.name,
+                message: format!(
+                    "{workgroups} workgroups; the device starts at most {max} per dimension"
+                ),
+            });
+        }
+        let compiled = self.pipeline(kernel, constants)?;
+        self.note(kernel, buffers);
+        let each = (operations / workgroups).max(1);
+        let mut first = 0;
+        while first < workgroups {
+            let (count, measure) = lock(&compiled.rate).next(each, workgroups - first);
+            #[cfg(feature = "faults")]
+            let (count, measure) = match self.faults.concerns(kernel.name) {
+                true => (workgroups, false),
+                false => (count, measure),
+            };
+            if measure {
+                self.idle()?;
+            }
+            let began = Instant::now();
+            self.start(kernel, &compiled, params, buffers, first..first + count)?;
+            if measure {
+                self.idle()?;
+                lock(&compiled.rate).learn(count * each, began.elapsed());
+            }
+            first += count;
+        }
+        Ok(())
+    }
+
+    /// Waits until the device has done everything.
+    fn idle(&self) -> Result<()> {
+        let last = self.check("wait", || self.queue.submit([]))?;
+        self.poll(last)
+    }
+
+    /// Starts some of a kernel's workgroups.
+    fn start<P: Pod>(
+        &self,
+        kernel: &'static Kernel,
+        compiled: &Compiled,
+        params: &P,
+        buffers: &[&Buffer],
+        part: Range<u64>,
+    ) -> Result<()> {
+        let max = self.limits.max_compute_workgroups_per_dimension;
+        let [x, y, z] = fold(part.end - part.start, max).expect("all of them can be folded");
         #[cfg(feature = "faults")]
         let Some([x, y, z]) = self.faults.workgroups(kernel.name, buffers, [x, y, z]) else {
             return Ok(());
         };
-        let pipeline = self.pipeline(kernel, constants)?;
-        self.note(kernel, buffers);
         self.check(kernel.name, || {
-            let uniform = self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(kernel.name),
-                size: size_of::<P>() as u64,
-                usage: Usage::UNIFORM | Usage::COPY_DST,
-                mapped_at_creation: false,
-            });
-            self.queue.write_buffer(&uniform, 0, bytemuck::bytes_of(params));
+            let uniform = self.uniform(kernel.name, bytemuck::bytes_of(params));
             let entries: Vec<_> = std::iter::once(&uniform)
                 .chain(buffers.iter().map(|b| &b.0))
                 .enumerate()
@@ -217,21 +285,49 @@ impl Gpu {
                 .collect();
             let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(kernel.name),
-                layout: &pipeline.get_bind_group_layout(0),
+                layout: &compiled.pipeline.get_bind_group_layout(0),
                 entries: &entries,
             });
+            let first = match part.start {
+                0 => compiled.first.clone(),
+                first => self.first(&compiled.pipeline, first as u32),
+            };
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let mut timer = lock(&self.timer);
             {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: Some(kernel.name),
-                    timestamp_writes: timer.as_mut().and_then(time::Timer::next),
+                    timestamp_writes: timer.as_mut().and_then(|t| t.next(kernel.name)),
                 });
-                pass.set_pipeline(&pipeline);
+                pass.set_pipeline(&compiled.pipeline);
                 pass.set_bind_group(0, &group, &[]);
+                pass.set_bind_group(1, &first, &[]);
                 pass.dispatch_workgroups(x, y, z);
             }
             self.queue.submit([encoder.finish()]);
+        })
+    }
+
+    fn uniform(&self, label: &str, bytes: &[u8]) -> wgpu::Buffer {
+        let uniform = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes.len() as u64,
+            usage: Usage::UNIFORM | Usage::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.queue.write_buffer(&uniform, 0, bytes);
+        uniform
+    }
+
+    /// What tells a kernel the number of its first workgroup; see `lib/grid.wgsl`.
+    fn first(&self, pipeline: &wgpu::ComputePipeline, first: u32) -> wgpu::BindGroup {
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("first"),
+            layout: &pipeline.get_bind_group_layout(1),
+            entries: &[wgpu::BindGroupEntry {
+                binding: 0,
+                resource: self.uniform("first", &first.to_le_bytes()).as_entire_binding(),
+            }],
         })
     }
 
@@ -359,7 +455,7 @@ impl Gpu {
         &self,
         kernel: &'static Kernel,
         constants: &[(&'static str, f64)],
-    ) -> Result<wgpu::ComputePipeline> {
+    ) -> Result<Arc<Compiled>> {
         let key = (kernel.name, constants.iter().map(|(n, v)| (*n, v.to_bits())).collect());
         let mut pipelines = lock(&self.pipelines);
         if let Some(pipeline) = pipelines.get(&key) {
@@ -372,9 +468,9 @@ impl Gpu {
         let source = self.faults.source(kernel)?;
         #[cfg(not(feature = "faults"))]
         let source = kernel.wgsl.into();
-        let pipeline = self.check(kernel.name, || {
+        let compiled = self.check(kernel.name, || {
             let module = trusted_module(&self.device, kernel.name, source);
-            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(kernel.name),
                 layout: None,
                 module: &module,
@@ -385,10 +481,12 @@ impl Gpu {
                     zero_initialize_workgroup_memory: false,
                 },
                 cache: None,
-            })
+            });
+            let first = self.first(&pipeline, 0);
+            Arc::new(Compiled { pipeline, first, rate: Mutex::default() })
         })?;
-        pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
+        pipelines.insert(key, compiled.clone());
+        Ok(compiled)
     }
 
     /// Waits for a submission. `poll` panics when the driver reports the device lost while it waits, and says nothing when it

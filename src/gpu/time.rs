@@ -3,19 +3,26 @@ use crate::{Error, Result};
 use std::time::Duration;
 
 /// Dispatches that one measurement may hold.
-const SLOTS: u32 = 64;
+const SLOTS: u32 = 2048;
+
+/// A kernel, and how long one dispatch of it took.
+pub type Dispatched = (&'static str, Duration);
 
 /// Timestamps around every dispatch of one measurement.
 #[derive(Debug)]
 pub(super) struct Timer {
     queries: wgpu::QuerySet,
-    used: u32,
+    /// The kernel of each.
+    used: Vec<&'static str>,
 }
 
 impl Timer {
-    pub(super) fn next(&mut self) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
-        let slot = self.used;
-        self.used += 1;
+    pub(super) fn next(
+        &mut self,
+        kernel: &'static str,
+    ) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
+        let slot = self.used.len() as u32;
+        self.used.push(kernel);
         (slot < SLOTS).then_some(wgpu::ComputePassTimestampWrites {
             query_set: &self.queries,
             beginning_of_pass_write_index: Some(2 * slot),
@@ -25,13 +32,23 @@ impl Timer {
 }
 
 impl Gpu {
-    /// Runs `f` and returns the time its dispatches (at most 64, from any thread) spent on the device, by the device's
-    /// own timestamps; transfers are not in it.
+    /// Runs `f` and returns the time its dispatches spent on the device; see [`Gpu::dispatches`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Gpu::dispatches`].
+    pub fn timed<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+        let (done, dispatches) = self.dispatches(f)?;
+        Ok((done, dispatches.iter().map(|(_, time)| *time).sum()))
+    }
+
+    /// Runs `f` and returns the kernel and the time on the device of each of its dispatches (at most 2048, from any thread), by
+    /// the device's own timestamps; transfers are not in it.
     ///
     /// # Errors
     ///
     /// [`Error::Gpu`] if the device has no timestamp queries, if `f` dispatches nothing or too much, or if `f` fails.
-    pub fn timed<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+    pub fn dispatches<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Dispatched>)> {
         let failed = |message: &str| Error::Gpu { kernel: "timestamps", message: message.into() };
         if !self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(failed("the device has no timestamp queries"));
@@ -43,12 +60,15 @@ impl Gpu {
                 count: 2 * SLOTS,
             })
         })?;
-        *lock(&self.timer) = Some(Timer { queries, used: 0 });
+        *lock(&self.timer) = Some(Timer { queries, used: Vec::new() });
         let done = f();
         let timer = lock(&self.timer).take();
         let done = done?;
-        let Some(Timer { queries, used: used @ 1..=SLOTS }) = timer else {
-            return Err(failed("nothing, or more than 64 dispatches, to time"));
+        let Some(Timer { queries, used: kernels }) = timer else {
+            return Err(failed("another measurement has begun meanwhile"));
+        };
+        let used @ 1..=SLOTS = kernels.len() as u32 else {
+            return Err(failed("nothing, or more than 2048 dispatches, to time"));
         };
         let bytes = u64::from(used) * 16;
         let resolved = self.check("timestamps", || {
@@ -66,14 +86,11 @@ impl Gpu {
             resolved
         })?;
         let words = self.read(&super::Buffer(resolved), bytes as usize / 4)?;
-        let ticks: u64 = words
-            .chunks_exact(4)
-            .map(|w| {
-                (u64::from(w[3]) << 32 | u64::from(w[2]))
-                    - (u64::from(w[1]) << 32 | u64::from(w[0]))
-            })
-            .sum();
-        let nanos = ticks as f64 * f64::from(self.queue.get_timestamp_period());
-        Ok((done, Duration::from_nanos(nanos as u64)))
+        let period = f64::from(self.queue.get_timestamp_period());
+        let time = |w: &[u32]| {
+            let at = |i: usize| u64::from(w[i + 1]) << 32 | u64::from(w[i]);
+            Duration::from_nanos(((at(2) - at(0)) as f64 * period) as u64)
+        };
+        Ok((done, kernels.into_iter().zip(words.chunks_exact(4).map(time)).collect()))
     }
 }

@@ -260,6 +260,8 @@ fn on_gpu(
     };
     let constants = [("SLICES", shape.width.div_ceil(BLOCK) as f64)];
     let buffers = [q.buffer()?, k.buffer()?, v.buffer()?, &gpu.upload(lengths)?, &y];
-    gpu.dispatch(&KERNEL, &constants, &params, &buffers, total as u64)?;
+    // Every row meets every other, twice, in all its columns.
+    let operations = (2 * q.elements() * shape.rows) as u64;
+    gpu.dispatch_long(&KERNEL, &constants, &params, (&buffers, total as u64), operations)?;
     Ok(Tensor::gpu(DType::F32, q.rows(), q.cols(), y))
 }

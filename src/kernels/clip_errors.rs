@@ -200,6 +200,7 @@ fn on_gpu(
         ("DECIDE", f64::from(u8::from(decide))),
     ];
     let buffers = [weights.buffer()?, &gpu.upload(grids)?, &gpu.upload(&reciprocals())?, &out];
-    gpu.dispatch(&KERNEL, &constants, &params, &buffers, slices as u64)?;
+    let operations = (16 * CLIP_COUNT * weights.elements()) as u64;
+    gpu.dispatch_long(&KERNEL, &constants, &params, (&buffers, slices as u64), operations)?;
     Ok((gpu.read(&out, words)?, per_group))
 }

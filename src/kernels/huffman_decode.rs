@@ -93,7 +93,9 @@ fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tenso
         &out,
         &malformed,
     ];
-    gpu.dispatch(&KERNEL, &[], &params, &buffers, owners.len() as u64)?;
+    // Some thirty operations for every symbol, a byte of the output.
+    let (workgroups, operations) = (owners.len() as u64, 32 * symbols as u64);
+    gpu.dispatch_long(&KERNEL, &[], &params, (&buffers, workgroups), operations)?;
     if let Some(block) = (gpu.read(&malformed, 1)?[0] as usize).checked_sub(1) {
         let why = Malformed("a lane does not end where it says, or not in zeros");
         return Err(refused(owners[block], why));

@@ -211,6 +211,8 @@ fn on_gpu(
         bias.unwrap_or(&w.scales).buffer()?,
         &out,
     ];
-    gpu.dispatch(&KERNEL, &constants, &params, &buffers, workgroups as u64)?;
+    // A word is 32 products, which take some three operations.
+    let operations = (m * n * words * 3) as u64;
+    gpu.dispatch_long(&KERNEL, &constants, &params, (&buffers, workgroups as u64), operations)?;
     Ok(out)
 }

@@ -512,7 +512,8 @@ fn on_gpu(
     let (a4, w4) = if aligned { (a, w) } else { (table, table) };
     let rows = rows.map(Tensor::buffer).transpose()?.unwrap_or(table);
     let buffers = [a, a4, w, w4, table, rows, &out];
-    gpu.dispatch(&KERNEL, &constants, &params, &buffers, tiles_m as u64 * tiles_n as u64)?;
+    let (workgroups, operations) = (tiles_m as u64 * tiles_n as u64, (m * n * words * 4) as u64);
+    gpu.dispatch_long(&KERNEL, &constants, &params, (&buffers, workgroups), operations)?;
     Ok(Tensor::gpu(dtype, m, cols, out))
 }
 

@@ -122,6 +122,8 @@ pub fn matmul_i8_coop_as(
     // Any buffer does for scales that are not read.
     let rows = rows.map(Tensor::buffer).transpose()?.unwrap_or(table);
     let buffers = [a.words.buffer()?, w.words.buffer()?, table, rows, &out];
-    gpu.dispatch(kernel, &constants, &params, &buffers, tiles_m as u64 * tiles_n as u64)?;
+    let (workgroups, operations) =
+        (tiles_m as u64 * tiles_n as u64, (m * n * a.words.cols() * 4) as u64);
+    gpu.dispatch_long(kernel, &constants, &params, (&buffers, workgroups), operations)?;
     Ok(Tensor::gpu(kind, m, n, out))
 }

@@ -125,12 +125,9 @@ fn on_gpu(gpu: &Gpu, weights: &Tensor, n: u32, m: u32) -> Result<Tensor> {
     let total = (rows * words) as u32;
     let params = Params { cols: cols as u32, words: words as u32, n, total };
     let constants = [("DTYPE", dtype::code(weights.dtype())), ("M", m.into())];
-    gpu.dispatch(
-        &KERNEL,
-        &constants,
-        &params,
-        &[weights.buffer()?, &out],
-        KERNEL.workgroups(total.into()),
-    )?;
+    let (buffers, workgroups) = ([weights.buffer()?, &out], KERNEL.workgroups(total.into()));
+    // Every weight meets all of its group.
+    let operations = 4 * u64::from(m) * weights.elements() as u64;
+    gpu.dispatch_long(&KERNEL, &constants, &params, (&buffers, workgroups), operations)?;
     Ok(Tensor::gpu(DType::U32, rows, words, out))
 }

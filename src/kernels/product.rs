@@ -177,7 +177,8 @@ impl<'a> Product<'a> {
         buffers.push(&y);
         let across = outputs.div_ceil(layout.outputs()) as u64;
         let workgroups = across * rows.div_ceil(layout.rows as usize) as u64;
-        gpu.dispatch(kernel, &constants, &params, &buffers, workgroups)?;
+        let operations = (2 * rows * cols * outputs) as u64;
+        gpu.dispatch_long(kernel, &constants, &params, (&buffers, workgroups), operations)?;
         Ok(Tensor::gpu(DType::F32, rows, outputs, y))
     }
 }

@@ -103,7 +103,9 @@ fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tenso
     };
     let buffers =
         [&gpu.upload(&words)?, &gpu.upload(&blocks)?, &gpu.upload(&slots)?, &decoded, &failed];
-    gpu.dispatch(&KERNEL, &[], &params, &buffers, of.len() as u64)?;
+    // Some thirty operations for every symbol.
+    let (workgroups, operations) = (of.len() as u64, 32 * symbols as u64);
+    gpu.dispatch_long(&KERNEL, &[], &params, (&buffers, workgroups), operations)?;
     match gpu.read(&failed, 1)?[0] {
         0 => Ok(Tensor::gpu(DType::U8, 1, symbols, decoded)),
         block => Err(malformed(of[block as usize - 1], "a block does not end where it began")),

@@ -77,7 +77,10 @@ fn on_gpu(gpu: &Gpu, weights: &Tensor, keep: usize) -> Result<Vec<Limit>> {
     let out = gpu.alloc(8 * rows)?;
     let params = Params { rows: rows as u32, cols: cols as u32, keep: keep as u32 };
     let constants = [("DTYPE", dtype::code(weights.dtype()))];
-    gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], rows as u64)?;
+    let buffers = [weights.buffer()?, &out];
+    // Four looks at every weight, and a count for each.
+    let operations = 32 * weights.elements() as u64;
+    gpu.dispatch_long(&KERNEL, &constants, &params, (&buffers, rows as u64), operations)?;
     let limit = |pair: &[u32]| Limit { threshold: pair[0], ties_before: pair[1].into() };
     Ok(gpu.read(&out, 2 * rows)?.chunks_exact(2).map(limit).collect())
 }

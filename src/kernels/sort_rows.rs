@@ -120,15 +120,20 @@ fn on_gpu(gpu: &Gpu, weights: &Tensor) -> Result<Tensor> {
     let (rows, cols) = (weights.rows(), weights.cols());
     let out = gpu.alloc(4 * rows * cols)?;
     let per_row = cols.div_ceil(RUN);
+    let padded = cols.min(RUN).next_power_of_two().max(2);
     let params = Params {
         cols: cols as u32,
         per_row: per_row as u32,
-        padded: cols.min(RUN).next_power_of_two().max(2) as u32,
+        padded: padded as u32,
         runs: (rows * per_row) as u32,
     };
     let constants = [("DTYPE", dtype::code(weights.dtype()))];
     let workgroups = (rows * per_row) as u64;
-    gpu.dispatch(&KERNEL, &constants, &params, &[weights.buffer()?, &out], workgroups)?;
+    // Every step of the network compares all pairs: 78 steps for whole runs.
+    let steps = (padded.ilog2() * (padded.ilog2() + 1) / 2) as usize;
+    let buffers = [weights.buffer()?, &out];
+    let operations = (4 * rows * per_row * padded * steps) as u64;
+    gpu.dispatch_long(&KERNEL, &constants, &params, (&buffers, workgroups), operations)?;
     let mut sorted = Tensor::gpu(DType::U32, rows, cols, out);
     let mut run = RUN;
     while run < cols {
