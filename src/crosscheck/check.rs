@@ -174,6 +174,7 @@ software one: Mesa's lavapipe (Debian and Ubuntu: apt-get install mesa-vulkan-dr
         }
     }
 
+    /// Whether there is a device of tiny limits.
     pub fn has_tiny(&self) -> bool {
         self.tiny.is_some()
     }
