@@ -296,7 +296,7 @@ fn devices_that_fail_cost_time_and_nothing_else() {
     let codes = Mutex::new(BTreeMap::<_, usize>::new());
     std::thread::scope(|scope| {
         // More than cores, since those that hang only wait.
-        for _ in 0..4 {
+        for _ in 0..6 {
             scope.spawn(|| {
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);

@@ -9,6 +9,10 @@ use std::{
 use support::{CPU, gpu, noise, tiny_gpu, words_of, write_checkpoint};
 use tersor::{
     Backend, Cancel, DType, Result, Silent,
+    crosscheck::{
+        Case, Input, Level, Maker, Outcome, Pair, Rng,
+        ops::{self, Op},
+    },
     gpu::{Fault, Gpu},
     pipeline::{Options, PARANOID, compress, decompress, verify},
     recipe::Recipe,
@@ -237,4 +241,334 @@ fn every_tile_is_checked_if_all_are_asked_for() -> Result<()> {
     }
     assert!(counts(0.3, 1)?.0 > few);
     Ok(())
+}
+
+/// What is wrong, the op of the cross-check that must notice, and how its kernel is wrong.
+fn of_kernels() -> Vec<(&'static str, &'static str, Fault)> {
+    let shader = |kernel, from, to| Fault::Shader { kernel, from, to };
+    let flip = |kernel, bit| Fault::FlipBit { kernel, bit };
+    let tail = |kernel| Fault::LoseTail { kernel, words: 1 };
+    let skip_last = |kernel| Fault::SkipLastWorkgroup { kernel };
+    let skip = |kernel| Fault::SkipDispatch { kernel };
+    let once = |kernel| Fault::OnlyOnce { kernel };
+    vec![
+        (
+            "wrong sign of the zero point",
+            "quantize",
+            shader("quantize", "clamp(q + i32(scale.y)", "clamp(q - i32(scale.y)"),
+        ),
+        (
+            "wrong clamp",
+            "quantize",
+            shader(
+                "quantize",
+                "params.lowest, params.highest)",
+                "params.lowest, params.highest - 1)",
+            ),
+        ),
+        (
+            "wrong tie",
+            "quantize",
+            shader(
+                "quantize",
+                "let q = rounded(w, scale.x, INTEGER);",
+                "let q = i32(clamp(floor(bitcast<f32>(w) * bitcast<f32>(scale.x) + 0.5), -1e6, 1e6));",
+            ),
+        ),
+        ("last workgroup skipped", "quantize", skip_last("quantize")),
+        ("lost tail", "quantize", tail("quantize")),
+        (
+            "swapped nibble",
+            "dequantize",
+            shader(
+                "dequantize",
+                "let at = (i % params.cols) * BITS;",
+                "let at = ((i % params.cols) ^ 1u) * BITS;",
+            ),
+        ),
+        (
+            "signed taken as unsigned",
+            "dequantize",
+            shader(
+                "dequantize",
+                "extractBits(i32(code), 0u, BITS), SIGNED)",
+                "extractBits(i32(code), 0u, BITS), false)",
+            ),
+        ),
+        (
+            "wrong shift between words",
+            "dequantize",
+            shader(
+                "dequantize",
+                "code |= codes[w + 1u] << (32u - at % 32u);",
+                "code |= codes[w + 1u] << (31u - at % 32u);",
+            ),
+        ),
+        (
+            "flush to zero",
+            "sort_rows",
+            shader(
+                "sort_rows",
+                "key = order_key(decode(DTYPE, weights[w.x], weights[w.y], start + c));",
+                "let bits = decode(DTYPE, weights[w.x], weights[w.y], start + c); key = order_key(select(bits, bits & 0x80000000u, (bits & 0x7f800000u) == 0u));",
+            ),
+        ),
+        (
+            "off by one",
+            "range",
+            shader(
+                "range",
+                "let end = min(min(params.elements,",
+                "let end = min(min(params.elements - 1u,",
+            ),
+        ),
+        (
+            "dropped -0",
+            "range",
+            shader(
+                "range",
+                "let key = order_key(decode(DTYPE, weights[w.x], weights[w.y], i));",
+                "let bits = decode(DTYPE, weights[w.x], weights[w.y], i); let key = order_key(select(bits, 0u, bits == 0x80000000u));",
+            ),
+        ),
+        (
+            "wrong reduction tail",
+            "range",
+            shader(
+                "range",
+                "for (var half = LANES / 2u; half > 0u; half /= 2u)",
+                "for (var half = LANES / 2u; half > 1u; half /= 2u)",
+            ),
+        ),
+        (
+            "wrong rounding",
+            "clip_errors",
+            shader("clip_errors", "let half = (1u << params.shift) >> 1u;", "let half = 0u;"),
+        ),
+        ("one flipped bit", "clip_errors", flip("clip_errors", 5)),
+        (
+            "wrong tie",
+            "palettize",
+            shader(
+                "palettize",
+                "if thresholds[table + below + step - 1u] < key",
+                "if thresholds[table + below + step - 1u] <= key",
+            ),
+        ),
+        ("never started", "palettize", skip("palettize")),
+        (
+            "wrong clamp",
+            "depalettize",
+            shader(
+                "depalettize",
+                "min(extractBits(code, 0u, BITS), params.k - 1u)",
+                "min(extractBits(code, 0u, BITS), params.k - 2u)",
+            ),
+        ),
+        ("last workgroup skipped", "depalettize", skip_last("depalettize")),
+        (
+            "counted twice",
+            "histogram",
+            shader("histogram", "atomicAdd(&counts[at], 1u)", "atomicAdd(&counts[at], 2u)"),
+        ),
+        (
+            "lost bit",
+            "histogram",
+            shader("histogram", "low = key & 0xfffu;", "low = key & 0x7ffu;"),
+        ),
+        ("last workgroup skipped", "histogram", skip_last("histogram")),
+        (
+            "wrong bin",
+            "histogram_tails",
+            shader("histogram_tails", "(key & 0xfffu)], 1u)", "(key & 0xffeu)], 1u)"),
+        ),
+        (
+            "wrong padding",
+            "sort_rows",
+            shader("sort_rows", "var key = 0xffffffffu;", "var key = 0u;"),
+        ),
+        ("stale buffer", "sort_rows", once("sort_rows")),
+        (
+            "lost tail",
+            "merge_runs",
+            shader(
+                "merge_runs",
+                "let first = b == end || (a < middle && x <= y);",
+                "let first = a < middle && x <= y;",
+            ),
+        ),
+        (
+            "off by one at ties",
+            "magnitude_mask",
+            shader("magnitude_mask", "i < limit.y", "i <= limit.y"),
+        ),
+        (
+            "wrong tie",
+            "magnitude_mask",
+            shader("magnitude_mask", "m > limit.x ||", "m >= limit.x ||"),
+        ),
+        (
+            "wrong reduction tail",
+            "magnitude_sums",
+            shader(
+                "magnitude_sums",
+                "for (var l = 0u; l < WG; l++)",
+                "for (var l = 0u; l < WG - 1u; l++)",
+            ),
+        ),
+        (
+            "lost bit",
+            "magnitude_tail",
+            shader(
+                "magnitude_tail",
+                "atomicAdd(&counts[magnitude & 0xfffu], 1u)",
+                "atomicAdd(&counts[magnitude & 0xffeu], 1u)",
+            ),
+        ),
+        ("wrong tie", "nm_mask", shader("nm_mask", "&& o < k", "&& o > k")),
+        (
+            "off by one at the end of a row",
+            "nm_mask",
+            shader(
+                "nm_mask",
+                "let whole = g + M <= params.cols;",
+                "let whole = g + M < params.cols;",
+            ),
+        ),
+        ("one flipped bit", "row_threshold", flip("row_threshold", 0)),
+        ("-0 taken as negative", "binarize", shader("binarize", "> 0x80000000u", ">= 0x80000000u")),
+        (
+            "wrong shift between words",
+            "pack_codes",
+            shader(
+                "pack_codes",
+                "word |= symbol >> (bit - place);",
+                "word |= symbol >> (bit - place + 1u);",
+            ),
+        ),
+        ("lost tail", "pack_codes", tail("pack_codes")),
+        (
+            "lost tail",
+            "huffman_decode",
+            shader(
+                "huffman_decode",
+                "(min(ROWS * lanes, count - row * lanes) + 3u) / 4u",
+                "min(ROWS * lanes, count - row * lanes) / 4u",
+            ),
+        ),
+        ("one flipped bit", "huffman_decode", flip("huffman_decode", 9)),
+        ("last workgroup skipped", "rans_decode", skip_last("rans_decode")),
+        ("one flipped bit", "ribbon_query", flip("ribbon_query", 3)),
+        (
+            "off by one",
+            "bloomier_query",
+            shader(
+                "bloomier_query",
+                "let end = min(32u * id + 32u, params.positions);",
+                "let end = min(32u * id + 31u, params.positions);",
+            ),
+        ),
+        ("last workgroup skipped", "activate", skip_last("activate")),
+        (
+            "off by one",
+            "add",
+            shader("add", "y[i % params.repeat]", "y[i % max(params.repeat - 1u, 1u)]"),
+        ),
+        (
+            "rotated row",
+            "gather_rows",
+            shader("gather_rows", "+ id % params.words]", "+ (id + 1u) % params.words]"),
+        ),
+        (
+            "wrong reduction tail",
+            "masked_mean",
+            shader(
+                "masked_mean",
+                "for (var half = 8u; half > 0u;",
+                "for (var half = 8u; half > 1u;",
+            ),
+        ),
+        (
+            "a hundredth of a percent too much",
+            "softmax",
+            shader("softmax", "let scale = 1.0 /", "let scale = 1.0001 /"),
+        ),
+        ("no epsilon", "layer_norm", shader("layer_norm", "variance + params.epsilon", "variance")),
+        ("last workgroup skipped", "attention", skip_last("attention")),
+        ("off by one", "im2col", shader("im2col", "across += 1u;", "across += 2u;")),
+        (
+            "off by one",
+            "max_pool",
+            shader(
+                "max_pool",
+                "let top = line % params.down * params.stride;",
+                "let top = line % params.down * params.stride + 1u;",
+            ),
+        ),
+        (
+            "lost tail",
+            "requantize",
+            shader(
+                "requantize",
+                "let end = min(first + 4u, params.n);",
+                "let end = min(first + 3u, params.n);",
+            ),
+        ),
+        ("lost tail", "matmul_f32", tail("matmul_f32")),
+        ("last workgroup skipped", "matmul_affine", skip_last("matmul_affine")),
+        ("one flipped bit", "matmul_palette", flip("matmul_palette", 30)),
+        ("never started", "matmul_sparse", skip("matmul_sparse")),
+        ("one flipped bit", "matmul_binary", flip("matmul_binary", 30)),
+        ("one flipped bit, the lowest", "matmul_i8", flip("matmul_i8", 0)),
+        ("stale buffer", "matmul_i8.float", once("matmul_i8")),
+        ("lost tail", "quantize_rows", tail("quantize_rows")),
+    ]
+}
+
+/// The first case of an op, of those of the quick level, that fails, and what fails in it.
+fn first_failure(pair: &Pair, op: &Op) -> Option<(Case, bool, String)> {
+    let mut found = None;
+    let mut take = |case: Case| {
+        let small = !case.ordinary && case.input.longest() * op.expands <= Pair::TINY_BYTES;
+        for tiny in [false, true] {
+            if found.is_none()
+                && (!tiny || small && pair.has_tiny())
+                && let Outcome::Failed(failure) = pair.check(op, &case.input, tiny).outcome
+            {
+                found = Some((case.clone(), tiny, failure.kind().to_owned()));
+            }
+        }
+    };
+    let rng = Rng::new(0, op.name);
+    (op.make)(&mut Maker { level: Level::Quick, rng, user: &[], take: &mut take });
+    found
+}
+
+/// A cross-check that cannot fail proves nothing: every one of these faults is caught by a case that passes without it.
+#[test]
+fn the_cross_check_catches_every_seeded_fault() {
+    if gpu().is_none() {
+        return;
+    }
+    let pair = Pair::open(None).unwrap();
+    let table = of_kernels();
+    let mut missed = Vec::new();
+    for (what, name, fault) in &table {
+        let op = ops::ALL.iter().find(|op| op.name == *name).unwrap();
+        assert!(op.kernels.contains(&fault.kernel()), "{name} does not run {}", fault.kernel());
+        pair.inject(Some(*fault));
+        let failure = first_failure(&pair, op);
+        pair.inject(None);
+        let Some((case, tiny, kind)) = failure else {
+            missed.push(format!("{what}: {fault:?} in {name}"));
+            continue;
+        };
+        let input: &Input = &case.input;
+        let clean = pair.check(op, input, tiny).outcome;
+        assert!(matches!(clean, Outcome::Pass), "{what} in {name}: without it {clean:?}");
+        println!("{name:<16} {what:<36} {kind:<10} {}", case.source);
+    }
+    assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));
+    let kernels: std::collections::BTreeSet<_> = table.iter().map(|t| t.2.kernel()).collect();
+    assert!(table.len() >= 40 && kernels.len() >= 30, "{} in {}", table.len(), kernels.len());
 }
