@@ -218,12 +218,12 @@ impl TensorManifest {
             Method::Values if !self.pruned && !self.coded => {
                 Err("neither pruned, quantized nor coded".into())
             }
-            _ if self.table_bytes().is_none() => Err("tables of 2^64 bytes or more".into()),
+            _ if self.table_bytes().is_none() => Err("tables of 2^61 bytes or more".into()),
             _ => Ok(()),
         }
     }
 
-    /// Bytes of all tables, where they are fewer than 2^64.
+    /// Bytes of all tables, where they are fewer than 2^61.
     fn table_bytes(&self) -> Option<u64> {
         self.tables().iter().try_fold(0u64, |all, table| all.checked_add(table.bytes()?))
     }
