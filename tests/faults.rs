@@ -385,7 +385,7 @@ fn sweep(jobs: &[Job], step: usize) {
 #[test]
 fn a_sample_of_faults() {
     if strace() {
-        sweep(&JOBS[..3], 8);
+        sweep(&JOBS[..3], 23);
     }
 }
 
