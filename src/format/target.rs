@@ -202,9 +202,11 @@ pub fn spare(output: &Path, read: impl IntoIterator<Item = impl AsRef<Path>>) ->
 ///
 /// [`Error::Io`] if that cannot be told.
 pub(super) fn real(path: &Path) -> Result<Option<PathBuf>> {
+    use ErrorKind::{InvalidFilename, NotADirectory, NotFound};
     match fs::canonicalize(path) {
         Ok(real) => Ok(Some(real)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        // What is below a file, or has a name too long to exist, does not.
+        Err(e) if matches!(e.kind(), NotFound | NotADirectory | InvalidFilename) => Ok(None),
         Err(e) => Err(Error::Io { path: path.into(), source: e }),
     }
 }
