@@ -168,16 +168,20 @@ fn a_case_comes_back_from_its_file() {
 /// `out[i] = i`, for as many elements as the uniform says.
 static COUNT: Kernel = Kernel {
     name: "count",
-    wgsl: "@group(0) @binding(0) var<uniform> params: vec2<u32>;
+    wgsl: concat!(
+        tersor::wgsl!("lib/grid"),
+        "@group(0) @binding(0) var<uniform> params: vec2<u32>;
 @group(0) @binding(1) var<storage, read> input: array<u32>;
 @group(0) @binding(2) var<storage, read_write> out: array<u32>;
 override WG: u32;
 @compute @workgroup_size(WG)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= params.x { return; }
-    out[id.x] = id.x + input[0];
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let id = workgroup_index(wid, groups) * WG + lane;
+    if id >= params.x { return; }
+    out[id] = id + input[0];
 }
-",
+"
+    ),
     workgroup: 64,
     params: 8,
 };
@@ -185,17 +189,21 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 /// The same, writing to its input as well.
 static SPOIL: Kernel = Kernel {
     name: "spoil",
-    wgsl: "@group(0) @binding(0) var<uniform> params: vec2<u32>;
+    wgsl: concat!(
+        tersor::wgsl!("lib/grid"),
+        "@group(0) @binding(0) var<uniform> params: vec2<u32>;
 @group(0) @binding(1) var<storage, read_write> input: array<u32>;
 @group(0) @binding(2) var<storage, read_write> out: array<u32>;
 override WG: u32;
 @compute @workgroup_size(WG)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= params.x { return; }
-    out[id.x] = id.x;
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let id = workgroup_index(wid, groups) * WG + lane;
+    if id >= params.x { return; }
+    out[id] = id;
     input[params.y] = 5u;
 }
-",
+"
+    ),
     workgroup: 64,
     params: 8,
 };

@@ -425,6 +425,15 @@ fn of_kernels() -> Vec<(&'static str, &'static str, Fault)> {
                 "atomicAdd(&counts[magnitude & 0xffeu], 1u)",
             ),
         ),
+        (
+            "neighbouring prefix",
+            "magnitude_tail",
+            shader(
+                "magnitude_tail",
+                "(magnitude >> 12u) == params.prefix",
+                "(magnitude >> 13u) == (params.prefix >> 1u)",
+            ),
+        ),
         ("wrong tie", "nm_mask", shader("nm_mask", "&& o < k", "&& o > k")),
         (
             "off by one at the end of a row",
@@ -458,6 +467,13 @@ fn of_kernels() -> Vec<(&'static str, &'static str, Fault)> {
         ),
         ("one flipped bit", "huffman_decode", flip("huffman_decode", 9)),
         ("last workgroup skipped", "rans_decode", skip_last("rans_decode")),
+        ("wrong prefix sum", "scatter", shader("scatter", "if lane >= step {", "if lane > step {")),
+        (
+            "lost beginning",
+            "scatter",
+            shader("scatter", "var rank = at.y;", "var rank = at.y + 1u;"),
+        ),
+        ("last workgroup skipped", "scatter", skip_last("scatter")),
         ("one flipped bit", "ribbon_query", flip("ribbon_query", 3)),
         (
             "off by one",

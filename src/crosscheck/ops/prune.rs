@@ -118,6 +118,13 @@ pub const MAGNITUDE_TAIL: Op = Op {
             let prefix = (value.to_bits() & 0x7fff_ffff) >> 12;
             maker.emit(w.source, Input::new().with("weights", w.data).set("prefix", prefix));
         }
+        // Patterns of a prefix and of those on either side of it.
+        for prefix in [0u32, 1, 0x3f7ff, 0x3f800, 0x7f7fe] {
+            let patterns = (prefix.saturating_sub(1) << 12..(prefix + 2) << 12).step_by(5);
+            let words: Vec<u32> = patterns.map(|p| p | (p % 2) << 31).collect();
+            let weights = Data::new(DType::F32, (1, words.len()), words).axes("rows", "cols");
+            maker.emit("edge", Input::new().with("weights", weights).set("prefix", prefix));
+        }
     },
     run: |on, input| {
         let weights = input.tensor("weights")?.upload(on)?;
