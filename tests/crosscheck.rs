@@ -400,8 +400,12 @@ fn a_run_reports_every_case() {
     assert_eq!(code(&|r| (r.summary.fail, r.summary.flaky) = (2, 2)), 3);
     assert_eq!(code(&|r| r.missing = vec!["range"]), 4);
     let xml = report.junit();
-    assert_eq!(xml.matches("<testcase ").count(), report.cases.len());
-    assert_eq!(xml.matches("<testsuite ").count(), 1);
+    // The cases of one op, and that its kernel ran.
+    assert_eq!(xml.matches("<testcase ").count(), report.cases.len() + 1);
+    assert_eq!((xml.matches("<testsuite ").count(), xml.matches("<failure ").count()), (2, 0));
+    let mut incomplete = report.clone();
+    incomplete.missing = vec!["range"];
+    assert!(incomplete.junit().contains("name=\"range\"><failure "));
     let mut hostile = report.clone();
     hostile.cases[0].outcome = "fail";
     hostile.cases[0].why = Some("<\u{1b}[0m & \"'>".into());

@@ -236,7 +236,7 @@ fn an_index_keeps_its_name() {
 fn large(path: &Path) {
     let values = noise(5, 1 << 20);
     let words = words_of(DType::F32, &values);
-    let tensors: Vec<_> = (0..12).map(|i| format!("{i}.weight")).collect();
+    let tensors: Vec<_> = (0..24).map(|i| format!("{i}.weight")).collect();
     let tensors: Vec<_> =
         tensors.iter().map(|n| (n.as_str(), DType::F32, vec![1024, 1024], words.clone())).collect();
     write_checkpoint(path, &tensors);

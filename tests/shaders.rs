@@ -98,6 +98,8 @@ fn capabilities(kernel: &Kernel) -> Capabilities {
     capabilities.set(Capabilities::SHADER_FLOAT16, features.contains(Features::SHADER_F16));
     let matrices = features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
     capabilities.set(Capabilities::COOPERATIVE_MATRIX, matrices);
+    // Packing two halves into a word, which all of Vulkan, Metal and DX12 can: the probe asks how they round.
+    capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, kernel.name == "numerics");
     capabilities
 }
 

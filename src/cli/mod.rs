@@ -81,7 +81,7 @@ struct Common {
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_size)]
     memory: u64,
     /// Share of a GPU's tiles, from 0 to 1, that the CPU does as well and compares; the first of each kind always is
-    #[arg(long, value_name = "FRACTION", default_value_t = PARANOID, value_parser = parse_share)]
+    #[arg(allow_hyphen_values = true, long, value_name = "FRACTION", default_value_t = PARANOID, value_parser = parse_share)]
     paranoid: f64,
     /// Print one JSON object on stdout and nothing else
     #[arg(long)]
@@ -264,7 +264,7 @@ fn watch_signals() -> std::io::Result<()> {
         let mut raised = false;
         for signal in signals.forever() {
             if std::mem::replace(&mut raised, true) {
-                std::process::exit(128 + signal);
+                at_once(128 + signal);
             }
             CANCEL.raise(signal);
         }
@@ -283,10 +283,19 @@ fn watch_driver() {
                 eprintln!(
                     "tersor: the GPU's driver has not come back from a call for {seconds} seconds; try --device cpu"
                 );
-                std::process::exit(2);
+                at_once(2);
             }
         }
     });
+}
+
+/// Ends the process without what libraries have registered for its end: a driver that still works would be pulled down under
+/// its own feet.
+fn at_once(code: i32) -> ! {
+    #[cfg(unix)]
+    signal_hook::low_level::exit(code);
+    #[cfg(not(unix))]
+    std::process::exit(code);
 }
 
 /// Whether whoever started us ignores a signal; where the system does not tell, it is left alone.

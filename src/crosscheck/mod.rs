@@ -130,7 +130,9 @@ pub fn replay(pair: &Pair, path: &Path, options: &Options) -> Result<Report> {
     let mut session = Session::new(pair, options);
     session.replayed = Some(path);
     session.on(op, case, tiny)?;
-    Ok(session.finish(&BTreeSet::new()))
+    // A case that could not be run shows nothing.
+    let report = session.finish(&op.kernels.iter().copied().collect());
+    Ok(Report { level: "replay", ..report })
 }
 
 /// A run under way.
@@ -195,11 +197,17 @@ impl<'a> Session<'a> {
         failure: &Failure,
         report: &mut CaseReport,
     ) -> Result<()> {
-        let fails = |input: &Input| match self.pair.check(op, input, tiny).outcome {
-            Outcome::Failed(f) => f.kind() == failure.kind(),
-            _ => false,
+        let cancel = self.options.cancel;
+        let fails = |input: &Input| match cancel.check() {
+            // What is interrupted is soon over.
+            Err(_) => false,
+            Ok(()) => match self.pair.check(op, input, tiny).outcome {
+                Outcome::Failed(f) => f.kind() == failure.kind(),
+                _ => false,
+            },
         };
         let failures = (0..REPEATS).filter(|_| fails(&case.input)).count();
+        cancel.check()?;
         report.repeated(REPEATS, failures);
         let adapter =
             self.options.adapter.map_or(String::new(), |name| format!(" --adapter '{name}'"));

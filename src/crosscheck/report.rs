@@ -326,7 +326,7 @@ impl Report {
             _ if self.lost => 5,
             s if s.fail > s.flaky => 1,
             s if s.flaky > 0 => 3,
-            _ if !self.missing.is_empty() => 4,
+            s if !self.missing.is_empty() || s.run == 0 => 4,
             _ => 0,
         }
     }
@@ -345,12 +345,15 @@ impl Report {
 
     /// The run as JUnit XML, a suite for each op.
     pub fn junit(&self) -> String {
-        let Summary { run, fail, unsupported, .. } = self.summary;
+        let Summary { run, fail, unsupported, required, .. } = self.summary;
+        let missing = self.missing.len();
+        let kernels = missing + usize::from(required > missing);
+        let (tests, failures) = (run + kernels, fail + missing);
         let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
         let (title, seconds) = (escaped(&self.adapter.title), self.seconds);
         _ = writeln!(
             xml,
-            "<testsuites name=\"tersor crosscheck on {title}\" tests=\"{run}\" failures=\"{fail}\" skipped=\"{unsupported}\" time=\"{seconds:.3}\">"
+            "<testsuites name=\"tersor crosscheck on {title}\" tests=\"{tests}\" failures=\"{failures}\" skipped=\"{unsupported}\" time=\"{seconds:.3}\">"
         );
         for (op, cases) in self.by_op() {
             let count = |of: &[&str]| cases.iter().filter(|c| of.contains(&c.outcome)).count();
@@ -387,7 +390,26 @@ impl Report {
             }
             xml.push_str("</testsuite>\n");
         }
-        xml.push_str("</testsuites>\n");
+        // That a kernel ran at all is a test of its own.
+        _ = writeln!(
+            xml,
+            "<testsuite name=\"required kernels\" tests=\"{kernels}\" failures=\"{missing}\">"
+        );
+        for kernel in &self.missing {
+            let kernel = escaped(kernel);
+            _ = writeln!(
+                xml,
+                "<testcase classname=\"required kernels\" name=\"{kernel}\"><failure message=\"no case that passed has run it\"/></testcase>"
+            );
+        }
+        if required > missing {
+            let covered = required - missing;
+            _ = writeln!(
+                xml,
+                "<testcase classname=\"required kernels\" name=\"{covered} that ran\"/>"
+            );
+        }
+        xml.push_str("</testsuite>\n</testsuites>\n");
         xml
     }
 }

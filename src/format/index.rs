@@ -46,7 +46,9 @@ impl Index {
             check_basename(path, name)?;
             let shard = root.join(name);
             let there = match fs::metadata(&shard) {
-                Err(e) if e.kind() == ErrorKind::NotFound => false,
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename) => {
+                    false
+                }
                 meta => meta.map_err(Error::io(&shard))?.is_file(),
             };
             if !there {
