@@ -1,4 +1,4 @@
-use super::{CANCEL, say, table};
+use super::{CANCEL, parse_threads, say, table};
 use clap::Args;
 use std::{
     collections::BTreeMap,
@@ -45,7 +45,7 @@ pub struct Crosscheck {
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
     /// Threads of the CPU backend; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
     threads: usize,
     /// Print one JSON object on stdout and nothing else
     #[arg(long)]
@@ -59,6 +59,10 @@ impl Crosscheck {
     pub fn run(self) -> Result<u8> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
         let pool = pool.map_err(|e| Error::Usage(format!("threads: {e}")))?;
+        // Before the work, not after it.
+        for path in [&self.report, &self.junit].into_iter().flatten() {
+            std::fs::File::create(path).map_err(Error::io(path))?;
+        }
         let pair = Pair::open(self.adapter.as_deref())?;
         let loud = !self.quiet && !self.json && std::io::stderr().is_terminal();
         let progress = |op: &str| {

@@ -75,7 +75,7 @@ struct Common {
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
     /// Threads; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
     threads: usize,
     /// Memory the job may take: 512MiB, 4GiB, ...
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_size)]
@@ -211,7 +211,6 @@ pub fn run() -> ExitCode {
         complain(&format!("tersor: signals: {e}"));
         return ExitCode::from(2);
     }
-    watch_driver();
     let json = match &cli.command {
         Command::Demo(c) => c.common.json,
         Command::Inspect(c) => c.common.json,
@@ -222,6 +221,8 @@ pub fn run() -> ExitCode {
         Command::Crosscheck(c) => c.json,
         Command::Devices(c) => c.json,
     };
+    // What a cross-check calls a lost device is an error elsewhere.
+    watch_driver(if matches!(cli.command, Command::Crosscheck(_)) { 5 } else { 2 }, json);
     let done = match cli.command {
         Command::Demo(c) => c.run(),
         Command::Inspect(c) => c.run(),
@@ -273,17 +274,21 @@ fn watch_signals() -> std::io::Result<()> {
 }
 
 /// A driver that does not come back cannot be helped: the process ends. What it was writing goes with the next run.
-fn watch_driver() {
-    std::thread::spawn(|| {
+fn watch_driver(code: i32, json: bool) {
+    std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_secs(1));
             if let Some(seconds) = longest_call().map(|d| d.as_secs())
                 && seconds >= HUNG
             {
-                eprintln!(
-                    "tersor: the GPU's driver has not come back from a call for {seconds} seconds; try --device cpu"
+                let why = format!(
+                    "the GPU's driver has not come back from a call for {seconds} seconds; try --device cpu"
                 );
-                at_once(2);
+                complain(&format!("tersor: {why}"));
+                if json {
+                    _ = say(&format!("{}\n", serde_json::json!({"ok": false, "error": why})));
+                }
+                at_once(code);
             }
         }
     });
@@ -304,6 +309,14 @@ fn ignored(signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// A number of threads that a machine may have.
+fn parse_threads(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(threads) if threads <= 1024 => Ok(threads),
+        _ => Err("expected 0 to 1024".into()),
+    }
 }
 
 /// A share, from none to all.

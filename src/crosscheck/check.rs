@@ -271,7 +271,7 @@ software one: Mesa's lavapipe (Debian and Ubuntu: apt-get install mesa-vulkan-dr
 }
 
 /// Runs an op; a panic is an error of the backend.
-fn attempt(op: &Op, on: &Backend, input: &Input) -> Result<Outputs> {
+pub(super) fn attempt(op: &Op, on: &Backend, input: &Input) -> Result<Outputs> {
     catch_unwind(AssertUnwindSafe(|| (op.run)(on, input)))
         .unwrap_or_else(|_| Err(Error::shape("crosscheck", "case", op.name, "no panic")))
 }

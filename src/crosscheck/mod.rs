@@ -127,6 +127,10 @@ pub fn replay(pair: &Pair, path: &Path, options: &Options) -> Result<Report> {
     let (name, tiny, case) = read(path)?;
     let op = ops::ALL.iter().find(|op| op.name == name);
     let op = op.ok_or_else(|| Error::format(path, format!("there is no op {name:?}")))?;
+    // A file that lacks what the op asks for is no case of it.
+    if let Err(Error::Usage(why)) = check::attempt(op, &crate::Backend::Cpu, &case.input) {
+        return Err(Error::format(path, why));
+    }
     let mut session = Session::new(pair, options);
     session.replayed = Some(path);
     session.on(op, case, tiny)?;
