@@ -6,6 +6,6 @@ folder=${1:?usage: fetch_swiftshader.sh FOLDER}
 manifest=$folder/usr/lib/chromium/vk_swiftshader_icd.json
 if [ ! -e "$manifest" ]; then
   mkdir -p "$folder"
-  (cd "$folder" && apt-get download -qq chromium-common >&2 2>/dev/null && dpkg -x chromium-common*.deb . && rm chromium-common*.deb)
+  (cd "$folder" && apt-get download -qq chromium-common >&2 && dpkg -x chromium-common*.deb . && rm chromium-common*.deb)
 fi
 realpath "$manifest"

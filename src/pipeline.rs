@@ -203,6 +203,8 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     let mut report = finish(&engine, checkpoint.bytes(), described.bytes, started, described);
     report.warnings = notes.warnings;
     report.resumed_files = notes.resumed;
+    report.repaired_tiles += notes.repaired;
+    report.cpu_reasons.extend(notes.reasons);
     // The archive stores the tensors in the order of the checkpoint.
     for (t, step) in report.tensors.iter_mut().zip(&plan.steps) {
         t.flushed = notes.flushed.get(&t.name).copied().unwrap_or(0);
@@ -317,6 +319,10 @@ struct Notes {
     retrieved: BTreeMap<String, RetrievalReport>,
     /// How tensors are stored where that was chosen from their weights.
     chosen: BTreeMap<String, String>,
+    /// Tiles that were redone on the CPU, and why, in files that an interrupted run had finished: what this run does itself, its
+    /// engine counts.
+    repaired: u64,
+    reasons: Vec<String>,
     /// Files that an interrupted run had finished.
     #[serde(skip)]
     resumed: u64,
@@ -340,6 +346,8 @@ impl Notes {
         self.flushed.extend(file.flushed);
         self.retrieved.extend(file.retrieved);
         self.chosen.extend(file.chosen);
+        self.repaired += file.repaired;
+        self.reasons.extend(file.reasons);
         self.resumed += file.resumed;
     }
 }
@@ -486,10 +494,17 @@ fn write_folder<'a>(
                 Notes { resumed: 1, ..of_file }
             }
             None => {
-                let filled = fill(file, &|reserve| folder.file(&source.name, reserve))?;
+                let before = engine.counts().repaired;
+                let mut filled = fill(file, &|reserve| folder.file(&source.name, reserve))?;
                 filled.out.sync()?;
+                let counts = engine.counts();
+                filled.notes.repaired = counts.repaired - before;
+                if filled.notes.repaired > 0 {
+                    filled.notes.reasons = counts.reasons;
+                }
                 let said = || serde_json::json!(filled.notes);
                 folder.record(checkpoint, file, said, engine.cancel)?;
+                (filled.notes.repaired, filled.notes.reasons) = (0, Vec::new());
                 for Entry { name, bytes, .. } in filled.entries {
                     total += bytes.end - bytes.start;
                     index.insert(name, &source.name);

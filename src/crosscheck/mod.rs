@@ -25,6 +25,7 @@ pub use tiles::tiles;
 use crate::{Cancel, Error, Result, kernels};
 use ops::Op;
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     path::Path,
     time::Instant,
@@ -201,17 +202,26 @@ impl<'a> Session<'a> {
         failure: &Failure,
         report: &mut CaseReport,
     ) -> Result<()> {
-        let cancel = self.options.cancel;
+        let (cancel, lost) = (self.options.cancel, Cell::new(false));
         let fails = |input: &Input| match cancel.check() {
             // What is interrupted is soon over.
             Err(_) => false,
             Ok(()) => match self.pair.check(op, input, tiny).outcome {
                 Outcome::Failed(f) => f.kind() == failure.kind(),
+                Outcome::Lost(_) => {
+                    lost.set(true);
+                    false
+                }
                 _ => false,
             },
         };
         let failures = (0..REPEATS).filter(|_| fails(&case.input)).count();
         cancel.check()?;
+        if lost.get() {
+            self.lost = true;
+            report.outcome = "lost";
+            return Ok(());
+        }
         report.repeated(REPEATS, failures);
         let adapter =
             self.options.adapter.map_or(String::new(), |name| format!(" --adapter '{name}'"));
