@@ -19,14 +19,16 @@ fn golden() -> PathBuf {
 }
 
 static CANCEL: Cancel = Cancel::new();
-const OPTIONS: Options =
-    Options { threads: 2, memory: 1 << 28, force: true, ..Options::new(&CPU, &Silent, &CANCEL) };
+
+fn options() -> Options<'static> {
+    Options { threads: 2, memory: 1 << 28, force: true, ..Options::new(&CPU, &Silent, &CANCEL) }
+}
 
 /// The digest of what an archive restores: of every tensor, in the order of their names.
 fn restored(archive: &Path) -> String {
     let dir = tempfile::tempdir().unwrap();
     let back = dir.path().join("back");
-    decompress(archive, &back, &OPTIONS).unwrap();
+    decompress(archive, &back, &options()).unwrap();
     let checkpoint = Checkpoint::open(&back).unwrap();
     let mut hash = blake3::Hasher::new();
     let tensors: BTreeMap<&str, _> = checkpoint.tensors.iter().map(|t| (&*t.name, t)).collect();
@@ -46,7 +48,7 @@ fn golden_archives_decode_for_ever() {
     for line in text.lines() {
         let (name, digest) = line.split_once(' ').unwrap();
         let archive = golden().join(name);
-        verify(&archive, None, &OPTIONS).unwrap();
+        verify(&archive, None, &options()).unwrap();
         assert_eq!(restored(&archive), digest, "{name}");
     }
 }
