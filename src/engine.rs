@@ -275,7 +275,10 @@ impl<'a> Engine<'a> {
         };
         let cut = cut(gpu, blocks.dtype, unit.shape(), chain.needs)?;
         let tiles = load(on, blocks, unit, &elements, &cut)?;
-        if let Some(counted) = add(on, &tiles, self.picks(chain, blocks, unit))? {
+        // As in `run`: the host must be prepared for any result.
+        let counted = gpu::quietly(|| add(on, &tiles, self.picks(chain, blocks, unit)))
+            .unwrap_or_else(|| Err(self.distrust(chain, "its results make no sense")))?;
+        if let Some(counted) = counted {
             let whole = [(0..unit.shape().0, 0..unit.shape().1)];
             let on_cpu = load(&Backend::Cpu, blocks, unit, &elements, &whole)?;
             self.compare(chain, blocks, unit, tiles.len(), &counted, &expected(&on_cpu[0])?)?;

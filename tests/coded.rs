@@ -6,22 +6,15 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
 };
-use support::{CPU, WEIGHTS, backends, gpu, write_checkpoint};
+use support::{CPU, WEIGHTS, backends, gpu, options, write_checkpoint};
 use tersor::{
-    Backend, Cancel, DType, Error, Silent,
+    Backend, DType, Error,
     format::Archive,
     nn::{Architecture, Arithmetic, LENET_5, LENET_300_100, Model, Network},
-    pipeline::{Options, compress, decompress, verify},
+    pipeline::{compress, decompress, verify},
     recipe::Recipe,
     report::Report,
 };
-
-static CANCEL: Cancel = Cancel::new();
-
-fn options(backend: &Backend) -> Options<'_> {
-    let (progress, cancel) = (&Silent, &CANCEL);
-    Options { threads: 2, memory: 1 << 30, force: true, ..Options::new(backend, progress, cancel) }
-}
 
 fn preset(name: &str, input: &Path, output: &Path) -> Report {
     compress(input, output, &Recipe::preset(name).unwrap(), &options(&CPU)).unwrap()

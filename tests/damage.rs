@@ -8,22 +8,11 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Instant,
 };
-use support::{CPU, small};
-use tersor::{
-    Cancel, Silent,
-    pipeline::{Options, verify},
-};
+use support::{CPU, options, small};
+use tersor::pipeline::{Options, verify};
 
 fn refused(archive: &Path) -> bool {
-    static CANCEL: Cancel = Cancel::new();
-    let (progress, cancel) = (&Silent, &CANCEL);
-    let options = Options {
-        threads: 1,
-        memory: 1 << 28,
-        force: true,
-        ..Options::new(&CPU, progress, cancel)
-    };
-    verify(archive, None, &options).is_err()
+    verify(archive, None, &Options { threads: 1, ..options(&CPU) }).is_err()
 }
 
 /// Damages the small archives, with every `step`-th flip and truncation, another one in each file.

@@ -8,7 +8,7 @@ use std::{
 };
 use support::{CPU, gpu, noise, tiny_gpu, words_of, write_checkpoint};
 use tersor::{
-    Backend, Cancel, DType, Result, Silent,
+    Backend, Cancel, DType, Error, Progress, Result, Silent,
     crosscheck::{
         Case, Input, Level, Maker, Outcome, Pair, Rng,
         ops::{self, Op},
@@ -240,6 +240,58 @@ fn every_tile_is_checked_if_all_are_asked_for() -> Result<()> {
         assert_eq!(counts(share, 1)?, counts(share, 3)?);
     }
     assert!(counts(0.3, 1)?.0 > few);
+    Ok(())
+}
+
+/// Stops a job in its second file: once its journal, which begins with a line for the job, has one for a finished file.
+struct StopsAfterOne<'a> {
+    journal: &'a Path,
+    cancel: &'a Cancel,
+}
+
+impl Progress for StopsAfterOne<'_> {
+    fn begin(&self, _: &str, _: u64) {}
+    fn warn(&self, _: &str) {}
+    fn advance(&self, _: u64) {
+        if fs::read_to_string(self.journal).is_ok_and(|text| text.lines().count() > 1) {
+            self.cancel.raise(2);
+        }
+    }
+}
+
+/// What was redone before a job was interrupted counts when it is resumed, on whatever backend.
+#[test]
+fn a_resumed_job_remembers_what_was_repaired() -> Result<()> {
+    let Some(on) = gpu() else { return Ok(()) };
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("model"), dir.path().join("out"));
+    fs::create_dir(&input).unwrap();
+    for shard in 0..2 {
+        let words = words_of(DType::F32, &noise(shard, 96 * 128));
+        let tensors = [(&*format!("{shard}.weight"), DType::F32, vec![96, 128], words)];
+        write_checkpoint(&input.join(format!("{shard}.safetensors")), &tensors);
+    }
+    let index = r#"{"weight_map":{"0.weight":"0.safetensors","1.weight":"1.safetensors"}}"#;
+    fs::write(input.join("model.safetensors.index.json"), index).unwrap();
+    let recipe = recipe(AFFINE);
+    let (stop, journal) = (Cancel::new(), dir.path().join("out.partial/journal"));
+    let progress = StopsAfterOne { journal: &journal, cancel: &stop };
+    {
+        let fault = Fault::SkipLastWorkgroup { kernel: "quantize" };
+        let _faulty = Faulty::new(on, Some(fault));
+        let options = Options {
+            resume: true,
+            progress: &progress,
+            cancel: &stop,
+            ..options(on, PARANOID, 1)
+        };
+        let stopped = compress(&input, &output, &recipe, &options);
+        assert!(matches!(stopped, Err(Error::Interrupted(2))), "{stopped:?}");
+    }
+    let options = Options { resume: true, ..options(&CPU, 0.0, 1) };
+    let report = compress(&input, &output, &recipe, &options)?;
+    assert_eq!((report.resumed_files, report.gpu_tiles), (1, 0));
+    assert!(report.repaired_tiles > 0 && report.cpu_reasons[0].contains("computes otherwise"));
     Ok(())
 }
 
@@ -475,6 +527,7 @@ fn of_kernels() -> Vec<(&'static str, &'static str, Fault)> {
         ),
         ("last workgroup skipped", "scatter", skip_last("scatter")),
         ("one flipped bit", "ribbon_query", flip("ribbon_query", 3)),
+        ("one flipped bit", "numerics", flip("numerics", 3)),
         (
             "off by one",
             "bloomier_query",

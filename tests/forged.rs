@@ -2,28 +2,17 @@
 
 mod support;
 use std::{fs, path::Path};
-use support::{least, measured, noise, words_of, write_checkpoint};
+use support::{CPU, least, measured, noise, options, words_of, write_checkpoint};
 use tersor::{
-    Backend, Cancel, DType, Silent,
+    DType,
     format::{
         Archive, Checkpoint, Digest, Entry, Manifest, Method, OutputFile, Preface, Target,
         TensorManifest,
     },
     nn::{Arithmetic, LENET_300_100, Model, Network},
-    pipeline::{self, Options},
+    pipeline,
     recipe::Recipe,
 };
-
-fn options() -> Options<'static> {
-    static CANCEL: Cancel = Cancel::new();
-    let (progress, cancel) = (&Silent, &CANCEL);
-    Options {
-        threads: 2,
-        memory: 1 << 30,
-        force: true,
-        ..Options::new(&Backend::Cpu, progress, cancel)
-    }
-}
 
 /// The archive of a checkpoint, with components changed and every digest right.
 fn forged(from: &Path, to: &Path, change: impl Fn(&str, &mut [u8])) {
@@ -68,7 +57,7 @@ fn forged_with(
 
 #[test]
 fn padding_of_codes_is_zero() {
-    let options = options();
+    let options = options(&CPU);
     let dir = tempfile::tempdir().unwrap();
     let [input, archive, bad] =
         ["in", "out", "bad"].map(|n| dir.path().join(format!("{n}.safetensors")));
@@ -120,7 +109,7 @@ fn coded_tensors_that_lie_are_refused_and_cost_little() {
         for encode in encodes {
             let recipe =
                 format!("version = 1\n[[rule]]\nmatch = \"*\"\n{what}\nencode = \"{encode}\"\n");
-            let options = options();
+            let options = options(&CPU);
             pipeline::compress(&input, &archive, &Recipe::parse(&recipe).unwrap(), &options)
                 .unwrap();
             let refused = |why: &str,
@@ -210,7 +199,8 @@ fn codes_beyond_a_table_are_refused_where_a_network_decodes_them() {
         let recipe = format!(
             "version = 1\n[[rule]]\nmatch = \"*.weight\"\nquantize = {{ kind = \"palette\", k = 16 }}\nencode = \"{encode}\"\n[[rule]]\nmatch = \"*\"\nkeep = true\n"
         );
-        pipeline::compress(&input, &archive, &Recipe::parse(&recipe).unwrap(), &options()).unwrap();
+        pipeline::compress(&input, &archive, &Recipe::parse(&recipe).unwrap(), &options(&CPU))
+            .unwrap();
         // Codes of 4 bits are called codes of 2.
         forged_with(
             &archive,

@@ -7,28 +7,21 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use support::{CPU, small};
+use support::{CPU, options, small};
 use tersor::{
-    Cancel, Silent,
     format::Checkpoint,
-    pipeline::{Options, decompress, verify},
+    pipeline::{decompress, verify},
 };
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/1")
 }
 
-static CANCEL: Cancel = Cancel::new();
-
-fn options() -> Options<'static> {
-    Options { threads: 2, memory: 1 << 28, force: true, ..Options::new(&CPU, &Silent, &CANCEL) }
-}
-
 /// The digest of what an archive restores: of every tensor, in the order of their names.
 fn restored(archive: &Path) -> String {
     let dir = tempfile::tempdir().unwrap();
     let back = dir.path().join("back");
-    decompress(archive, &back, &options()).unwrap();
+    decompress(archive, &back, &options(&CPU)).unwrap();
     let checkpoint = Checkpoint::open(&back).unwrap();
     let mut hash = blake3::Hasher::new();
     let tensors: BTreeMap<&str, _> = checkpoint.tensors.iter().map(|t| (&*t.name, t)).collect();
@@ -48,7 +41,7 @@ fn golden_archives_decode_for_ever() {
     for line in text.lines() {
         let (name, digest) = line.split_once(' ').unwrap();
         let archive = golden().join(name);
-        verify(&archive, None, &options()).unwrap();
+        verify(&archive, None, &options(&CPU)).unwrap();
         assert_eq!(restored(&archive), digest, "{name}");
     }
 }

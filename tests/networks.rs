@@ -6,19 +6,17 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
 };
-use support::{CPU, backends, gpu};
+use support::{CPU, backends, gpu, options};
 use tersor::{
-    Backend, Cancel, DType, Silent, Tensor,
+    Backend, DType, Tensor,
     kernels::Activation,
     nn::{
         Arithmetic, Bert, Calibration, IntegerNetwork, LENET_5, LENET_300_100, Linear, Model,
         Network,
     },
-    pipeline::{Options, compress},
+    pipeline::compress,
     recipe::Recipe,
 };
-
-static CANCEL: Cancel = Cancel::new();
 
 fn asset(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(name)
@@ -37,13 +35,7 @@ fn images() -> (Vec<u8>, Vec<u8>) {
 
 fn archive(dir: &Path, input: &Path, recipe: &Recipe, name: &str) -> PathBuf {
     let output = dir.join(name);
-    let options = Options {
-        threads: 2,
-        memory: 1 << 30,
-        force: true,
-        ..Options::new(&CPU, &Silent, &CANCEL)
-    };
-    compress(input, &output, recipe, &options).unwrap();
+    compress(input, &output, recipe, &options(&CPU)).unwrap();
     output
 }
 

@@ -3,20 +3,14 @@
 
 mod support;
 use std::{collections::BTreeMap, fs, path::Path};
-use support::{CPU, WEIGHTS, gpu, noise, tiny_gpu, words_of, write_checkpoint};
+use support::{CPU, WEIGHTS, gpu, noise, options, tiny_gpu, words_of, write_checkpoint};
 use tersor::{
-    Backend, Cancel, DType, Error, Silent,
+    Backend, Cancel, DType, Error,
     format::{Archive, Checkpoint},
     pipeline::{Options, compress, decompress, verify},
     recipe::{PRESETS, Recipe},
     report::Report,
 };
-
-static CANCEL: Cancel = Cancel::new();
-
-fn options(backend: &Backend) -> Options<'_> {
-    Options { threads: 2, memory: 1 << 30, force: true, ..Options::new(backend, &Silent, &CANCEL) }
-}
 
 /// A checkpoint with everything that is odd: every type, odd widths, empty and scalar tensors, constants, few values.
 fn zoo(path: &Path) {

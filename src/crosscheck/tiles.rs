@@ -14,8 +14,8 @@ const ELEMENTS: usize = 4096;
 /// Classes of tensors that are asked: of one type and shape.
 const CLASSES: [usize; 2] = [16, 256];
 
-/// Of every type and shape, of the first tensor: the first and the last tile, that of the largest magnitude, one with a NaN if
-/// there is any, and one at random.
+/// Of every type and shape, of the first tensor: the first and the last tile, that of the largest magnitude, one with a NaN and
+/// one with an infinity if there are any, and one at random.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ fn tile(checkpoint: &Checkpoint, info: &TensorInfo, at: u64) -> Result<Data> {
 fn interesting(checkpoint: &Checkpoint, info: &TensorInfo, random: u64) -> Result<Vec<u64>> {
     let step = length(info, 0).max(1) as u64;
     let count = info.elements().div_ceil(step);
-    let (mut largest, mut nan) = ((0, 0), None);
+    let (mut largest, mut nan, mut infinity) = ((0, 0), None, None);
     for t in 0..count {
         let data = tile(checkpoint, info, t * step)?;
         let mut values = vec![0.0; data.elements()];
@@ -78,12 +78,16 @@ fn interesting(checkpoint: &Checkpoint, info: &TensorInfo, random: u64) -> Resul
         if magnitude > largest.0 {
             largest = (magnitude, t);
         }
-        if nan.is_none() && values.iter().any(|v| !v.is_finite()) {
+        if nan.is_none() && values.iter().any(|v| v.is_nan()) {
             nan = Some(t);
+        }
+        if infinity.is_none() && values.iter().any(|v| v.is_infinite()) {
+            infinity = Some(t);
         }
     }
     let mut found = vec![0, count - 1, largest.1, random % count];
     found.extend(nan);
+    found.extend(infinity);
     found.sort_unstable();
     found.dedup();
     Ok(found.into_iter().map(|t| t * step).collect())

@@ -1,24 +1,9 @@
 //! Archives whose stored tensors are not what their manifests call for, all with right digests.
 
 use super::{Differences, SAMPLE, binary};
-use crate::support::{forge::Parts, noise, words_of, write_checkpoint};
+use crate::support::{CPU, forge::Parts, noise, options, words_of, write_checkpoint};
 use std::{collections::HashMap, fs, sync::LazyLock};
-use tersor::{
-    Backend, Cancel, DType, Error, Silent,
-    pipeline::{self, Options},
-    recipe::Recipe,
-};
-
-fn options() -> Options<'static> {
-    static CANCEL: Cancel = Cancel::new();
-    let (progress, cancel) = (&Silent, &CANCEL);
-    Options {
-        threads: 1,
-        memory: 1 << 28,
-        force: true,
-        ..Options::new(&Backend::Cpu, progress, cancel)
-    }
-}
+use tersor::{DType, Error, pipeline, recipe::Recipe};
 
 /// How the tensor `w` of the good archives is treated.
 const BASES: [(&str, &str); 9] = [
@@ -67,7 +52,7 @@ fn make(treatment: &str) -> Vec<u8> {
     let text = format!(
         "version = 1\n[[rule]]\nmatch = \"w\"\n{treatment}\n[[rule]]\nmatch = \"*\"\nkeep = true\n"
     );
-    pipeline::compress(&input, &archive, &Recipe::parse(&text).unwrap(), &options()).unwrap();
+    pipeline::compress(&input, &archive, &Recipe::parse(&text).unwrap(), &options(&CPU)).unwrap();
     fs::read(archive).unwrap()
 }
 
@@ -79,13 +64,13 @@ fn archives_that_lie_are_refused_in_these_words() {
         let good = base(name);
         assert_eq!(Parts::of(&good).seal(), good, "{name}: the forger writes what the crate does");
         fs::write(&path, good).unwrap();
-        let report = pipeline::verify(&path, None, &options()).unwrap();
+        let report = pipeline::verify(&path, None, &options(&CPU)).unwrap();
         assert!(report.tensors.iter().any(|t| t.name == "w" && t.method != "kept"), "{name}");
     }
     let mut differences = Differences::default();
     for (i, (bytes, expected)) in cases().into_iter().enumerate() {
         fs::write(&path, bytes).unwrap();
-        let (found, code) = match pipeline::verify(&path, None, &options()) {
+        let (found, code) = match pipeline::verify(&path, None, &options(&CPU)) {
             Ok(_) => ("it is verified".into(), 0),
             Err(e @ Error::Digest { .. }) => (e.to_string(), 1),
             Err(e) => (e.to_string(), 2),

@@ -13,7 +13,10 @@ use std::{
     sync::{LazyLock, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tersor::{Backend, DType, Device, Result, Tensor, dtype, gpu::GpuOptions};
+use tersor::{
+    Backend, Cancel, DType, Device, Result, Silent, Tensor, dtype, gpu::GpuOptions,
+    pipeline::Options,
+};
 
 /// The GPU, or `None` after saying so. With `TERSOR_REQUIRE_GPU=1` (as in CI) its absence is a failure.
 pub fn gpu() -> Option<&'static Backend> {
@@ -55,6 +58,12 @@ pub fn skipped(reason: String) {
 
 /// The CPU.
 pub static CPU: Backend = Backend::Cpu;
+
+/// How jobs run that say nothing and replace what is there: on two threads, in 1 GiB.
+pub fn options(on: &Backend) -> Options<'_> {
+    static CANCEL: Cancel = Cancel::new();
+    Options { threads: 2, memory: 1 << 30, force: true, ..Options::new(on, &Silent, &CANCEL) }
+}
 
 /// Every backend on this machine, the CPU first: for worked examples, whose ties random data never hits.
 pub fn backends() -> impl Iterator<Item = &'static Backend> {

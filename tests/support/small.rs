@@ -1,14 +1,14 @@
 //! Small archives of every kind: what damage is done to, and what future versions must still read.
 
-use super::{CPU, WEIGHTS, noise, words_of, write_checkpoint};
+use super::{CPU, WEIGHTS, noise, options, words_of, write_checkpoint};
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 use tersor::{
-    Cancel, DType, Silent,
+    DType,
     format::{Checkpoint, Entry, Preface, write_header},
-    pipeline::{Options, compress},
+    pipeline::compress,
     recipe::{PRESETS, Recipe},
 };
 
@@ -58,17 +58,9 @@ pub fn archives(into: &Path) -> Vec<(String, PathBuf)> {
     let input = into.join("input.safetensors");
     let mut made = Vec::new();
     let mut make = |name: &str, input: &Path, recipe: &str| {
-        static CANCEL: Cancel = Cancel::new();
-        let (progress, cancel) = (&Silent, &CANCEL);
-        let options = Options {
-            threads: 1,
-            memory: 1 << 28,
-            force: true,
-            ..Options::new(&CPU, progress, cancel)
-        };
         let output = into.join(format!("{name}.tersor"));
         let recipe = Recipe::parse(recipe).unwrap();
-        let report = compress(input, &output, &recipe, &options).unwrap();
+        let report = compress(input, &output, &recipe, &options(&CPU)).unwrap();
         made.push((name.to_owned(), output));
         report
     };
