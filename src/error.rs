@@ -1,4 +1,4 @@
-use crate::format::{quoted, shown};
+use crate::quote::{quoted, shown};
 use std::path::PathBuf;
 
 /// `std::result::Result` with this crate's [`enum@Error`].

@@ -21,38 +21,36 @@
 
 #![deny(unsafe_code)]
 
-pub mod affine;
 pub mod codec;
 pub mod crosscheck;
+pub mod decide;
 pub mod dtype;
 pub mod format;
 pub mod gpu;
 pub mod inspect;
 pub mod kernels;
-pub mod kmeans;
 pub mod nn;
 pub mod ops;
 pub mod pipeline;
 pub mod plan;
-pub mod prune;
 pub mod recipe;
-
 pub mod report;
 pub mod stage;
 
 mod backend;
-mod encode;
+mod digest;
 mod engine;
 mod error;
-mod metrics;
-mod moments;
 mod progress;
+mod quote;
 mod restore;
 mod simd;
 mod tensor;
+mod treat;
 mod verify;
 
 pub use backend::{Backend, Device};
+pub use decide::{affine, kmeans, threshold as prune};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use progress::{Cancel, Progress, Silent};

@@ -2,12 +2,15 @@
 
 use crate::{
     Backend, DType, Error, Result, Tensor,
-    affine::{AffineCode, ClipGrid, Scale},
     codec::sparse,
+    decide::{
+        affine::{AffineCode, ClipGrid, Scale},
+        groups::Groups,
+        kmeans,
+        threshold::{Limit, Threshold, kept, refine, threshold},
+    },
     format::code_bits,
-    kernels::{self, Assigner, Codebook, Groups},
-    kmeans,
-    prune::{Limit, Threshold, kept, refine, threshold},
+    kernels::{self, Assigner, Codebook},
     recipe::Objective,
 };
 

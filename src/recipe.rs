@@ -3,7 +3,8 @@
 use crate::{
     DType, Error, Result,
     codec::{block::Structure, stream::Coder},
-    format::{Digest, digest, printable},
+    digest::{Digest, digest},
+    quote::printable,
     tensor::elements,
 };
 use globset::{Glob, GlobMatcher};

@@ -1,6 +1,10 @@
 //! The house rules for shaders, checked without a GPU; and that a cross-check can fail.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 use tersor::{Backend, gpu::Kernel, kernels};
 use wgpu::Features;
 use wgpu::naga::{
@@ -15,26 +19,37 @@ mod support;
 /// No kernel may ask for more than every WebGPU device offers; wgpu itself does not check it.
 const MAX_WORKGROUP_BYTES: u32 = 16 << 10;
 
-fn stems(dir: &str, ext: &str) -> BTreeSet<String> {
-    fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir))
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|p| p.extension().is_some_and(|e| e == ext))
-        .map(|p| p.file_stem().unwrap().to_str().unwrap().to_owned())
-        .collect()
+/// The `WING/NAME` of every file below a folder that ends so.
+fn files(dir: &str, ext: &str) -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
+    let folders = |dir: &Path| fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    let (mut left, mut found): (Vec<PathBuf>, _) = (folders(&root), BTreeSet::new());
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend::<Vec<PathBuf>>(folders(&path));
+        } else if path.extension().is_some_and(|e| e == ext) {
+            let name = path.strip_prefix(&root).unwrap().with_extension("");
+            found.insert(name.to_str().unwrap().to_owned());
+        }
+    }
+    found
 }
 
 #[test]
-fn every_shader_is_registered_and_has_host_and_test() {
+fn every_shader_is_registered_and_has_host_and_test_in_its_wing() {
     let registered: BTreeSet<_> = kernels::ALL.iter().map(|k| k.name.to_owned()).collect();
-    assert_eq!(registered, stems("shaders", "wgsl"));
+    let name = |path: &String| path.rsplit('/').next().unwrap().to_owned();
+    // Shared by shaders, and no kernels.
+    let shared = ["codes/retrieval", "products/product"];
+    let shaders = files("shaders", "wgsl").into_iter();
+    let shaders = shaders.filter(|s| !s.starts_with("lib/") && !shared.contains(&s.as_str()));
+    let shaders: BTreeSet<_> = shaders.collect();
+    assert_eq!(registered, shaders.iter().map(name).collect());
     // The numerics probe is the device's own self-test: its host file is src/gpu/numerics.rs.
-    let kernels: BTreeSet<_> = registered.into_iter().filter(|k| k != "numerics").collect();
+    let kernels: BTreeSet<_> = shaders.into_iter().filter(|k| k != "numerics").collect();
     assert!(!kernels.is_empty());
-    for (dir, found) in [
-        ("src/kernels", stems("src/kernels", "rs")),
-        ("tests/kernels", stems("tests/kernels", "rs")),
-    ] {
+    for dir in ["src/kernels", "tests/kernels"] {
+        let found = files(dir, "rs");
         let missing: Vec<_> = kernels.difference(&found).collect();
         assert!(missing.is_empty(), "{dir} has no file for {missing:?}");
     }
@@ -42,7 +57,7 @@ fn every_shader_is_registered_and_has_host_and_test() {
 
 #[test]
 fn every_shader_validates_and_follows_the_binding_convention() {
-    for kernel in kernels::ALL {
+    for kernel in kernels::ALL.iter() {
         let name = kernel.name;
         let module = wgsl::parse_str(kernel.wgsl)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(kernel.wgsl, name)));

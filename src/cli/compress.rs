@@ -1,4 +1,4 @@
-use super::{Common, RecipeArgs, table};
+use crate::cli::{Common, RecipeArgs, table};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{

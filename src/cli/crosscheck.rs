@@ -1,4 +1,4 @@
-use super::{CANCEL, parse_threads, say, table};
+use crate::cli::{CANCEL, parse_threads, say, table};
 use clap::Args;
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-use super::{Common, table};
+use crate::cli::{Common, table};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{Result, pipeline};

@@ -1,4 +1,4 @@
-use super::{CANCEL, Common, table};
+use crate::cli::{CANCEL, Common, table};
 use clap::Args;
 use serde::Serialize;
 use std::path::Path;

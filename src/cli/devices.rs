@@ -1,4 +1,4 @@
-use super::{say, table};
+use crate::cli::{say, table};
 use clap::Args;
 use tersor::{
     Result,

@@ -1,6 +1,6 @@
 //! Fields of a few bits in bytes: first field in the low bits, the last byte padded with zeros.
 
-use super::Malformed;
+use crate::codec::Malformed;
 
 /// Appends a number in groups of seven bits, low ones first: LEB128.
 pub(super) fn put_number(mut number: usize, out: &mut Vec<u8>) {

@@ -8,15 +8,20 @@
 //! - Of one that a retrieval structure holds: an index of the structure's name and bytes, and nothing after it. It gives back
 //!   every survivor, and some weights that were pruned, as it happens.
 
-use super::{
-    Malformed, bitpack,
-    bits::{put_number, take_number},
-    bloomier, floats, gaps,
-    retrieval::{Decode, Encode, take_bits},
-    ribbon, sparse,
-    stream::{self, Coder},
+use crate::{
+    DType,
+    codec::{
+        Malformed, bitpack,
+        bits::{put_number, take_number},
+        floats, gaps,
+        retrieval::{Decode, Encode, bloomier, ribbon, take_bits},
+        sparse,
+        stream::{self, Coder},
+    },
+    simd::histogram,
+    tensor::slice,
+    words,
 };
-use crate::{DType, simd::histogram, tensor::slice, words};
 use serde::Deserialize;
 
 /// What a block's weights are before they are coded.

@@ -13,9 +13,9 @@
 //! Numbers are little-endian, exponents one byte each, those of F64 two. Every pattern comes back bit for bit: nothing looks at
 //! what it means. Every sequence of floats has exactly one form, and decoding refuses every other.
 
-use super::{Malformed, bitpack, huffman};
 use crate::{
     DType,
+    codec::{Malformed, bitpack, huffman},
     simd::{histogram, positions, translate},
 };
 use multiversion::multiversion;

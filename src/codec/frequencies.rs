@@ -1,6 +1,6 @@
 //! Frequencies of symbols in 4096ths: the best for given counts, and their few bytes at the head of a stream.
 
-use super::{
+use crate::codec::{
     Malformed,
     bits::{Reader, Writer, gamma_bits},
 };

@@ -2,7 +2,7 @@
 //! pruned weights lie before each. A gap of `width` bits that has all bits set is filler: so many pruned weights and no
 //! survivor. What follows the last survivor is not written.
 
-use super::{Malformed, sparse::survivors};
+use crate::codec::{Malformed, sparse::survivors};
 
 /// Bits of a gap, least and most.
 pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=8;

@@ -3,16 +3,16 @@
 pub mod bitpack;
 mod bits;
 pub mod block;
-pub mod bloomier;
 pub mod floats;
 mod frequencies;
 pub mod gaps;
 pub mod huffman;
 pub mod rans;
 pub(crate) mod retrieval;
-pub mod ribbon;
 pub mod sparse;
 pub mod stream;
+
+pub use retrieval::{bloomier, ribbon};
 
 use std::fmt;
 

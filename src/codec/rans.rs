@@ -24,12 +24,14 @@
 //!
 //! Duda 2013, "Asymmetric numeral systems"; Giesen 2014, "Interleaved entropy coders".
 
-use super::{
-    Malformed,
-    bits::{Reader, Writer, put_number, take_number},
-    frequencies::{BITS, FRACTION, Frequencies},
+use crate::{
+    codec::{
+        Malformed,
+        bits::{Reader, Writer, put_number, take_number},
+        frequencies::{BITS, FRACTION, Frequencies},
+    },
+    simd::{self, codecs::rans::Lanes},
 };
-use crate::simd::{self, rans::Lanes};
 use std::ops::Range;
 
 /// Symbols of a block.
@@ -282,7 +284,7 @@ fn encode_lanes(
     let rows = if lanes == LANES { symbols.len() / LANES * LANES } else { 0 };
     let (rows, rest) = symbols.split_at(rows);
     push_lanes(rest, shares, &mut states[..lanes], words, &mut at);
-    if simd::rans::encode_rows(rows, tables, &mut states, words, &mut at) == 0 {
+    if simd::codecs::rans::encode_rows(rows, tables, &mut states, words, &mut at) == 0 {
         push_lanes(rows, shares, &mut states[..lanes], words, &mut at);
     }
 
@@ -388,7 +390,7 @@ fn decode_lanes(bytes: &[u8], slots: &Slots, out: &mut [u8]) -> Result<(), Malfo
     let head = Head::read(bytes, out.len())?;
     let mut block = [head.lanes(out)];
     if head.lanes == LANES {
-        simd::rans::decode_rows(slots, &mut block);
+        simd::codecs::rans::decode_rows(slots, &mut block);
     }
     pop_lanes(head.lanes, &mut block[0], slots)?;
     let states = block[0].states;
@@ -403,9 +405,9 @@ fn decode_two(
 ) -> Result<(), Malformed> {
     let heads = [Head::read(bytes[0], out.0.len())?, Head::read(bytes[1], out.1.len())?];
     let mut blocks = [heads[0].lanes(out.0), heads[1].lanes(out.1)];
-    simd::rans::decode_rows(slots, &mut blocks);
+    simd::codecs::rans::decode_rows(slots, &mut blocks);
     for block in &mut blocks {
-        simd::rans::decode_rows(slots, std::array::from_mut(block));
+        simd::codecs::rans::decode_rows(slots, std::array::from_mut(block));
         pop_lanes(LANES, block, slots)?;
     }
     let [a, b] = blocks.map(|block| block.states);

@@ -1,8 +1,7 @@
 //! Survivors of a mask, stored one after the other, and back. A mask has a bit for every element, row by row, each row from
 //! a fresh 32-bit word, first element in the low bit.
 
-use super::bitpack;
-use crate::{DType, words};
+use crate::{DType, codec::bitpack, words};
 
 /// How many bits of a mask are set in each of its rows of `cols` elements.
 pub fn row_counts(mask: &[u32], cols: usize) -> impl Iterator<Item = usize> {

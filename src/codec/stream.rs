@@ -1,7 +1,9 @@
 //! Symbols of up to 8 bits as one string of bytes, by whichever coder makes the fewest: a byte that names it, then its stream.
 
-use super::{Malformed, bitpack, huffman, rans};
-use crate::simd::histogram;
+use crate::{
+    codec::{Malformed, bitpack, huffman, rans},
+    simd::histogram,
+};
 use serde::Deserialize;
 
 /// How symbols are coded.

@@ -1,8 +1,8 @@
 //! One case on two backends: run, run again over other poison, audit, compare.
 
-use super::{Class, Difference, Distance, Input, Outputs, exact, ops::Op, ulp_at, within};
 use crate::{
     Backend, Device, Error, Result,
+    crosscheck::{Class, Difference, Distance, Input, Outputs, exact, ops::Op, ulp_at, within},
     gpu::{Audited, Gpu, GpuOptions},
 };
 use std::{

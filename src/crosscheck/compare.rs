@@ -1,7 +1,9 @@
 //! Whether two results agree: element by element, never on average, and a number that is none agrees with nothing.
 
-use super::{Data, Input, Outputs};
-use crate::{DType, Result};
+use crate::{
+    DType, Result,
+    crosscheck::{Data, Input, Outputs},
+};
 
 /// For every element of the first output, in order, the value that it approaches and how far from it it may lie.
 pub type Bounds = fn(&Input) -> Result<Vec<(f64, f64)>>;

@@ -1,7 +1,10 @@
 //! What kernels are asked: lattices of edges and ties, magnitudes from end to end, every shape on either side of a boundary.
 
-use super::{Case, Data, Input, Level};
-use crate::{DType, dtype, words};
+use crate::{
+    DType,
+    crosscheck::{Case, Data, Input, Level},
+    dtype, words,
+};
 
 /// Random numbers by counter: the i-th of a stream is known without those before it. splitmix64, whose streams start where a
 /// hash of their name says.

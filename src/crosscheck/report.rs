@@ -1,7 +1,9 @@
 //! What a run found, as one object of JSON and as JUnit XML.
 
-use super::{Case, Class, Level, Options, Outcome, Pair, Verdict, compare::shown, ops::Op};
-use crate::gpu::{Gpu, Numerics};
+use crate::{
+    crosscheck::{Case, Class, Level, Options, Outcome, Pair, Verdict, compare::shown, ops::Op},
+    gpu::{Gpu, Numerics},
+};
 use serde::Serialize;
 use std::{fmt::Write, path::Path};
 

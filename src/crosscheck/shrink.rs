@@ -1,6 +1,6 @@
 //! The smallest case that still fails: first fewer rows and columns, then zeros for values.
 
-use super::Input;
+use crate::crosscheck::Input;
 
 /// What a failing case was shrunk to, and how often it was tried.
 pub struct Shrunk {

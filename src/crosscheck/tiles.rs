@@ -1,9 +1,11 @@
 //! Tiles of the user's own tensors.
 
-use super::{Data, Level, Rng, inputs::Weights};
 use crate::{
-    Result, TensorInfo, dtype,
-    format::{Checkpoint, quoted},
+    Result, TensorInfo,
+    crosscheck::{Data, Level, Rng, inputs::Weights},
+    dtype,
+    format::Checkpoint,
+    quote::quoted,
     words,
 };
 use std::{collections::BTreeMap, path::Path};

@@ -1,4 +1,4 @@
-use crate::kernels::{Histogram, Range};
+use crate::decide::{histogram::Histogram, range::Range};
 
 /// What kernels return, compared bit for bit: a NaN is the same as itself, and zeros of different signs are not.
 pub trait Same {

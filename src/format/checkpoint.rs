@@ -1,11 +1,12 @@
-use super::{
-    folder::{Contents, hidden, list},
-    header,
-    index::Index,
-    quoted,
-    target::real,
+use crate::{
+    Error, Result, TensorInfo,
+    format::{
+        folder::{Contents, hidden, list},
+        output::target::real,
+        safetensors::{header, index::Index},
+    },
+    quote::quoted,
 };
-use crate::{Error, Result, TensorInfo};
 use std::{
     collections::HashSet,
     fs::{self, File},

@@ -1,7 +1,6 @@
 //! What lies beside the weights in the folder of a checkpoint: what is carried along, and what is left out, and why.
 
-use super::quote::shown;
-use crate::{Error, Result};
+use crate::{Error, Result, quote::shown};
 use std::{
     ffi::OsStr,
     fs::{self, File},

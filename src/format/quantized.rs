@@ -1,7 +1,9 @@
 //! Checkpoints that are quantized already: what they mark as quantized is carried bit for bit.
 
-use super::{Checkpoint, index::read_json};
-use crate::{DType, Result};
+use crate::{
+    DType, Result,
+    format::{checkpoint::Checkpoint, safetensors::index::read_json},
+};
 use serde::{Deserialize, de::IgnoredAny};
 use std::collections::HashSet;
 

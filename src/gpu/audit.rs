@@ -1,8 +1,10 @@
 //! A device under supervision: every buffer ends in words that no kernel may touch, buffers to fill start as a pattern that can
 //! be changed, and what was uploaded is compared with what lies there afterwards. No kernel knows of it.
 
-use super::{Buffer, Gpu, Kernel, lock};
-use crate::Result;
+use crate::{
+    Result,
+    gpu::{Buffer, Gpu, Kernel, lock},
+};
 use std::{
     collections::BTreeSet,
     ops::{AddAssign, Range},

@@ -1,7 +1,9 @@
 //! Devices that compute wrongly, for tests of what must notice: behind the feature `faults`, which no build has by default.
 
-use super::{Gpu, Kernel, Result, lock};
-use crate::Error;
+use crate::{
+    Error,
+    gpu::{Gpu, Kernel, Result, lock},
+};
 use std::{borrow::Cow, collections::HashSet, sync::Mutex};
 
 /// What goes wrong, in one kernel.

@@ -1,6 +1,6 @@
 //! What stands between a driver and the job: panics become values and say nothing, and no call goes on for ever unnoticed.
 
-use super::lock;
+use crate::gpu::lock;
 use std::{
     cell::Cell,
     collections::BTreeMap,

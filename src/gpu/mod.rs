@@ -3,7 +3,6 @@
 //! All methods may be called from several threads at once; that is how transfers and compute overlap.
 
 mod audit;
-mod coop;
 #[cfg(feature = "faults")]
 mod fault;
 mod guard;
@@ -32,7 +31,7 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 use wgpu::BufferUsages as Usage;
@@ -52,7 +51,7 @@ pub struct Gpu {
     adapter: AdapterSummary,
     limits: wgpu::Limits,
     numerics: Numerics,
-    matrices: bool,
+    matrices: OnceLock<bool>,
     lost: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Compiled>>>,
     timer: Mutex<Option<time::Timer>>,
@@ -117,10 +116,14 @@ impl Gpu {
         blake3::hash(format!("{:?}", self.limits).as_bytes()).to_hex()[..32].to_owned()
     }
 
-    /// Whether integer products run on this device's matrix units: it has them, they were exact in every bit and faster than
-    /// packed dot products when it was opened.
-    pub fn matrices(&self) -> bool {
-        self.matrices
+    /// Whether its matrix units are used, which `probe` decides once, when they are first of use.
+    pub(crate) fn matrices(&self, probe: impl FnOnce(&Self) -> bool) -> bool {
+        *self.matrices.get_or_init(|| probe(self))
+    }
+
+    /// Whether the device was opened with all that a kernel needs.
+    pub(crate) fn offers(&self, kernel: &Kernel) -> bool {
+        self.device.features().contains(kernel.features())
     }
 
     /// Whether the device was lost, or did not answer in time: it will do nothing more.

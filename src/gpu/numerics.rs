@@ -1,5 +1,8 @@
-use super::{Gpu, Kernel};
-use crate::{Result, wgsl};
+use crate::{
+    Result,
+    gpu::{Gpu, Kernel},
+    wgsl,
+};
 
 /// The probe's shader.
 pub static KERNEL: Kernel = Kernel {

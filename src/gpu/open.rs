@@ -1,6 +1,8 @@
-use super::{DEADLINE, Gpu, Numerics, audit, coop, guard, lock};
-use crate::{Error, Result};
-use std::sync::{Arc, Mutex};
+use crate::{
+    Error, Result,
+    gpu::{DEADLINE, Gpu, Numerics, audit, guard, lock},
+};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Which adapter to open, and how much of it to use.
 #[derive(Clone, Debug, Default)]
@@ -98,14 +100,11 @@ impl Gpu {
     }
 
     fn open_adapter(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Self> {
-        let matrices = coop::features(adapter);
+        let matrices = matrix_features(adapter);
         if !matrices.is_empty() && !options.tiny {
             // A driver that fails on its experimental matrices is opened again without them.
-            if let Ok(mut gpu) = Self::request(adapter, options, matrices) {
-                gpu.matrices = coop::probe(&gpu);
-                if !gpu.is_lost() {
-                    return Ok(gpu);
-                }
+            if let Ok(gpu) = Self::request(adapter, options, matrices) {
+                return Ok(gpu);
             }
         }
         Self::request(adapter, options, wgpu::Features::empty())
@@ -159,7 +158,7 @@ impl Gpu {
             adapter: summary(adapter),
             limits,
             numerics: Numerics::default(),
-            matrices: false,
+            matrices: OnceLock::new(),
             lost,
             pipelines: Mutex::default(),
             timer: Mutex::default(),
@@ -169,6 +168,22 @@ impl Gpu {
         };
         gpu.numerics = Numerics::measure(&gpu).map_err(|e| Error::NoGpu(e.to_string()))?;
         Ok(gpu)
+    }
+}
+
+/// What this adapter needs for products on matrix units, none if it cannot run them as `matmul_i8_coop` is written: 16 x 16 x 16,
+/// halves in, floats out, subgroups of 32 whatever the driver chooses.
+fn matrix_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let needed = wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    let info = adapter.get_info();
+    let subgroups_of_32 = (info.subgroup_min_size, info.subgroup_max_size) == (32, 32);
+    let fits = |p: &wgpu::CooperativeMatrixProperties| {
+        (p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type) == (16, 16, 16, F16, F32)
+    };
+    match adapter.features().contains(needed) && subgroups_of_32 {
+        true if adapter.cooperative_matrix_properties().iter().any(fits) => needed,
+        _ => wgpu::Features::empty(),
     }
 }
 

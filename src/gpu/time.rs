@@ -1,5 +1,7 @@
-use super::{Gpu, lock};
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    gpu::{Gpu, lock},
+};
 use std::time::Duration;
 
 /// Dispatches that one measurement may hold.

@@ -3,8 +3,11 @@
 use crate::{
     DType,
     codec::stream::{self, Coder},
-    kernels::{Histogram, order_key},
-    kmeans::{Bins, palette},
+    decide::{
+        histogram::Histogram,
+        kmeans::{Bins, palette},
+        order_key,
+    },
 };
 use serde::Serialize;
 

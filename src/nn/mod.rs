@@ -11,21 +11,20 @@
 //!
 //! [`Arithmetic`] says how a layer takes its inputs: as they are, or quantized to 8 bits row by row, for integer products.
 
-mod bert;
-mod embedding;
 pub mod idx;
-mod integer;
-mod layer_norm;
-mod linear;
-mod model;
-mod network;
-mod weight;
+mod layers;
+mod models;
+mod store;
 
-pub use bert::{Bert, BertConfig};
-pub use embedding::Embedding;
-pub use integer::{Calibration, IntegerNetwork};
-pub use layer_norm::LayerNorm;
-pub use linear::{Arithmetic, Linear};
-pub use model::Model;
-pub use network::{Architecture, LENET_5, LENET_300_100, LayerShape, Network};
-pub use weight::Weight;
+pub use layers::{
+    embedding::Embedding,
+    layer_norm::LayerNorm,
+    linear::{Arithmetic, Linear},
+    weight::Weight,
+};
+pub use models::{
+    bert::{Bert, BertConfig},
+    integer::{Calibration, IntegerNetwork},
+    network::{Architecture, LENET_5, LENET_300_100, LayerShape, Network},
+};
+pub use store::Model;

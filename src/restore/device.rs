@@ -1,6 +1,5 @@
 //! Coded tensors that are decoded where they are used: the coded bytes go to the device, and codes or weights come out.
 
-use super::{Parts, Restorer};
 use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::{
@@ -13,6 +12,7 @@ use crate::{
         Order, Survivors, bloomier_query, count_survivors, huffman_decode, pack_codes, rans_decode,
         ribbon_query, scatter,
     },
+    restore::{Parts, Restorer},
     stage::Unit,
     words,
 };

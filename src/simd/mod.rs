@@ -13,30 +13,18 @@ macro_rules! detected {
     };
 }
 
-mod blocks;
-mod bytes;
-#[cfg(target_arch = "x86_64")]
-mod decode;
-mod dots_i8;
-mod floats;
-mod histogram;
-pub(crate) mod huffman;
-#[cfg(target_arch = "x86_64")]
-mod isa;
-mod matmul_f32;
-mod packed;
-#[cfg(target_arch = "x86_64")]
-mod panels;
-pub(crate) mod rans;
-pub(crate) mod ribbon;
-#[cfg(target_arch = "x86_64")]
-mod streams;
+pub(crate) mod codecs;
+mod products;
 
-pub(crate) use bytes::{positions, translate};
-pub(crate) use dots_i8::{Panels, dots_i8};
-pub(crate) use histogram::histogram;
-pub(crate) use matmul_f32::matmul_f32;
-pub(crate) use packed::{FEW, Packed, decode_rows, matmul_packed};
+pub(crate) use codecs::{
+    bytes::{positions, translate},
+    histogram::histogram,
+};
+pub(crate) use products::{
+    dots_i8::{Panels, dots_i8},
+    matmul_f32::matmul_f32,
+    packed::{FEW, Packed, decode_rows, matmul_packed},
+};
 
 /// Whether a feature may be used: all may, unless the variable `TERSOR_SIMD` is `avx2`, which leaves AVX-512 out, or `none`. Every
 /// choice gives the same bytes; it is there to show that, and to time what other machines run.

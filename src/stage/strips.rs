@@ -1,9 +1,9 @@
 //! Matrices whose rows are the columns of storage: read and written a strip of columns at a time.
 
-use super::{Blocks, Unit};
 use crate::{
     DType, Result, TensorInfo,
     format::{Checkpoint, matrix},
+    stage::{Blocks, Unit},
     words,
 };
 use std::{

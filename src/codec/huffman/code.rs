@@ -1,6 +1,6 @@
 //! The code: its lengths, its bits, and its bytes at the head of a stream.
 
-use super::super::{Malformed, bits::Writer};
+use crate::codec::{Malformed, bits::Writer};
 
 /// The longest code, in bits.
 pub const LIMIT: u32 = 8;

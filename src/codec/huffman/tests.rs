@@ -1,5 +1,7 @@
-use super::{BLOCK, code::Code, cost, decode, encode, lanes_of};
-use crate::simd::histogram;
+use crate::{
+    codec::huffman::{BLOCK, code::Code, cost, decode, encode, lanes_of},
+    simd::histogram,
+};
 use proptest::prelude::*;
 
 fn noise(seed: u64) -> impl FnMut() -> u64 {

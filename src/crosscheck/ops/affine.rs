@@ -1,15 +1,18 @@
 //! Integer codes: the range of a group, rounding, restoring.
 
-use super::{Class, Data, Grouping, Input, Op, Outputs};
 use crate::{
     Backend, DType, Result, Tensor,
-    affine::{AffineCode, CLIP_COUNT, ClipGrid, Scale},
     codec::bitpack,
     crosscheck::{
         Level,
         inputs::{Admits, Rng, WEIGHTS, shapes},
+        ops::{Class, Data, Grouping, Input, Op, Outputs},
     },
-    kernels::{self, Range, range},
+    decide::{
+        affine::{AffineCode, CLIP_COUNT, ClipGrid, Scale},
+        range::Range,
+    },
+    kernels::{self, range},
 };
 
 /// Rounding weights to codes, on ties above all.

@@ -1,15 +1,15 @@
 //! Symbols: packing them, decoding their streams, and putting what they stand for in its place.
 
-use super::{
-    Class, Data, Input, Maker, Op, Outputs,
-    affine::{read_dtype, symbols, with_dtype},
-};
 use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::{block::IndexKind, gaps, huffman, rans},
     crosscheck::{
         Level,
         inputs::{Rng, WEIGHTS, shapes},
+        ops::{
+            Class, Data, Input, Maker, Op, Outputs,
+            affine::{read_dtype, symbols, with_dtype},
+        },
     },
     kernels::{self, Order, Survivors},
 };

@@ -1,11 +1,11 @@
 //! Layers of networks: activations, sums, norms, attention, windows over images.
 
-use super::{Class, Data, Input, Op};
 use crate::{
     Result,
     crosscheck::{
         Level, Maker,
         inputs::{Admits, Rng, Values, shapes},
+        ops::{Class, Data, Input, Op},
     },
     kernels::{self, Activation, Image, Window},
 };

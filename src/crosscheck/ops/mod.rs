@@ -11,8 +11,11 @@ mod products;
 mod prune;
 mod retrieval;
 
-use super::{Class, Data, Input, Maker, Outputs};
-use crate::{Backend, Result, kernels::Groups};
+use crate::{
+    Backend, Result,
+    crosscheck::{Class, Data, Input, Maker, Outputs},
+    decide::groups::Groups,
+};
 
 /// A kernel, or one way to use it.
 pub struct Op {

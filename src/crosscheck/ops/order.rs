@@ -1,11 +1,14 @@
 //! Order: histograms and sorting.
 
-use super::{Class, Data, Input, Op};
 use crate::{
     DType,
-    crosscheck::{Level, inputs::Admits},
-    dtype,
-    kernels::{self, order_key},
+    crosscheck::{
+        Level,
+        inputs::Admits,
+        ops::{Class, Data, Input, Op},
+    },
+    decide::order_key,
+    dtype, kernels,
 };
 
 /// The histogram of patterns.

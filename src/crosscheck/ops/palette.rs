@@ -1,17 +1,17 @@
 //! Palettes: which entry a weight takes, and back.
 
-use super::{
-    Class, Data, Grouping, Input, Op,
-    affine::{packed_outputs, read_dtype, symbols, upload_packed, with_dtype},
-};
 use crate::{
     DType, Error,
     crosscheck::{
         Level,
         inputs::{Admits, Rng, Values, WEIGHTS, shapes},
+        ops::{
+            Class, Data, Grouping, Input, Op,
+            affine::{packed_outputs, read_dtype, symbols, upload_packed, with_dtype},
+        },
     },
-    kernels::{self, Assigner, Codebook, order_key},
-    kmeans::Palette,
+    decide::{kmeans::Palette, order_key},
+    kernels::{self, Assigner, Codebook},
 };
 
 /// Codes of a palette, on its thresholds above all.

@@ -1,7 +1,13 @@
 //! The probe of a device's arithmetic.
 
-use super::{Class, Data, Input, Op};
-use crate::{Backend, crosscheck::Fingerprint, gpu::Numerics};
+use crate::{
+    Backend,
+    crosscheck::{
+        Fingerprint,
+        ops::{Class, Data, Input, Op},
+    },
+    gpu::Numerics,
+};
 
 /// What a device was found to do when it was opened, it does again.
 pub const NUMERICS: Op = Op {

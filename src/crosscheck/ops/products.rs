@@ -1,18 +1,18 @@
 //! Products of matrices: floats with weights in every form, codes with codes, signs with signs.
 
-use super::{
-    Class, Data, Input, Op, Outputs,
-    affine::{code, pack_rows, read_code, symbols, with_code},
-    layers::activated,
-};
 use crate::{
     Backend, DType, Result, Tensor,
-    affine::Scale,
     codec::{bitpack, sparse},
     crosscheck::{
         Level, Maker,
         inputs::{Admits, Rng, Values, WEIGHTS, weights},
+        ops::{
+            Class, Data, Input, Op, Outputs,
+            affine::{code, pack_rows, read_code, symbols, with_code},
+            layers::activated,
+        },
     },
+    decide::affine::Scale,
     kernels::{
         self, Activation, AffineMatrix, BinaryMatrix, Channels, Epilogue, Int8, PaletteMatrix,
         SparseMatrix, Tile,

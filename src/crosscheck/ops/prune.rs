@@ -1,12 +1,14 @@
 //! Pruning: masks, thresholds, norms.
 
-use super::{Class, Data, Grouping, Input, Op};
 use crate::{
     Backend, DType, Result,
-    affine::SMALLEST,
-    crosscheck::{Level, inputs::Admits},
+    crosscheck::{
+        Level,
+        inputs::Admits,
+        ops::{Class, Data, Grouping, Input, Op},
+    },
+    decide::{affine::SMALLEST, threshold::Limit},
     kernels::{self, BlockGrid},
-    prune::Limit,
     recipe::Norm,
 };
 

@@ -1,10 +1,13 @@
 //! Retrieval structures: asking them for all positions.
 
-use super::{Class, Data, Input, Maker, Op, Outputs};
 use crate::{
     Backend, Error, Result, Tensor,
-    codec::{bloomier, ribbon},
-    crosscheck::{Level, inputs::Rng},
+    codec::retrieval::{bloomier, ribbon},
+    crosscheck::{
+        Level,
+        inputs::Rng,
+        ops::{Class, Data, Input, Maker, Op, Outputs},
+    },
     kernels,
 };
 

@@ -1,0 +1,144 @@
+//! Affine codes: how the scale of a group follows from its weights. On the host, in f64, exact.
+//!
+//! Source: Jacob et al. 2018, arXiv 1712.05877; symmetric weights: Krishnamoorthi 2018, arXiv 1806.08342.
+
+use crate::decide::range::Range;
+
+/// Magnitudes below this cannot be scaled without leaving the normal numbers: such a group becomes all zero.
+pub(crate) const SMALLEST: f32 = f32::from_bits((127 - 110) << 23);
+
+/// The alphabet of codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AffineCode {
+    /// Bits per code, 2 to 8.
+    pub bits: u8,
+    /// Codes are signed and zero is code 0; otherwise they start at 0 and zero is the zero point.
+    pub symmetric: bool,
+}
+
+/// Scale and zero point of a group: a code stands for `(code - zero_point) * scale`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Scale {
+    /// Weight per step; 0 for a group that is all zero.
+    pub scale: f32,
+    /// The code of zero; 0 for symmetric codes.
+    pub zero_point: u8,
+}
+
+impl AffineCode {
+    /// Smallest and largest code: -127 to 127 for 8 bits, so that integer products are safe everywhere.
+    pub fn limits(self) -> (i32, i32) {
+        let half = 1 << (self.bits - 1);
+        match (self.symmetric, self.bits) {
+            (true, 8) => (-127, 127),
+            (true, _) => (-half, half - 1),
+            (false, _) => (0, 2 * half - 1),
+        }
+    }
+
+    /// Steps that the range is divided into: qmax, or the largest code of asymmetric ones.
+    fn steps(self) -> f64 {
+        f64::from(self.limits().1)
+    }
+
+    /// What the steps divide: the largest magnitude, or the range widened to hold zero.
+    fn extent(self, range: Range) -> (f64, f64) {
+        if self.symmetric {
+            return (0.0, f64::from(range.absmax()));
+        }
+        (f64::from(range.min).min(0.0), f64::from(range.max).max(0.0))
+    }
+
+    /// The scale of a group whose range is clipped at `clip` 64ths; 64 for no clipping.
+    ///
+    /// `scale = f32(f64(high - low) * clip / 64 / steps)`, zero if the largest magnitude is below 2^-110;
+    /// `zero_point = rne(-low * clip / 64 / scale)`, clamped to the codes.
+    pub fn scale(self, range: Range, clip: u32) -> Scale {
+        if range.absmax() < SMALLEST {
+            return Scale::default();
+        }
+        let (low, high) = self.extent(range);
+        let fraction = f64::from(clip) / 64.0;
+        let scale = ((high - low) * fraction / self.steps()) as f32;
+        let zero_point =
+            (-low * fraction / f64::from(scale)).round_ties_even().clamp(0.0, self.steps());
+        Scale { scale, zero_point: if self.symmetric { 0 } else { zero_point as u8 } }
+    }
+}
+
+impl Scale {
+    /// Codes per weight: `f32(1 / f64(scale))`, 0 for a scale of 0.
+    pub fn inverse(self) -> f32 {
+        if self.scale == 0.0 { 0.0 } else { (1.0 / f64::from(self.scale)) as f32 }
+    }
+}
+
+/// The clips that the search for the least squared error tries, in 64ths of the range.
+pub const CLIPS: std::ops::RangeInclusive<u32> = 32..=64;
+
+/// How many they are.
+pub const CLIP_COUNT: usize = 33;
+
+/// Sums of squared errors of one group, one for each of [`CLIPS`].
+pub type ClipErrors = [u64; CLIP_COUNT];
+
+/// The clip of least error, in 64ths; ties to the larger.
+pub fn best_clip<T: Ord>(errors: &[T; CLIP_COUNT]) -> u32 {
+    let best = errors.iter().enumerate().rev().min_by(|a, b| a.1.cmp(b.1));
+    CLIPS.start() + best.map_or(CLIP_COUNT - 1, |(i, _)| i) as u32
+}
+
+/// The grid of one group in integers, for the search: magnitudes are taken as `u = rne(|w| * inverse)`, in units of 1/32767
+/// of the largest.
+///
+/// At clip i, with `K = 31 - bits`:
+/// `step = steps_per_64th * i` is the grid's step in u, times 2^15;
+/// `m = (codes_per_u * RECIPROCALS[i - 32] + 2^14) >> 15` is its inverse, times 2^K;
+/// `code = min((u * m + 2^(K-1)) >> K, limit of the sign)`; `restored = (code * step + 2^14) >> 15`;
+/// `error = (u - restored)²`.
+///
+/// Every term fits 32 bits. The grid's step is off by at most one part in 2^15, so an error differs from that of real
+/// arithmetic by at most 2 units of u.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ClipGrid {
+    /// u per weight; 0 for a group that is all zero.
+    pub inverse: f32,
+    /// u per code and 64th of the range, times 2^15.
+    pub steps_per_64th: u32,
+    /// Codes per u at clip 32, times 2^K.
+    pub codes_per_u: u32,
+    /// Largest code above zero, and 65536 times that below.
+    pub limits: u32,
+}
+
+/// `rne(2^15 * 32 / i)` for every clip i.
+pub fn reciprocals() -> [u32; CLIP_COUNT] {
+    std::array::from_fn(|i| (f64::from(1u32 << 20) / (i as f64 + 32.0)).round_ties_even() as u32)
+}
+
+impl ClipGrid {
+    /// The grid of a group.
+    pub fn new(code: AffineCode, range: Range) -> Self {
+        let absmax = f64::from(range.absmax());
+        if range.absmax() < SMALLEST {
+            return Self { inverse: 0.0, steps_per_64th: 0, codes_per_u: 0, limits: 0 };
+        }
+        let (low, high) = code.extent(range);
+        let step = (high - low) / absmax * 32767.0 / code.steps();
+        let (lowest, highest) = code.limits();
+        let zero = i32::from(code.scale(range, 64).zero_point);
+        Self {
+            inverse: (32767.0 / absmax) as f32,
+            steps_per_64th: (step * 32768.0 / 64.0).round_ties_even() as u32,
+            codes_per_u: (f64::from(1u32 << Self::shift(code)) * 2.0 / step).round_ties_even()
+                as u32,
+            limits: (highest - zero) as u32 | ((zero - lowest) as u32) << 16,
+        }
+    }
+
+    /// K of the formula.
+    pub fn shift(code: AffineCode) -> u32 {
+        31 - u32::from(code.bits)
+    }
+}

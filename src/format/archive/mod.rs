@@ -1,0 +1,320 @@
+//! What a tersor archive says of itself, and where the parts of its tensors are.
+
+pub(in crate::format) mod manifest;
+
+use crate::{
+    DType, Error, Result, TensorInfo,
+    digest::{Digest, agrees, digest, short},
+    format::{
+        CHUNK,
+        archive::manifest::{COMPONENTS, Manifest, TensorManifest, encode_digest},
+        checkpoint::Checkpoint,
+        safetensors::{
+            header::described_bytes,
+            header_text::{NO_DIGEST, before_digest, described_length},
+            index::index_text,
+        },
+    },
+    quote::quoted,
+};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+/// A tersor archive on disk, opened and checked: header digests, manifests, and that every component is there with the
+/// length it must have. Data is given out only after the digest of its chunk has been checked.
+#[derive(Debug)]
+pub struct Archive {
+    /// The safetensors files as they are stored.
+    pub stored: Checkpoint,
+    /// The tensors of the original checkpoint, in the order in which they are stored.
+    pub tensors: Vec<ArchivedTensor>,
+    /// Of every file, the digests of its chunks.
+    chunks: Vec<Vec<Digest>>,
+    cache: Mutex<Cache>,
+}
+
+/// One tensor of the original checkpoint, as the archive holds it.
+#[derive(Clone, Debug)]
+pub struct ArchivedTensor {
+    /// Its name.
+    pub name: String,
+    /// Which file of the archive holds it.
+    pub file: usize,
+    /// What was done to it; `None` where it is kept bit for bit.
+    pub treated: Option<Box<TensorManifest>>,
+    /// Its components, or the kept tensor itself under the empty name: names, and places in [`Checkpoint::tensors`]. There
+    /// may be a million tensors, so that nothing is held twice.
+    components: Box<[(&'static str, u32)]>,
+}
+
+/// A chunk's file and number.
+type ChunkId = (usize, u64);
+
+/// A chunk's bytes, once their digest has been checked.
+type Chunk = Arc<OnceLock<Vec<u8>>>;
+
+/// Chunks whose digest has been checked, the last used first.
+#[derive(Debug)]
+struct Cache {
+    chunks: Vec<(ChunkId, Chunk)>,
+    room: usize,
+}
+
+impl Archive {
+    /// Opens an archive: a file, an index.json or a folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] if it is not an archive or malformed, [`Error::Digest`] if a header is damaged, [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let stored = Checkpoint::open(path)?;
+        let (mut tensors, mut chunks) = (Vec::new(), Vec::new());
+        for (i, file) in stored.files.iter().enumerate() {
+            let Some((_, text)) = file.metadata.iter().find(|(k, _)| k == "tersor") else {
+                let why = "no tersor manifest: this is not a tersor archive; make one with `tersor compress`";
+                return Err(Error::format(&file.path, why));
+            };
+            let held = stored.tensors.iter().filter(|t| t.file == i).count();
+            let (manifest, header_digest) =
+                Manifest::parse(text, held).map_err(|why| Error::format(&file.path, why))?;
+            check_header(&stored, i, &manifest.chunks, header_digest)?;
+            let expected = (file.len - file.data_start).div_ceil(CHUNK);
+            if manifest.chunks.len() as u64 != expected {
+                let found = manifest.chunks.len();
+                let why = format!("manifest: {found} chunk digests, expected {expected}");
+                return Err(Error::format(&file.path, why));
+            }
+            chunks.push(manifest.chunks);
+            tensors.push(manifest.tensors);
+        }
+        check_index(&stored)?;
+        let tensors = assemble(&stored, tensors)?;
+        let all = tensors.iter().map(|t| original_bytes(&stored, t));
+        if all.fold(0u64, u64::saturating_add) > MOST {
+            return Err(Error::format(&stored.root, "its tensors are 2^63 bytes or more"));
+        }
+        let room = 8.max(2 * rayon::current_num_threads() + 2);
+        let cache = Mutex::new(Cache { chunks: Vec::new(), room });
+        Ok(Self { stored, tensors, chunks, cache })
+    }
+
+    /// The components of a tensor, or the kept tensor itself under the empty name.
+    pub fn components(
+        &self,
+        tensor: &ArchivedTensor,
+    ) -> impl ExactSizeIterator<Item = (&'static str, &TensorInfo)> {
+        tensor.components.iter().map(|(name, at)| (*name, &self.stored.tensors[*at as usize]))
+    }
+
+    /// One component of a tensor, which must be one that its manifest calls for, or "" for a kept tensor.
+    pub fn component(&self, tensor: &ArchivedTensor, name: &str) -> &TensorInfo {
+        let mut all = self.components(tensor);
+        all.find(|(n, _)| *n == name).map(|(_, info)| info).expect("opening found every component")
+    }
+
+    /// Type and shape of a tensor before it was archived.
+    pub fn original<'a>(&'a self, tensor: &'a ArchivedTensor) -> (DType, &'a [u64]) {
+        match &tensor.treated {
+            Some(manifest) => (manifest.dtype, &manifest.shape),
+            None => {
+                let info = self.component(tensor, "");
+                (info.dtype, &info.shape)
+            }
+        }
+    }
+
+    /// Bytes of a tensor before it was archived.
+    pub fn original_bytes(&self, tensor: &ArchivedTensor) -> u64 {
+        original_bytes(&self.stored, tensor)
+    }
+
+    /// Reads bytes of a stored tensor, from `offset` within it, out of chunks whose digest has been checked; from any thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Digest`] if a chunk is damaged, [`Error::Io`].
+    pub fn read_at(&self, info: &TensorInfo, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let start = info.offset - self.stored.files[info.file].data_start + offset;
+        let mut done = 0;
+        while done < buf.len() {
+            let at = start + done as u64;
+            let chunk = self.chunk(info.file, at / CHUNK)?;
+            let bytes = &chunk.get().expect("checked chunks are filled")[(at % CHUNK) as usize..];
+            let len = bytes.len().min(buf.len() - done);
+            buf[done..done + len].copy_from_slice(&bytes[..len]);
+            done += len;
+        }
+        Ok(())
+    }
+
+    /// What a tensor takes in the manifest, as it stands in the header.
+    pub fn manifest_bytes(&self, tensor: &ArchivedTensor) -> u64 {
+        tensor.treated.as_ref().map_or(0, |treated| described_length(&tensor.name, treated))
+    }
+
+    fn chunk(&self, file: usize, index: u64) -> Result<Chunk> {
+        let slot = {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = (file, index);
+            let slot = match cache.chunks.iter().position(|(k, _)| *k == key) {
+                Some(at) => cache.chunks.remove(at).1,
+                None => Arc::new(OnceLock::new()),
+            };
+            cache.chunks.insert(0, (key, slot.clone()));
+            let room = cache.room;
+            cache.chunks.truncate(room);
+            slot
+        };
+        if slot.get().is_none() {
+            let bytes = self.load(file, index)?;
+            // Another thread may have been as quick; both hold the same checked bytes.
+            _ = slot.set(bytes);
+        }
+        Ok(slot)
+    }
+
+    fn load(&self, file: usize, index: u64) -> Result<Vec<u8>> {
+        let source = &self.stored.files[file];
+        let start = source.data_start + index * CHUNK;
+        let mut bytes = vec![0; (source.len - start).min(CHUNK) as usize];
+        self.stored.read_at(file, start, &mut bytes)?;
+        if agrees(digest(&bytes), self.chunks[file][index as usize]) {
+            return Ok(bytes);
+        }
+        let end = start + bytes.len() as u64;
+        Err(Error::Digest {
+            path: source.path.clone(),
+            what: format!("chunk {index} (bytes {start} to {end})"),
+        })
+    }
+}
+
+/// Most bytes of all tensors: no file is longer, and sums of them stay numbers of 64 bits.
+const MOST: u64 = i64::MAX as u64;
+
+fn original_bytes(stored: &Checkpoint, tensor: &ArchivedTensor) -> u64 {
+    match &tensor.treated {
+        Some(manifest) => described_bytes(manifest.dtype, &manifest.shape).unwrap_or(0),
+        None => tensor.components.iter().map(|(_, at)| stored.tensors[*at as usize].bytes).sum(),
+    }
+}
+
+/// Recomputes the header's digest over its text with the digest's own characters replaced.
+fn check_header(
+    stored: &Checkpoint,
+    file: usize,
+    chunks: &[Digest],
+    expected: Digest,
+) -> Result<()> {
+    let source = &stored.files[file];
+    let damaged = || Error::Digest { path: source.path.clone(), what: "header".into() };
+    let (mut start, end) = (before_digest(chunks), source.data_start);
+    let mut hash = blake3::Hasher::new();
+    hash.update(&start).update(NO_DIGEST.as_bytes());
+    start.extend(encode_digest(expected).as_bytes());
+    let mut at = 8 + start.len() as u64;
+    if at > end {
+        return Err(damaged());
+    }
+    let mut buffer = vec![0; start.len()];
+    stored.read_at(file, 8, &mut buffer)?;
+    if buffer != start {
+        return Err(damaged());
+    }
+    while at < end {
+        buffer.resize((end - at).min(1 << 20) as usize, 0);
+        stored.read_at(file, at, &mut buffer)?;
+        hash.update(&buffer);
+        at += buffer.len() as u64;
+    }
+    if agrees(short(hash.finalize()), expected) { Ok(()) } else { Err(damaged()) }
+}
+
+/// Demands that the index of a folder is as it was written: it has no digest, but only one text.
+fn check_index(stored: &Checkpoint) -> Result<()> {
+    let Some(name) = &stored.index else { return Ok(()) };
+    let path = stored.root.join(name);
+    let shards: BTreeMap<&str, &str> =
+        stored.tensors.iter().map(|t| (&*t.name, &*stored.files[t.file].name)).collect();
+    let total = stored.tensors.iter().map(|t| t.bytes).sum();
+    match std::fs::read(&path).map_err(Error::io(&path))? == index_text(total, &shards) {
+        true => Ok(()),
+        false => Err(Error::Digest { path, what: "its text".into() }),
+    }
+}
+
+/// Matches the stored tensors with the manifests of their files: every component there once, with the right type and length.
+fn assemble(
+    stored: &Checkpoint,
+    manifests: Vec<BTreeMap<String, TensorManifest>>,
+) -> Result<Vec<ArchivedTensor>> {
+    let component = |t: &TensorInfo| {
+        t.name.rsplit_once('.').is_some_and(|(_, ending)| COMPONENTS.contains(&ending))
+    };
+    let by_name: HashMap<&str, u32> = (0..)
+        .zip(&stored.tensors)
+        .filter(|(_, t)| component(t))
+        .map(|(at, t)| (&*t.name, at))
+        .collect();
+    let mut taken = vec![false; stored.tensors.len()];
+    let mut tensors = Vec::new();
+    for (file, manifest) in manifests.into_iter().enumerate() {
+        for (name, treated) in manifest {
+            let refuse = |why: String| {
+                Error::format(&stored.files[file].path, format!("tensor {}: {why}", quoted(&name)))
+            };
+            let most =
+                described_bytes(treated.dtype, &treated.shape).unwrap_or(0).saturating_mul(4);
+            let mut components = Vec::new();
+            for c in treated.components() {
+                let at = *by_name
+                    .get(format!("{name}.{}", c.name).as_str())
+                    .ok_or_else(|| refuse(format!("{} is missing", c.name)))?;
+                let info = &stored.tensors[at as usize];
+                if info.file != file
+                    || info.dtype != c.dtype
+                    || c.shape.as_ref().is_some_and(|s| *s != info.shape)
+                {
+                    let found = format!("{} is {} {:?}", c.name, info.dtype.name(), info.shape);
+                    let shape = c.shape.map_or("[..]".into(), |shape| format!("{shape:?}"));
+                    let dtype = c.dtype.name();
+                    return Err(refuse(format!(
+                        "{found}, expected {dtype} {shape} in the same file"
+                    )));
+                }
+                // What survives is at most everything; the exact number is checked against the mask when it is read.
+                if c.shape.is_none() && (info.shape.len() != 1 || info.bytes > most) {
+                    let (name, shape) = (c.name, &info.shape);
+                    return Err(refuse(format!("{name} is {shape:?}, which no mask can need")));
+                }
+                taken[at as usize] = true;
+                components.push((c.name, at));
+            }
+            tensors.push(ArchivedTensor {
+                name,
+                file,
+                treated: Some(treated.into()),
+                components: components.into(),
+            });
+        }
+    }
+    let kept = || (0..).zip(&stored.tensors).filter(|(at, _)| !taken[*at as usize]);
+    // No two treated tensors have the same name: they would need the same components.
+    let treated: HashSet<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
+    if let Some((_, t)) = kept().find(|(_, t)| treated.contains(t.name.as_str())) {
+        let why = format!("tensor {} is stored twice", quoted(&t.name));
+        return Err(Error::format(&stored.root, why));
+    }
+    tensors.reserve_exact(kept().count());
+    tensors.extend(kept().map(|(at, t)| ArchivedTensor {
+        name: t.name.clone(),
+        file: t.file,
+        treated: None,
+        components: [("", at as u32)].into(),
+    }));
+    tensors.sort_unstable_by_key(|t| t.components.iter().map(|(_, at)| *at).min());
+    Ok(tensors)
+}

@@ -1,0 +1,248 @@
+//! The text of a header, written to anything that takes bytes: a file, a hash, or a counter that only wants its length.
+
+use crate::{
+    DType,
+    format::archive::manifest::{self, Manifest, TensorManifest},
+};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+    ops::Range,
+};
+
+/// A tensor of a file to be written.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// Its name.
+    pub name: Cow<'a, str>,
+    /// Its type.
+    pub dtype: DType,
+    /// Its shape.
+    pub shape: Cow<'a, [u64]>,
+    /// Its bytes in the data section.
+    pub bytes: Range<u64>,
+}
+
+impl Entry<'_> {
+    /// The same, of what is held elsewhere.
+    pub fn borrowed(&self) -> Entry<'_> {
+        Entry {
+            name: Cow::Borrowed(&self.name),
+            dtype: self.dtype,
+            shape: Cow::Borrowed(&self.shape),
+            bytes: self.bytes.clone(),
+        }
+    }
+}
+
+/// What a header says before its tensors.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Preface<'a> {
+    /// The manifest of an archive.
+    pub manifest: Option<&'a Manifest>,
+    /// Every other pair of metadata; one of ours is passed over.
+    pub metadata: &'a [(String, String)],
+}
+
+/// Where the header's own digest stands while it is computed.
+pub(in crate::format) const NO_DIGEST: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// Writes a header: the manifest first of all, with `digest` as the header's own, then the other metadata by key, then the
+/// tensors in their order.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_header<'a>(
+    out: &mut impl Write,
+    preface: Preface,
+    digest: &str,
+    tensors: impl IntoIterator<Item = Entry<'a>>,
+) -> io::Result<()> {
+    let manifest = preface.manifest.map(|m| move |out: &mut Escaped<'_>| m.write(out, digest));
+    write_parts(out, manifest, preface.metadata, tensors)
+}
+
+/// The tensors that a manifest describes, one by one.
+pub(crate) type Described<'a> = &'a mut dyn Iterator<Item = (&'a str, &'a TensorManifest)>;
+
+/// The length of such a header, given the digests and tensors of its manifest, so that a plan need not build one to know
+/// how long it will be.
+pub(crate) fn header_length<'a, 'm>(
+    manifest: Option<(&[crate::digest::Digest], Described<'m>)>,
+    metadata: &[(String, String)],
+    tensors: impl IntoIterator<Item = Entry<'a>>,
+) -> u64 {
+    let mut count = Count(0);
+    let manifest = manifest.map(|(chunks, described)| {
+        move |out: &mut Escaped<'_>| manifest::write_text(out, chunks, NO_DIGEST, described)
+    });
+    write_parts(&mut count, manifest, metadata, tensors).expect("counting cannot fail");
+    count.0
+}
+
+/// What one tensor takes in a header, a comma included.
+pub(crate) fn entry_length(entry: Entry) -> u64 {
+    let mut count = Count(1);
+    write_entry(&mut count, &entry).expect("counting cannot fail");
+    count.0
+}
+
+/// What one treated tensor takes in the manifest as it stands in a header, a comma included.
+pub(crate) fn described_length(name: &str, tensor: &TensorManifest) -> u64 {
+    let mut count = Count(1);
+    manifest::write_tensor(&mut Escaped(&mut count), name, tensor).expect("counting cannot fail");
+    count.0
+}
+
+/// What stands in a header before the digest of its own that an archive's manifest holds.
+pub(in crate::format) fn before_digest(chunks: &[crate::digest::Digest]) -> Vec<u8> {
+    let mut text = br#"{"__metadata__":{"tersor":""#.to_vec();
+    manifest::write_start(&mut Escaped(&mut text), chunks).expect("memory takes every byte");
+    text
+}
+
+fn write_parts<'a>(
+    out: &mut impl Write,
+    manifest: Option<impl FnOnce(&mut Escaped<'_>) -> io::Result<()>>,
+    metadata: &[(String, String)],
+    tensors: impl IntoIterator<Item = Entry<'a>>,
+) -> io::Result<()> {
+    let mut metadata: Vec<_> = metadata.iter().filter(|(key, _)| key != "tersor").collect();
+    metadata.sort_unstable();
+    let any = manifest.is_some() || !metadata.is_empty();
+    out.write_all(b"{")?;
+    if any {
+        out.write_all(b"\"__metadata__\":{")?;
+        let mut comma = "";
+        if let Some(write) = manifest {
+            out.write_all(b"\"tersor\":\"")?;
+            write(&mut Escaped(out))?;
+            out.write_all(b"\"")?;
+            comma = ",";
+        }
+        for (key, value) in metadata {
+            out.write_all(comma.as_bytes())?;
+            serde_json::to_writer(&mut *out, key)?;
+            out.write_all(b":")?;
+            serde_json::to_writer(&mut *out, value)?;
+            comma = ",";
+        }
+        out.write_all(b"}")?;
+    }
+    let mut comma = if any { "," } else { "" };
+    for entry in tensors {
+        out.write_all(comma.as_bytes())?;
+        write_entry(out, &entry)?;
+        comma = ",";
+    }
+    out.write_all(b"}")
+}
+
+fn write_entry(
+    out: &mut impl Write,
+    Entry { name, dtype, shape, bytes }: &Entry,
+) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, name)?;
+    write!(out, ":{{\"dtype\":\"{}\",\"shape\":", dtype.name())?;
+    serde_json::to_writer(&mut *out, shape)?;
+    write!(out, ",\"data_offsets\":[{},{}]}}", bytes.start, bytes.end)
+}
+
+/// JSON within a JSON string. The text that goes through it has no control characters: it is JSON without spaces.
+struct Escaped<'a>(&'a mut dyn Write);
+
+impl Write for Escaped<'_> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        for part in text.split_inclusive(|b| matches!(b, b'"' | b'\\')) {
+            match part {
+                [plain @ .., special @ (b'"' | b'\\')] => {
+                    self.0.write_all(plain)?;
+                    self.0.write_all(&[b'\\', *special])?;
+                }
+                plain => self.0.write_all(plain)?,
+            }
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Counts what is written.
+pub(in crate::format) struct Count(pub u64);
+
+impl Write for Count {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0 += text.len() as u64;
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::archive::manifest::Method;
+
+    #[test]
+    fn what_is_counted_is_what_is_written_and_every_reader_reads_it() {
+        let described = TensorManifest {
+            dtype: DType::F16,
+            shape: vec![2, 8],
+            axis: 1,
+            coded: true,
+            pruned: true,
+            method: Method::Affine { bits: 3, symmetric: false, group: 2 },
+            digest: [7; 16],
+            max_rel_error: Some(0.1),
+        };
+        let name = "a\"\\\n\u{1b}é😀";
+        let manifest = Manifest {
+            tensors: [(name.to_owned(), described.clone())].into(),
+            chunks: vec![[1; 16], [2; 16]],
+        };
+        let metadata = [("z", "\u{0}"), ("tersor", "another's"), ("b\"", "\\")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let entries = || {
+            let entry = |name: &'static str, bytes: Range<u64>| Entry {
+                name: name.into(),
+                dtype: DType::U8,
+                shape: vec![bytes.end - bytes.start, 1].into(),
+                bytes,
+            };
+            [entry("x", 0..3), entry("y\t", 3..9)]
+        };
+        let mut text = Vec::new();
+        let preface = Preface { manifest: Some(&manifest), metadata: &metadata };
+        write_header(&mut text, preface, NO_DIGEST, entries()).unwrap();
+        let mut tensors = manifest.tensors.iter().map(|(n, t)| (n.as_str(), t));
+        let length = header_length(Some((&manifest.chunks, &mut tensors)), &metadata, entries());
+        assert_eq!(length, text.len() as u64);
+        assert!(text.starts_with(&before_digest(&manifest.chunks)));
+        assert!(text[before_digest(&manifest.chunks).len()..].starts_with(NO_DIGEST.as_bytes()));
+
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let meta = &json["__metadata__"];
+        assert_eq!(meta.as_object().unwrap().keys().collect::<Vec<_>>(), ["tersor", "b\"", "z"]);
+        assert_eq!(meta["z"], "\u{0}");
+        assert_eq!(json["y\t"]["data_offsets"], serde_json::json!([3, 9]));
+        let (read, _) = Manifest::parse(meta["tersor"].as_str().unwrap(), 1).unwrap();
+        assert_eq!(read, manifest);
+
+        let alone = Manifest { tensors: Default::default(), ..manifest.clone() };
+        let mut without = Vec::new();
+        let preface = Preface { manifest: Some(&alone), metadata: &metadata };
+        write_header(&mut without, preface, NO_DIGEST, entries()).unwrap();
+        assert_eq!(
+            (text.len() - without.len()) as u64 + 1,
+            described_length(name, &described),
+            "a comma is counted"
+        );
+    }
+}

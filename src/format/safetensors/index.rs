@@ -1,0 +1,194 @@
+//! `*.safetensors.index.json`: which shard holds which tensor.
+
+use crate::{
+    Error, Result, TensorInfo,
+    format::safetensors::header::MAX_HEADER,
+    quote::{json_error, quoted},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt, fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+/// Most tensors that an index lists: as many as one file may hold.
+const MAX_LISTED: usize = crate::format::safetensors::header::MAX_TENSORS;
+
+/// An index as it was read.
+#[derive(Debug)]
+pub struct Index {
+    /// The plain names of the shards, sorted.
+    pub shards: Vec<String>,
+    /// Of every tensor, the number of its shard.
+    listed: HashMap<String, u32>,
+}
+
+impl Index {
+    /// Reads an index, whose shards must be there, beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] for a shard that is missing or leaves the folder, and for everything malformed; [`Error::Io`].
+    pub fn read(path: &Path, root: &Path) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        struct Text {
+            weight_map: Map,
+        }
+        let Map { shards, mut listed } = read_json::<Text>(path, MAX_HEADER)?.weight_map;
+        if shards.is_empty() {
+            return Err(Error::format(path, "weight_map is empty, expected at least one tensor"));
+        }
+        let mut sorted: Vec<(String, u32)> = shards.into_iter().collect();
+        sorted.sort_unstable();
+        let mut place = vec![0; sorted.len()];
+        for ((name, at), i) in sorted.iter().zip(0..) {
+            check_basename(path, name)?;
+            let shard = root.join(name);
+            let there = match fs::metadata(&shard) {
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename) => {
+                    false
+                }
+                meta => meta.map_err(Error::io(&shard))?.is_file(),
+            };
+            if !there {
+                return Err(Error::format(path, format!("shard {} is missing", quoted(name))));
+            }
+            place[*at as usize] = i;
+        }
+        listed.values_mut().for_each(|at| *at = place[*at as usize]);
+        Ok(Self { shards: sorted.into_iter().map(|(name, _)| name).collect(), listed })
+    }
+
+    /// The shards within their folder.
+    pub fn paths(&self, root: &Path) -> Vec<PathBuf> {
+        self.shards.iter().map(|name| root.join(name)).collect()
+    }
+
+    /// Demands that it lists the tensors of its shards, which are numbered as it numbers them, and no others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] with the first tensor that differs.
+    pub fn check(&self, path: &Path, tensors: &[TensorInfo]) -> Result<()> {
+        let shard = |at: usize| quoted(&self.shards[at]);
+        for t in tensors {
+            let (name, held) = (quoted(&t.name), shard(t.file));
+            let why = match self.listed.get(&t.name) {
+                Some(claimed) if *claimed as usize == t.file => continue,
+                Some(claimed) => {
+                    format!("tensor {name} is in {held}, expected {}", shard(*claimed as usize))
+                }
+                None => format!("tensor {name} of shard {held} is not listed"),
+            };
+            return Err(Error::format(path, why));
+        }
+        if tensors.len() == self.listed.len() {
+            return Ok(());
+        }
+        let present: std::collections::HashSet<_> = tensors.iter().map(|t| &t.name).collect();
+        let missing = self.listed.iter().filter(|(name, _)| !present.contains(name)).min();
+        let why = missing.map_or("a tensor is listed twice".into(), |(name, at)| {
+            let (name, shard) = (quoted(name), shard(*at as usize));
+            format!("tensor {name} is listed but not in shard {shard}")
+        });
+        Err(Error::format(path, why))
+    }
+}
+
+/// The text of an index: the bytes of all tensors, and of each its shard.
+pub(crate) fn index_text(
+    total: u64,
+    shards: &BTreeMap<impl serde::Serialize, impl serde::Serialize>,
+) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Metadata {
+        total_size: u64,
+    }
+    #[derive(serde::Serialize)]
+    struct Text<W> {
+        metadata: Metadata,
+        weight_map: W,
+    }
+    let text = Text { metadata: Metadata { total_size: total }, weight_map: shards };
+    let mut text = serde_json::to_vec_pretty(&text).expect("names are text");
+    text.push(b'\n');
+    text
+}
+
+/// One plain file name: it can leave no folder.
+fn check_basename(index: &Path, name: &str) -> Result<()> {
+    let plain = !name.is_empty()
+        && !name.starts_with('.')
+        && !name.contains(['/', '\\', '\0', ':'])
+        && name.ends_with(".safetensors");
+    if plain {
+        return Ok(());
+    }
+    let why = format!(
+        "shard name {}, expected the plain name of a .safetensors file in the same folder",
+        quoted(name)
+    );
+    Err(Error::format(index, why))
+}
+
+/// A JSON object of strings without duplicate keys, which `serde_json` would accept. Shards are numbered as they come.
+struct Map {
+    shards: HashMap<String, u32>,
+    listed: HashMap<String, u32>,
+}
+
+impl<'de> serde::Deserialize<'de> for Map {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Map;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object of tensor name to shard name")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Map, A::Error> {
+                let refuse = |why: String| Err(serde::de::Error::custom(why));
+                let (mut shards, mut listed) = (HashMap::new(), HashMap::new());
+                while let Some((tensor, shard)) = map.next_entry::<String, String>()? {
+                    if listed.len() == MAX_LISTED {
+                        return refuse(format!("more than {MAX_LISTED} tensors are listed"));
+                    }
+                    let next = shards.len() as u32;
+                    let at = *shards.entry(shard).or_insert(next);
+                    let name = quoted(&tensor);
+                    if listed.insert(tensor, at).is_some() {
+                        return refuse(format!("tensor {name} is listed twice, expected once"));
+                    }
+                }
+                Ok(Map { shards, listed })
+            }
+        }
+        from.deserialize_map(Visitor)
+    }
+}
+
+/// Reads an object from a JSON file of at most `most` bytes.
+///
+/// # Errors
+///
+/// [`Error::Format`] if it is longer or malformed, [`Error::Io`].
+pub(in crate::format) fn read_json<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    most: u64,
+) -> Result<T> {
+    let len = fs::metadata(path).map_err(Error::io(path))?.len();
+    if len > most {
+        return Err(Error::format(path, format!("{len} bytes, expected at most {most}")));
+    }
+    let text = fs::read(path).map_err(Error::io(path))?;
+    // Lists would be read as the values of an object's keys in turn.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::format(path, "no JSON object"));
+    }
+    serde_json::from_slice(&text).map_err(|e| Error::format(path, json_error(&e)))
+}

@@ -1,0 +1,160 @@
+use crate::{
+    Backend, DType, Error, Result, Tensor,
+    codec::bitpack,
+    decide::{
+        affine::{AffineCode, Scale},
+        groups::Groups,
+    },
+    dtype,
+    gpu::{Gpu, Kernel},
+    kernels::{affine::quantize::expect_code, tasks::task_rows},
+    wgsl, words,
+};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+/// The shader.
+pub static KERNEL: Kernel = Kernel {
+    name: "dequantize",
+    wgsl: wgsl!("lib/grid", "lib/dtype", "affine/dequantize"),
+    workgroup: 256,
+    params: size_of::<Params>(),
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    elements: u32,
+    cols: u32,
+    words: u32,
+    group: u32,
+    first: u32,
+    total: u32,
+}
+
+/// Restores weights from codes.
+///
+/// `weights[r, c] = (codes[r, c] - zero_point) * scale`, one f32 multiply, rounded to `dtype`; beyond its range: its largest
+/// finite value
+///
+/// - `codes`: U32 `[rows, words]`, as [`quantize`](crate::kernels::affine::quantize::quantize()) packs them; `cols`: codes per row.
+/// - `groups`, `scales`: which elements share a scale, and the scale of every group that the tile touches.
+/// - returns `dtype` `[rows, cols]`.
+///
+/// Agreement: exact: one multiply of normal numbers, one rounding by integer code.
+///
+/// # Errors
+///
+/// [`Error::Shape`] if `dtype` holds no weights, or codes or scales do not fit; [`Error::Gpu`] if the device fails.
+pub fn dequantize(
+    on: &Backend,
+    codes: &Tensor,
+    cols: usize,
+    code: AffineCode,
+    groups: Groups,
+    scales: &[Scale],
+    dtype: DType,
+) -> Result<Tensor> {
+    expect_code(KERNEL.name, code, groups.count(codes.rows() * cols), scales)?;
+    let expected = bitpack::words(cols, code.bits.into());
+    if codes.cols() != expected || codes.dtype() != DType::U32 {
+        return Err(Error::shape(KERNEL.name, "words per row", codes.cols(), expected));
+    }
+    if !dtype.is_weight() {
+        return Err(Error::shape(KERNEL.name, "dtype", dtype.name(), "a float type"));
+    }
+    match on {
+        Backend::Cpu => {
+            let shape = (codes.rows(), cols);
+            let weights = reference(codes.words()?, shape, code, groups, scales, dtype);
+            Ok(Tensor::cpu(dtype, codes.rows(), cols, weights))
+        }
+        Backend::Gpu(gpu) => on_gpu(gpu, codes, cols, code, groups, scales, dtype),
+    }
+}
+
+fn reference(
+    codes: &[u32],
+    (rows, cols): (usize, usize),
+    code: AffineCode,
+    groups: Groups,
+    scales: &[Scale],
+    dtype: DType,
+) -> Vec<u32> {
+    let bits = code.bits.into();
+    let packed_cols = bitpack::words(cols, bits);
+    let task = task_rows(rows, cols);
+    let mut weights = vec![0; words(dtype, rows * cols)];
+    weights.par_chunks_mut(words(dtype, task * cols).max(1)).enumerate().for_each(
+        |(t, weights)| {
+            let (mut values, mut row) = (vec![0.0; cols.min(CHUNK)], vec![0; cols]);
+            for r in t * task..rows.min((t + 1) * task) {
+                bitpack::unpack(&codes[r * packed_cols..][..packed_cols], bits, &mut row);
+                for (span, scale) in groups.spans(r * cols..(r + 1) * cols, scales) {
+                    for at in span.clone().step_by(CHUNK) {
+                        let values = &mut values[..(span.end - at).min(CHUNK)];
+                        let codes = &row[at - r * cols..][..values.len()];
+                        // A signed code's sign bit moves to the top of the byte and back.
+                        let up = if code.symmetric { 8 - bits } else { 0 };
+                        match code.symmetric {
+                            true => restore_signed(codes, up, scale.scale, values),
+                            false => restore(codes, scale.zero_point.into(), scale.scale, values),
+                        }
+                        dtype::encode(dtype, values, weights, at - t * task * cols);
+                    }
+                }
+            }
+        },
+    );
+    weights
+}
+
+/// Weights that are restored at a time: they stay in the first cache.
+const CHUNK: usize = 2048;
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn restore_signed(codes: &[u8], up: u32, scale: f32, values: &mut [f32]) {
+    for (code, value) in codes.iter().zip(values) {
+        *value = f32::from((code << up) as i8 >> up) * scale;
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn restore(codes: &[u8], zero_point: i32, scale: f32, values: &mut [f32]) {
+    for (code, value) in codes.iter().zip(values) {
+        *value = (i32::from(*code) - zero_point) as f32 * scale;
+    }
+}
+
+fn on_gpu(
+    gpu: &Gpu,
+    codes: &Tensor,
+    cols: usize,
+    code: AffineCode,
+    groups: Groups,
+    scales: &[Scale],
+    dtype: DType,
+) -> Result<Tensor> {
+    let (rows, elements) = (codes.rows(), codes.rows() * cols);
+    let out = gpu.alloc(4 * words(dtype, elements))?;
+    let pairs: Vec<[u32; 2]> =
+        scales.iter().map(|s| [s.scale.to_bits(), s.zero_point.into()]).collect();
+    let total = if dtype == DType::F64 { elements } else { words(dtype, elements) };
+    let (group, first) = groups.for_device(elements);
+    let params = Params {
+        elements: elements as u32,
+        cols: cols as u32,
+        words: codes.cols() as u32,
+        group,
+        first,
+        total: total as u32,
+    };
+    let constants = [
+        ("DTYPE", dtype::code(dtype)),
+        ("BITS", code.bits.into()),
+        ("SIGNED", f64::from(u8::from(code.symmetric))),
+    ];
+    let buffers = [codes.buffer()?, &gpu.upload(&pairs)?, &out];
+    gpu.dispatch(&KERNEL, &constants, &params, &buffers, KERNEL.workgroups(total as u64))?;
+    Ok(Tensor::gpu(dtype, rows, cols, out))
+}

@@ -1,0 +1,290 @@
+use crate::{
+    Backend, DType, Error, Result, Tensor,
+    codec::bitpack,
+    decide::{groups::Groups, kmeans::Palette, order_key},
+    dtype,
+    gpu::{Gpu, Kernel},
+    kernels::tasks::task_rows,
+    wgsl,
+};
+use multiversion::multiversion;
+use rayon::prelude::*;
+use std::borrow::Borrow;
+
+/// The shader.
+pub static KERNEL: Kernel = Kernel {
+    name: "palettize",
+    wgsl: wgsl!("lib/grid", "lib/dtype", "lib/bits", "palette/palettize"),
+    workgroup: 256,
+    params: size_of::<Params>(),
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    cols: u32,
+    words: u32,
+    group: u32,
+    first: u32,
+    stride: u32,
+    total: u32,
+}
+
+/// A palette prepared for assignment: its thresholds as order keys and, for many weights, a table.
+#[derive(Clone, Debug)]
+pub struct Assigner {
+    keys: Vec<u32>,
+    table: Table,
+}
+
+#[derive(Clone, Debug)]
+enum Table {
+    /// So few weights that it would not pay.
+    None,
+    /// The code of every pattern of a type of 8 or 16 bits.
+    Patterns(DType, Vec<u8>),
+    /// For every value of the order key's top 16 bits, the code of the smallest key that has them; the most thresholds that
+    /// share such bits; and the thresholds, filled up with keys that nothing exceeds.
+    Starts(Vec<u8>, usize, Box<[u32; 256]>),
+}
+
+/// With so few thresholds, comparing with every one is faster than looking up.
+const FEW: usize = 16;
+
+/// With more thresholds than this in one cell of a table, a binary search is faster.
+const CROWDED: usize = 6;
+
+impl Assigner {
+    /// Prepares a palette for about `weights` weights of `dtype`.
+    pub fn new(palette: &Palette, dtype: DType, weights: u64) -> Self {
+        let keys: Vec<u32> = palette.thresholds.iter().map(|t| order_key::of_f32(*t)).collect();
+        let code = |key: u32| keys.partition_point(|t| *t < key) as u8;
+        let table = match dtype {
+            _ if weights <= 1 << 17 => Table::None,
+            DType::F16 | DType::BF16 | DType::F8E4M3 | DType::F8E5M2 => {
+                let patterns = 1 << dtype.bits();
+                let all: Vec<u32> = match dtype.bits() {
+                    16 => (0..patterns / 2).map(|i| ((2 * i + 1) << 16) | (2 * i)).collect(),
+                    _ => (0..patterns / 4).map(|i| 0x0302_0100 + i * 0x0404_0404).collect(),
+                };
+                let mut values = vec![0.0; patterns as usize];
+                dtype::decode(dtype, &all, 0, &mut values);
+                Table::Patterns(
+                    dtype,
+                    values.into_iter().map(|v| code(order_key::of_f32(v))).collect(),
+                )
+            }
+            _ if keys.len() > FEW => {
+                let starts: Vec<u8> = (0..1u32 << 16).map(|top| code(top << 16)).collect();
+                let crowd =
+                    |top: usize| keys.iter().filter(|k| (**k >> 16) as usize == top).count();
+                let most = keys.iter().map(|k| crowd((k >> 16) as usize)).max().unwrap_or(0);
+                let mut padded = Box::new([u32::MAX; 256]);
+                padded[..keys.len()].copy_from_slice(&keys);
+                if most <= CROWDED { Table::Starts(starts, most, padded) } else { Table::None }
+            }
+            _ => Table::None,
+        };
+        Self { keys, table }
+    }
+
+    /// Codes of weights, from element `first` of `words` on.
+    fn assign(&self, dtype: DType, words: &[u32], first: usize, codes: &mut [u8]) {
+        match &self.table {
+            Table::Patterns(of, table) if *of == dtype => {
+                let span = first..first + codes.len();
+                match dtype.bits() {
+                    16 => look_up::<u16, 65536>(
+                        &bytemuck::cast_slice::<u32, u16>(words)[span],
+                        table,
+                        codes,
+                    ),
+                    _ => look_up::<u8, 256>(
+                        &bytemuck::cast_slice::<u32, u8>(words)[span],
+                        table,
+                        codes,
+                    ),
+                }
+            }
+            _ => {
+                let mut values = [0.0; CHUNK];
+                for (i, codes) in codes.chunks_mut(CHUNK).enumerate() {
+                    let values = &mut values[..codes.len()];
+                    dtype::decode(dtype, words, first + i * CHUNK, values);
+                    self.assign_values(values, codes);
+                }
+            }
+        }
+    }
+
+    fn assign_values(&self, weights: &[f32], codes: &mut [u8]) {
+        match &self.table {
+            _ if self.keys.len() <= FEW => compare_all(weights, &self.keys, codes),
+            Table::Starts(starts, most, thresholds) => {
+                for (w, code) in weights.iter().zip(codes) {
+                    let key = order_key::of_f32(*w);
+                    let mut c = starts[(key >> 16) as usize & 0xffff];
+                    // The same number of steps for every weight: nothing to mispredict.
+                    for _ in 0..*most {
+                        c += u8::from(thresholds[usize::from(c)] < key);
+                    }
+                    *code = c;
+                }
+            }
+            _ => {
+                for (w, code) in weights.iter().zip(codes) {
+                    let key = order_key::of_f32(*w);
+                    *code = self.keys.partition_point(|t| *t < key) as u8;
+                }
+            }
+        }
+    }
+}
+
+fn look_up<T: Copy + Into<usize>, const PATTERNS: usize>(
+    patterns: &[T],
+    table: &[u8],
+    codes: &mut [u8],
+) {
+    // An array whose length the compiler knows: no pattern lies outside.
+    let table: &[u8; PATTERNS] = table.try_into().expect("a code for every pattern");
+    for (p, code) in patterns.iter().zip(codes) {
+        *code = table[(*p).into() % PATTERNS];
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn compare_all(weights: &[f32], keys: &[u32], codes: &mut [u8]) {
+    let mut below = [0i32; 256];
+    let mut of_weights = [0i32; 256];
+    for (weights, codes) in weights.chunks(256).zip(codes.chunks_mut(256)) {
+        // Signed, because that is what every SIMD instruction set compares.
+        for (w, key) in weights.iter().zip(&mut of_weights) {
+            let bits = w.to_bits() as i32;
+            *key = bits ^ ((bits >> 31) as u32 >> 1) as i32;
+        }
+        below.fill(0);
+        for threshold in keys {
+            let threshold = (*threshold ^ 0x8000_0000) as i32;
+            for (key, n) in of_weights.iter().zip(&mut below) {
+                *n += i32::from(*key > threshold);
+            }
+        }
+        for (n, code) in below.iter().zip(codes) {
+            *code = *n as u8;
+        }
+    }
+}
+
+/// Gives every weight the number of its palette entry.
+///
+/// `codes[r, c] = #{t in thresholds : t < weights[r, c]}`, packed
+///
+/// - `weights`: `[rows, cols]`, finite; F64 is taken as f32, rounded to nearest even.
+/// - `palettes`: one for every group that the tile touches; `groups` says which elements share one.
+/// - `bits`: 1 to 8, enough for the longest palette.
+/// - returns U32 `[rows, words]`: each row of codes starts on a 32-bit boundary, first code in the low bits, padding zero.
+///
+/// Agreement: exact (comparisons of order keys, never of rounded distances).
+///
+/// # Errors
+///
+/// [`Error::Shape`] if the elements are no weights, or the palettes do not fit the groups or the bits; [`Error::Gpu`] if the
+/// device fails.
+pub fn palettize<P: Borrow<Assigner> + Sync>(
+    on: &Backend,
+    weights: &Tensor,
+    palettes: &[P],
+    groups: Groups,
+    bits: u32,
+) -> Result<Tensor> {
+    crate::kernels::expect::expect_weights(KERNEL.name, weights)?;
+    let expected = groups.count(weights.elements());
+    if palettes.len() != expected {
+        return Err(Error::shape(KERNEL.name, "palettes", palettes.len(), expected));
+    }
+    let longest = palettes.iter().map(|p| p.borrow().keys.len()).max().unwrap_or(0);
+    if !(1..=8).contains(&bits) || longest >= 1 << bits {
+        return Err(Error::shape(
+            KERNEL.name,
+            "bits",
+            bits,
+            format!("1 to 8, enough for {} entries", longest + 1),
+        ));
+    }
+    let (rows, cols) = (weights.rows(), weights.cols());
+    match on {
+        Backend::Cpu => {
+            let codes =
+                reference(weights.dtype(), weights.words()?, (rows, cols), palettes, groups, bits);
+            Ok(Tensor::cpu(DType::U32, rows, bitpack::words(cols, bits), codes))
+        }
+        Backend::Gpu(gpu) => on_gpu(gpu, weights, palettes, groups, bits),
+    }
+}
+
+/// Weights that are decoded at a time: they stay in the first cache.
+const CHUNK: usize = 2048;
+
+fn reference<P: Borrow<Assigner> + Sync>(
+    dtype: DType,
+    weights: &[u32],
+    (rows, cols): (usize, usize),
+    palettes: &[P],
+    groups: Groups,
+    bits: u32,
+) -> Vec<u32> {
+    let words = bitpack::words(cols, bits);
+    let mut packed = vec![0; rows * words];
+    let task = task_rows(rows, cols);
+    let palettes: Vec<&Assigner> = palettes.iter().map(Borrow::borrow).collect();
+    packed.par_chunks_mut((task * words).max(1)).enumerate().for_each(|(t, packed)| {
+        let mut codes = vec![0; cols];
+        for (r, packed) in packed.chunks_mut(words.max(1)).enumerate() {
+            let start = (t * task + r) * cols;
+            for (span, palette) in groups.spans(start..start + cols, &palettes) {
+                palette.assign(
+                    dtype,
+                    weights,
+                    span.start,
+                    &mut codes[span.start - start..span.end - start],
+                );
+            }
+            bitpack::pack(&codes, bits, packed);
+        }
+    });
+    packed
+}
+
+fn on_gpu<P: Borrow<Assigner>>(
+    gpu: &Gpu,
+    weights: &Tensor,
+    palettes: &[P],
+    groups: Groups,
+    bits: u32,
+) -> Result<Tensor> {
+    let (rows, cols) = (weights.rows(), weights.cols());
+    let words = bitpack::words(cols, bits);
+    let out = gpu.alloc(rows * words * 4)?;
+    let longest = palettes.iter().map(|p| p.borrow().keys.len()).max().unwrap_or(0);
+    let stride = (longest + 1).next_power_of_two().max(2);
+    let mut thresholds = vec![u32::MAX; palettes.len() * stride];
+    for (palette, row) in palettes.iter().zip(thresholds.chunks_mut(stride)) {
+        let keys = &palette.borrow().keys;
+        row[..keys.len()].copy_from_slice(keys);
+    }
+    let (group, first) = groups.for_device(weights.elements());
+    let total = (rows * words) as u32;
+    let params = Params {
+        cols: cols as u32,
+        words: words as u32,
+        group,
+        first,
+        stride: stride as u32,
+        total,
+    };
+    let constants = [("DTYPE", dtype::code(weights.dtype())), ("BITS", bits.into())];
+    let buffers = [weights.buffer()?, &gpu.upload(&thresholds)?, &out];
+    gpu.dispatch(&KERNEL, &constants, &params, &buffers, KERNEL.workgroups(total.into()))?;
+    Ok(Tensor::gpu(DType::U32, rows, words, out))
+}

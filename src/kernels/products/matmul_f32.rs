@@ -1,0 +1,79 @@
+use crate::{
+    Backend, DType, Result, Tensor, dtype,
+    gpu::{Gpu, Kernel},
+    kernels::{
+        layers::activation::Activation,
+        products::product::{Params, Product, WORKGROUP, Weights, wide_quads},
+    },
+    simd::Packed,
+    wgsl, words,
+};
+
+/// The shader.
+pub static KERNEL: Kernel = Kernel {
+    name: "matmul_f32",
+    wgsl: wgsl!(
+        "lib/grid",
+        "lib/dtype",
+        "lib/activation",
+        "products/product",
+        "products/matmul_f32"
+    ),
+    workgroup: WORKGROUP,
+    params: size_of::<Params>(),
+};
+
+/// Multiplies activations by weights of any float type.
+///
+/// `y[m, n] = activation(sum over k of x[m, k] * w[n, k] + bias[n])`
+///
+/// - `x`: F32 `[M, K]`; `w`: a weight type `[N, K]`, F64 taken as f32, rounded to nearest even; `bias`: F32 `[1, N]`.
+/// - returns F32 `[M, N]`.
+///
+/// Agreement: before the activation, within `(K + 8) * 2^-24 * (sum |x w| + |bias|)` of the sum in f64; the CPU's bits depend
+/// on neither the machine nor M.
+///
+/// # Errors
+///
+/// [`Error::Shape`](crate::Error::Shape) if types or shapes do not fit, or K is above 2^18;
+/// [`Error::Gpu`](crate::Error::Gpu) if the device fails.
+///
+/// # Source
+///
+/// Goto and van de Geijn 2008, doi 10.1145/1356052.1356053, for the tiles.
+pub fn matmul_f32(
+    on: &Backend,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+) -> Result<Tensor> {
+    crate::kernels::expect::expect_weights(KERNEL.name, w)?;
+    let product = Product::new(KERNEL.name, x, (w.rows(), w.cols()), bias, activation)?;
+    match on {
+        Backend::Cpu => reference(&product, w),
+        Backend::Gpu(gpu) => on_gpu(gpu, &product, w),
+    }
+}
+
+fn reference(product: &Product, w: &Tensor) -> Result<Tensor> {
+    let words = w.words()?;
+    let packed = Packed::Dense { words, dtype: w.dtype() };
+    product.on_cpu(packed, |n, _, row| dtype::decode(w.dtype(), words, n * w.cols(), row))
+}
+
+fn on_gpu(gpu: &Gpu, product: &Product, w: &Tensor) -> Result<Tensor> {
+    let wide = match w.dtype() {
+        DType::F64 => None,
+        narrower => wide_quads(narrower.bits(), w.cols()),
+    };
+    let weights = Weights {
+        parts: &[w],
+        constants: &[("DTYPE", dtype::code(w.dtype()))],
+        words: words(w.dtype(), w.cols()),
+        group: w.cols(),
+        entries: 0,
+        sign: 0,
+    };
+    product.on_gpu(gpu, &KERNEL, product.layout(wide), weights)
+}

@@ -1,0 +1,7 @@
+//! Inner loops of codecs.
+
+pub(super) mod bytes;
+pub(super) mod histogram;
+pub(crate) mod huffman;
+pub(crate) mod rans;
+pub(crate) mod ribbon;

@@ -1,0 +1,15 @@
+//! Products of rows with rows.
+
+mod blocks;
+#[cfg(target_arch = "x86_64")]
+mod decode;
+pub(super) mod dots_i8;
+mod floats;
+#[cfg(target_arch = "x86_64")]
+mod isa;
+pub(super) mod matmul_f32;
+pub(super) mod packed;
+#[cfg(target_arch = "x86_64")]
+mod panels;
+#[cfg(target_arch = "x86_64")]
+mod streams;

@@ -1,0 +1,72 @@
+//! Weights for the squared errors of a tensor.
+
+use crate::{
+    Error, Result, dtype,
+    plan::Treat,
+    quote::quoted,
+    stage::{Blocks, Source, Unit},
+};
+use rayon::prelude::*;
+
+/// A weight per element, or per column, in whole 65,535ths of the largest.
+pub(super) struct Importance<'a> {
+    source: Source<'a>,
+    /// Of the tensor, or of a single row.
+    blocks: Blocks,
+    per_column: bool,
+    inverse: f64,
+}
+
+impl<'a> Importance<'a> {
+    /// Goes through what the plan found for a tensor, if its rule asks for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] if it holds anything but finite numbers from 0 on, or only zeros.
+    pub fn open(treat: &'a Treat) -> Result<Option<Self>> {
+        let (Some(found), manifest) = (&treat.importance, &treat.manifest) else { return Ok(None) };
+        let info = &found.file.tensors[found.tensor];
+        let per_column = info.shape != manifest.shape;
+        let (axis, shape) = match per_column {
+            true => (0, (1, info.elements())),
+            false => (manifest.axis, manifest.matrix()),
+        };
+        let source = Source::open(&found.file, info, axis);
+        let blocks = Blocks::new(info.dtype, shape);
+        let refuse = |why: String| {
+            let name = quoted(&info.name);
+            Error::format(&found.file.root, format!("importance of tensor {name}: {why}"))
+        };
+        let largest = blocks.units(0).into_par_iter().map(|unit| {
+            let mut values = vec![0.0; unit.elements()];
+            dtype::decode(info.dtype, &source.load(&blocks, &unit)?, 0, &mut values);
+            match values.iter().find(|v| !(v.is_finite() && **v >= 0.0)) {
+                Some(bad) => {
+                    Err(refuse(format!("it holds {bad}, expected finite numbers from 0 on")))
+                }
+                None => Ok(values.into_iter().fold(0.0, f32::max)),
+            }
+        });
+        let largest = largest.try_reduce(|| 0.0, |a, b| Ok(a.max(b)))?;
+        if largest == 0.0 {
+            return Err(refuse("it is all zero".into()));
+        }
+        Ok(Some(Self { source, blocks, per_column, inverse: 65535.0 / f64::from(largest) }))
+    }
+
+    /// The importance of every element of a unit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::load`].
+    pub fn of(&self, unit: &Unit) -> Result<Vec<u32>> {
+        let rows = if self.per_column { 0..1 } else { unit.rows.clone() };
+        let part = Unit { index: 0, rows, cols: unit.cols.clone() };
+        let mut values = vec![0.0; part.elements()];
+        let words = self.source.load(&self.blocks, &part)?;
+        dtype::decode(self.blocks.dtype, &words, 0, &mut values);
+        let whole = |v: f32| (f64::from(v) * self.inverse).round_ties_even() as u32;
+        let weights: Vec<u32> = values.into_iter().map(whole).collect();
+        Ok(if self.per_column { weights.repeat(unit.shape().0) } else { weights })
+    }
+}

@@ -1,0 +1,475 @@
+//! Which weights of a tensor survive: the survey that a rule needs, and the mask of a unit.
+
+use crate::{
+    Backend, Error, Result,
+    decide::{
+        affine::SMALLEST,
+        groups::Groups,
+        histogram::Histogram,
+        order_key,
+        range::Range,
+        threshold::{Limit, Threshold, kept, largest, refine, threshold},
+    },
+    engine::{Chain, Engine, Needs, Same, Tile, assemble},
+    format::Checkpoint,
+    kernels::{
+        BlockGrid, Counting, histogram, magnitude_mask, magnitude_sums, magnitude_tail, nm_mask,
+        range, row_threshold,
+    },
+    plan::{Action, Plan},
+    recipe::{Prune, Scope},
+    stage::{Blocks, Source, Unit},
+    treat::Job,
+};
+use rayon::prelude::*;
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// What decides the mask of every unit.
+#[derive(Debug)]
+pub enum Mask {
+    /// Nothing is pruned.
+    All,
+    /// n of every m.
+    NOfM(u32, u32),
+    /// So many of every row.
+    Rows(usize),
+    /// Those above a threshold: one for the tensor, or one for each row. `ties_before` counts elements of the tensor.
+    Limits(Vec<Limit>),
+    /// Whole blocks of so many rows and columns, in rows of so many blocks; a bit for each, first in the low bit.
+    Blocks { keep: Vec<u32>, rows: usize, cols: usize, across: usize },
+}
+
+/// A threshold over several tensors, as it applies to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelLimit {
+    /// The magnitude's bits as f32.
+    pub magnitude: u32,
+    /// How many weights on it this tensor keeps.
+    pub ties: u64,
+}
+
+impl ModelLimit {
+    /// Keeps what is not zero.
+    const NONZERO: Self = Self { magnitude: 0, ties: 0 };
+}
+
+impl Mask {
+    /// Goes through the tensor as often as its rule needs.
+    pub(super) fn survey(job: &Job, model: Option<ModelLimit>) -> Result<Self> {
+        let n = job.blocks.elements();
+        let all = || 0..job.units.len();
+        Ok(match job.treat.prune {
+            None => Self::All,
+            Some(Prune::Magnitude { once: true, .. }) if model == Some(ModelLimit::NONZERO) => {
+                Self::Limits(vec![Limit::ALL])
+            }
+            Some(Prune::NOfM { n, m }) => Self::NOfM(n, m),
+            Some(Prune::Magnitude { scope: Scope::Model, .. }) => {
+                // The survey of the model leaves out what is not finite, and nothing else.
+                let limit = model.ok_or_else(|| job.nonfinite())?;
+                Self::Limits(vec![job.cut_off(all(), limit.magnitude, limit.ties)?])
+            }
+            Some(Prune::Magnitude { density, scope: Scope::Tensor, .. }) => {
+                Self::Limits(vec![job.limit(all(), kept(density, n))?])
+            }
+            Some(Prune::Magnitude { density, scope: Scope::Row, .. }) if job.blocks.cuts_rows() => {
+                let per_row = job.units.len() / job.blocks.rows as usize;
+                let keep = kept(density, job.blocks.cols);
+                let row = |r: usize| job.limit(r * per_row..(r + 1) * per_row, keep);
+                Self::Limits((0..job.blocks.rows as usize).map(row).collect::<Result<_>>()?)
+            }
+            Some(Prune::Magnitude { density, scope: Scope::Row, .. }) => {
+                Self::Rows(kept(density, job.blocks.cols) as usize)
+            }
+            Some(Prune::Channel { density, norm }) => {
+                job.largest_blocks(1, job.blocks.cols as usize, norm, density)?
+            }
+            Some(Prune::Block { density, norm, block: [r, c] }) => {
+                let rows = (r as usize).min(job.blocks.rows as usize);
+                job.largest_blocks(rows, (c as usize).min(job.blocks.cols as usize), norm, density)?
+            }
+        })
+    }
+
+    /// The mask of a unit; empty where nothing is pruned.
+    pub(super) fn of(&self, job: &Job, unit: &Unit, elements: &mut Vec<u32>) -> Result<Vec<u32>> {
+        let (rows, cols) = unit.shape();
+        let empty = || vec![0; rows * cols.div_ceil(32)];
+        let run =
+            |elements: &mut Vec<u32>,
+             name,
+             needs,
+             kernel: &(dyn Fn(&Backend, &Tile) -> Result<Vec<u32>> + Sync)| {
+                let chain = job.chain(name, needs);
+                job.engine.run(chain, &job.blocks, unit, elements, |on, tiles| {
+                    assemble(unit, tiles, 1, |tile| kernel(on, tile))
+                })
+            };
+        match self {
+            Self::All => Ok(Vec::new()),
+            Self::NOfM(n, m) => {
+                let needs = Needs { multiple: *m as usize, ..Needs::default() };
+                run(elements, "nm_mask", needs, &|on, tile| {
+                    nm_mask(on, &tile.weights, *n, *m)?.into_words(on)
+                })
+            }
+            Self::Rows(0) => Ok(empty()),
+            Self::Rows(keep) => {
+                // A row's threshold needs the whole of it; its tiles then see it as their own groups.
+                let needs = Needs { table_bytes: 8, group: cols, ..Needs::default() };
+                run(elements, "row_threshold", needs, &|on, tile| {
+                    if tile.cols.len() < cols {
+                        let message = format!("rows of {cols} do not fit its buffers");
+                        return Err(Error::Gpu { kernel: "row_threshold", message });
+                    }
+                    let mut limits = row_threshold(on, &tile.weights, *keep)?;
+                    for (r, limit) in limits.iter_mut().enumerate() {
+                        *limit = limit.without_zeros();
+                        limit.ties_before += (r * cols) as u64;
+                    }
+                    magnitude_mask(on, &tile.weights, Groups::of(cols), &limits)?.into_words(on)
+                })
+            }
+            Self::Limits(limits) => {
+                let limit = limits[if limits.len() == 1 { 0 } else { unit.rows.start as usize }];
+                let limit = limit.without_zeros();
+                run(elements, "magnitude_mask", Needs::default(), &|on, tile| {
+                    let limit = Limit {
+                        ties_before: limit.ties_before.saturating_sub(tile.start),
+                        ..limit
+                    };
+                    magnitude_mask(
+                        on,
+                        &tile.weights,
+                        Groups::of(tile.weights.elements()),
+                        &[limit],
+                    )?
+                    .into_words(on)
+                })
+            }
+            Self::Blocks { keep, rows: down, cols: wide, across } => {
+                let mut mask = empty();
+                let start = unit.cols.start as usize;
+                for (r, row) in mask.chunks_mut(cols.div_ceil(32)).enumerate() {
+                    let first = (unit.rows.start as usize + r) / down * across;
+                    for b in start / wide..(start + cols).div_ceil(*wide) {
+                        if keep[(first + b) / 32] >> ((first + b) % 32) & 1 == 0 {
+                            continue;
+                        }
+                        let end = ((b + 1) * wide - start).min(cols);
+                        for c in (b * wide).saturating_sub(start)..end {
+                            row[c / 32] |= 1 << (c % 32);
+                        }
+                    }
+                }
+                Ok(mask)
+            }
+        }
+    }
+}
+
+impl Job<'_> {
+    /// What keeps the `keep` largest magnitudes of some units.
+    fn limit(&self, units: std::ops::Range<usize>, keep: u64) -> Result<Limit> {
+        let histogram = self.histogram(&self.units[units.clone()])?;
+        if keep == 0 {
+            return Ok(Limit::NONE);
+        }
+        if keep == histogram.total() {
+            return Ok(Limit::ALL);
+        }
+        let (magnitude, ties) = match threshold(&histogram, keep) {
+            Threshold::Exact { magnitude, ties } => (magnitude, ties),
+            Threshold::Prefix { prefix, keep } => {
+                let units = &self.units[units.clone()];
+                refine(
+                    prefix,
+                    keep,
+                    &tail(self.engine, self.name, &self.blocks, &|u| self.read(u), units, prefix)?,
+                )
+            }
+        };
+        self.cut_off(units, magnitude, ties)
+    }
+
+    /// Up to which element ties are kept, so that exactly `ties` of those in `units` are.
+    fn cut_off(&self, units: std::ops::Range<usize>, magnitude: u32, ties: u64) -> Result<Limit> {
+        if ties == 0 {
+            return Ok(Limit { threshold: magnitude, ties_before: 0 });
+        }
+        let tied = |unit: &Unit| {
+            let mut values = vec![0.0; unit.elements()];
+            let elements = self.read(unit)?;
+            crate::dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
+            Ok(values.into_iter().map(move |v| v.to_bits() & 0x7fff_ffff == magnitude))
+        };
+        let counts = self.units[units.clone()]
+            .par_iter()
+            .map(|u| Ok(tied(u)?.filter(|t| *t).count() as u64));
+        let mut left = ties;
+        for (unit, n) in self.units[units].iter().zip(counts.collect::<Result<Vec<_>>>()?) {
+            if n >= left {
+                let last = tied(unit)?.enumerate().filter(|(_, t)| *t).nth(left as usize - 1);
+                let last = last.map_or(unit.elements(), |(i, _)| i + 1);
+                return Ok(Limit {
+                    threshold: magnitude,
+                    ties_before: unit.start(&self.blocks) + last as u64,
+                });
+            }
+            left -= n;
+        }
+        Ok(Limit { threshold: magnitude, ties_before: u64::MAX })
+    }
+
+    /// The histogram of some units.
+    pub(super) fn histogram(&self, units: &[Unit]) -> Result<Histogram> {
+        count(self.engine, self.name, &self.blocks, &|unit| self.read(unit), units)
+    }
+
+    /// The largest magnitude of the tensor.
+    fn absmax(&self) -> Result<f32> {
+        let largest = self.units.par_iter().map(|unit| {
+            let mut elements = self.read(unit)?;
+            let chain = self.chain("absmax", Needs::default());
+            self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
+                let of = |tile: &Tile| {
+                    let ranges = range(on, &tile.weights, Groups::of(tile.weights.elements()))?;
+                    Ok(ranges.into_iter().map(Range::absmax).fold(0.0, f32::max))
+                };
+                tiles.iter().map(of).try_fold(0.0, |a, b: Result<f32>| Ok(b?.max(a)))
+            })
+        });
+        largest.try_reduce(|| 0.0, |a, b| Ok(a.max(b)))
+    }
+
+    fn largest_blocks(
+        &self,
+        rows: usize,
+        cols: usize,
+        norm: crate::recipe::Norm,
+        density: f64,
+    ) -> Result<Mask> {
+        let absmax = self.absmax()?;
+        let inverse = if absmax < SMALLEST { 0.0 } else { (32767.0 / f64::from(absmax)) as f32 };
+        let across = (self.blocks.cols as usize).div_ceil(cols);
+        let down = (self.blocks.rows as usize).div_ceil(rows);
+        let grid =
+            |row: usize, col: usize| BlockGrid { rows, cols, row0: row % rows, col0: col % cols };
+        // Units may share blocks; sums of integers do not depend on who adds first.
+        let norms: Vec<AtomicU64> = (0..down * across).map(|_| AtomicU64::new(0)).collect();
+        self.units.par_iter().try_for_each(|unit| {
+            let mut elements = self.read(unit)?;
+            let needs = Needs {
+                table_bytes: 8,
+                group: (rows * cols).min(self.blocks.cols as usize),
+                ..Needs::default()
+            };
+            let chain = self.chain("magnitude_sums", needs);
+            let sums = self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
+                let of = |tile: &Tile| {
+                    let row = unit.rows.start as usize + tile.rows.start;
+                    let col = unit.cols.start as usize + tile.cols.start;
+                    let sums = magnitude_sums(on, &tile.weights, grid(row, col), norm, &[inverse])?;
+                    let wide = grid(row, col).count(tile.rows.len(), tile.cols.len()).1;
+                    Ok((row / rows * across + col / cols, (wide, sums)))
+                };
+                tiles.iter().map(of).collect::<Result<Vec<_>>>()
+            })?;
+            // Only now that the whole unit is done: a device that fails half way would have added some twice.
+            for (first, (wide, sums)) in sums {
+                for (i, sum) in sums.into_iter().enumerate() {
+                    norms[first + i / wide * across + i % wide].fetch_add(sum, Relaxed);
+                }
+            }
+            Ok(())
+        })?;
+        let norms: Vec<u64> = norms.into_iter().map(AtomicU64::into_inner).collect();
+        let keep = largest(&norms, kept(density, norms.len() as u64));
+        Ok(Mask::Blocks { keep, rows, cols, across })
+    }
+}
+
+/// Counts units on the device, or all of them on the CPU if it fails.
+pub fn count(
+    engine: &Engine,
+    tensor: &str,
+    blocks: &Blocks,
+    load: &(impl Fn(&Unit) -> Result<Vec<u32>> + Sync),
+    units: &[Unit],
+) -> Result<Histogram> {
+    if let on @ Backend::Gpu(gpu) = engine.backend() {
+        let chain = Chain { kernel: "histogram", tensor, needs: Needs::default() };
+        let counted = || {
+            let counting = Mutex::new(Counting::new(on, blocks.dtype)?);
+            let locked = || counting.lock().unwrap_or_else(PoisonError::into_inner);
+            units.par_iter().try_for_each(|unit| {
+                let add = |on: &Backend, tiles: &[Tile], apart: bool| {
+                    let (mut counting, mut tiles) = (locked(), tiles.iter().map(|t| &t.weights));
+                    match apart {
+                        true => counting.add_apart(on, tiles).map(Some),
+                        false => tiles.try_for_each(|t| counting.add(on, t)).map(|()| None),
+                    }
+                };
+                let expected = |tile: &Tile| histogram(&Backend::Cpu, &tile.weights);
+                engine.count(chain, blocks, unit, load(unit)?, add, expected)
+            })?;
+            let counted =
+                counting.into_inner().unwrap_or_else(PoisonError::into_inner).finish(on)?;
+            // None was lost, in whatever tile.
+            let elements = units.iter().map(|unit| unit.elements() as u64).sum();
+            match counted.total().difference(&elements) {
+                None => Ok(counted),
+                Some(what) => Err(engine.distrust(chain, &format!("its total is {what}"))),
+            }
+        };
+        match counted() {
+            Err(Error::Gpu { kernel, message }) => engine.record(kernel, &message, gpu),
+            done => return done,
+        }
+    }
+    let per_thread = units.len().div_ceil(rayon::current_num_threads()).max(1);
+    let counted = units.par_chunks(per_thread).map(|units| {
+        let mut counting = Counting::new(&Backend::Cpu, blocks.dtype)?;
+        for unit in units {
+            let mut elements = load(unit)?;
+            engine.on_cpu(blocks, unit, &mut elements, |tile| {
+                counting.add(&Backend::Cpu, &tile.weights)
+            })?;
+        }
+        counting.finish(&Backend::Cpu)
+    });
+    let merge = |mut a: Histogram, b: Histogram| {
+        a.merge(&b);
+        a
+    };
+    let histograms = counted.collect::<Result<Vec<_>>>()?;
+    Ok(histograms.into_iter().reduce(merge).unwrap_or_else(|| Histogram::new(blocks.dtype)))
+}
+
+/// How often each magnitude with some upper bits occurs in units.
+fn tail(
+    engine: &Engine,
+    tensor: &str,
+    blocks: &Blocks,
+    load: &(impl Fn(&Unit) -> Result<Vec<u32>> + Sync),
+    units: &[Unit],
+    prefix: u32,
+) -> Result<Vec<u64>> {
+    let sum = |mut a: Vec<u64>, b: Vec<u64>| {
+        a.iter_mut().zip(&b).for_each(|(a, b)| *a += b);
+        a
+    };
+    let none = || vec![0; 4096];
+    let of_units = units.par_iter().map(|unit| {
+        let mut elements = load(unit)?;
+        let chain = Chain { kernel: "magnitude_tail", tensor, needs: Needs::default() };
+        engine.run(chain, blocks, unit, &mut elements, |on, tiles| {
+            let of = |tile: &Tile| magnitude_tail(on, &tile.weights, prefix);
+            tiles.iter().map(of).try_fold(none(), |a, b| Ok(sum(a, b?)))
+        })
+    });
+    of_units.try_reduce(none, |a, b| Ok(sum(a, b)))
+}
+
+/// The thresholds of rules that look at the whole model: one for each finite tensor that such a rule treats, none for a rule
+/// that looks only whether it was pruned before, and it was not. A tensor that holds NaN or infinite values takes no part;
+/// encoding it then refuses it.
+///
+/// # Errors
+///
+/// As [`Source::load`] and [`Engine::run`].
+pub fn model_limits(
+    engine: &Engine,
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+) -> Result<Vec<Option<ModelLimit>>> {
+    let mut limits = vec![None; plan.steps.len()];
+    let mut rules: Vec<(usize, f64, bool, bool)> = Vec::new();
+    for step in &plan.steps {
+        if let Action::Treat(treat) = &step.action
+            && let Some(Prune::Magnitude { density, scope, once }) = treat.prune
+            && (once || scope == Scope::Model)
+            && rules.iter().all(|(rule, ..)| *rule != step.rule)
+        {
+            rules.push((step.rule, density, scope == Scope::Model, once));
+        }
+    }
+    for (rule, density, over_model, once) in rules {
+        // Ties go to the first tensor by name.
+        let mut members: Vec<usize> = (0..plan.steps.len())
+            .filter(|i| {
+                plan.steps[*i].rule == rule && matches!(plan.steps[*i].action, Action::Treat(_))
+            })
+            .collect();
+        members.sort_by_key(|i| &checkpoint.tensors[*i].name);
+        // How many weights of all have each upper 19 bits of magnitude, whatever their type.
+        let mut prefixes = vec![0u64; 1 << 19];
+        let mut surveyed = Vec::new();
+        for i in members {
+            let t = &checkpoint.tensors[i];
+            let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
+            let units = blocks.units(engine.unit_bytes);
+            let source = Source::open(checkpoint, t, 0);
+            let histogram = count(engine, &t.name, &blocks, &|u| source.load(&blocks, u), &units)?;
+            if histogram.nonfinite() == 0 {
+                add_magnitudes(&histogram, &mut prefixes);
+                surveyed.push((i, &t.name, blocks, units, source));
+            }
+        }
+        let total = prefixes.iter().sum();
+        let keep = kept(density, total);
+        // Zeros and the smallest subnormals have one prefix; which they are takes another look.
+        if once && total - prefixes[0] <= keep {
+            let mut zeros = 0;
+            for (_, name, blocks, units, source) in &surveyed {
+                zeros += tail(engine, name, blocks, &|u| source.load(blocks, u), units, 0)?[0];
+            }
+            if total - zeros <= keep {
+                surveyed.iter().for_each(|(i, ..)| limits[*i] = Some(ModelLimit::NONZERO));
+                continue;
+            }
+        }
+        if !over_model {
+            continue;
+        }
+        if keep == 0 {
+            for (i, ..) in surveyed {
+                limits[i] = Some(ModelLimit { magnitude: u32::MAX - 1, ties: 0 });
+            }
+            continue;
+        }
+        let (mut left, mut prefix) = (keep, 0);
+        for (p, n) in prefixes.iter().enumerate().rev() {
+            if *n >= left {
+                prefix = p as u32;
+                break;
+            }
+            left -= n;
+        }
+        let mut tails = Vec::new();
+        for (_, name, blocks, units, source) in &surveyed {
+            tails.push(tail(engine, name, blocks, &|u| source.load(blocks, u), units, prefix)?);
+        }
+        let sum: Vec<u64> = (0..4096).map(|low| tails.iter().map(|t| t[low]).sum()).collect();
+        let (magnitude, mut ties) = refine(prefix, left, &sum);
+        for ((i, ..), tail) in surveyed.iter().zip(&tails) {
+            let own = ties.min(tail[(magnitude & 0xfff) as usize]);
+            ties -= own;
+            limits[*i] = Some(ModelLimit { magnitude, ties: own });
+        }
+    }
+    Ok(limits)
+}
+
+fn add_magnitudes(histogram: &Histogram, prefixes: &mut [u64]) {
+    let value = |b: usize| match histogram.lows.is_empty() {
+        true => histogram.value(b),
+        false => order_key::to_f32((b as u32) << 12),
+    };
+    for (b, n) in histogram.counts.iter().enumerate().filter(|(_, n)| **n > 0) {
+        prefixes[(value(b).to_bits() as usize & 0x7fff_ffff) >> 12] += n;
+    }
+}

@@ -1,0 +1,454 @@
+//! Scales and palettes: from a survey of the tensor where a group is longer than a unit, otherwise from the unit itself.
+
+use crate::{
+    DType, Error, Result,
+    codec::sparse,
+    decide::{
+        affine::{AffineCode, CLIP_COUNT, ClipGrid, Scale, best_clip},
+        groups::Groups,
+        histogram::Histogram,
+        kmeans::{Bins, Goal, Palette, Tails, palette, palette_of_histogram, relative_error},
+        order_key,
+        range::Range,
+    },
+    dtype,
+    engine::{Needs, Tile},
+    format::Method,
+    kernels::{Assigner, best_clips, clip_errors, histogram_tails, range, sort_rows},
+    plan::affine_code,
+    quote::quoted,
+    recipe::{Objective, Quantize},
+    restore::groups,
+    stage::{Blocks, Unit},
+    treat::{Job, masks::Mask},
+};
+use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
+
+/// Entries of a table, padded to k with its last, and how weights are assigned to them.
+pub type Table = (Vec<f32>, Assigner);
+
+/// What a survey of the whole tensor has found.
+#[derive(Debug)]
+pub enum Tables {
+    /// Units find their own.
+    Own,
+    /// A scale for every group of the tensor.
+    Scales(Vec<Scale>),
+    /// A palette for every group of the tensor.
+    Palettes(Vec<Table>),
+}
+
+impl Tables {
+    /// Goes through the tensor if a group does not fit into a unit.
+    pub(super) fn survey(job: &Job, mask: &Mask) -> Result<Self> {
+        let size = groups(&job.manifest).size as u64;
+        match job.manifest.method {
+            Method::Affine { .. } => {
+                let inside = |u: &Unit| {
+                    u.start(&job.blocks).is_multiple_of(size)
+                        && (u.elements() as u64).is_multiple_of(size)
+                };
+                match job.units.iter().all(inside) {
+                    true => Ok(Self::Own),
+                    false => job.survey_scales(mask).map(Self::Scales),
+                }
+            }
+            Method::Palette { .. } => match TableRows::of(&job.blocks, size) {
+                TableRows::InBlocks => Ok(Self::Own),
+                TableRows::Many if job.treat.is_binary() => {
+                    job.survey_binary(mask).map(Self::Palettes)
+                }
+                TableRows::AcrossBlocks => job.survey_tables(mask).map(Self::Palettes),
+                TableRows::Many => job.survey_palettes(mask).map(Self::Palettes),
+            },
+            Method::Values => Ok(Self::Own),
+        }
+    }
+}
+
+/// How the rows that share a palette lie in the blocks of a tensor. Which way a palette is found depends on nothing else,
+/// least of all on the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableRows {
+    /// Every block holds whole tables: their palettes are found, from sorted weights, as blocks are encoded.
+    InBlocks,
+    /// A table is no longer than a block, but may lie in two: all palettes are found, from sorted weights, before.
+    AcrossBlocks,
+    /// A table is the tensor, or longer than a block: its palette is found from a histogram.
+    Many,
+}
+
+impl TableRows {
+    /// For tables of `size` elements.
+    pub fn of(blocks: &Blocks, size: u64) -> Self {
+        let (rows, per_block) = (size / blocks.cols.max(1), blocks.rows_per_block());
+        match size == blocks.elements() || blocks.cuts_rows() || rows > per_block {
+            true => Self::Many,
+            false if per_block.is_multiple_of(rows) => Self::InBlocks,
+            false => Self::AcrossBlocks,
+        }
+    }
+}
+
+/// Widens the ranges of groups by those of a part of them.
+fn widen(ranges: &mut [Option<Range>], more: impl IntoIterator<Item = Range>) {
+    for (seen, r) in ranges.iter_mut().zip(more) {
+        *seen = Some(seen.map_or(r, |s| s.union(r)));
+    }
+}
+
+/// The ranges of groups, none of which is empty.
+fn complete(ranges: Vec<Option<Range>>) -> Vec<Range> {
+    ranges.into_iter().map(|r| r.unwrap_or(Range { min: 0.0, max: 0.0 })).collect()
+}
+
+impl Job<'_> {
+    fn code(&self) -> AffineCode {
+        affine_code(self.manifest.method).expect("only affine tensors have scales")
+    }
+
+    fn groups(&self) -> Groups {
+        groups(&self.manifest)
+    }
+
+    /// The ranges of the groups that a unit touches.
+    pub(super) fn ranges(&self, unit: &Unit, elements: &mut Vec<u32>) -> Result<Vec<Range>> {
+        let groups = self.groups();
+        let first = unit.start(&self.blocks) as usize / groups.size;
+        let count = groups.from(unit.start(&self.blocks) as usize).count(unit.elements());
+        let needs = Needs { table_bytes: 8, group: groups.size, ..Needs::default() };
+        let chain = self.chain("range", needs);
+        self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
+            let mut all: Vec<Option<Range>> = vec![None; count];
+            for tile in tiles {
+                let g = tile.start as usize / groups.size - first;
+                let of_tile = range(on, &tile.weights, groups.from(tile.start as usize))?;
+                widen(&mut all[g..], of_tile);
+            }
+            Ok(complete(all))
+        })
+    }
+
+    /// The scales of a unit that consists of whole groups.
+    pub(super) fn scales(&self, unit: &Unit, elements: &mut Vec<u32>) -> Result<Vec<Scale>> {
+        let (code, groups) = (self.code(), self.groups());
+        let ranges = self.ranges(unit, elements)?;
+        if self.treat.objective == Objective::Range {
+            return Ok(ranges.iter().map(|r| code.scale(*r, 64)).collect());
+        }
+        let grids: Vec<ClipGrid> = ranges.iter().map(|r| ClipGrid::new(code, *r)).collect();
+        let first = unit.start(&self.blocks) as usize / groups.size;
+        let needs = Needs { table_bytes: 16, group: groups.size, ..Needs::default() };
+        let chain = self.chain("best_clips", needs);
+        let clips = self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
+            let whole = |t: &Tile| {
+                (t.start as usize).is_multiple_of(groups.size)
+                    && t.weights.elements().is_multiple_of(groups.size)
+            };
+            let of = |t: &Tile| {
+                let g = t.start as usize / groups.size - first;
+                let groups = groups.from(t.start as usize);
+                (g, groups, g..g + groups.count(t.weights.elements()))
+            };
+            if tiles.iter().all(whole) {
+                let best = |t: &Tile| {
+                    let (_, groups, span) = of(t);
+                    best_clips(on, &t.weights, code, groups, &grids[span])
+                };
+                return Ok(tiles.iter().map(best).collect::<Result<Vec<_>>>()?.concat());
+            }
+            let mut errors = vec![[0u128; CLIP_COUNT]; grids.len()];
+            for t in tiles {
+                let (g, groups, span) = of(t);
+                add(&mut errors[g..], &clip_errors(on, &t.weights, code, groups, &grids[span])?);
+            }
+            Ok(errors.iter().map(best_clip).collect())
+        })?;
+        Ok(ranges.iter().zip(clips).map(|(r, clip)| code.scale(*r, clip)).collect())
+    }
+
+    /// The ranges of all groups of the tensor.
+    pub(super) fn survey_ranges(&self, mask: &Mask) -> Result<Vec<Range>> {
+        let size = self.groups().size;
+        let count = self.blocks.elements().div_ceil(size as u64) as usize;
+        let surveyed =
+            self.units.par_iter().map(|unit| self.ranges(unit, &mut self.load(unit, mask)?.0));
+        let mut ranges: Vec<Option<Range>> = vec![None; count];
+        for (unit, found) in self.units.iter().zip(surveyed.collect::<Result<Vec<_>>>()?) {
+            widen(&mut ranges[unit.start(&self.blocks) as usize / size..], found);
+        }
+        Ok(complete(ranges))
+    }
+
+    fn survey_scales(&self, mask: &Mask) -> Result<Vec<Scale>> {
+        let (code, groups) = (self.code(), self.groups());
+        let ranges = self.survey_ranges(mask)?;
+        let count = ranges.len();
+        if self.treat.objective == Objective::Range {
+            return Ok(ranges.iter().map(|r| code.scale(*r, 64)).collect());
+        }
+        let grids: Vec<ClipGrid> = ranges.iter().map(|r| ClipGrid::new(code, *r)).collect();
+        let needs = Needs { table_bytes: 16, group: groups.size, ..Needs::default() };
+        let surveyed = self.units.par_iter().map(|unit| {
+            let mut elements = self.load(unit, mask)?.0;
+            let chain = self.chain("clip_errors", needs);
+            self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
+                let of = |t: &Tile| {
+                    let g = t.start as usize / groups.size;
+                    let groups = groups.from(t.start as usize);
+                    let span = g..g + groups.count(t.weights.elements());
+                    Ok((g, clip_errors(on, &t.weights, code, groups, &grids[span])?))
+                };
+                tiles.iter().map(of).collect::<Result<Vec<_>>>()
+            })
+        });
+        let mut errors = vec![[0u128; CLIP_COUNT]; count];
+        for (g, found) in surveyed.collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+            add(&mut errors[g..], &found);
+        }
+        Ok(ranges.iter().zip(&errors).map(|(r, e)| code.scale(*r, best_clip(e))).collect())
+    }
+
+    fn k(&self) -> usize {
+        match self.manifest.method {
+            Method::Palette { k, .. } => k as usize,
+            _ => unreachable!("only palettes have entries"),
+        }
+    }
+
+    /// A table of so many weights.
+    fn table(&self, palette: Palette, weights: u64) -> Table {
+        let assigner = Assigner::new(&palette, self.blocks.dtype, weights);
+        let Palette { mut entries, .. } = palette;
+        let last = entries[entries.len() - 1];
+        entries.resize(self.k(), last);
+        (entries, assigner)
+    }
+
+    /// The palettes of tables that are no longer than a block but may lie in two, from units that hold whole tables.
+    fn survey_tables(&self, mask: &Mask) -> Result<Vec<Table>> {
+        let rows = self.groups().size as u64 / self.blocks.cols;
+        let step = self.blocks.rows_per_block() / rows * rows;
+        let units = self.blocks.units_of(0..self.blocks.rows, step);
+        let tables = units.par_iter().map(|unit| {
+            let (mut elements, bits) = self.load(unit, mask)?;
+            self.palettes(unit, &mut elements, &bits)
+        });
+        Ok(tables.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// The palettes of tables that are longer than a block: one after the other, each from a histogram.
+    fn survey_palettes(&self, mask: &Mask) -> Result<Vec<Table>> {
+        let size = self.groups().size as u64;
+        let (rows, step) =
+            (size / self.blocks.cols, self.blocks.rows_per_unit(self.engine.unit_bytes));
+        let tables = (0..self.blocks.rows / rows).map(|g| {
+            let units = self.blocks.units_of(g * rows..(g + 1) * rows, step);
+            let plain = self.counts_all(mask);
+            let histogram = self.survivors_histogram(&units, mask)?;
+            let goal = match self.treat.treatment.quantize {
+                Some(Quantize::Entropy { bits }) => Goal::Entropy(bits),
+                _ => Goal::Entries(self.k()),
+            };
+            let palette =
+                palette_of_histogram(&histogram, goal, self.blocks.dtype, |tails| match plain {
+                    true => self.tails(&units, tails),
+                    false => self.selected_tails(&units, mask, tails),
+                })?;
+            Ok(self.table(palette, size))
+        });
+        tables.collect()
+    }
+
+    /// Whether every weight counts for a palette, and as one.
+    fn counts_all(&self, mask: &Mask) -> bool {
+        matches!(mask, Mask::All) && self.importance.is_none()
+    }
+
+    pub(super) fn survivors_histogram(&self, units: &[Unit], mask: &Mask) -> Result<Histogram> {
+        match self.counts_all(mask) {
+            true => self.histogram(units),
+            false => self.selected_histogram(units, mask),
+        }
+    }
+
+    /// The smallest palette of the tensor, of a power of two of entries, whose error relative to the survivors is within a
+    /// limit.
+    pub(super) fn fewest_bits(&self, mask: &Mask, limit: f64) -> Result<Method> {
+        let histogram = self.survivors_histogram(&self.units, mask)?;
+        let mut error = 0.0;
+        for bits in 1..=8 {
+            let k = 1 << bits;
+            error = relative_error(&histogram, k, self.blocks.dtype);
+            if error <= limit {
+                return Ok(Method::Palette { k: k as u32, rows: 0 });
+            }
+        }
+        let why =
+            format!("a palette of 256 entries has an error of {error:.3e}, max_error is {limit}");
+        Err(Error::Recipe(format!("tensor {}: {why}", quoted(self.name))))
+    }
+
+    /// Counts the values in some bins of the histogram of units.
+    fn tails(&self, units: &[Unit], tails: Tails) -> Result<Tails> {
+        let bins = tails.bins().to_vec();
+        let tails = Mutex::new(tails);
+        units.par_iter().try_for_each(|unit| {
+            let mut elements = self.read(unit)?;
+            let chain = self.chain("histogram_tails", Needs::default());
+            let found = self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
+                tiles.iter().map(|t| histogram_tails(on, &t.weights, &bins)).collect()
+            });
+            let found: Vec<Vec<(u32, u32)>> = found?;
+            let mut tails = tails.lock().unwrap_or_else(PoisonError::into_inner);
+            tails.add(found.into_iter().flatten().map(|(key, n)| (key, n.into())));
+            Ok(())
+        })?;
+        Ok(tails.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The histogram of only the survivors, or of weights of unequal importance. It has the bins of F32 for every type:
+    /// those of narrower ones hold a single value each.
+    fn selected_histogram(&self, units: &[Unit], mask: &Mask) -> Result<Histogram> {
+        let per_thread = units.len().div_ceil(rayon::current_num_threads()).max(1);
+        let counted = units.par_chunks(per_thread).map(|units| {
+            let mut histogram = Histogram::new(DType::F32);
+            for unit in units {
+                let (values, weights) = self.selected(unit, mask)?;
+                for (v, w) in values.iter().zip(weights) {
+                    let key = order_key::of_f32(*v);
+                    histogram.counts[(key >> 12) as usize] += u64::from(w);
+                    histogram.lows[(key >> 12) as usize] += u64::from(w) * u64::from(key & 0xfff);
+                }
+            }
+            Ok(histogram)
+        });
+        let merge = |mut a: Histogram, b: Histogram| {
+            a.merge(&b);
+            a
+        };
+        let all = counted.collect::<Result<Vec<_>>>()?.into_iter().reduce(merge);
+        Ok(all.unwrap_or_else(|| Histogram::new(DType::F32)))
+    }
+
+    /// Counts the values in some bins of that histogram.
+    fn selected_tails(&self, units: &[Unit], mask: &Mask, tails: Tails) -> Result<Tails> {
+        let tails = Mutex::new(tails);
+        units.par_iter().try_for_each(|unit| {
+            let (values, weights) = self.selected(unit, mask)?;
+            let keys = values.into_iter().map(order_key::of_f32);
+            let mut tails = tails.lock().unwrap_or_else(PoisonError::into_inner);
+            tails.add(keys.zip(weights.into_iter().map(u64::from)));
+            Ok(())
+        })?;
+        Ok(tails.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The survivors of a unit and their importance.
+    fn selected(&self, unit: &Unit, mask: &Mask) -> Result<(Vec<f32>, Vec<u32>)> {
+        let (elements, bits) = self.load(unit, mask)?;
+        let mut values = vec![0.0; unit.elements()];
+        dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
+        let mut weights = match &self.importance {
+            Some(importance) => importance.of(unit)?,
+            None => vec![1; values.len()],
+        };
+        if !bits.is_empty() {
+            let cols = unit.shape().1;
+            let words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
+            let kept = sparse::gather(crate::DType::F32, &words, cols, &bits);
+            values = kept.into_iter().map(f32::from_bits).collect();
+            weights = sparse::gather(crate::DType::U32, &weights, cols, &bits);
+        }
+        Ok((values, weights))
+    }
+
+    /// The palettes of a unit that consists of whole tables, from its sorted rows.
+    pub(super) fn palettes(
+        &self,
+        unit: &Unit,
+        elements: &mut Vec<u32>,
+        mask: &[u32],
+    ) -> Result<Vec<Table>> {
+        let (rows, cols) = unit.shape();
+        let per_table = self.groups().size / cols;
+        if self.treat.is_binary() {
+            return self.binary_tables(unit, elements, mask);
+        }
+        if !mask.is_empty() || self.importance.is_some() {
+            return self.weighted_palettes(unit, elements, mask);
+        }
+        let needs = Needs { table_bytes: 4, group: cols, result_bytes: 4, ..Needs::default() };
+        let chain = self.chain("sort_rows", needs);
+        let sorted = self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
+            let mut sorted = vec![0; rows * cols];
+            for tile in tiles {
+                // Rows that were cut would have to be merged across tiles.
+                if tile.cols.len() < cols {
+                    let message = format!("rows of {cols} do not fit its buffers");
+                    return Err(crate::Error::Gpu { kernel: "sort_rows", message });
+                }
+                let keys = sort_rows(on, &tile.weights)?.into_words(on)?;
+                sorted[tile.rows.start * cols..][..keys.len()].copy_from_slice(&keys);
+            }
+            Ok(sorted)
+        })?;
+        let table = |keys: &[u32]| {
+            // Rows that share a table were sorted one by one.
+            let mut merged;
+            let keys = match per_table {
+                1 => keys,
+                _ => {
+                    merged = keys.to_vec();
+                    merged.sort_unstable();
+                    &merged[..]
+                }
+            };
+            self.table(
+                palette(&Bins::of_keys(keys), self.k(), self.blocks.dtype),
+                keys.len() as u64,
+            )
+        };
+        Ok(sorted.par_chunks(per_table * cols).map(table).collect())
+    }
+
+    fn weighted_palettes(&self, unit: &Unit, elements: &[u32], mask: &[u32]) -> Result<Vec<Table>> {
+        let (rows, cols) = unit.shape();
+        let per_table = self.groups().size / cols;
+        let mut values = vec![0.0; rows * cols];
+        dtype::decode(self.blocks.dtype, elements, 0, &mut values);
+        let mut weights = match &self.importance {
+            Some(importance) => importance.of(unit)?,
+            None => vec![1; rows * cols],
+        };
+        if !mask.is_empty() {
+            let row_words = cols.div_ceil(32);
+            for (i, w) in weights.iter_mut().enumerate() {
+                *w *= mask[i / cols * row_words + i % cols / 32] >> (i % cols % 32) & 1;
+            }
+        }
+        let tables = values.par_chunks(per_table * cols).zip(weights.par_chunks(per_table * cols));
+        Ok(tables
+            .map(|(values, weights)| {
+                let mut pairs: Vec<(u32, u32)> = values
+                    .iter()
+                    .zip(weights)
+                    .filter(|(_, w)| **w > 0)
+                    .map(|(v, w)| (order_key::of_f32(*v), *w))
+                    .collect();
+                pairs.sort_unstable();
+                let bins = Bins::of_sorted(
+                    pairs.iter().map(|(k, w)| (f64::from(order_key::to_f32(*k)), f64::from(*w))),
+                );
+                self.table(palette(&bins, self.k(), self.blocks.dtype), values.len() as u64)
+            })
+            .collect())
+    }
+}
+
+fn add(sums: &mut [[u128; CLIP_COUNT]], more: &[[u64; CLIP_COUNT]]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        sum.iter_mut().zip(more).for_each(|(a, b)| *a += u128::from(*b));
+    }
+}

@@ -1,0 +1,4 @@
+mod clip_errors;
+mod dequantize;
+mod quantize;
+mod range;

@@ -1,0 +1,9 @@
+mod activate;
+mod add;
+mod attention;
+mod gather_rows;
+mod im2col;
+mod layer_norm;
+mod masked_mean;
+mod max_pool;
+mod softmax;

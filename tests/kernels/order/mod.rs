@@ -1,0 +1,4 @@
+mod histogram;
+mod histogram_tails;
+mod merge_runs;
+mod sort_rows;

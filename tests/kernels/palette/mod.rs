@@ -1,0 +1,3 @@
+mod binarize;
+mod depalettize;
+mod palettize;

@@ -1,0 +1,10 @@
+mod matmul_affine;
+mod matmul_binary;
+mod matmul_f32;
+mod matmul_i8;
+mod matmul_i8_coop;
+mod matmul_palette;
+mod matmul_sparse;
+mod product;
+mod quantize_rows;
+mod requantize;
