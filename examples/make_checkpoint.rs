@@ -18,7 +18,7 @@ fn main() -> std::io::Result<()> {
     let dtype = rest.first().map_or(DType::BF16, |name| DType::parse(name).expect("a type"));
     let total = mebibytes.parse::<u64>().expect("a number of MiB") << 20;
     // Layers of 32 MiB or less, as many as are needed.
-    let size = dtype.bits() as u64 / 8;
+    let size = dtype.bytes(1) as u64;
     let cols = (total.min(32 << 20) / size / ROWS).max(1);
     let layer = ROWS * cols * size;
     let count = (total / layer).max(1);

@@ -67,6 +67,11 @@ impl DType {
         }
     }
 
+    /// Bytes that `elements` elements take one after the other, in bits; the last byte is filled up.
+    pub const fn bytes(self, elements: usize) -> usize {
+        (elements * self.bits()).div_ceil(8)
+    }
+
     /// Whether the kernels read this type as weights; every other type is carried bit for bit.
     pub const fn is_weight(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16 | Self::F8E4M3 | Self::F8E5M2)

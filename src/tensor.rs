@@ -62,7 +62,7 @@ pub fn words(dtype: DType, elements: usize) -> usize {
 
 /// Elements `first..first + count`, from a fresh word on.
 pub fn slice(dtype: DType, elements: &[u32], first: usize, count: usize) -> Vec<u32> {
-    let size = dtype.bits() / 8;
+    let size = dtype.bytes(1);
     let mut part = vec![0; words(dtype, count)];
     bytemuck::cast_slice_mut::<u32, u8>(&mut part)[..count * size].copy_from_slice(
         &bytemuck::cast_slice::<u32, u8>(elements)[first * size..][..count * size],

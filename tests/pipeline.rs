@@ -205,7 +205,7 @@ fn the_same_bytes_from_every_backend_and_everything_comes_back() {
 
 /// Equal but for the sign of zeros.
 fn same_values(dtype: DType, a: &[u8], b: &[u8]) -> bool {
-    let size = dtype.bits() / 8;
+    let size = dtype.bytes(1);
     let clean = |e: &[u8]| {
         let mut e = e.to_vec();
         if e[size - 1] & 0x7f == 0 && e[..size - 1].iter().all(|x| *x == 0) {

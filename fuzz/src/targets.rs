@@ -476,13 +476,13 @@ const WEIGHTS: [DType; 6] =
 fn floats(data: &[u8], _: &Path) {
     let mut head = Head(data);
     let dtype = WEIGHTS[usize::from(head.byte()) % 6];
-    let n = head.number(4000) * dtype.bits() / 8;
+    let n = dtype.bytes(head.number(4000));
     // Of patterns alone exponents are all different: here they are of a few kinds.
     let (mask, common) = (head.byte(), head.byte());
     let mut source = Vec::new();
     let made = head.stream(|head, out| {
         source = head.symbols(n, 255);
-        for last in source.chunks_mut(dtype.bits() / 8).filter_map(|e| e.last_mut()) {
+        for last in source.chunks_mut(dtype.bytes(1)).filter_map(|e| e.last_mut()) {
             *last = *last & mask | common & !mask;
         }
         floats::encode(dtype, &source, out);
@@ -570,7 +570,7 @@ fn block(data: &[u8], _: &Path) {
                 stored
             }
             Element::Value(dtype) => {
-                let len = counts.iter().sum::<usize>() * dtype.bits() / 8;
+                let len = dtype.bytes(counts.iter().sum::<usize>());
                 let mut bytes = head.symbols(len, 255);
                 bytes.resize(4 * tersor::words(dtype, counts.iter().sum()), 0);
                 bytes.as_chunks().0.iter().map(|b: &[u8; 4]| u32::from_le_bytes(*b)).collect()

@@ -149,7 +149,7 @@ pub fn encode(
         Element::Value(dtype) => {
             let count = survivors(&block.mask, (rows, cols)).sum::<usize>();
             let bytes = bytemuck::cast_slice::<u32, u8>(&block.stored);
-            floats::encode(dtype, &bytes[..count * dtype.bits() / 8], out);
+            floats::encode(dtype, &bytes[..dtype.bytes(count)], out);
         }
     }
     Sizes { index: index as u64, stored: (out.len() - start - index) as u64 }
@@ -189,7 +189,7 @@ pub fn decode(
         }
         Element::Value(dtype) => {
             let mut stored = vec![0; words(dtype, count)];
-            let values = &mut bytemuck::cast_slice_mut(&mut stored)[..count * dtype.bits() / 8];
+            let values = &mut bytemuck::cast_slice_mut(&mut stored)[..dtype.bytes(count)];
             floats::decode(dtype, bytes, values)?;
             stored
         }
@@ -239,7 +239,7 @@ impl Block {
         for (part, rows) in &parts {
             let count: usize = survivors(&part.mask, (*rows, cols)).sum();
             let values = bytemuck::cast_slice::<u32, u8>(&part.stored);
-            bytes.extend_from_slice(&values[..count * dtype.bits() / 8]);
+            bytes.extend_from_slice(&values[..dtype.bytes(count)]);
         }
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         Self { mask, stored: bytemuck::pod_collect_to_vec(&bytes) }
@@ -495,8 +495,7 @@ mod tests {
             }
             Element::Value(dtype) => {
                 let n: usize = counts.sum();
-                let mut bytes: Vec<u8> =
-                    (0..n * dtype.bits() / 8).map(|i| random(i) as u8).collect();
+                let mut bytes: Vec<u8> = (0..dtype.bytes(n)).map(|i| random(i) as u8).collect();
                 bytes.resize(words(dtype, n) * 4, 0);
                 stored = bytemuck::pod_collect_to_vec(&bytes);
             }

@@ -436,7 +436,7 @@ mod tests {
         let mut words = vec![0; crate::words(dtype, count)];
         crate::dtype::encode(dtype, &values, &mut words, 0);
         let mut bytes: Vec<u8> = bytemuck::cast_slice(&words).to_vec();
-        bytes.truncate(count * dtype.bits() / 8);
+        bytes.truncate(dtype.bytes(count));
         if dtype == DType::F64 {
             // Mantissas beyond those of f32.
             bytes.chunks_exact_mut(8).for_each(|x| x[0] = x[5] ^ x[4]);
@@ -458,7 +458,7 @@ mod tests {
     #[test]
     fn every_pattern_comes_back() {
         for dtype in FLOATS {
-            let size = dtype.bits() / 8;
+            let size = dtype.bytes(1);
             // All patterns of 8 and 16 bits; all first and last halves of longer ones. NaNs, infinities and subnormals are
             // among them.
             let all: Vec<u8> = (0..1u32 << 16)
@@ -480,7 +480,7 @@ mod tests {
     #[test]
     fn every_length_and_distribution_comes_back() {
         for dtype in FLOATS {
-            let size = dtype.bits() / 8;
+            let size = dtype.bytes(1);
             for count in (0..70).chain([1000, 2048, 65_535, 65_536, 131_072, 131_073, 300_001]) {
                 round_trip("weights", dtype, &weights(dtype, count));
                 round_trip("zeros", dtype, &vec![0; count * size]);
@@ -591,7 +591,7 @@ mod tests {
             count in 0usize..100,
             which in 0usize..6,
         ) {
-            refused_or_canonical(&"arbitrary", FLOATS[which], &bytes, count * FLOATS[which].bits() / 8);
+            refused_or_canonical(&"arbitrary", FLOATS[which], &bytes, FLOATS[which].bytes(count));
         }
     }
 }

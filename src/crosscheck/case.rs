@@ -81,7 +81,7 @@ impl Data {
 
     /// Bytes of an element.
     pub fn width(&self) -> usize {
-        self.dtype.bits() / 8
+        self.dtype.bytes(1)
     }
 
     /// The elements as bytes.

@@ -58,7 +58,7 @@ fn length(info: &TensorInfo, at: u64) -> usize {
 
 fn tile(checkpoint: &Checkpoint, info: &TensorInfo, at: u64) -> Result<Data> {
     let len = length(info, at);
-    let size = (info.dtype.bits() / 8) as u64;
+    let size = info.dtype.bytes(1) as u64;
     let mut data = vec![0; words(info.dtype, len)];
     let bytes = &mut bytemuck::cast_slice_mut(&mut data)[..len * size as usize];
     checkpoint.read_at(info.file, info.offset + at * size, bytes)?;

@@ -238,7 +238,7 @@ impl<'a> Engine<'a> {
                 let weights = weights.collect::<Result<Vec<_>>>()?;
                 let mut out = vec![0; words(blocks.dtype, rows * cols)];
                 let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut out);
-                let size = blocks.dtype.bits() / 8;
+                let size = blocks.dtype.bytes(1);
                 for (tile, (r, c)) in weights.into_iter().zip(&tiles) {
                     let len = tile.elements() * size;
                     let part = tile.into_words(on)?;
@@ -492,7 +492,7 @@ fn cut(
     needs: Needs,
 ) -> Result<Vec<(Range<usize>, Range<usize>)>> {
     let max = gpu.max_bytes() as usize;
-    let by_data = max / (dtype.bits() / 8).max(needs.result_bytes).max(1);
+    let by_data = max / dtype.bytes(1).max(needs.result_bytes).max(1);
     let by_tables = match needs.table_bytes {
         0 => usize::MAX,
         // A tile may start and end inside a group,

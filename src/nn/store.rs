@@ -355,7 +355,7 @@ struct Joined {
 
 impl Joined {
     fn new(dtype: DType, elements: usize) -> Self {
-        Self { words: vec![0; words(dtype, elements)], bytes: 0, size: dtype.bits() / 8 }
+        Self { words: vec![0; words(dtype, elements)], bytes: 0, size: dtype.bytes(1) }
     }
 
     fn push(&mut self, part: &[u32], elements: usize) {
@@ -387,7 +387,7 @@ impl Whole {
             whole.add_tables(&restorer, manifest, unit, &parts);
             if manifest.method == Method::Values {
                 let kept: usize = sparse::row_counts(&parts.mask, unit.shape().1).sum();
-                let bytes = kept * manifest.dtype.bits() / 8;
+                let bytes = manifest.dtype.bytes(kept);
                 values.extend(&bytemuck::cast_slice::<u32, u8>(&parts.stored)[..bytes]);
             } else {
                 whole.codes.extend(parts.stored);

@@ -632,7 +632,7 @@ impl<'a> FileWriter<'a> {
         manifest: &'a TensorManifest,
     ) -> Result<()> {
         let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
-        let (blocks, size) = (&restorer.blocks, manifest.dtype.bits() as u64 / 8);
+        let (blocks, size) = (&restorer.blocks, manifest.dtype.bytes(1) as u64);
         // Units that are rows of storage one by one; otherwise its columns, a strip at a time.
         let strips: Vec<&[Unit]> = match manifest.axis {
             0 => restorer.units.chunks(1).collect(),

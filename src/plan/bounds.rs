@@ -26,7 +26,7 @@ pub(super) fn memory(steps: &[Step], unit_bytes: u64, threads: usize) -> u64 {
 fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
     let manifest = &treat.manifest;
     let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-    let (n, size) = (blocks.elements(), blocks.dtype.bits() as u64 / 8);
+    let (n, size) = (blocks.elements(), blocks.dtype.bytes(1) as u64);
     let group = groups(manifest).size as u64;
     let unit = blocks.unit_elements(unit_bytes);
     let wide = matches!(blocks.dtype, DType::F32 | DType::F64);

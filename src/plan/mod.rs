@@ -490,7 +490,7 @@ fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
         }
     };
     let unknown = match m.method.code_bits() {
-        None => survivors * m.dtype.bits() as u64 / 8,
+        None => survivors * m.dtype.bytes(1) as u64,
         Some(bits) => {
             let bits = u64::from(bits);
             let pieces = rows * cols.div_ceil(1_441_440);

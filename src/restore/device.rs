@@ -132,7 +132,7 @@ impl Restorer<'_> {
                 streams => self.scattered(on, streams, n, bits, table, dtype)?,
             });
         }
-        let size = dtype.bits() / 8;
+        let size = dtype.bytes(1);
         let mut out = vec![0; words(dtype, unit.elements())];
         let mut rest: &mut [u8] = bytemuck::cast_slice_mut(&mut out);
         // All are under way before the first is waited for.

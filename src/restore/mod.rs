@@ -343,7 +343,7 @@ impl<'a> Restorer<'a> {
         unit: &Unit,
     ) -> Result<Vec<u32>> {
         let (blocks, tensor) = (&self.blocks, &self.tensor.name);
-        let weights = unit.elements() * manifest.dtype.bits() / 8;
+        let weights = manifest.dtype.bytes(unit.elements());
         let tables = table_bytes(manifest) * tables_of(manifest, blocks, unit);
         let chain = Chain { kernel: "decode", ..chain(manifest, tensor) };
         let device = |on: &Backend| self.unit_on(on, manifest, unit);
@@ -394,7 +394,7 @@ impl<'a> Restorer<'a> {
             }
             Method::Palette { k, .. } => {
                 let elements = count * k as usize;
-                let size = manifest.dtype.bits() as u64 / 8;
+                let size = manifest.dtype.bytes(1) as u64;
                 let mut words = vec![0; words(manifest.dtype, elements)];
                 let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..elements * size as usize];
                 let (name, at) = table("codebook");
@@ -437,7 +437,7 @@ fn codes_within(parts: &Parts, (rows, cols): (usize, usize), manifest: &TensorMa
 pub fn stored_length(manifest: &TensorManifest, mask: &[u32], cols: usize) -> u64 {
     let counts = sparse::row_counts(mask, cols);
     match manifest.method.code_bits() {
-        None => counts.sum::<usize>() as u64 * manifest.dtype.bits() as u64 / 8,
+        None => manifest.dtype.bytes(counts.sum::<usize>()) as u64,
         Some(bits) => counts.map(|n| bitpack::words(n, bits.into()) as u64).sum(),
     }
 }

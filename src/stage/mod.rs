@@ -112,7 +112,7 @@ impl Blocks {
     /// The digests of the blocks of a unit, given its elements.
     pub fn digests(&self, unit: &Unit, elements: &[u32]) -> Vec<Digest> {
         let bytes: &[u8] = bytemuck::cast_slice(elements);
-        let size = self.dtype.bits() / 8;
+        let size = self.dtype.bytes(1);
         let all = &bytes[..unit.elements() * size];
         let block = match self.cuts_rows() {
             true => all.len(),
@@ -197,7 +197,7 @@ impl<'a> Source<'a> {
     ///
     /// As [`Checkpoint::read_at`] or [`Archive::read_at`].
     pub fn load(&self, blocks: &Blocks, unit: &Unit) -> Result<Vec<u32>> {
-        let (size, len) = (blocks.dtype.bits() / 8, unit.elements());
+        let (size, len) = (blocks.dtype.bytes(1), unit.elements());
         let mut out = vec![0; words(blocks.dtype, len)];
         let bytes = &mut bytemuck::cast_slice_mut::<u32, u8>(&mut out)[..len * size];
         self.read_at(unit.start(blocks) * size as u64, bytes)?;

@@ -40,14 +40,14 @@ impl<'a> Strips<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint, info: &'a TensorInfo) -> Self {
         let blocks = Blocks::new(info.dtype, matrix(&info.shape, 1));
         let per_block = blocks.rows_per_block();
-        let block_bytes = per_block * blocks.cols * info.dtype.bits() as u64 / 8;
+        let block_bytes = per_block * blocks.cols * info.dtype.bytes(1) as u64;
         let rows = per_block * (STRIP_BYTES / block_bytes.max(1)).max(1);
         Self { checkpoint, info, blocks, rows, held: Mutex::default() }
     }
 
     /// Bytes of the matrix view from `offset` on, whole elements.
     pub(super) fn read_at(&self, offset: u64, mut bytes: &mut [u8]) -> Result<()> {
-        let size = self.info.dtype.bits() as u64 / 8;
+        let size = self.info.dtype.bytes(1) as u64;
         let mut at = offset / size;
         while !bytes.is_empty() {
             let (row, col) = (at / self.blocks.cols, at % self.blocks.cols);
@@ -99,7 +99,7 @@ impl<'a> Strips<'a> {
     /// Rows and columns of the matrix view, row by row: columns and rows of storage.
     fn read(&self, rows: Range<u64>, cols: Range<u64>) -> Result<Vec<u32>> {
         let dtype = self.info.dtype;
-        let size = dtype.bits() / 8;
+        let size = dtype.bytes(1);
         let (height, width) = ((rows.end - rows.start) as usize, (cols.end - cols.start) as usize);
         let stored = self.blocks.rows as usize;
         // Whole rows of storage, or of each the part that becomes these rows.
@@ -135,7 +135,7 @@ impl<'a> Strips<'a> {
 
 /// How many of a tensor's units make a strip to be written.
 pub fn units_per_strip(blocks: &Blocks, units: &[Unit]) -> usize {
-    let bytes = units.first().map_or(1, |u| u.elements().max(1) * blocks.dtype.bits() / 8);
+    let bytes = units.first().map_or(1, |u| blocks.dtype.bytes(u.elements().max(1)));
     if blocks.cuts_rows() { 1 } else { (STRIP_BYTES as usize / bytes).max(1) }
 }
 
@@ -152,7 +152,7 @@ pub fn write_transposed(
     mut write: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let (Some(first), Some(last)) = (units.first(), units.last()) else { return Ok(()) };
-    let size = blocks.dtype.bits() / 8;
+    let size = blocks.dtype.bytes(1);
     let height = (last.rows.end - first.rows.start) as usize;
     let width = first.shape().1;
     let mut out = vec![0; bytes.len()];
@@ -221,7 +221,7 @@ mod tests {
             out
         };
         for dtype in [DType::F64, DType::F32, DType::F16, DType::F8E4M3] {
-            let data: Vec<u8> = (0..70 * 130 * dtype.bits() / 8)
+            let data: Vec<u8> = (0..70 * dtype.bytes(130))
                 .map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 20) as u8)
                 .collect();
             let there = transposed(dtype, &data, 70, 130);
@@ -245,7 +245,7 @@ mod tests {
             (DType::F32, 1, 7),
             (DType::F16, 7, 1),
         ] {
-            let size = dtype.bits() / 8;
+            let size = dtype.bytes(1);
             let bytes: Vec<u8> = (0..rows * cols * size)
                 .map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 13) as u8)
                 .collect();

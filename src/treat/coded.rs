@@ -139,7 +139,7 @@ impl Job<'_> {
         }
         let restored = parts.restore(None, &self.manifest, &self.blocks, unit)?;
         let digests = self.blocks.digests(unit, &restored);
-        let bytes = unit.elements() as u64 * self.blocks.dtype.bits() as u64 / 8;
+        let bytes = self.blocks.dtype.bytes(unit.elements()) as u64;
         self.engine.progress.advance(bytes);
         Ok(CodedUnit { blocks: coded, digests, flushed, false_positives, as_streams })
     }

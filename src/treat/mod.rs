@@ -116,7 +116,7 @@ impl Job<'_> {
             let offset = starts.get(unit.index).copied();
             job.write(unit, &parts, offset, out, &at)?;
             let restored = parts.restore(None, manifest, &job.blocks, unit)?;
-            engine.progress.advance(unit.elements() as u64 * manifest.dtype.bits() as u64 / 8);
+            engine.progress.advance(manifest.dtype.bytes(unit.elements()) as u64);
             Ok((job.blocks.digests(unit, &restored), flushed))
         });
         let encoded = encoded.collect::<Result<Vec<_>>>()?;
@@ -293,7 +293,7 @@ impl Job<'_> {
             return 0;
         }
         // By their patterns: an F64 may be too small even for an f32.
-        let size = self.blocks.dtype.bits() / 8;
+        let size = self.blocks.dtype.bytes(1);
         let bytes = &bytemuck::cast_slice::<u32, u8>(elements)[..unit.elements() * size];
         let nonzero = |element: &[u8]| {
             element[size - 1] & 0x7f != 0 || element[..size - 1].iter().any(|b| *b != 0)
@@ -316,7 +316,7 @@ impl Job<'_> {
         at: &(impl Fn(&str) -> Option<u64> + Sync),
     ) -> Result<()> {
         if let Some(values) = at("values") {
-            let size = self.blocks.dtype.bits() / 8;
+            let size = self.blocks.dtype.bytes(1);
             let kept: usize = sparse::row_counts(&parts.mask, unit.shape().1).sum();
             let bytes = &bytemuck::cast_slice::<u32, u8>(&parts.stored)[..kept * size];
             out.write_at(values + offset.unwrap_or(0), bytes)?;
@@ -352,7 +352,7 @@ impl Job<'_> {
         }
         if let (Some(codebook), Method::Palette { k, .. }) = (at("codebook"), manifest.method) {
             let dtype = self.blocks.dtype;
-            let size = dtype.bits() as u64 / 8;
+            let size = dtype.bytes(1) as u64;
             let mut encoded = vec![0; words(dtype, parts.entries.len())];
             crate::dtype::encode(dtype, &parts.entries, &mut encoded, 0);
             let bytes =

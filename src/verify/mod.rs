@@ -118,7 +118,7 @@ fn treated(
                     from: checkpoint.files[info.file].path.clone(),
                 });
             }
-            let bytes = unit.elements() * blocks.dtype.bits() / 8;
+            let bytes = blocks.dtype.bytes(unit.elements());
             let nonzero = nonzero(blocks.dtype, &bytemuck::cast_slice(&restored)[..bytes]);
             engine.progress.advance(bytes as u64);
             let sums = vec![Sums::exact(unit.elements() as u64, nonzero)];
@@ -128,7 +128,7 @@ fn treated(
         let spans = blocks.spans(unit).into_iter();
         let cols = unit.shape().1;
         let sums = spans.map(|span| sums(blocks.dtype, original, &restored, span, cols)).collect();
-        engine.progress.advance(unit.elements() as u64 * manifest.dtype.bits() as u64 / 8);
+        engine.progress.advance(manifest.dtype.bytes(unit.elements()) as u64);
         Ok(Measured { digests, sums, codes, sizes })
     };
     let Measured { digests, sums, codes, sizes } = match blocks.cuts_rows() {
@@ -288,7 +288,7 @@ fn kept(
 
 /// Elements that are not zero of either sign.
 fn nonzero(dtype: DType, bytes: &[u8]) -> u64 {
-    let size = dtype.bits() / 8;
+    let size = dtype.bytes(1);
     if !dtype.is_weight() {
         return 0;
     }
@@ -328,7 +328,7 @@ pub fn restored(engine: &Engine, archive: &Archive, checkpoint: &Checkpoint) -> 
         let digests = units.par_iter().map(|unit| {
             engine.cancel.check()?;
             let elements = source.load(&blocks, unit)?;
-            engine.progress.advance(unit.elements() as u64 * manifest.dtype.bits() as u64 / 8);
+            engine.progress.advance(manifest.dtype.bytes(unit.elements()) as u64);
             Ok(blocks.digests(unit, &elements).concat())
         });
         if digest(&digests.collect::<Result<Vec<_>>>()?.concat()) != manifest.digest {
@@ -571,7 +571,7 @@ mod tests {
     #[test]
     fn zeros_of_either_sign_are_told_from_the_least_values() {
         for dtype in [DType::F8E4M3, DType::BF16, DType::F32, DType::F64] {
-            let size = dtype.bits() / 8;
+            let size = dtype.bytes(1);
             let mut bytes = vec![0; 70 * size];
             // -0, the least bit, the highest but the sign, and both.
             bytes[2 * size - 1] = 0x80;

@@ -168,7 +168,7 @@ pub fn write_checkpoint(path: &std::path::Path, tensors: &[(&str, DType, Vec<usi
     let views: Vec<_> = tensors
         .iter()
         .map(|(name, dtype, shape, words)| {
-            let bytes = shape.iter().product::<usize>() * dtype.bits() / 8;
+            let bytes = dtype.bytes(shape.iter().product::<usize>());
             let kind = serde_json::from_value(serde_json::json!(dtype.name())).unwrap();
             let data = &bytemuck::cast_slice::<u32, u8>(words)[..bytes];
             (*name, safetensors::tensor::TensorView::new(kind, shape.clone(), data).unwrap())

@@ -168,7 +168,7 @@ pub fn files(archive: &Path) -> Vec<PathBuf> {
 fn checkpoint(path: &Path, tensors: &[(&str, DType, Vec<u64>, Vec<u32>)]) {
     let (mut header, mut data, mut entries) = (Vec::new(), Vec::new(), Vec::new());
     for (name, dtype, shape, words) in tensors {
-        let len = shape.iter().product::<u64>() as usize * dtype.bits() / 8;
+        let len = dtype.bytes(shape.iter().product::<u64>() as usize);
         let start = data.len() as u64;
         data.extend(&bytemuck::cast_slice::<u32, u8>(words)[..len]);
         let bytes = start..data.len() as u64;
