@@ -17,7 +17,8 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/1")
 }
 
-/// The digest of what an archive restores: of every tensor, in the order of their names.
+/// The digest of what an archive restores, as docs/format.md has it: of every tensor, in the order of their names, a line of text
+/// and then its data.
 fn restored(archive: &Path) -> String {
     let dir = tempfile::tempdir().unwrap();
     let back = dir.path().join("back");
@@ -28,10 +29,22 @@ fn restored(archive: &Path) -> String {
     for (name, t) in tensors {
         let mut bytes = vec![0; t.bytes as usize];
         checkpoint.read_at(t.file, t.offset, &mut bytes).unwrap();
-        hash.update(format!("{name:?} {} {:?} ", t.dtype.name(), t.shape).as_bytes());
+        hash.update(line(name, t.dtype.name(), &t.shape).as_bytes());
         hash.update(&bytes);
     }
     hash.finalize().to_hex().to_string()
+}
+
+/// How many bytes a name has, the name as it is, type, and dimensions: whatever a name holds, no two tensors have the same.
+fn line(name: &str, dtype: &str, shape: &[u64]) -> String {
+    let dimensions: Vec<String> = shape.iter().map(u64::to_string).collect();
+    format!("{} {name} {dtype} {}\n", name.len(), dimensions.join(","))
+}
+
+#[test]
+fn lines_are_what_the_format_says() {
+    assert_eq!(line("w.weight", "F8_E4M3", &[24, 16]), "8 w.weight F8_E4M3 24,16\n");
+    assert_eq!(line("\u{1b}\"\\é\u{202e}", "F64", &[]), "8 \u{1b}\"\\é\u{202e} F64 \n");
 }
 
 #[test]

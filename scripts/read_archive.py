@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""Restores the checkpoint that a tersor archive holds: docs/format.md as a program, with coded_blocks.py beside it. It shares
+nothing with the library, holds everything in memory, and needs numpy and blake3.
+
+    read_archive.py ARCHIVE -o OUT.safetensors     of a folder, all tensors in one file
+"""
+
+import argparse
+import base64
+import json
+import math
+import os
+import sys
+
+import numpy as np
+from blake3 import blake3
+from coded_blocks import Bytes, Refused, ceil, coded_block, fields, need
+
+BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6,
+        "F4": 4, "C64": 64, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8}
+# Of the types that are treated, the bits of the mantissa.
+MANTISSA = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7, "F8_E4M3": 3, "F8_E5M2": 2}
+CHUNK, BLOCK, PIECE = 4 << 20, 1 << 20, 1_441_440
+
+
+# Files
+
+
+def digest(data):
+    return blake3(data).digest()[:16]
+
+
+def unbase64(text):
+    data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    need(base64.b64encode(data).decode().rstrip("=") == text, "a digest has bits beyond its bytes")
+    return data
+
+
+def parse_json(text):
+    def once(pairs):
+        need(len(dict(pairs)) == len(pairs), "a JSON key appears twice")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=once)
+
+
+def naturals(numbers, least, most):
+    fit = type(numbers) is list and least <= len(numbers) <= most and all(type(n) is int and 0 <= n < 2**64 for n in numbers)
+    need(fit, f"{numbers!r:.99}, expected {least} to {most} whole numbers")
+    return numbers
+
+
+def size_of(dtype, shape):
+    bits = 1
+    for factor in (*shape, BITS[dtype]):
+        bits *= factor
+        need(bits < 2**64, f"{dtype} {shape} is too large")
+    need(bits % 8 == 0, f"{dtype} {shape} is not a whole number of bytes")
+    return bits // 8
+
+
+class File:
+    """A safetensors file of an archive: its metadata, its manifest, and type, shape and bytes of what it stores, by position."""
+
+    def __init__(self, path):
+        with open(path, "rb") as file:
+            raw = Bytes(file.read())
+        length = int.from_bytes(raw.take(8), "little")
+        need(length <= 100_000_000, f"the header claims {length} bytes")
+        header, data = bytes(raw.take(length)), raw.left
+        entries = parse_json(header.decode())
+        self.metadata = entries.pop("__metadata__", {})
+        need("tersor" in self.metadata, "no tersor manifest: this is not a tersor archive")
+        manifest = parse_json(self.metadata.pop("tersor"))
+        need(manifest["version"] == 1, f"version is {manifest['version']!r}, expected 1")
+        need(set(manifest) == {"chunks", "header", "tensors", "version"}, "the manifest has other keys")
+        self.treated, self.size, self.stored = manifest["tensors"], len(data), {}
+
+        before = '{"__metadata__":{"tersor":"{\\"chunks\\":\\"' + manifest["chunks"] + '\\",\\"header\\":\\"'
+        end = len(before) + 22
+        need(header[:end].decode() == before + manifest["header"], "the header does not start with its digests")
+        need(digest(before.encode() + b"A" * 22 + header[end:]) == unbase64(manifest["header"]), "the header is damaged")
+        chunks = unbase64(manifest["chunks"])
+        need(len(chunks) == 16 * ceil(len(data), CHUNK), "not a digest for every chunk")
+        for i in range(len(chunks) // 16):
+            need(digest(data[i * CHUNK : (i + 1) * CHUNK]) == chunks[16 * i : 16 * i + 16], f"chunk {i} is damaged")
+
+        for name, entry in sorted(entries.items(), key=lambda item: naturals(item[1]["data_offsets"], 2, 2)):
+            need(set(entry) == {"dtype", "shape", "data_offsets"}, f"tensor {name!r}: its keys")
+            need(len(name.encode()) <= 1024 and "\0" not in name, f"tensor {name!r:.99}: its name")
+            (start, end), dtype, shape = entry["data_offsets"], entry["dtype"], naturals(entry["shape"], 0, 32)
+            at = len(data) - len(raw.left)
+            need(start == at and end == at + size_of(dtype, shape), f"tensor {name!r}: not the bytes that it should have")
+            self.stored[name] = dtype, shape, raw.take(end - start)
+        raw.end()
+
+    def restore(self):
+        """Name, type, shape and bytes of every tensor, in the order in which they are stored."""
+        place, found = {name: i for i, name in enumerate(self.stored)}, {}
+        for name, about in self.treated.items():
+            try:
+                tensor = Treated(name, about, self.stored)
+                found[min([place.pop(part) for part in tensor.parts])] = name, tensor.dtype, tensor.shape, tensor.restore()
+            except Refused as error:
+                raise Refused(f"tensor {name!r}: {error}") from None
+        found.update({at: (name, *self.stored[name]) for name, at in place.items()})
+        return [found[at] for at in sorted(found)]
+
+
+def read_archive(path):
+    """Metadata and tensors of a file, or of the shards that the index of a folder lists."""
+    if os.path.isdir(path):
+        named = [name for name in os.listdir(path) if name.endswith((".safetensors.index.json", ".safetensors")) and name[0] != "."]
+        usual = [name for name in ("model.safetensors.index.json", "model.safetensors") if name in named]
+        choice = usual[:1] or [name for name in named if name.endswith(".json")] or named
+        need(len(choice) == 1, "the folder has no file to begin with, or several")
+        path = os.path.join(path, choice[0])
+    folder, shards, text = os.path.dirname(path), [os.path.basename(path)], None
+    if path.endswith(".index.json"):
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+        shards = sorted(set(parse_json(text)["weight_map"].values()))
+        plain = [name for name in shards if name.endswith(".safetensors") and name[0] != "." and not set(name) & set("/\\:\0")]
+        need(shards == plain, "a shard that is not named by a plain name")
+    files = [File(os.path.join(folder, shard)) for shard in shards]
+    listed = sorted((name, shard) for file, shard in zip(files, shards) for name in file.stored)
+    index = {"metadata": {"total_size": sum(file.size for file in files)}, "weight_map": dict(listed)}
+    need(text in (None, json.dumps(index, indent=2, ensure_ascii=False) + "\n"), "the index is not that of its shards")
+    tensors = [tensor for file in files for tensor in file.restore()]
+    need(len(dict(listed)) == len(listed) and len({t[0] for t in tensors}) == len(tensors), "a tensor is stored twice")
+    return {key: value for file in files for key, value in file.metadata.items()}, tensors
+
+
+# Tensors
+
+
+class Treated:
+    """A tensor that the manifest describes: its matrix view, what its codes stand for, and the parts that store it."""
+
+    def __init__(self, name, about, stored):
+        self.name, self.stored, self.parts = name, stored, []
+        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "shape"}
+        flags = [about.get("axis", 1), about.get("coded", True), about.get("pruned", True)]
+        need(set(about) <= keys and None not in about.values() and json.dumps(flags) == "[1, true, true]", "what describes it")
+        self.dtype, self.shape, self.digest = about["dtype"], naturals(about["shape"], 0, 32), unbase64(about["digest"])
+        need(self.dtype in MANTISSA and size_of(self.dtype, self.shape) > 0, "its type or shape")
+        self.axis, self.pruned, self.patterns = "axis" in about, "pruned" in about, f"<u{BITS[self.dtype] // 8}"
+        self.rows = self.shape[0] if len(self.shape) > 1 else 1
+        self.cols = math.prod(self.shape) // self.rows
+        if self.axis:
+            self.rows, self.cols = self.cols, self.rows
+        # A block is so many rows, or a piece of one.
+        self.height = max(1, BLOCK // (4 * ceil(self.cols * BITS[self.dtype], 32)))
+        self.coded = self.part("coded", "U8", None) if "coded" in about else None
+        self.read_method(about.get("affine"), about.get("palette"))
+        self.find_body()
+
+    def read_method(self, affine, palette):
+        """What codes stand for, if there are codes: those of a group share a scale or a table."""
+        need(affine is None or palette is None, "both affine and palette")
+        self.symmetric, self.entries, self.bits, self.group = False, None, 0, 1
+        if affine is not None:
+            self.bits, self.symmetric, group = naturals(affine, 3, 3)
+            need(2 <= self.bits <= 8 and self.symmetric < 2 and (group == 0 or self.cols % group == 0), "affine")
+            self.group, shape = (group, [self.rows, self.cols // group]) if group else (self.rows * self.cols, [1])
+            self.scales = self.table("scales", "F32", "<f4", shape)
+            need(np.all(np.isfinite(self.scales) & (self.scales >= 0)), "a scale is negative, infinite or NaN")
+            self.zero_points = self.table("zero_points", "U8", "u1", shape) if not self.symmetric else np.zeros_like(self.scales, "u1")
+        elif palette is not None:
+            k, rows = naturals(palette, 2, 2)
+            need(1 <= k <= 256 and (rows == 0 or self.rows % rows == 0), "palette")
+            self.bits, self.group = max(1, (k - 1).bit_length()), (rows or self.rows) * self.cols
+            shape = [self.rows // (rows or self.rows), k]
+            entries = widen(self.dtype, self.table("codebook", self.dtype, self.patterns, shape))
+            need(np.all(np.isfinite(entries)), "its codebook holds an infinity or NaN")
+            self.entries = narrow(self.dtype, entries).reshape(shape)
+
+    def find_body(self):
+        """What is read block by block."""
+        words = lambda bits: [self.rows, ceil(self.cols * bits, 32)]
+        if self.coded:
+            self.body = self.coded
+            self.lengths = iter(self.body.array("<u4", ceil(self.rows, self.height) * ceil(self.cols, PIECE)).tolist())
+            return
+        need(self.bits or self.pruned, "nothing was done to it")
+        if self.pruned:
+            self.mask = self.part("mask", "U32", words(1))
+        codes = "codes", "U32", None if self.pruned else words(self.bits)
+        self.body = self.part(*codes) if self.bits else self.part("values", self.dtype, None)
+
+    def part(self, ending, dtype, shape):
+        """A component; of one dimension where no shape is known."""
+        there, found, data = self.stored.get(f"{self.name}.{ending}", (None, [], None))
+        need(there == dtype and (len(found) == 1 if shape is None else found == shape), f"{ending} is not as it should be")
+        self.parts.append(f"{self.name}.{ending}")
+        return Bytes(data)
+
+    def table(self, ending, dtype, read_as, shape):
+        return (self.coded or self.part(ending, dtype, shape)).array(read_as, math.prod(shape))
+
+    def restore(self):
+        """The bytes of the tensor: block by block of the matrix view, against their digest, then in the order of storage."""
+        restored, digests = [], []
+        for row in range(0, self.rows, self.height):
+            for col in range(0, self.cols, PIECE):
+                height, width = min(self.height, self.rows - row), min(PIECE, self.cols - col)
+                survives, stored, in_table = self.block(height, width)
+                at, block = np.flatnonzero(survives), np.zeros(height * width, self.patterns)
+                group = (row * self.cols + col + at) // self.group
+                block[at] = self.weights(stored, group, in_table) if self.bits else stored
+                restored.append(block)
+                digests.append(digest(block.tobytes()))
+        self.body.end()
+        need(digest(b"".join(digests)) == self.digest, "it does not restore to its digest")
+        matrix = np.concatenate(restored)
+        return (matrix.reshape(self.rows, self.cols).T if self.axis else matrix).tobytes()
+
+    def block(self, height, width):
+        """Of the next block, which weights survive, their codes or patterns, and whether each code must have an entry."""
+        if self.coded:
+            element = self.bits or (BITS[self.dtype] // 8, MANTISSA[self.dtype])
+            return coded_block(Bytes(self.body.take(next(self.lengths))), height * width, self.pruned, element)
+        survives = np.ones((height, width), "u1")
+        if self.pruned:
+            survives = np.stack([fields(self.mask.take(4 * ceil(width, 32)), 1, width) for _ in range(height)])
+        counts = np.count_nonzero(survives, axis=1).tolist()
+        if not self.bits:
+            return survives, self.body.array(self.patterns, sum(counts)), True
+        rows = [fields(self.body.take(4 * ceil(count * self.bits, 32)), self.bits, count) for count in counts]
+        return survives, np.concatenate(rows), True
+
+    def weights(self, codes, group, in_table):
+        """The patterns that codes stand for, each in its group."""
+        if self.entries is not None:
+            k = self.entries.shape[1]
+            need(not in_table or codes.max(initial=0) < k, "a code is beyond its table")
+            return self.entries[group, np.minimum(codes, k - 1)]
+        steps = codes.astype("i4") - self.zero_points[group]
+        if self.symmetric:
+            steps -= (steps >> self.bits - 1) << self.bits
+        return narrow(self.dtype, steps.astype("<f4") * self.scales[group])
+
+
+def values_of(dtype):
+    """The F32 value of every pattern of a type of at most 16 bits, NaN for those that are not finite."""
+    p = np.arange(1 << BITS[dtype], dtype="<u4")
+    if dtype == "F8_E4M3":  # An F16 with an exponent that is 8 less; only 0x7f and 0xff are not finite.
+        values = ((p & 0x80) << 8 | (p & 0x7F) << 7).astype("<u2").view("<f2").astype("<f4") * 256
+        values[0x7F::0x80] = np.nan
+        return values
+    values = (p << 16).view("<f4") if dtype == "BF16" else (p << 16 - BITS[dtype]).astype("<u2").view("<f2").astype("<f4")
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def widen(dtype, patterns):
+    """Floats of any type as F32, those of F64 rounded."""
+    return values_of(dtype)[patterns] if BITS[dtype] <= 16 else patterns.view(f"<f{BITS[dtype] // 8}").astype("<f4")
+
+
+def narrow(dtype, values):
+    """The patterns of F32 values in a type: the nearest, of two the even one, and at most the largest finite one."""
+    width, limit = BITS[dtype] // 8, np.finfo("<f4").max
+    if width > 2:
+        return np.clip(values, -limit, limit).astype(f"<f{width}").view(f"<u{width}")
+    grid = values_of(dtype)[: 1 << BITS[dtype] - 1].astype("<f8")
+    grid = grid[np.isfinite(grid)]
+    lower, upper = (np.searchsorted((grid[:-1] + grid[1:]) / 2, np.abs(values), side) for side in ("left", "right"))
+    return (np.where(lower % 2, upper, lower) | np.signbit(values).astype("i8") << BITS[dtype] - 1).astype(f"<u{width}")
+
+
+# What is restored
+
+
+def write(path, metadata, tensors):
+    """Writes a safetensors file, the same bytes as `tersor decompress`."""
+    header, at = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}, 0
+    for name, dtype, shape, data in tensors:
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with open(f"{path}.partial", "wb") as file:
+        file.writelines([len(text).to_bytes(8, "little"), text, *(data for *_, data in tensors)])
+    os.replace(f"{path}.partial", path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive")
+    parser.add_argument("-o", "--output", required=True)
+    options = parser.parse_args()
+    np.seterr(over="ignore", under="ignore")
+    try:
+        metadata, tensors = read_archive(options.archive)
+    except Exception as error:  # Nobody can foresee what bytes do to a program: whatever it is, the archive is refused.
+        sys.exit(f"{options.archive}: {error if isinstance(error, Refused) else repr(error)}")
+    write(options.output, metadata, tensors)
+
+
+if __name__ == "__main__":
+    main()
