@@ -9,7 +9,7 @@ use crate::{
         kmeans,
         threshold::{Limit, Threshold, kept, refine, threshold},
     },
-    format::code_bits,
+    form::code_bits,
     kernels::{self, Assigner, Codebook},
     recipe::Objective,
 };

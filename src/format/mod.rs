@@ -16,10 +16,7 @@ pub use crate::{
     digest::{Digest, digest, short},
     quote::{quoted, shown},
 };
-pub use archive::{
-    Archive, ArchivedTensor,
-    manifest::{COMPONENTS, Component, Manifest, Method, TensorManifest, code_bits, matrix},
-};
+pub use archive::{Archive, ArchivedTensor, manifest::Manifest};
 pub use checkpoint::{Checkpoint, SourceFile};
 pub use chunks::CHUNK;
 pub use output::{

@@ -4,11 +4,12 @@ use crate::{
     Backend, DType, Error, Result, TensorInfo,
     digest::digest,
     engine::Engine,
+    form::TensorManifest,
     format::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, Origin, OutputFile,
-        OutputFolder, Preface, Target, TensorManifest, header_length, index_text, partial, spare,
+        OutputFolder, Preface, Target, header_length, index_text, partial, spare,
     },
-    plan::{Action, Plan, Treat, describe},
+    plan::{Action, Plan, Treat},
     progress::{Cancel, Progress},
     quote::{quoted, shown},
     recipe::{NonFinite, Recipe},
@@ -604,7 +605,7 @@ impl<'a> FileWriter<'a> {
                     self.notes.flushed.insert(info.name.clone(), stored.flushed);
                 }
                 if stored.manifest.method != treat.manifest.method {
-                    let method = describe(&stored.manifest, treat.prune);
+                    let method = treat.describe(&stored.manifest);
                     self.notes.chosen.insert(info.name.clone(), method);
                 }
                 manifest.tensors.insert(info.name.clone(), stored.manifest);

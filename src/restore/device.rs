@@ -7,7 +7,7 @@ use crate::{
         stream::{self, Form},
     },
     engine::Place,
-    format::{Method, TensorManifest},
+    form::{Method, TensorManifest},
     kernels::{
         Order, Survivors, bloomier_query, count_survivors, huffman_decode, pack_codes, rans_decode,
         ribbon_query, scatter,
@@ -74,8 +74,8 @@ impl Restorer<'_> {
             return weights.into_words(on).map(Some);
         }
         match manifest.method {
-            Method::Palette { rows: 0, .. } => self.pruned_on(on, manifest, unit, bits).map(Some),
-            _ => Ok(None),
+            Method::Palette(m) if m.rows == 0 => self.pruned_on(on, manifest, unit, bits).map(Some),
+            Method::Values | Method::Affine(_) | Method::Palette(_) => Ok(None),
         }
     }
 

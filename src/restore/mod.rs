@@ -6,16 +6,14 @@ use crate::{
     Backend, DType, Error, Result, Tensor, TensorInfo,
     codec::{
         Malformed, bitpack,
-        block::{self, Block, Sizes},
+        block::{self, Block, Element, Sizes},
         sparse,
     },
-    decide::{
-        affine::{AffineCode, Scale},
-        groups::Groups,
-    },
+    decide::affine::Scale,
     dtype,
     engine::{Chain, Engine, Needs, Place},
-    format::{Archive, ArchivedTensor, Method, TensorManifest},
+    form::{Affine, Method, Palette, TensorManifest, words_per_row},
+    format::{Archive, ArchivedTensor},
     kernels::{Codebook, depalettize, dequantize},
     quote::quoted,
     stage::{Blocks, Source, Unit},
@@ -38,18 +36,6 @@ pub struct Parts {
     pub sizes: Sizes,
 }
 
-/// How the elements of a tensor fall into groups that share a scale or a table.
-pub fn groups(manifest: &TensorManifest) -> Groups {
-    let (rows, cols) = manifest.matrix();
-    let size = match manifest.method {
-        Method::Values => cols,
-        Method::Affine { group: 0, .. } | Method::Palette { rows: 0, .. } => rows * cols,
-        Method::Affine { group, .. } => group,
-        Method::Palette { rows, .. } => rows * cols,
-    };
-    Groups::of(size as usize)
-}
-
 impl Parts {
     /// The weights of a unit of the tensor of that name: from an engine's device, or uncounted from the CPU, whose references
     /// what a device has done is checked with.
@@ -66,11 +52,12 @@ impl Parts {
     ) -> Result<Vec<u32>> {
         let (rows, cols) = unit.shape();
         let dtype = blocks.dtype;
-        let Some(bits) = manifest.method.code_bits().map(u32::from) else {
-            return Ok(match manifest.pruned {
-                true => sparse::scatter(dtype, &self.stored, rows, cols, &self.mask),
-                false => self.stored,
-            });
+        let bits = match manifest.element() {
+            Element::Code(bits) => bits,
+            Element::Value(_) if !manifest.pruned => return Ok(self.stored),
+            Element::Value(_) => {
+                return Ok(sparse::scatter(dtype, &self.stored, rows, cols, &self.mask));
+            }
         };
         let stored = std::mem::take(&mut self.stored);
         let codes = match manifest.pruned {
@@ -107,20 +94,20 @@ impl Parts {
         codes: &Tensor,
         place: &Place,
     ) -> Result<Tensor> {
-        let (groups, cols) = (groups(manifest), place.shape.1);
+        let (groups, cols) = (manifest.groups(), place.shape.1);
         let own = groups.from(place.start as usize);
         let first = place.start as usize / groups.size - unit.start(blocks) as usize / groups.size;
         let tables = first..first + own.count(place.shape.0 * cols);
         match manifest.method {
-            Method::Affine { bits, symmetric, .. } => {
-                let code = AffineCode { bits, symmetric };
-                dequantize(on, codes, cols, code, own, &self.scales[tables], blocks.dtype)
+            Method::Values => unreachable!("values are no codes"),
+            Method::Affine(m) => {
+                dequantize(on, codes, cols, m.code(), own, &self.scales[tables], blocks.dtype)
             }
-            method => {
+            Method::Palette(m) => {
                 // Tables have one length, and the unit's are all there.
                 let k = self.entries.len() / tables_of(manifest, blocks, unit).max(1);
                 let entries = &self.entries[tables.start * k..tables.end * k];
-                let bits = method.code_bits().unwrap_or(8).into();
+                let bits = m.code_bits().into();
                 depalettize(on, codes, cols, Codebook { entries, k, bits }, own, blocks.dtype)
             }
         }
@@ -129,23 +116,20 @@ impl Parts {
 
 /// How many scales or tables a unit touches.
 fn tables_of(manifest: &TensorManifest, blocks: &Blocks, unit: &Unit) -> usize {
-    groups(manifest).from(unit.start(blocks) as usize).count(unit.elements())
-}
-
-/// Bytes of a scale and its zero point, or of a table, on a device.
-fn table_bytes(manifest: &TensorManifest) -> usize {
-    match manifest.method {
-        Method::Palette { k, .. } => 4 * k as usize,
-        _ => 8,
-    }
+    manifest.groups().from(unit.start(blocks) as usize).count(unit.elements())
 }
 
 /// What restores a tensor.
 fn chain<'a>(manifest: &TensorManifest, tensor: &'a str) -> Chain<'a> {
-    let group = groups(manifest).size;
-    let needs = Needs { table_bytes: table_bytes(manifest), group, ..Needs::default() };
-    let affine = matches!(manifest.method, Method::Affine { .. });
-    Chain { kernel: if affine { "dequantize" } else { "depalettize" }, tensor, needs }
+    let group = manifest.groups().size;
+    let needs = Needs { table_bytes: manifest.method.table_bytes(), group, ..Needs::default() };
+    let kernel = match manifest.method {
+        // No kernel is needed, and none named.
+        Method::Values => "",
+        Method::Affine(_) => "dequantize",
+        Method::Palette(_) => "depalettize",
+    };
+    Chain { kernel, tensor, needs }
 }
 
 /// A tensor of an archive, ready to be restored unit by unit from any thread.
@@ -188,7 +172,7 @@ impl<'a> Restorer<'a> {
                 if !sparse::padding_is_zero(&mask, cols) {
                     return Err(restorer.refuse("its mask has bits beyond the end of a row"));
                 }
-                Ok(stored_length(manifest, &mask, cols))
+                Ok(manifest.stored_length(&mask, cols))
             });
             let mut at = 0;
             for length in lengths.collect::<Result<Vec<_>>>()? {
@@ -196,9 +180,12 @@ impl<'a> Restorer<'a> {
                 at += length;
             }
             restorer.starts.push(at);
-            let name = if manifest.method == Method::Values { "values" } else { "codes" };
-            let (unit, found) =
-                (if name == "values" { 1 } else { 4 }, archive.component(tensor, name).bytes);
+            let name = manifest.stored();
+            let unit = match manifest.element() {
+                Element::Value(_) => 1,
+                Element::Code(_) => 4,
+            };
+            let found = archive.component(tensor, name).bytes;
             if at * unit != found {
                 return Err(restorer
                     .refuse(&format!("{name} has {found} bytes, its mask needs {}", at * unit)));
@@ -294,18 +281,20 @@ impl<'a> Restorer<'a> {
         } else if manifest.pruned {
             parts.mask = self.mask(unit)?;
             let (start, end) = (self.starts[unit.index], self.starts[unit.index + 1]);
-            parts.stored = match manifest.method {
-                Method::Values => {
+            parts.stored = match manifest.element() {
+                Element::Value(_) => {
                     let mut words = vec![0; (end - start).div_ceil(4) as usize];
                     let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..(end - start) as usize];
-                    self.archive.read_at(self.component("values"), start, bytes)?;
+                    self.archive.read_at(self.component(manifest.stored()), start, bytes)?;
                     words
                 }
-                _ => self.words("codes", start * 4, (end - start) as usize)?,
+                Element::Code(_) => {
+                    self.words(manifest.stored(), start * 4, (end - start) as usize)?
+                }
             };
-        } else if let Some(bits) = manifest.method.code_bits().map(u64::from) {
-            let row_words = (self.blocks.cols * bits).div_ceil(32);
-            let start = unit.rows.start * row_words + unit.cols.start * bits / 32;
+        } else if let Some(bits) = manifest.method.code_bits() {
+            let row_words = words_per_row(self.blocks.cols, bits);
+            let start = unit.rows.start * row_words + unit.cols.start * u64::from(bits) / 32;
             parts.stored =
                 self.words("codes", start * 4, rows * bitpack::words(cols, bits as u32))?;
         }
@@ -320,12 +309,16 @@ impl<'a> Restorer<'a> {
         }
         // A retrieval structure, which has no index, gives any code for weights that were pruned.
         let retrieved = manifest.coded && manifest.pruned && parts.sizes.index == 0;
-        if let Method::Palette { k, .. } = manifest.method
-            && !retrieved
-            && !codes_within(&parts, (rows, cols), manifest)
-        {
-            // They would stand for the table's last entry, which has a code of its own.
-            return Err(self.refuse(&format!("a code is beyond the {k} entries of its table")));
+        match manifest.method {
+            Method::Values | Method::Affine(_) => {}
+            Method::Palette(m) => {
+                if !retrieved && !codes_within(&parts, (rows, cols), manifest.pruned, m) {
+                    // They would stand for the table's last entry, which has a code of its own.
+                    let k = m.k;
+                    let why = format!("a code is beyond the {k} entries of its table");
+                    return Err(self.refuse(&why));
+                }
+            }
         }
         self.tables(manifest, unit, &mut parts)?;
         Ok(parts)
@@ -344,7 +337,7 @@ impl<'a> Restorer<'a> {
     ) -> Result<Vec<u32>> {
         let (blocks, tensor) = (&self.blocks, &self.tensor.name);
         let weights = manifest.dtype.bytes(unit.elements());
-        let tables = table_bytes(manifest) * tables_of(manifest, blocks, unit);
+        let tables = manifest.method.table_bytes() * tables_of(manifest, blocks, unit);
         let chain = Chain { kernel: "decode", ..chain(manifest, tensor) };
         let device = |on: &Backend| self.unit_on(on, manifest, unit);
         let expected = || self.parts(manifest, unit)?.restore(None, manifest, blocks, unit);
@@ -365,7 +358,7 @@ impl<'a> Restorer<'a> {
     /// As [`Restorer::parts`].
     pub fn tables(&self, manifest: &TensorManifest, unit: &Unit, parts: &mut Parts) -> Result<()> {
         let (rows, cols) = unit.shape();
-        let groups = groups(manifest);
+        let groups = manifest.groups();
         let first = unit.start(&self.blocks) / groups.size as u64;
         let count = groups.from(unit.start(&self.blocks) as usize).count(rows * cols);
         let (_, starts) = manifest.table_starts();
@@ -376,7 +369,7 @@ impl<'a> Restorer<'a> {
         };
         match manifest.method {
             Method::Values => {}
-            Method::Affine { symmetric, .. } => {
+            Method::Affine(Affine { symmetric, .. }) => {
                 let (name, at) = table("scales");
                 let scales = self.words(name, at + first * 4, count)?;
                 let mut zero_points = vec![0; count];
@@ -392,7 +385,7 @@ impl<'a> Restorer<'a> {
                     return Err(self.refuse("a scale is negative, infinite or NaN"));
                 }
             }
-            Method::Palette { k, .. } => {
+            Method::Palette(Palette { k, .. }) => {
                 let elements = count * k as usize;
                 let size = manifest.dtype.bytes(1) as u64;
                 let mut words = vec![0; words(manifest.dtype, elements)];
@@ -412,15 +405,17 @@ impl<'a> Restorer<'a> {
 }
 
 /// Whether every code of a palette has an entry. Tables of a power of two of entries have one for each.
-fn codes_within(parts: &Parts, (rows, cols): (usize, usize), manifest: &TensorManifest) -> bool {
-    let (Method::Palette { k, .. }, Some(bits)) = (manifest.method, manifest.method.code_bits())
-    else {
-        return true;
-    };
+fn codes_within(
+    parts: &Parts,
+    (rows, cols): (usize, usize),
+    pruned: bool,
+    palette: Palette,
+) -> bool {
+    let (k, bits) = (palette.k, palette.code_bits());
     if k == 1 << bits {
         return true;
     }
-    let mut counts: Box<dyn Iterator<Item = usize>> = match manifest.pruned {
+    let mut counts: Box<dyn Iterator<Item = usize>> = match pruned {
         true => Box::new(sparse::row_counts(&parts.mask, cols)),
         false => Box::new(std::iter::repeat_n(cols, rows)),
     };
@@ -431,15 +426,6 @@ fn codes_within(parts: &Parts, (rows, cols): (usize, usize), manifest: &TensorMa
         bitpack::unpack(row, bits.into(), &mut codes[..n]);
         codes[..n].iter().all(|code| u32::from(*code) < k)
     })
-}
-
-/// What the survivors of a unit take: bytes of values, or words of codes.
-pub fn stored_length(manifest: &TensorManifest, mask: &[u32], cols: usize) -> u64 {
-    let counts = sparse::row_counts(mask, cols);
-    match manifest.method.code_bits() {
-        None => manifest.dtype.bytes(counts.sum::<usize>()) as u64,
-        Some(bits) => counts.map(|n| bitpack::words(n, bits.into()) as u64).sum(),
-    }
 }
 
 /// Where a kept tensor's bytes come from.

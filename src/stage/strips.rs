@@ -2,7 +2,8 @@
 
 use crate::{
     DType, Result, TensorInfo,
-    format::{Checkpoint, matrix},
+    form::matrix,
+    format::Checkpoint,
     stage::{Blocks, Unit},
     words,
 };

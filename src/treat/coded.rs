@@ -7,7 +7,8 @@ use crate::{
         stream::Coder,
     },
     digest::{Digest, digest},
-    format::{OutputFile, TensorManifest},
+    form::TensorManifest,
+    format::OutputFile,
     recipe::Encode,
     restore::Parts,
     stage::Unit,
@@ -157,7 +158,7 @@ impl Job<'_> {
         let squares: f64 = bins.values.iter().zip(&bins.weights).map(|(v, n)| n * v * v).sum();
         let entries = tables[0].0.iter().map(|e| f64::from(*e) * f64::from(*e));
         let pruned = self.blocks.elements() as f64 - survivors;
-        let r = u32::from(self.manifest.method.code_bits().unwrap_or(8));
+        let r = u32::from(self.manifest.method.code_bits().expect("there is a palette"));
         // A pruned weight reads as each of 2^r codes with probability 2^-t; codes beyond the table read as its last entry.
         let last = entries.clone().next_back().unwrap_or(0.0);
         let beyond = (1 << r) as f64 - tables[0].0.len() as f64;

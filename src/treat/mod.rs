@@ -9,19 +9,19 @@ mod tables;
 
 pub use coded::Retrieved;
 pub use masks::{ModelLimit, count, model_limits};
-pub use tables::TableRows;
 
 use crate::{
     DType, Error, Result,
-    codec::sparse,
+    codec::{block::Element, sparse},
     decide::affine::Scale,
     digest::digest,
     engine::{Chain, Engine, Needs, assemble},
-    format::{Method, OutputFile, TensorManifest},
+    form::{Method, Palette, TensorManifest},
+    format::OutputFile,
     kernels::{Assigner, palettize, quantize},
-    plan::{Treat, affine_code},
+    plan::Treat,
     recipe::Quantize,
-    restore::{Parts, groups, stored_length},
+    restore::Parts,
     stage::{Blocks, Source, Unit},
     words,
 };
@@ -149,9 +149,12 @@ impl Job<'_> {
     fn load(&self, unit: &Unit, mask: &Mask) -> Result<(Vec<u32>, Vec<u32>)> {
         let mut elements = self.read(unit)?;
         let bits = mask.of(self, unit, &mut elements)?;
-        if !bits.is_empty() && self.manifest.method != Method::Values {
-            let (rows, cols) = unit.shape();
-            sparse::clear_pruned(self.blocks.dtype, &mut elements, rows, cols, &bits);
+        match self.manifest.element() {
+            Element::Code(_) if !bits.is_empty() => {
+                let (rows, cols) = unit.shape();
+                sparse::clear_pruned(self.blocks.dtype, &mut elements, rows, cols, &bits);
+            }
+            Element::Code(_) | Element::Value(_) => {}
         }
         Ok((elements, bits))
     }
@@ -183,8 +186,11 @@ impl Job<'_> {
                 let at = unit.rows.start * row_words + unit.cols.start / 32;
                 out.write_at(start + at * 4, bytemuck::cast_slice(&bits))?;
                 // Codes are counted in words, values in bytes.
-                let unit_bytes = if manifest.method == Method::Values { 1 } else { 4 };
-                Ok(stored_length(manifest, &bits, unit.shape().1) * unit_bytes)
+                let unit_bytes = match manifest.element() {
+                    Element::Value(_) => 1,
+                    Element::Code(_) => 4,
+                };
+                Ok(manifest.stored_length(&bits, unit.shape().1) * unit_bytes)
             });
             for length in lengths.collect::<Result<Vec<u64>>>()? {
                 starts.push(survivors);
@@ -211,7 +217,7 @@ impl Job<'_> {
     ) -> Result<(Parts, u64)> {
         let manifest = &self.manifest;
         let cols = unit.shape().1;
-        let of_tensor = groups(manifest);
+        let of_tensor = manifest.groups();
         let start = unit.start(&self.blocks);
         let count = of_tensor.from(start as usize).count(unit.elements());
         let first = start as usize / of_tensor.size;
@@ -225,11 +231,12 @@ impl Job<'_> {
         let mut parts = Parts::default();
         let mut flushed = 0;
         let codes = match manifest.method {
-            Method::Affine { .. } => {
-                let code = affine_code(manifest.method).expect("the method is affine");
+            Method::Values => unreachable!("values are no codes"),
+            Method::Affine(m) => {
+                let code = m.code();
                 parts.scales = match tables {
                     Tables::Scales(all) => all[first..first + count].to_vec(),
-                    _ => self.scales(unit, elements)?,
+                    _ => self.scales(unit, elements, m)?,
                 };
                 flushed = self.flushed(unit, elements, &parts.scales);
                 let needs = Needs { table_bytes: 8, group: of_tensor.size, ..Needs::default() };
@@ -243,7 +250,7 @@ impl Job<'_> {
                     })
                 })?
             }
-            _ => {
+            Method::Palette(_) => {
                 let own;
                 let palettes: Vec<&Assigner> = match tables {
                     Tables::Palettes(all) => {
@@ -298,7 +305,7 @@ impl Job<'_> {
         let nonzero = |element: &[u8]| {
             element[size - 1] & 0x7f != 0 || element[..size - 1].iter().any(|b| *b != 0)
         };
-        let groups = groups(&self.manifest).from(unit.start(&self.blocks) as usize);
+        let groups = self.manifest.groups().from(unit.start(&self.blocks) as usize);
         let lost = groups.spans(0..unit.elements(), scales).filter(|(_, s)| s.scale == 0.0);
         let of_group = |span: Range<usize>| {
             bytes[span.start * size..span.end * size].chunks_exact(size).filter(|e| nonzero(e))
@@ -322,7 +329,7 @@ impl Job<'_> {
             out.write_at(values + offset.unwrap_or(0), bytes)?;
         }
         if let Some(codes) = at("codes") {
-            let bits = u64::from(self.manifest.method.code_bits().unwrap_or(8));
+            let bits = self.manifest.method.code_bits().map_or(0, u64::from);
             let row_words = (self.blocks.cols * bits).div_ceil(32);
             let plain = (unit.rows.start * row_words + unit.cols.start * bits / 32) * 4;
             out.write_at(codes + offset.unwrap_or(plain), bytemuck::cast_slice(&parts.stored))?;
@@ -339,7 +346,7 @@ impl Job<'_> {
         at: &(impl Fn(&str) -> Option<u64> + Sync),
     ) -> Result<()> {
         let manifest = &self.manifest;
-        let of_tensor = groups(manifest);
+        let of_tensor = manifest.groups();
         let first = unit.start(&self.blocks) / of_tensor.size as u64;
         // A group that starts before the unit was written by the unit it starts in; writing it again changes nothing.
         if let Some(scales) = at("scales") {
@@ -350,7 +357,9 @@ impl Job<'_> {
             let values: Vec<u8> = parts.scales.iter().map(|s| s.zero_point).collect();
             out.write_at(zero_points + first, &values)?;
         }
-        if let (Some(codebook), Method::Palette { k, .. }) = (at("codebook"), manifest.method) {
+        if let (Some(codebook), Method::Palette(Palette { k, .. })) =
+            (at("codebook"), manifest.method)
+        {
             let dtype = self.blocks.dtype;
             let size = dtype.bytes(1) as u64;
             let mut encoded = vec![0; words(dtype, parts.entries.len())];

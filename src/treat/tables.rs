@@ -4,7 +4,7 @@ use crate::{
     DType, Error, Result,
     codec::sparse,
     decide::{
-        affine::{AffineCode, CLIP_COUNT, ClipGrid, Scale, best_clip},
+        affine::{CLIP_COUNT, ClipGrid, Scale, best_clip},
         groups::Groups,
         histogram::Histogram,
         kmeans::{Bins, Goal, Palette, Tails, palette, palette_of_histogram, relative_error},
@@ -13,13 +13,11 @@ use crate::{
     },
     dtype,
     engine::{Needs, Tile},
-    format::Method,
+    form::{Affine, Method, Palette as Coding},
     kernels::{Assigner, best_clips, clip_errors, histogram_tails, range, sort_rows},
-    plan::affine_code,
     quote::quoted,
     recipe::{Objective, Quantize},
-    restore::groups,
-    stage::{Blocks, Unit},
+    stage::{TableRows, Unit},
     treat::{Job, masks::Mask},
 };
 use rayon::prelude::*;
@@ -42,19 +40,19 @@ pub enum Tables {
 impl Tables {
     /// Goes through the tensor if a group does not fit into a unit.
     pub(super) fn survey(job: &Job, mask: &Mask) -> Result<Self> {
-        let size = groups(&job.manifest).size as u64;
+        let size = job.groups().size as u64;
         match job.manifest.method {
-            Method::Affine { .. } => {
+            Method::Affine(m) => {
                 let inside = |u: &Unit| {
                     u.start(&job.blocks).is_multiple_of(size)
                         && (u.elements() as u64).is_multiple_of(size)
                 };
                 match job.units.iter().all(inside) {
                     true => Ok(Self::Own),
-                    false => job.survey_scales(mask).map(Self::Scales),
+                    false => job.survey_scales(mask, m).map(Self::Scales),
                 }
             }
-            Method::Palette { .. } => match TableRows::of(&job.blocks, size) {
+            Method::Palette(_) => match TableRows::of(&job.blocks, size) {
                 TableRows::InBlocks => Ok(Self::Own),
                 TableRows::Many if job.treat.is_binary() => {
                     job.survey_binary(mask).map(Self::Palettes)
@@ -63,30 +61,6 @@ impl Tables {
                 TableRows::Many => job.survey_palettes(mask).map(Self::Palettes),
             },
             Method::Values => Ok(Self::Own),
-        }
-    }
-}
-
-/// How the rows that share a palette lie in the blocks of a tensor. Which way a palette is found depends on nothing else,
-/// least of all on the memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableRows {
-    /// Every block holds whole tables: their palettes are found, from sorted weights, as blocks are encoded.
-    InBlocks,
-    /// A table is no longer than a block, but may lie in two: all palettes are found, from sorted weights, before.
-    AcrossBlocks,
-    /// A table is the tensor, or longer than a block: its palette is found from a histogram.
-    Many,
-}
-
-impl TableRows {
-    /// For tables of `size` elements.
-    pub fn of(blocks: &Blocks, size: u64) -> Self {
-        let (rows, per_block) = (size / blocks.cols.max(1), blocks.rows_per_block());
-        match size == blocks.elements() || blocks.cuts_rows() || rows > per_block {
-            true => Self::Many,
-            false if per_block.is_multiple_of(rows) => Self::InBlocks,
-            false => Self::AcrossBlocks,
         }
     }
 }
@@ -104,12 +78,8 @@ fn complete(ranges: Vec<Option<Range>>) -> Vec<Range> {
 }
 
 impl Job<'_> {
-    fn code(&self) -> AffineCode {
-        affine_code(self.manifest.method).expect("only affine tensors have scales")
-    }
-
     fn groups(&self) -> Groups {
-        groups(&self.manifest)
+        self.manifest.groups()
     }
 
     /// The ranges of the groups that a unit touches.
@@ -131,8 +101,13 @@ impl Job<'_> {
     }
 
     /// The scales of a unit that consists of whole groups.
-    pub(super) fn scales(&self, unit: &Unit, elements: &mut Vec<u32>) -> Result<Vec<Scale>> {
-        let (code, groups) = (self.code(), self.groups());
+    pub(super) fn scales(
+        &self,
+        unit: &Unit,
+        elements: &mut Vec<u32>,
+        affine: Affine,
+    ) -> Result<Vec<Scale>> {
+        let (code, groups) = (affine.code(), self.groups());
         let ranges = self.ranges(unit, elements)?;
         if self.treat.objective == Objective::Range {
             return Ok(ranges.iter().map(|r| code.scale(*r, 64)).collect());
@@ -181,8 +156,8 @@ impl Job<'_> {
         Ok(complete(ranges))
     }
 
-    fn survey_scales(&self, mask: &Mask) -> Result<Vec<Scale>> {
-        let (code, groups) = (self.code(), self.groups());
+    fn survey_scales(&self, mask: &Mask, affine: Affine) -> Result<Vec<Scale>> {
+        let (code, groups) = (affine.code(), self.groups());
         let ranges = self.survey_ranges(mask)?;
         let count = ranges.len();
         if self.treat.objective == Objective::Range {
@@ -212,8 +187,8 @@ impl Job<'_> {
 
     fn k(&self) -> usize {
         match self.manifest.method {
-            Method::Palette { k, .. } => k as usize,
-            _ => unreachable!("only palettes have entries"),
+            Method::Palette(m) => m.k as usize,
+            Method::Values | Method::Affine(_) => unreachable!("only palettes have entries"),
         }
     }
 
@@ -282,7 +257,7 @@ impl Job<'_> {
             let k = 1 << bits;
             error = relative_error(&histogram, k, self.blocks.dtype);
             if error <= limit {
-                return Ok(Method::Palette { k: k as u32, rows: 0 });
+                return Ok(Method::Palette(Coding { k: k as u32, rows: 0 }));
             }
         }
         let why =
