@@ -285,8 +285,8 @@ impl Model {
             let (rows, cols) = (restorer.blocks.rows as usize, restorer.blocks.cols as usize);
             let mut all = Joined::new(manifest.dtype, rows * cols);
             for unit in &restorer.units {
-                let parts = restorer.parts(manifest, unit)?;
-                all.push(&parts.restore(None, manifest, &restorer.blocks, unit)?, unit.elements());
+                let parts = restorer.parts(unit)?;
+                all.push(&restorer.weights(None, parts, unit)?, unit.elements());
             }
             if manifest.axis == 0 {
                 return Ok(all.words);
@@ -329,7 +329,7 @@ fn codes_on(
     manifest: &TensorManifest,
 ) -> Result<(Tensor, Whole)> {
     let restorer = Restorer::new(archive, tensor, manifest, 0)?;
-    if let Some(codes) = restorer.codes_on(on, manifest)? {
+    if let Some(codes) = restorer.codes_on(on)? {
         return Ok((codes, Whole::tables(&restorer, manifest)?));
     }
     let mut whole = Whole::read(archive, tensor, manifest)?;
@@ -376,7 +376,7 @@ impl Whole {
         // Survivors of a unit need not end on a word.
         let mut values = Vec::<u8>::new();
         for unit in &restorer.units {
-            let parts = restorer.parts(manifest, unit)?;
+            let parts = restorer.parts(unit)?;
             whole.add_tables(&restorer, manifest, unit, &parts);
             match manifest.element() {
                 Element::Value(dtype) => {
@@ -400,7 +400,7 @@ impl Whole {
         let mut whole = Self::default();
         for unit in &restorer.units {
             let mut parts = Parts::default();
-            restorer.tables(manifest, unit, &mut parts)?;
+            restorer.tables(unit, &mut parts)?;
             whole.add_tables(restorer, manifest, unit, &parts);
         }
         Ok(whole)

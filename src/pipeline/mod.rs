@@ -643,7 +643,7 @@ impl<'a> FileWriter<'a> {
             let (mut strip, mut digests) = (Vec::new(), Vec::new());
             for unit in units {
                 engine.cancel.check()?;
-                let restored = restorer.restore(engine, manifest, unit)?;
+                let restored = restorer.restore(engine, unit)?;
                 digests.extend(blocks.digests(unit, &restored).concat());
                 let bytes = bytemuck::cast_slice::<u32, u8>(&restored);
                 strip.extend_from_slice(&bytes[..unit.elements() * size as usize]);

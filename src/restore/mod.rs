@@ -137,6 +137,8 @@ fn chain<'a>(manifest: &TensorManifest, tensor: &'a str) -> Chain<'a> {
 pub struct Restorer<'a> {
     archive: &'a Archive,
     tensor: &'a ArchivedTensor,
+    /// What was made of it.
+    pub manifest: &'a TensorManifest,
     /// Its matrix view.
     pub blocks: Blocks,
     /// Its units.
@@ -155,14 +157,15 @@ impl<'a> Restorer<'a> {
     pub fn new(
         archive: &'a Archive,
         tensor: &'a ArchivedTensor,
-        manifest: &TensorManifest,
+        manifest: &'a TensorManifest,
         unit_bytes: u64,
     ) -> Result<Self> {
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-        let mut restorer = Self { archive, tensor, blocks, units: Vec::new(), starts: Vec::new() };
+        let (units, starts) = (Vec::new(), Vec::new());
+        let mut restorer = Self { archive, tensor, manifest, blocks, units, starts };
         if manifest.coded {
             // Before the units: a shape may claim more of them than there is memory.
-            restorer.starts = restorer.block_starts(manifest)?;
+            restorer.starts = restorer.block_starts()?;
         }
         restorer.units = blocks.units(unit_bytes);
         if manifest.pruned && !manifest.coded {
@@ -195,9 +198,9 @@ impl<'a> Restorer<'a> {
     }
 
     /// Where each block of a coded tensor starts, and where the last one ends.
-    fn block_starts(&self, manifest: &TensorManifest) -> Result<Vec<u64>> {
+    fn block_starts(&self) -> Result<Vec<u64>> {
         let found = self.component("coded").bytes;
-        let (tables, _) = manifest.table_starts();
+        let (tables, _) = self.manifest.table_starts();
         let mut at = tables + 4 * self.blocks.count();
         if at > found {
             let why = format!("coded has {found} bytes, its tables and lengths need {at}");
@@ -216,12 +219,12 @@ impl<'a> Restorer<'a> {
     }
 
     /// Decodes the blocks of a unit.
-    fn decode(&self, manifest: &TensorManifest, unit: &Unit) -> Result<(Block, Sizes)> {
-        let (cols, element) = (unit.shape().1, manifest.element());
+    fn decode(&self, unit: &Unit) -> Result<(Block, Sizes)> {
+        let (cols, element) = (unit.shape().1, self.manifest.element());
         let blocks = self.blocks.of_unit(unit).into_par_iter().zip(self.blocks.heights(unit));
         let decoded = blocks.map(|(i, rows)| {
             let (block, sizes) =
-                block::decode(&self.block(i)?, (rows, cols), manifest.pruned, element)
+                block::decode(&self.block(i)?, (rows, cols), self.manifest.pruned, element)
                     .map_err(|why| self.malformed(i, why))?;
             Ok(((block, rows), sizes))
         });
@@ -272,11 +275,11 @@ impl<'a> Restorer<'a> {
     ///
     /// [`Error::Digest`], [`Error::Io`]; [`Error::Format`] if a scale or an entry is no number a tensor could have, or rows of
     /// codes are padded with anything but zeros.
-    pub fn parts(&self, manifest: &TensorManifest, unit: &Unit) -> Result<Parts> {
-        let (rows, cols) = unit.shape();
+    pub fn parts(&self, unit: &Unit) -> Result<Parts> {
+        let (manifest, (rows, cols)) = (self.manifest, unit.shape());
         let mut parts = Parts::default();
         if manifest.coded {
-            let (block, sizes) = self.decode(manifest, unit)?;
+            let (block, sizes) = self.decode(unit)?;
             parts = Parts { mask: block.mask, stored: block.stored, sizes, ..parts };
         } else if manifest.pruned {
             parts.mask = self.mask(unit)?;
@@ -320,7 +323,7 @@ impl<'a> Restorer<'a> {
                 }
             }
         }
-        self.tables(manifest, unit, &mut parts)?;
+        self.tables(unit, &mut parts)?;
         Ok(parts)
     }
 
@@ -329,26 +332,34 @@ impl<'a> Restorer<'a> {
     /// # Errors
     ///
     /// As [`Restorer::parts`] and [`Parts::restore`].
-    pub fn restore(
-        &self,
-        engine: &Engine,
-        manifest: &TensorManifest,
-        unit: &Unit,
-    ) -> Result<Vec<u32>> {
-        let (blocks, tensor) = (&self.blocks, &self.tensor.name);
+    pub fn restore(&self, engine: &Engine, unit: &Unit) -> Result<Vec<u32>> {
+        let (manifest, blocks) = (self.manifest, &self.blocks);
         let weights = manifest.dtype.bytes(unit.elements());
         let tables = manifest.method.table_bytes() * tables_of(manifest, blocks, unit);
-        let chain = Chain { kernel: "decode", ..chain(manifest, tensor) };
-        let device = |on: &Backend| self.unit_on(on, manifest, unit);
-        let expected = || self.parts(manifest, unit)?.restore(None, manifest, blocks, unit);
+        let chain = Chain { kernel: "decode", ..chain(manifest, &self.tensor.name) };
         let longest = weights.max(tables) as u64;
-        match engine.decode(chain, blocks, unit, longest, device, expected)? {
-            Some(weights) => Ok(weights),
-            None => {
-                let parts = self.parts(manifest, unit)?;
-                parts.restore(Some((engine, tensor)), manifest, blocks, unit)
+        let expected = || self.weights(None, self.parts(unit)?, unit);
+        let decoded = match self.bits_on_device() {
+            None => None,
+            Some(bits) => {
+                let device = |on: &Backend| self.unit_on(on, unit, bits);
+                engine.decode(chain, blocks, unit, longest, device, expected)?
             }
+        };
+        match decoded {
+            Some(weights) => Ok(weights),
+            None => self.weights(Some(engine), self.parts(unit)?, unit),
         }
+    }
+
+    /// The weights of a unit from its components: from an engine's device, or uncounted from the CPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`Parts::restore`].
+    pub fn weights(&self, engine: Option<&Engine>, parts: Parts, unit: &Unit) -> Result<Vec<u32>> {
+        let engine = engine.map(|engine| (engine, self.tensor.name.as_str()));
+        parts.restore(engine, self.manifest, &self.blocks, unit)
     }
 
     /// Reads the scales and tables that a unit touches.
@@ -356,8 +367,8 @@ impl<'a> Restorer<'a> {
     /// # Errors
     ///
     /// As [`Restorer::parts`].
-    pub fn tables(&self, manifest: &TensorManifest, unit: &Unit, parts: &mut Parts) -> Result<()> {
-        let (rows, cols) = unit.shape();
+    pub fn tables(&self, unit: &Unit, parts: &mut Parts) -> Result<()> {
+        let (manifest, (rows, cols)) = (self.manifest, unit.shape());
         let groups = manifest.groups();
         let first = unit.start(&self.blocks) / groups.size as u64;
         let count = groups.from(unit.start(&self.blocks) as usize).count(rows * cols);

@@ -100,10 +100,10 @@ fn treated(
     let blocks = &restorer.blocks;
     let measure = |unit: &Unit| {
         engine.cancel.check()?;
-        let parts = restorer.parts(manifest, unit)?;
+        let parts = restorer.parts(unit)?;
         let codes = CodeCounts::of(manifest, &parts, unit);
         let sizes = parts.sizes;
-        let restored = parts.restore(Some((engine, &t.name)), manifest, blocks, unit)?;
+        let restored = restorer.weights(Some(engine), parts, unit)?;
         let digests = blocks.digests(unit, &restored);
         let original = source.as_ref().map(|s| s.load(blocks, unit)).transpose()?;
         if manifest.lossless() {
