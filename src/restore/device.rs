@@ -12,7 +12,7 @@ use crate::{
         Order, Survivors, bloomier_query, count_survivors, huffman_decode, pack_codes, rans_decode,
         ribbon_query, scatter,
     },
-    restore::{Parts, Restorer},
+    restore::{parts::Parts, restorer::Restorer},
     stage::Unit,
     words,
 };
