@@ -6,7 +6,7 @@ use std::{fs, io::Write, path::Path};
 use support::{least, measured, tersor, write_checkpoint};
 use tersor::{
     DType, Error,
-    form::{Affine, Method, Palette, TensorManifest},
+    form::{Affine, Method, Palette, TensorManifest, View},
     format::{Checkpoint, Manifest, already_quantized},
 };
 
@@ -220,7 +220,7 @@ fn a_manifest_has_one_text() {
     let described = |method, pruned| TensorManifest {
         dtype: DType::BF16,
         shape: vec![6, 8],
-        axis: 0,
+        view: View::default(),
         pruned,
         method,
         coded: pruned,

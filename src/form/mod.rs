@@ -12,7 +12,7 @@ mod values;
 
 pub use affine::Affine;
 pub use palette::{Palette, code_bits};
-pub use shape::{MAX_RANK, described_bytes, matrix, words_per_row};
+pub use shape::{MAX_RANK, View, described_bytes, words_per_row};
 
 use crate::{
     DType,
@@ -32,8 +32,8 @@ pub struct TensorManifest {
     pub dtype: DType,
     /// Original shape.
     pub shape: Vec<u64>,
-    /// 1 where the rows of the matrix view are the columns of storage.
-    pub axis: u8,
+    /// How it is seen as a matrix.
+    pub view: View,
     /// Whether only the weights that `mask` marks are stored; the rest are +0.
     pub pruned: bool,
     /// How the stored weights are written.
@@ -138,7 +138,7 @@ impl Method {
 impl TensorManifest {
     /// Rows and columns of the matrix view.
     pub fn matrix(&self) -> (u64, u64) {
-        matrix(&self.shape, self.axis)
+        self.view.matrix(&self.shape)
     }
 
     /// How the elements of the tensor fall into groups that share a scale or a table.
@@ -253,6 +253,10 @@ impl TensorManifest {
         }
         if described_bytes(self.dtype, &self.shape).is_none_or(|b| b == 0) {
             return Err(format!("shape {:?}, expected between 1 and 2^61 bytes", self.shape));
+        }
+        if self.view.stack && self.shape.len() != 3 {
+            let rank = self.shape.len();
+            return Err(format!("a stack of matrices of {rank} dimensions, expected 3"));
         }
         match self.method {
             Method::Values => values::check(self.pruned, self.coded)?,

@@ -13,15 +13,38 @@ pub fn described_bytes(dtype: DType, shape: &[u64]) -> Option<u64> {
     bits.is_multiple_of(8).then_some(bits / 8)
 }
 
-/// Rows and columns of the matrix view of a shape, its sides swapped for axis 1.
-pub fn matrix(shape: &[u64], axis: u8) -> (u64, u64) {
-    let (rows, rest) = match shape {
-        [rows, rest @ ..] if !rest.is_empty() => (*rows, rest),
-        one => (1, one),
-    };
-    // Where there are no rows the other dimensions may be too large to be multiplied.
-    let cols = if rows == 0 { 0 } else { rest.iter().fold(1u64, |n, d| n.saturating_mul(*d)) };
-    if axis == 0 { (rows, cols) } else { (cols, rows) }
+/// How a tensor is seen as a matrix, whose rows are channels: `[d0, d1, ...]` as d0 rows of all the rest, one dimension as one
+/// row. A stack of matrices `[experts, out, in]` is `experts x out` rows, one matrix below the other, so that a channel of an
+/// expert is a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// 1 where rows are the columns of storage: of the tensor, or of every matrix of a stack.
+    pub axis: u8,
+    /// Whether the first of three dimensions numbers matrices.
+    pub stack: bool,
+}
+
+impl View {
+    /// How many matrices lie one below the other.
+    pub fn matrices(self, shape: &[u64]) -> u64 {
+        if self.stack { shape.first().copied().unwrap_or(1) } else { 1 }
+    }
+
+    /// Rows and columns.
+    pub fn matrix(self, shape: &[u64]) -> (u64, u64) {
+        let matrices = self.matrices(shape);
+        let of_one = if self.stack { shape.get(1..).unwrap_or(&[]) } else { shape };
+        let (rows, rest) = match of_one {
+            [rows, rest @ ..] if !rest.is_empty() => (*rows, rest),
+            one => (1, one),
+        };
+        // Where there are no rows the other dimensions may be too large to be multiplied.
+        let cols = if rows == 0 { 0 } else { rest.iter().fold(1u64, |n, d| n.saturating_mul(*d)) };
+        match self.axis {
+            0 => (matrices.saturating_mul(rows), cols),
+            _ => (matrices.saturating_mul(cols), rows),
+        }
+    }
 }
 
 /// 32-bit words that a row of codes takes.

@@ -4,7 +4,7 @@
 use crate::{
     DType,
     digest::{decode_digest, encode_digest},
-    form::{Affine, Method, Palette, TensorManifest, affine, palette},
+    form::{Affine, Method, Palette, TensorManifest, View, affine, palette},
     quote::quoted,
 };
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
     pruned: Option<bool>,
     shape: Vec<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stack: Option<bool>,
 }
 
 impl TensorManifest {
@@ -44,7 +46,7 @@ impl TensorManifest {
         };
         let description = Description {
             affine,
-            axis: (self.axis != 0).then_some(self.axis),
+            axis: (self.view.axis != 0).then_some(self.view.axis),
             coded: self.coded.then_some(true),
             digest: encode_digest(self.digest),
             dtype: self.dtype.name().into(),
@@ -52,6 +54,7 @@ impl TensorManifest {
             palette,
             pruned: self.pruned.then_some(true),
             shape: self.shape.clone(),
+            stack: self.view.stack.then_some(true),
         };
         Ok(serde_json::to_writer(out, &description)?)
     }
@@ -68,7 +71,7 @@ impl TensorManifest {
             dtype: DType::parse(&text.dtype)
                 .ok_or_else(|| format!("dtype {} is not known", quoted(&text.dtype)))?,
             shape: text.shape,
-            axis: text.axis.map_or(0, |_| 1),
+            view: View { axis: text.axis.map_or(0, |_| 1), stack: text.stack.is_some() },
             pruned: text.pruned.is_some(),
             coded: text.coded.is_some(),
             method: match (text.affine, text.palette) {

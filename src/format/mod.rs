@@ -7,6 +7,7 @@
 mod archive;
 mod checkpoint;
 mod chunks;
+mod experts;
 mod folder;
 mod output;
 mod quantized;
@@ -19,6 +20,7 @@ pub use crate::{
 pub use archive::{Archive, ArchivedTensor, manifest::Manifest};
 pub use checkpoint::{Checkpoint, SourceFile};
 pub use chunks::CHUNK;
+pub use experts::numbers_of_experts;
 pub use output::{
     OutputFile, OutputFolder,
     partial::{Origin, partial},

@@ -4,7 +4,7 @@ use crate::{
     codec::{bitpack, sparse},
     decide::affine::{AffineCode, Scale},
     dtype,
-    form::{Affine, Method, TensorManifest},
+    form::{Affine, Method, TensorManifest, View},
     format::{Archive, ArchivedTensor, Checkpoint},
     kernels::{AffineMatrix, BinaryMatrix, Int8, PaletteMatrix, SparseMatrix, binarize},
     nn::Weight,
@@ -117,7 +117,8 @@ impl Model {
 
     /// A weight of `cols` columns in the form that is stored.
     ///
-    /// What has no product of its own form goes to the device restored, in its original type: tensors stored with `axis = 1`.
+    /// What has no product of its own form goes to the device restored, in its original type: tensors stored with `axis = 1`,
+    /// and stacks of matrices.
     /// Survivors of a mask that are codes go there as values, or, where zero is code 0, as codes of the whole matrix.
     ///
     /// # Errors
@@ -130,7 +131,7 @@ impl Model {
             Ok(Weight::Dense(Tensor::new(on, dtype, rows, cols, self.restored(name)?)?))
         };
         let Some((archive, tensor, manifest)) = self.treated(name) else { return dense() };
-        if manifest.axis != 0 || manifest.lossless() {
+        if manifest.view != View::default() || manifest.lossless() {
             return dense();
         }
         let group = manifest.groups().size;
@@ -212,8 +213,14 @@ impl Model {
             Method::Values | Method::Palette(_) => return refuse(&manifest.describe(None)),
         };
         let group = affine.group;
-        if manifest.axis != 0 {
-            return refuse(&format!("{}, axis = 1", manifest.describe(None)));
+        match manifest.view {
+            View { axis: 0, stack: false } => {}
+            View { stack: false, .. } => {
+                return refuse(&format!("{}, axis = 1", manifest.describe(None)));
+            }
+            View { stack: true, .. } => {
+                return refuse(&format!("{}, a stack of matrices", manifest.describe(None)));
+            }
         }
         if group != 0 && group != cols as u64 {
             return refuse(&manifest.describe(None));
@@ -230,7 +237,7 @@ impl Model {
         self.treated(name).is_some_and(|(_, _, manifest)| {
             let of_rows = |m: Affine| m.group == 0 || m.group == manifest.matrix().1;
             match manifest.method {
-                Method::Affine(m) => manifest.axis == 0 && m.bits == 8 && of_rows(m),
+                Method::Affine(m) => manifest.view == View::default() && m.bits == 8 && of_rows(m),
                 Method::Values | Method::Palette(_) => false,
             }
         })
@@ -288,16 +295,23 @@ impl Model {
                 let parts = restorer.parts(unit)?;
                 all.push(&restorer.weights(None, parts, unit)?, unit.elements());
             }
-            if manifest.axis == 0 {
+            if manifest.view.axis == 0 {
                 return Ok(all.words);
             }
             let mut stored = vec![0; all.words.len()];
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut stored);
             let whole = &bytemuck::cast_slice::<u32, u8>(&all.words)[..all.bytes];
-            write_transposed(&restorer.blocks, &restorer.units, whole, |offset, part| {
-                bytes[offset as usize..][..part.len()].copy_from_slice(part);
-                Ok(())
-            })?;
+            let matrices = manifest.view.matrices(&manifest.shape);
+            write_transposed(
+                &restorer.blocks,
+                matrices,
+                &restorer.units,
+                whole,
+                |offset, part| {
+                    bytes[offset as usize..][..part.len()].copy_from_slice(part);
+                    Ok(())
+                },
+            )?;
             return Ok(stored);
         }
         let (source, info) = match &self.stored {

@@ -574,7 +574,7 @@ impl<'a> FileWriter<'a> {
         limit: Option<ModelLimit>,
         manifest: &mut Manifest,
     ) -> Result<()> {
-        let source = Source::open(checkpoint, info, treat.manifest.axis);
+        let source = Source::open(checkpoint, info, treat.manifest.view);
         let (out, at) = (&self.out, self.at);
         match engine
             .again(&info.name, || encode(engine, &info.name, &source, treat, limit, out, at))
@@ -634,8 +634,9 @@ impl<'a> FileWriter<'a> {
     ) -> Result<()> {
         let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
         let (blocks, size) = (&restorer.blocks, manifest.dtype.bytes(1) as u64);
+        let matrices = manifest.view.matrices(&manifest.shape);
         // Units that are rows of storage one by one; otherwise its columns, a strip at a time.
-        let strips: Vec<&[Unit]> = match manifest.axis {
+        let strips: Vec<&[Unit]> = match manifest.view.axis {
             0 => restorer.units.chunks(1).collect(),
             _ => restorer.units.chunks(units_per_strip(blocks, &restorer.units)).collect(),
         };
@@ -649,9 +650,9 @@ impl<'a> FileWriter<'a> {
                 strip.extend_from_slice(&bytes[..unit.elements() * size as usize]);
                 engine.progress.advance(unit.elements() as u64 * size);
             }
-            match manifest.axis {
+            match manifest.view.axis {
                 0 => self.out.write_at(self.at + units[0].start(blocks) * size, &strip)?,
-                _ => write_transposed(blocks, units, &strip, |offset, part| {
+                _ => write_transposed(blocks, matrices, units, &strip, |offset, part| {
                     self.out.write_at(self.at + offset, part)
                 })?,
             }

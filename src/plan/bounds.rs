@@ -77,7 +77,7 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
         survey = survey.max(look + needed.survey);
     }
     let strips = (threads + 1) * STRIP_BYTES.max(unit * size) + threads * (1 << 20);
-    shared += match manifest.axis {
+    shared += match manifest.view.axis {
         0 => 0,
         _ if treat.importance.is_some() => 2 * strips,
         _ => strips,

@@ -1,6 +1,7 @@
 //! What will be done to every tensor, from the recipe and the header alone: no data is read.
 
 mod bounds;
+mod stacks;
 mod step;
 
 pub use step::{Action, ImportanceOf, Step, Treat};
@@ -8,13 +9,14 @@ pub use step::{Action, ImportanceOf, Step, Treat};
 use crate::{
     Error, Result, TensorInfo,
     decide::kmeans::entropy_entries,
-    form::{Affine, COMPONENTS, Method, Palette, TensorManifest, matrix},
-    format::{Checkpoint, MAX_NAME, already_quantized},
+    form::{Affine, COMPONENTS, Method, Palette, TensorManifest, View},
+    format::{Checkpoint, MAX_NAME, already_quantized, numbers_of_experts},
     quote::quoted,
     recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
 };
 use bounds::{header_bytes, stored_bytes};
 use serde::Serialize;
+use stacks::is_stack;
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
@@ -72,6 +74,7 @@ impl Plan {
     ) -> Result<Self> {
         refuse_archives(checkpoint)?;
         let quantized = already_quantized(checkpoint)?;
+        let experts = numbers_of_experts(checkpoint)?;
         let treatments: Vec<_> =
             recipe.rules.iter().map(|r| Arc::new(r.treatment.clone())).collect();
         let mut reasons: HashSet<Arc<str>> = HashSet::new();
@@ -90,7 +93,7 @@ impl Plan {
             used[rule] = true;
             let mut planned = match treatments[rule].keeps() {
                 true => Ok(Action::Keep(why_kept(t, &recipe.rules, rule).into())),
-                false => action(t, &treatments[rule], carried),
+                false => action(t, &treatments[rule], carried, is_stack(t, &experts)),
             };
             if let Ok(Action::Keep(why)) = &mut planned {
                 // A million tensors have few reasons.
@@ -218,6 +221,7 @@ fn action(
     t: &TensorInfo,
     treatment: &Arc<Treatment>,
     carried: Option<&str>,
+    stack: bool,
 ) -> std::result::Result<Action, String> {
     let keep = |why: &str| Ok(Action::Keep(why.into()));
     if let Some(why) = carried {
@@ -232,7 +236,8 @@ fn action(
     if treatment.axis == 1 && t.shape.len() < 2 {
         return Err("axis = 1 needs two dimensions".into());
     }
-    let (rows, cols) = matrix(&t.shape, treatment.axis);
+    let view = View { axis: treatment.axis, stack };
+    let (rows, cols) = view.matrix(&t.shape);
     let (method, objective) = match &treatment.quantize {
         None => (Method::Values, Objective::Range),
         Some(Quantize::Affine { bits, symmetric, granularity, objective }) => {
@@ -276,7 +281,7 @@ fn action(
     let manifest = TensorManifest {
         dtype: t.dtype,
         shape: t.shape.clone(),
-        axis: treatment.axis,
+        view,
         pruned: treatment.prune.is_some(),
         method,
         coded: treatment.encode.is_some(),

@@ -5,6 +5,7 @@ mod strips;
 use crate::{
     DType, Result, TensorInfo,
     digest::{Digest, digest},
+    form::View,
     format::{Archive, Checkpoint},
     words,
 };
@@ -207,11 +208,11 @@ pub enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// A tensor of a checkpoint; with `axis` 1, its transpose.
-    pub fn open(checkpoint: &'a Checkpoint, info: &'a TensorInfo, axis: u8) -> Self {
-        match axis {
+    /// A tensor of a checkpoint, as it is seen; with axis 1, its transpose, or that of every matrix of a stack.
+    pub fn open(checkpoint: &'a Checkpoint, info: &'a TensorInfo, view: View) -> Self {
+        match view.axis {
             0 => Self::File(checkpoint, info),
-            _ => Self::Transposed(Strips::new(checkpoint, info)),
+            _ => Self::Transposed(Strips::new(checkpoint, info, view)),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
         threshold::{kept, refine},
     },
     engine::Engine,
+    form::View,
     format::Checkpoint,
     plan::{Action, Plan},
     recipe::{Prune, Scope},
@@ -67,7 +68,7 @@ pub fn model_limits(
             let t = &checkpoint.tensors[i];
             let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
             let units = blocks.units(engine.unit_bytes);
-            let source = Source::open(checkpoint, t, 0);
+            let source = Source::open(checkpoint, t, View::default());
             let histogram = count(engine, &t.name, &blocks, &|u| source.load(&blocks, u), &units)?;
             if histogram.nonfinite() == 0 {
                 add_magnitudes(&histogram, &mut prefixes);

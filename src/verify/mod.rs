@@ -96,7 +96,7 @@ fn treated(
     origin: Option<(&Checkpoint, &TensorInfo)>,
 ) -> Result<TensorReport> {
     let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
-    let source = origin.map(|(c, info)| Source::open(c, info, manifest.axis));
+    let source = origin.map(|(c, info)| Source::open(c, info, manifest.view));
     let blocks = &restorer.blocks;
     let measure = |unit: &Unit| {
         engine.cancel.check()?;
@@ -319,7 +319,7 @@ pub fn restored(engine: &Engine, archive: &Archive, checkpoint: &Checkpoint) -> 
             same.then_some(()).ok_or_else(differs)?;
             continue;
         };
-        let source = Source::open(checkpoint, info, manifest.axis);
+        let source = Source::open(checkpoint, info, manifest.view);
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
         let units = blocks.units(0);
         let digests = units.par_iter().map(|unit| {

@@ -189,14 +189,14 @@ impl Write for Count {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::form::{Affine, Method};
+    use crate::form::{Affine, Method, View};
 
     #[test]
     fn what_is_counted_is_what_is_written_and_every_reader_reads_it() {
         let described = TensorManifest {
             dtype: DType::F16,
-            shape: vec![2, 8],
-            axis: 1,
+            shape: vec![2, 8, 3],
+            view: View { axis: 1, stack: true },
             coded: true,
             pruned: true,
             method: Method::Affine(Affine { bits: 3, symmetric: false, group: 2 }),
