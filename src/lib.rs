@@ -25,6 +25,7 @@ pub mod codec;
 pub mod crosscheck;
 pub mod decide;
 pub mod dtype;
+pub mod form;
 pub mod format;
 pub mod gpu;
 pub mod inspect;

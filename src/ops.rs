@@ -4,14 +4,15 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::sparse,
     decide::{
-        affine::{AffineCode, ClipGrid, Scale},
+        affine::{AffineCode, Scale},
         groups::Groups,
         kmeans,
-        threshold::{Limit, Threshold, kept, refine, threshold},
+        threshold::{Limit, kept, limit},
     },
-    format::code_bits,
+    form::code_bits,
     kernels::{self, Assigner, Codebook},
     recipe::Objective,
+    treat::chains::{self, Part, Stretch},
 };
 
 /// Integer codes and what they stand for.
@@ -51,20 +52,15 @@ pub fn quantize(
     if group == 0 || !shape.1.is_multiple_of(group) {
         return Err(Error::shape("quantize", "group", group, format!("a divisor of {}", shape.1)));
     }
-    let groups = Groups::of(group);
-    let ranges = kernels::range(on, weights, groups)?;
+    let all = Stretch::new(Groups::of(group), 0, weights.elements());
+    let ranges = chains::ranges(on, [weights], all)?;
     if !ranges.iter().all(|r| r.is_finite()) {
         return Err(Error::shape("quantize", "weights", "NaN or infinite", "finite"));
     }
-    let clips = match objective {
-        Objective::Range => vec![64; ranges.len()],
-        Objective::Mse => {
-            let grids: Vec<_> = ranges.iter().map(|r| ClipGrid::new(code, *r)).collect();
-            kernels::best_clips(on, weights, code, groups, &grids)?
-        }
-    };
-    let scales: Vec<_> = ranges.iter().zip(clips).map(|(r, clip)| code.scale(*r, clip)).collect();
-    let codes = kernels::quantize(on, weights, code, groups, &scales)?;
+    let scales = chains::scales(code, objective, &ranges, |grids| {
+        chains::best_clips(on, &[Part::from(weights)], code, all, grids)
+    })?;
+    let codes = chains::quantize(on, weights, code, all, &scales)?;
     Ok(Quantized { codes, scales, code, group, shape, dtype: weights.dtype() })
 }
 
@@ -129,7 +125,8 @@ pub fn palettize(on: &Backend, weights: &Tensor, k: usize) -> Result<Palettized>
     let elements = weights.elements();
     let bits = code_bits(palette.entries.len() as u32).into();
     let assigner = [Assigner::new(&palette, weights.dtype(), elements as u64)];
-    let codes = kernels::palettize(on, weights, &assigner, Groups::of(elements), bits)?;
+    let all = Stretch::new(Groups::of(elements), 0, elements);
+    let codes = chains::palettize(on, weights, &assigner, all, bits)?;
     Ok(Palettized {
         codes,
         entries: palette.entries,
@@ -183,21 +180,13 @@ pub fn prune_magnitude(on: &Backend, weights: &Tensor, density: f64) -> Result<P
         return Err(Error::shape("prune", "weights", "NaN or infinite", "finite"));
     }
     let keep = kept(density, histogram.total());
-    let limit = match keep {
-        0 => Limit::NONE,
-        _ => {
-            let (magnitude, ties) = match threshold(&histogram, keep) {
-                Threshold::Exact { magnitude, ties } => (magnitude, ties),
-                Threshold::Prefix { prefix, keep } => {
-                    refine(prefix, keep, &kernels::magnitude_tail(on, weights, prefix)?)
-                }
-            };
-            let tied = weights.read_f32(on)?.into_iter().enumerate();
-            let mut tied = tied.filter(|(_, w)| w.to_bits() & 0x7fff_ffff == magnitude);
-            let last = tied.nth(ties as usize - 1).map_or(weights.elements(), |(i, _)| i + 1);
-            Limit { threshold: magnitude, ties_before: last as u64 }
-        }
-    };
+    let tail = |prefix| kernels::magnitude_tail(on, weights, prefix);
+    let limit = limit(&histogram, keep, tail, |magnitude, ties| {
+        let tied = weights.read_f32(on)?.into_iter().enumerate();
+        let mut tied = tied.filter(|(_, w)| w.to_bits() & 0x7fff_ffff == magnitude);
+        let last = tied.nth(ties as usize - 1).map_or(weights.elements(), |(i, _)| i + 1);
+        Ok(Limit { threshold: magnitude, ties_before: last as u64 })
+    })?;
     let mask = kernels::magnitude_mask(on, weights, Groups::of(weights.elements()), &[limit])?;
     Pruned::new(on, weights, mask)
 }

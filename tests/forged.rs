@@ -5,10 +5,8 @@ use std::{fs, path::Path};
 use support::{CPU, least, measured, noise, options, words_of, write_checkpoint};
 use tersor::{
     DType,
-    format::{
-        Archive, Checkpoint, Digest, Entry, Manifest, Method, OutputFile, Preface, Target,
-        TensorManifest,
-    },
+    form::{Method, Palette, TensorManifest},
+    format::{Archive, Checkpoint, Digest, Entry, Manifest, OutputFile, Preface, Target},
     nn::{Arithmetic, LENET_300_100, Model, Network},
     pipeline,
     recipe::Recipe,
@@ -205,7 +203,7 @@ fn codes_beyond_a_table_are_refused_where_a_network_decodes_them() {
         forged_with(
             &archive,
             &bad,
-            |t| t.method = Method::Palette { k: 4, rows: 0 },
+            |t| t.method = Method::Palette(Palette { k: 4, rows: 0 }),
             |name, bytes| {
                 if name.ends_with(".coded") {
                     drop(bytes.drain(16..64));

@@ -6,7 +6,8 @@ use std::{fs, io::Write, path::Path};
 use support::{least, measured, tersor, write_checkpoint};
 use tersor::{
     DType, Error,
-    format::{Checkpoint, Manifest, Method, TensorManifest, already_quantized},
+    form::{Affine, Method, Palette, TensorManifest, View},
+    format::{Checkpoint, Manifest, already_quantized},
 };
 
 fn file(header: &str, data: usize) -> Vec<u8> {
@@ -219,18 +220,18 @@ fn a_manifest_has_one_text() {
     let described = |method, pruned| TensorManifest {
         dtype: DType::BF16,
         shape: vec![6, 8],
-        axis: 0,
+        view: View::default(),
         pruned,
         method,
         coded: pruned,
         digest: [9; 16],
         max_rel_error: Some(0.1),
     };
-    let affine = Method::Affine { bits: 4, symmetric: true, group: 8 };
+    let affine = Method::Affine(Affine { bits: 4, symmetric: true, group: 8 });
     let manifest = Manifest {
         tensors: [
             ("a".to_owned(), described(affine, false)),
-            ("b".to_owned(), described(Method::Palette { k: 5, rows: 2 }, true)),
+            ("b".to_owned(), described(Method::Palette(Palette { k: 5, rows: 2 }), true)),
         ]
         .into(),
         chunks: vec![[1; 16]],

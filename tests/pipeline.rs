@@ -122,6 +122,74 @@ fn run(input: &Path, output: &Path, recipe: &Recipe, backend: &Backend) -> Repor
     compress(input, output, recipe, &options(backend)).unwrap()
 }
 
+/// A matrix of three experts one below the other, beside the stack of these, and the stack of their transposes: every rule that
+/// speaks of rows does to the stacks what it does to the matrix.
+#[test]
+fn a_channel_of_an_expert_is_a_channel() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (experts, rows, cols) = (3, 20, 48);
+    // No two rows are of one size.
+    let size = |i: usize| 1.1f32.powi((i / cols) as i32);
+    let weights: Vec<f32> =
+        noise(1, experts * rows * cols).iter().enumerate().map(|(i, x)| x * size(i)).collect();
+    let transposed = |from: &[f32], (rows, cols): (usize, usize)| -> Vec<f32> {
+        let of_one = |m: &[f32]| (0..rows * cols).map(|i| m[i % rows * cols + i / rows]).collect();
+        from.chunks(rows * cols).flat_map(|m: &[f32]| -> Vec<f32> { of_one(m) }).collect()
+    };
+    // A name says it, or config.json does.
+    let name = ["layers.0.mlp.experts.up", "layers.0.moe.up"];
+    let treat = |i: usize, shape: &[usize], weights: &[f32], rule: &str| {
+        let folder = at("in");
+        _ = fs::create_dir(&folder);
+        fs::write(folder.join("config.json"), r#"{"text_config":{"num_experts":3}}"#).unwrap();
+        let words = words_of(DType::F32, weights);
+        let file = folder.join("model.safetensors");
+        write_checkpoint(&file, &[(name[i], DType::F32, shape.to_vec(), words)]);
+        let recipe = Recipe::parse(&format!("version = 1\n[[rule]]\nmatch = \"*\"\n{rule}\n"));
+        let input = if i == 0 { file } else { folder };
+        for made in [at("out"), at("back")].iter().filter(|made| made.exists()) {
+            if made.is_dir() { fs::remove_dir_all(made) } else { fs::remove_file(made) }.unwrap();
+        }
+        let mut report = run(&input, &at("out"), &recipe.unwrap(), &CPU);
+        decompress(&at("out"), &at("back"), &options(&CPU)).unwrap();
+        let (_, _, bytes) = contents(&at("back")).remove(name[i]).unwrap();
+        let report = report.tensors.remove(0);
+        let stored = report.components.into_iter().filter(|c| c.name != "header");
+        let stored = stored.map(|c| (c.name, c.bytes)).collect::<Vec<_>>();
+        let restored: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        (restored, (report.method.to_string(), stored, report.error.rel_op_norm_1))
+    };
+    for rule in [
+        "quantize = { kind = \"affine\", bits = 8 }",
+        "quantize = { kind = \"affine\", bits = 4, symmetric = false, granularity = \"group\", group = 16, objective = \"mse\" }",
+        "quantize = { kind = \"affine\", bits = 4, granularity = \"tensor\" }",
+        "quantize = { kind = \"palette\", bits = 3, granularity = \"channel\" }",
+        "quantize = { kind = \"palette\", bits = 3, granularity = \"group\", group = 4 }",
+        "quantize = { kind = \"binary\" }\nencode = \"auto\"",
+        "prune = { kind = \"magnitude\", density = 0.3, scope = \"row\" }",
+        "prune = { kind = \"magnitude\", density = 0.3 }\nencode = \"auto\"",
+        "prune = { kind = \"channel\", density = 0.4 }",
+        "prune = { kind = \"block\", density = 0.4, block = [4, 16] }",
+        "prune = { kind = \"n:m\", n = 2, m = 4 }\nquantize = { kind = \"affine\", bits = 8 }",
+    ] {
+        let matrix = treat(0, &[experts * rows, cols], &weights, rule);
+        assert_ne!(matrix.1.0, "kept", "{rule}");
+        for i in [0, 1] {
+            let stack = treat(i, &[experts, rows, cols], &weights, rule);
+            assert_eq!(stack, matrix, "{rule}, {}", name[i]);
+            let (stack, report) = treat(
+                i,
+                &[experts, cols, rows],
+                &transposed(&weights, (rows, cols)),
+                &format!("axis = 1\n{rule}"),
+            );
+            assert_eq!(report, matrix.1, "{rule}, axis = 1");
+            assert_eq!(transposed(&stack, (cols, rows)), matrix.0, "{rule}, axis = 1");
+        }
+    }
+}
+
 #[test]
 fn the_same_bytes_from_every_backend_and_everything_comes_back() {
     let dir = tempfile::tempdir().unwrap();

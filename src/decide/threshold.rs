@@ -87,6 +87,31 @@ pub fn refine(prefix: u32, keep: u64, tail: &[u64]) -> (u32, u64) {
     unreachable!("the histogram counted as many")
 }
 
+/// What keeps the `keep` largest magnitudes of those that a histogram has counted. `tail` counts the low 12 bits of those that
+/// share upper bits, as [`refine`] takes them; `cut_off` finds where so many weights on a magnitude end.
+///
+/// # Errors
+///
+/// Those of `tail` and `cut_off`.
+pub fn limit<E>(
+    histogram: &Histogram,
+    keep: u64,
+    tail: impl FnOnce(u32) -> Result<Vec<u64>, E>,
+    cut_off: impl FnOnce(u32, u64) -> Result<Limit, E>,
+) -> Result<Limit, E> {
+    if keep == 0 {
+        return Ok(Limit::NONE);
+    }
+    if keep == histogram.total() {
+        return Ok(Limit::ALL);
+    }
+    let (magnitude, ties) = match threshold(histogram, keep) {
+        Threshold::Exact { magnitude, ties } => (magnitude, ties),
+        Threshold::Prefix { prefix, keep } => refine(prefix, keep, &tail(prefix)?),
+    };
+    cut_off(magnitude, ties)
+}
+
 /// The `keep` largest of the norms, ties to the lowest index, as a bit for each, first in the low bit. At most all are kept.
 pub fn largest(norms: &[u64], keep: u64) -> Vec<u32> {
     if keep == 0 {

@@ -406,7 +406,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Decodes and restores a unit on the device, whose longest buffer takes `longest` bytes:
-    /// `None` where there is none, it is too small, `device` does not know how, or it has failed, which is noted. `expected` is the
+    /// `None` where there is none, it is too small, or it has failed, which is noted. `expected` is the
     /// same on the CPU: if the unit is picked every bit must be the same, and where the device finds fault with what the CPU
     /// takes, the fault is its own.
     pub fn decode(
@@ -415,7 +415,7 @@ impl<'a> Engine<'a> {
         blocks: &Blocks,
         unit: &Unit,
         longest: u64,
-        device: impl FnOnce(&Backend) -> Result<Option<Vec<u32>>>,
+        device: impl FnOnce(&Backend) -> Result<Vec<u32>>,
         expected: impl Fn() -> Result<Vec<u32>>,
     ) -> Result<Option<Vec<u32>>> {
         self.cancel.check()?;
@@ -426,9 +426,7 @@ impl<'a> Engine<'a> {
         let on_gpu = || {
             let decoded = gpu::quietly(|| device(on))
                 .unwrap_or_else(|| Err(self.distrust(chain, "its results make no sense")))?;
-            if let Some(decoded) = &decoded {
-                self.accept(chain, blocks, unit, 1, decoded, &expected)?;
-            }
+            self.accept(chain, blocks, unit, 1, &decoded, &expected)?;
             Ok(decoded)
         };
         let failed = match on_gpu() {
@@ -438,7 +436,7 @@ impl<'a> Engine<'a> {
                 (wrong, Some(right))
             }
             Err(error @ Error::Gpu { .. }) => (error, None),
-            other => return other,
+            other => return other.map(Some),
         };
         if let (Error::Gpu { kernel, message }, _) = &failed {
             self.record(kernel, message, gpu);

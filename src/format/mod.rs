@@ -7,6 +7,7 @@
 mod archive;
 mod checkpoint;
 mod chunks;
+mod experts;
 mod folder;
 mod output;
 mod quantized;
@@ -16,12 +17,10 @@ pub use crate::{
     digest::{Digest, digest, short},
     quote::{quoted, shown},
 };
-pub use archive::{
-    Archive, ArchivedTensor,
-    manifest::{COMPONENTS, Component, Manifest, Method, TensorManifest, code_bits, matrix},
-};
+pub use archive::{Archive, ArchivedTensor, manifest::Manifest};
 pub use checkpoint::{Checkpoint, SourceFile};
 pub use chunks::CHUNK;
+pub use experts::numbers_of_experts;
 pub use output::{
     OutputFile, OutputFolder,
     partial::{Origin, partial},

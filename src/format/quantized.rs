@@ -8,7 +8,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use std::collections::HashSet;
 
 /// Largest config.json that is read. Those of large vocabularies of classes take a few megabytes.
-const MAX_CONFIG: u64 = 16 << 20;
+pub(in crate::format) const MAX_CONFIG: u64 = 16 << 20;
 
 /// What other quantizers store beside their codes, by the last part of its name.
 const PACKED: [&str; 5] = ["qweight", "weight_packed", "weight_format", "quant_map", "SCB"];

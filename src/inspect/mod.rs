@@ -9,6 +9,7 @@ use crate::{
     DType, Result, TensorInfo,
     decide::histogram::Histogram,
     engine::Engine,
+    form::View,
     format::Checkpoint,
     inspect::moments::Moments,
     pipeline::Options,
@@ -104,7 +105,7 @@ pub fn inspect(checkpoint: &Checkpoint, options: &Options) -> Result<Vec<TensorS
 
 fn weights(engine: &Engine, checkpoint: &Checkpoint, t: &TensorInfo) -> Result<WeightSummary> {
     let blocks = Blocks::new(t.dtype, (t.rows(), t.cols()));
-    let source = Source::open(checkpoint, t, 0);
+    let source = Source::open(checkpoint, t, View::default());
     let load = |unit: &Unit| source.load(&blocks, unit);
     let units = blocks.units(engine.unit_bytes);
     let histogram = engine.again(&t.name, || count(engine, &t.name, &blocks, &load, &units))?;

@@ -1,14 +1,15 @@
 use crate::{
     Backend, DType, Error, Result, Tensor,
+    codec::block::Element,
     codec::{bitpack, sparse},
     decide::affine::{AffineCode, Scale},
     dtype,
-    format::{Archive, ArchivedTensor, Checkpoint, Method, TensorManifest},
+    form::{Affine, Method, TensorManifest, View},
+    format::{Archive, ArchivedTensor, Checkpoint},
     kernels::{AffineMatrix, BinaryMatrix, Int8, PaletteMatrix, SparseMatrix, binarize},
     nn::Weight,
-    plan::describe,
     recipe::Objective,
-    restore::{Parts, Restorer, groups, kept},
+    restore::{Parts, Restorer, kept},
     stage::{Blocks, Source, Unit, write_transposed},
     tensor::elements,
     words,
@@ -116,7 +117,8 @@ impl Model {
 
     /// A weight of `cols` columns in the form that is stored.
     ///
-    /// What has no product of its own form goes to the device restored, in its original type: tensors stored with `axis = 1`.
+    /// What has no product of its own form goes to the device restored, in its original type: tensors stored with `axis = 1`,
+    /// and stacks of matrices.
     /// Survivors of a mask that are codes go there as values, or, where zero is code 0, as codes of the whole matrix.
     ///
     /// # Errors
@@ -129,55 +131,42 @@ impl Model {
             Ok(Weight::Dense(Tensor::new(on, dtype, rows, cols, self.restored(name)?)?))
         };
         let Some((archive, tensor, manifest)) = self.treated(name) else { return dense() };
-        if manifest.axis != 0 || manifest.lossless() {
+        if manifest.view != View::default() || manifest.lossless() {
             return dense();
         }
-        let group = groups(manifest).size;
-        if !manifest.pruned && manifest.method != Method::Values {
-            let (codes, parts) = codes_on(on, archive, tensor, manifest)?;
-            return Ok(match manifest.method {
-                Method::Affine { bits, symmetric, .. } => {
-                    let code = AffineCode { bits, symmetric };
-                    Weight::Affine(AffineMatrix::of_codes(
-                        on,
-                        codes,
-                        cols,
-                        code,
-                        group,
-                        &parts.scales,
-                    )?)
-                }
-                method => {
-                    let bits = method.code_bits().expect("palettes have codes").into();
-                    let entries = &parts.entries;
-                    Weight::Palette(PaletteMatrix::of_codes(on, codes, cols, bits, group, entries)?)
-                }
-            });
-        }
-        let parts = Whole::read(archive, tensor, manifest)?;
-        Ok(match manifest.method {
-            Method::Affine { bits, symmetric, .. } if symmetric => {
-                let code = AffineCode { bits, symmetric };
-                let codes = parts.all_codes(manifest, (rows, cols), |_| 0);
-                let shape = (rows, cols);
-                Weight::Affine(AffineMatrix::new(on, codes, shape, code, group, &parts.scales)?)
+        let group = manifest.groups().size;
+        let shape = (rows, cols);
+        let sparse = |mask, values| {
+            SparseMatrix::new(on, mask, values, manifest.dtype, shape).map(Weight::Sparse)
+        };
+        match (manifest.method, manifest.pruned) {
+            (Method::Affine(m), false) => {
+                let (codes, Whole { scales, .. }) = codes_on(on, archive, tensor, manifest)?;
+                AffineMatrix::of_codes(on, codes, cols, m.code(), group, &scales)
+                    .map(Weight::Affine)
             }
-            Method::Values => {
-                let (values, shape) = (parts.codes, (rows, cols));
-                Weight::Sparse(SparseMatrix::new(on, parts.mask, values, manifest.dtype, shape)?)
+            (Method::Palette(m), false) => {
+                let (codes, Whole { entries, .. }) = codes_on(on, archive, tensor, manifest)?;
+                PaletteMatrix::of_codes(on, codes, cols, m.code_bits().into(), group, &entries)
+                    .map(Weight::Palette)
             }
-            _ => {
+            (Method::Values, _) => {
+                let parts = Whole::read(archive, tensor, manifest)?;
+                sparse(parts.mask, parts.codes)
+            }
+            (Method::Affine(m), true) if m.symmetric => {
+                let parts = Whole::read(archive, tensor, manifest)?;
+                let codes = parts.all_codes(manifest.pruned, m.bits, shape, |_| 0);
+                AffineMatrix::new(on, codes, shape, m.code(), group, &parts.scales)
+                    .map(Weight::Affine)
+            }
+            (Method::Affine(_) | Method::Palette(_), true) => {
+                let parts = Whole::read(archive, tensor, manifest)?;
                 let restored = self.restored(name)?;
                 let values = sparse::gather(manifest.dtype, &restored, cols, &parts.mask);
-                Weight::Sparse(SparseMatrix::new(
-                    on,
-                    parts.mask,
-                    values,
-                    manifest.dtype,
-                    (rows, cols),
-                )?)
+                sparse(parts.mask, values)
             }
-        })
+        }
     }
 
     /// [`Model::int8`], or for a tensor that is no more than kept, such as a tiny one, the codes of its rows by their range.
@@ -219,27 +208,38 @@ impl Model {
             let (dtype, _) = self.shape(name).expect("the matrix was found");
             return refuse(dtype.name());
         };
-        let Method::Affine { bits, symmetric, group } = manifest.method else {
-            return refuse(&describe(manifest, None));
+        let affine = match manifest.method {
+            Method::Affine(affine) => affine,
+            Method::Values | Method::Palette(_) => return refuse(&manifest.describe(None)),
         };
-        if manifest.axis != 0 {
-            return refuse(&format!("{}, axis = 1", describe(manifest, None)));
+        let group = affine.group;
+        match manifest.view {
+            View { axis: 0, stack: false } => {}
+            View { stack: false, .. } => {
+                return refuse(&format!("{}, axis = 1", manifest.describe(None)));
+            }
+            View { stack: true, .. } => {
+                return refuse(&format!("{}, a stack of matrices", manifest.describe(None)));
+            }
         }
         if group != 0 && group != cols as u64 {
-            return refuse(&describe(manifest, None));
+            return refuse(&manifest.describe(None));
         }
         let parts = Whole::read(archive, tensor, manifest)?;
         let scale = |r: usize| parts.scales[if group == 0 { 0 } else { r }];
-        let codes = parts.all_codes(manifest, (rows, cols), |r| scale(r).zero_point);
-        int8_channels(on, &codes, (rows, cols), AffineCode { bits, symmetric }, scale)
+        let zero_point = |r| scale(r).zero_point;
+        let codes = parts.all_codes(manifest.pruned, affine.bits, (rows, cols), zero_point);
+        int8_channels(on, &codes, (rows, cols), affine.code(), scale)
     }
 
     /// Whether [`Model::int8`] takes a weight as it is stored, without widening its codes.
     pub(super) fn has_int8(&self, name: &str) -> bool {
         self.treated(name).is_some_and(|(_, _, manifest)| {
-            let cols = manifest.matrix().1;
-            manifest.axis == 0
-                && matches!(manifest.method, Method::Affine { bits: 8, group, .. } if group == 0 || group == cols)
+            let of_rows = |m: Affine| m.group == 0 || m.group == manifest.matrix().1;
+            match manifest.method {
+                Method::Affine(m) => manifest.view == View::default() && m.bits == 8 && of_rows(m),
+                Method::Values | Method::Palette(_) => false,
+            }
         })
     }
 
@@ -292,19 +292,26 @@ impl Model {
             let (rows, cols) = (restorer.blocks.rows as usize, restorer.blocks.cols as usize);
             let mut all = Joined::new(manifest.dtype, rows * cols);
             for unit in &restorer.units {
-                let parts = restorer.parts(manifest, unit)?;
-                all.push(&parts.restore(None, manifest, &restorer.blocks, unit)?, unit.elements());
+                let parts = restorer.parts(unit)?;
+                all.push(&restorer.weights(None, parts, unit)?, unit.elements());
             }
-            if manifest.axis == 0 {
+            if manifest.view.axis == 0 {
                 return Ok(all.words);
             }
             let mut stored = vec![0; all.words.len()];
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut stored);
             let whole = &bytemuck::cast_slice::<u32, u8>(&all.words)[..all.bytes];
-            write_transposed(&restorer.blocks, &restorer.units, whole, |offset, part| {
-                bytes[offset as usize..][..part.len()].copy_from_slice(part);
-                Ok(())
-            })?;
+            let matrices = manifest.view.matrices(&manifest.shape);
+            write_transposed(
+                &restorer.blocks,
+                matrices,
+                &restorer.units,
+                whole,
+                |offset, part| {
+                    bytes[offset as usize..][..part.len()].copy_from_slice(part);
+                    Ok(())
+                },
+            )?;
             return Ok(stored);
         }
         let (source, info) = match &self.stored {
@@ -336,14 +343,14 @@ fn codes_on(
     manifest: &TensorManifest,
 ) -> Result<(Tensor, Whole)> {
     let restorer = Restorer::new(archive, tensor, manifest, 0)?;
-    if let Some(codes) = restorer.codes_on(on, manifest)? {
+    if let Some(codes) = restorer.codes_on(on)? {
         return Ok((codes, Whole::tables(&restorer, manifest)?));
     }
     let mut whole = Whole::read(archive, tensor, manifest)?;
-    let (rows, cols) = manifest.matrix();
-    let words = bitpack::words(cols as usize, manifest.method.code_bits().unwrap_or(8).into());
     let codes = std::mem::take(&mut whole.codes);
-    Ok((Tensor::new(on, DType::U32, rows as usize, words, codes)?, whole))
+    let rows = restorer.blocks.rows as usize;
+    let words = codes.len() / rows;
+    Ok((Tensor::new(on, DType::U32, rows, words, codes)?, whole))
 }
 
 /// Elements of several units, one after the other.
@@ -383,18 +390,19 @@ impl Whole {
         // Survivors of a unit need not end on a word.
         let mut values = Vec::<u8>::new();
         for unit in &restorer.units {
-            let parts = restorer.parts(manifest, unit)?;
+            let parts = restorer.parts(unit)?;
             whole.add_tables(&restorer, manifest, unit, &parts);
-            if manifest.method == Method::Values {
-                let kept: usize = sparse::row_counts(&parts.mask, unit.shape().1).sum();
-                let bytes = manifest.dtype.bytes(kept);
-                values.extend(&bytemuck::cast_slice::<u32, u8>(&parts.stored)[..bytes]);
-            } else {
-                whole.codes.extend(parts.stored);
+            match manifest.element() {
+                Element::Value(dtype) => {
+                    let kept: usize = sparse::row_counts(&parts.mask, unit.shape().1).sum();
+                    let bytes = &bytemuck::cast_slice::<u32, u8>(&parts.stored);
+                    values.extend(&bytes[..dtype.bytes(kept)]);
+                }
+                Element::Code(_) => whole.codes.extend(parts.stored),
             }
             whole.mask.extend(parts.mask);
         }
-        if manifest.method == Method::Values {
+        if !values.is_empty() {
             values.resize(values.len().next_multiple_of(4), 0);
             whole.codes = bytemuck::pod_collect_to_vec(&values);
         }
@@ -406,7 +414,7 @@ impl Whole {
         let mut whole = Self::default();
         for unit in &restorer.units {
             let mut parts = Parts::default();
-            restorer.tables(manifest, unit, &mut parts)?;
+            restorer.tables(unit, &mut parts)?;
             whole.add_tables(restorer, manifest, unit, &parts);
         }
         Ok(whole)
@@ -419,31 +427,35 @@ impl Whole {
         unit: &Unit,
         parts: &Parts,
     ) {
-        let (all, whole) = (groups(manifest), self);
+        let (all, whole) = (manifest.groups(), self);
         let tables = all.count(restorer.blocks.elements() as usize);
         let first = unit.start(&restorer.blocks) as usize / all.size;
         if whole.scales.len() < first + parts.scales.len() {
             whole.scales.resize(first + parts.scales.len(), Scale::default());
         }
         whole.scales[first..][..parts.scales.len()].copy_from_slice(&parts.scales);
-        if let Method::Palette { k, .. } = manifest.method {
-            let k = k as usize;
-            whole.entries.resize(tables * k, 0.0);
-            whole.entries[first * k..][..parts.entries.len()].copy_from_slice(&parts.entries);
+        match manifest.method {
+            Method::Values | Method::Affine(_) => {}
+            Method::Palette(m) => {
+                let k = m.k as usize;
+                whole.entries.resize(tables * k, 0.0);
+                whole.entries[first * k..][..parts.entries.len()].copy_from_slice(&parts.entries);
+            }
         }
     }
 
     /// Codes of every element: of pruned ones, that of zero, which `zero_point` says for each row.
     fn all_codes(
         &self,
-        manifest: &TensorManifest,
+        pruned: bool,
+        bits: u8,
         (rows, cols): (usize, usize),
         zero_point: impl Fn(usize) -> u8,
     ) -> Vec<u32> {
-        if !manifest.pruned {
+        if !pruned {
             return self.codes.clone();
         }
-        let bits = u32::from(manifest.method.code_bits().unwrap_or(8));
+        let bits = u32::from(bits);
         let mut all = sparse::scatter_codes(&self.codes, bits, cols, &self.mask, 0);
         let (words, mask_words) = (bitpack::words(cols, bits), cols.div_ceil(32));
         let mut codes = vec![0; cols];

@@ -4,11 +4,12 @@ use crate::{
     Backend, DType, Error, Result, TensorInfo,
     digest::digest,
     engine::Engine,
+    form::TensorManifest,
     format::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, Origin, OutputFile,
-        OutputFolder, Preface, Target, TensorManifest, header_length, index_text, partial, spare,
+        OutputFolder, Preface, Target, header_length, index_text, partial, spare,
     },
-    plan::{Action, Plan, Treat, describe},
+    plan::{Action, Plan, Treat},
     progress::{Cancel, Progress},
     quote::{quoted, shown},
     recipe::{NonFinite, Recipe},
@@ -573,7 +574,7 @@ impl<'a> FileWriter<'a> {
         limit: Option<ModelLimit>,
         manifest: &mut Manifest,
     ) -> Result<()> {
-        let source = Source::open(checkpoint, info, treat.manifest.axis);
+        let source = Source::open(checkpoint, info, treat.manifest.view);
         let (out, at) = (&self.out, self.at);
         match engine
             .again(&info.name, || encode(engine, &info.name, &source, treat, limit, out, at))
@@ -604,7 +605,7 @@ impl<'a> FileWriter<'a> {
                     self.notes.flushed.insert(info.name.clone(), stored.flushed);
                 }
                 if stored.manifest.method != treat.manifest.method {
-                    let method = describe(&stored.manifest, treat.prune);
+                    let method = treat.describe(&stored.manifest);
                     self.notes.chosen.insert(info.name.clone(), method);
                 }
                 manifest.tensors.insert(info.name.clone(), stored.manifest);
@@ -633,8 +634,9 @@ impl<'a> FileWriter<'a> {
     ) -> Result<()> {
         let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
         let (blocks, size) = (&restorer.blocks, manifest.dtype.bytes(1) as u64);
+        let matrices = manifest.view.matrices(&manifest.shape);
         // Units that are rows of storage one by one; otherwise its columns, a strip at a time.
-        let strips: Vec<&[Unit]> = match manifest.axis {
+        let strips: Vec<&[Unit]> = match manifest.view.axis {
             0 => restorer.units.chunks(1).collect(),
             _ => restorer.units.chunks(units_per_strip(blocks, &restorer.units)).collect(),
         };
@@ -642,15 +644,15 @@ impl<'a> FileWriter<'a> {
             let (mut strip, mut digests) = (Vec::new(), Vec::new());
             for unit in units {
                 engine.cancel.check()?;
-                let restored = restorer.restore(engine, manifest, unit)?;
+                let restored = restorer.restore(engine, unit)?;
                 digests.extend(blocks.digests(unit, &restored).concat());
                 let bytes = bytemuck::cast_slice::<u32, u8>(&restored);
                 strip.extend_from_slice(&bytes[..unit.elements() * size as usize]);
                 engine.progress.advance(unit.elements() as u64 * size);
             }
-            match manifest.axis {
+            match manifest.view.axis {
                 0 => self.out.write_at(self.at + units[0].start(blocks) * size, &strip)?,
-                _ => write_transposed(blocks, units, &strip, |offset, part| {
+                _ => write_transposed(blocks, matrices, units, &strip, |offset, part| {
                     self.out.write_at(self.at + offset, part)
                 })?,
             }

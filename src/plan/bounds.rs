@@ -1,14 +1,14 @@
-//! How much memory a job takes, from the headers alone: an upper bound.
+//! What a job takes, from the headers alone: the memory, the bytes of a tensor, the header of a file. Upper bounds.
 
 use crate::{
-    DType,
-    decide::kmeans::SLOTS,
-    format::Method,
-    plan::{Action, Step, Treat},
+    Error, Result,
+    codec::block::Element,
+    decide::threshold::kept,
+    form::{Component, Memory, Method, Passes},
+    format::{CHUNK, Checkpoint, Entry, MAX_HEADER, MAX_TENSORS, header_length},
+    plan::step::{Action, Step, Treat},
     recipe::{Objective, Prune, Quantize, Scope},
-    restore::groups,
-    stage::{Blocks, STRIP_BYTES},
-    treat::TableRows,
+    stage::{Blocks, STRIP_BYTES, TableRows},
 };
 
 /// Chunks of the output that are digested or read at once, whatever the number of threads.
@@ -26,18 +26,19 @@ pub(super) fn memory(steps: &[Step], unit_bytes: u64, threads: usize) -> u64 {
 fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
     let manifest = &treat.manifest;
     let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-    let (n, size) = (blocks.elements(), blocks.dtype.bytes(1) as u64);
-    let group = groups(manifest).size as u64;
-    let unit = blocks.unit_elements(unit_bytes);
-    let wide = matches!(blocks.dtype, DType::F32 | DType::F64);
+    let (unit, size) = (blocks.unit_elements(unit_bytes), blocks.dtype.bytes(1) as u64);
+    let passes = Passes {
+        dtype: manifest.dtype,
+        elements: blocks.elements(),
+        unit,
+        group: manifest.groups().size as u64,
+    };
     // Of a thread: the unit as it is read, copied for the device, restored and stored, with its codes and its mask.
     let mut thread = unit * 5 * size;
     // Of a thread that goes through the tensor before: the unit as it is read and copied, with its mask.
     let (look, mut survey) = (unit * 3 * size, 0);
     // Of all threads together.
     let mut shared = 0;
-    // Counts and sums of 2^20 bins, and both in one, waiting to be added.
-    let histogram = if wide { 24 << 20 } else { 2 << 20 };
     match treat.prune {
         Some(Prune::Channel { .. }) => shared += blocks.rows * 9,
         Some(Prune::Block { block: [r, c], .. }) => {
@@ -46,7 +47,7 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
             shared += blocks.rows.div_ceil(r) * blocks.cols.div_ceil(c) * 9;
         }
         Some(Prune::Magnitude { scope, .. }) if scope != Scope::Row || blocks.cuts_rows() => {
-            survey = look + histogram.max(unit * 8);
+            survey = look + passes.histogram().max(unit * 8);
         }
         _ => {}
     }
@@ -54,49 +55,117 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
         // Codes one by one, what is coded cut into blocks, and the coded units of a window.
         thread += unit + 3 * unit * size;
     }
-    match manifest.method {
-        Method::Values => {}
-        Method::Affine { .. } => {
-            let tables = n.div_ceil(group);
-            let clips = if treat.objective == Objective::Mse { 33 * 16 + 16 } else { 0 };
-            match unit.is_multiple_of(group) && !blocks.cuts_rows() {
-                true => thread += unit / group * (40 + clips),
-                false => shared += tables * (40 + clips),
-            }
+    let selected = manifest.pruned || treat.importance.is_some();
+    let needed = match manifest.method {
+        Method::Values => Memory::default(),
+        Method::Affine(m) => {
+            let in_units = unit.is_multiple_of(passes.group) && !blocks.cuts_rows();
+            m.memory(&passes, in_units, treat.objective == Objective::Mse)
         }
-        Method::Palette { k, .. } => {
-            let selected = manifest.pruned || treat.importance.is_some();
-            // A value as key, float, and bin of the solver, which only so many distinct values reach.
-            let solved = |values: u64| values.min(if wide { u64::MAX } else { 1 << 16 }) * 60;
-            let tables = n / group;
-            // Its entries, thresholds and, for many weights, the table by which they are assigned.
-            let table = u64::from(k) * 12 + if group > 1 << 17 { 68 << 10 } else { 0 };
-            match TableRows::of(&blocks, group) {
-                TableRows::Many => {
-                    let counts = if selected { (16 << 20) + unit * 24 } else { histogram };
-                    survey = survey.max(look + counts);
-                    let exact = if wide { SLOTS as u64 * 4096 * 8 } else { 0 };
-                    // Error and bits of every union of cells.
-                    let unions = match treat.treatment.quantize {
-                        Some(Quantize::Entropy { .. }) => 1 << 20,
-                        _ => 0,
-                    };
-                    shared += exact + solved(n.min(3 << 19)) + tables * table + unions;
-                }
-                of_units => {
-                    let across = of_units == TableRows::AcrossBlocks;
-                    shared += if across { tables * table } else { 0 };
-                    thread += unit * if selected { 24 } else { 8 } + solved(group);
-                    thread += unit.div_ceil(group) * table;
-                }
+        Method::Palette(m) => match TableRows::of(&blocks, passes.group) {
+            TableRows::InBlocks => m.memory_of_rows(&passes, false, selected),
+            TableRows::AcrossBlocks => m.memory_of_rows(&passes, true, selected),
+            TableRows::Many => {
+                let by_entropy = matches!(treat.treatment.quantize, Some(Quantize::Entropy { .. }));
+                m.memory_of_survey(&passes, selected, by_entropy)
             }
-        }
+        },
+    };
+    thread += needed.thread;
+    shared += needed.shared;
+    if needed.survey > 0 {
+        survey = survey.max(look + needed.survey);
     }
     let strips = (threads + 1) * STRIP_BYTES.max(unit * size) + threads * (1 << 20);
-    shared += match manifest.axis {
+    shared += match manifest.view.axis {
         0 => 0,
         _ if treat.importance.is_some() => 2 * strips,
         _ => strips,
     };
     thread.max(survey) * threads + shared
+}
+
+/// The bytes of all components: an upper bound, or what to expect. They differ where other tensors decide how many weights
+/// survive in this one.
+pub(super) fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
+    let m = &treat.manifest;
+    let (rows, cols) = m.matrix();
+    let components = m.components();
+    let known: u64 = components.iter().filter_map(Component::bytes).sum();
+    if !m.pruned {
+        return known;
+    }
+    let n = rows * cols;
+    // Survivors: exact in number for magnitudes; rows differ, so every row may waste most of a word.
+    let (survivors, uneven) = match treat.prune {
+        Some(Prune::NOfM { n: of, m: per }) => {
+            let (of, per) = (u64::from(of), u64::from(per));
+            (rows * (cols / per * of + cols % per), false)
+        }
+        Some(Prune::Magnitude { density, scope: Scope::Row, .. }) => {
+            (rows * kept(density, cols), false)
+        }
+        Some(Prune::Magnitude { density, scope: Scope::Tensor, .. }) => (kept(density, n), true),
+        Some(Prune::Magnitude { density, scope: Scope::Model, .. }) if !bound => {
+            (kept(density, n), true)
+        }
+        Some(Prune::Magnitude { scope: Scope::Model, .. }) | None => (n, true),
+        Some(Prune::Channel { density, .. }) => (kept(density, rows) * cols, true),
+        Some(Prune::Block { density, block: [r, c], .. }) => {
+            let (r, c) = (u64::from(r).min(rows), u64::from(c).min(cols));
+            ((kept(density, rows.div_ceil(r) * cols.div_ceil(c)) * r * c).min(n), true)
+        }
+    };
+    let unknown = match m.element() {
+        Element::Value(dtype) => survivors * dtype.bytes(1) as u64,
+        Element::Code(bits) => {
+            let bits = u64::from(bits);
+            let pieces = rows * cols.div_ceil(1_441_440);
+            let wasted = if uneven { pieces * 4 } else { rows * 4 };
+            (survivors * bits).div_ceil(8) + wasted
+        }
+    };
+    known + unknown
+}
+
+/// Upper bound of the header of one file of the archive.
+pub(super) fn header_bytes(checkpoint: &Checkpoint, steps: &[Step], file: usize) -> Result<u64> {
+    let of_file = || checkpoint.tensors.iter().zip(steps).filter(|(t, _)| t.file == file);
+    let most: u64 = of_file().map(|(t, s)| t.bytes.max(s.bytes)).sum();
+    let mut count = 0;
+    let entry = |name, dtype, shape| Entry { name, dtype, shape, bytes: most..most };
+    let entries = of_file().flat_map(|(t, step)| match &step.action {
+        Action::Keep(_) => vec![entry(t.name.as_str().into(), t.dtype, t.shape.as_slice().into())],
+        Action::Treat(treat) => {
+            let component = |c: Component| {
+                let shape = c.shape.unwrap_or_else(|| vec![most]);
+                entry(format!("{}.{}", t.name, c.name).into(), c.dtype, shape.into())
+            };
+            treat.manifest.components().into_iter().map(component).collect()
+        }
+    });
+    let mut described = of_file().filter_map(|(t, step)| match &step.action {
+        Action::Keep(_) => None,
+        Action::Treat(treat) => Some((t.name.as_str(), &treat.manifest)),
+    });
+    let chunks = vec![[0; 16]; most.div_ceil(CHUNK) as usize];
+    let source = &checkpoint.files[file];
+    let length = header_length(
+        Some((&chunks, &mut described)),
+        &source.metadata,
+        entries.inspect(|_| count += 1),
+    );
+    let refuse = |what: String| {
+        Err(Error::format(
+            &source.path,
+            format!("its archive would need {what}; keep more tensors"),
+        ))
+    };
+    if count > MAX_TENSORS {
+        return refuse(format!("{count} tensors in one file, the format allows {MAX_TENSORS}"));
+    }
+    if length.next_multiple_of(8) > MAX_HEADER {
+        return refuse(format!("a header of {length} bytes, the format allows {MAX_HEADER}"));
+    }
+    Ok(8 + length)
 }

@@ -1,18 +1,22 @@
 //! What will be done to every tensor, from the recipe and the header alone: no data is read.
 
-pub(crate) mod bounds;
+mod bounds;
+mod stacks;
+mod step;
+
+pub use step::{Action, ImportanceOf, Step, Treat};
 
 use crate::{
     Error, Result, TensorInfo,
-    decide::{affine::AffineCode, kmeans::entropy_entries, threshold::kept},
-    format::{
-        CHUNK, COMPONENTS, Checkpoint, Entry, MAX_HEADER, MAX_NAME, MAX_TENSORS, Method,
-        TensorManifest, already_quantized, header_length,
-    },
+    decide::kmeans::entropy_entries,
+    form::{Affine, COMPONENTS, Method, Palette, TensorManifest, View},
+    format::{Checkpoint, MAX_NAME, already_quantized, numbers_of_experts},
     quote::quoted,
     recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
 };
+use bounds::{header_bytes, stored_bytes};
 use serde::Serialize;
+use stacks::is_stack;
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
@@ -32,108 +36,6 @@ pub struct Plan {
     pub output_bytes: u64,
     /// Upper bound of the memory that the job takes beside the program itself.
     pub memory_bytes: u64,
-}
-
-/// What will be done to one tensor.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// Which rule says so.
-    pub rule: usize,
-    /// What is done.
-    pub action: Action,
-    /// Upper bound of its stored bytes, headers aside.
-    pub bytes: u64,
-}
-
-/// What is done to a tensor.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Copied bit for bit, and why.
-    Keep(Arc<str>),
-    /// Treated.
-    Treat(Box<Treat>),
-}
-
-impl Step {
-    /// Whether the tensor is copied bit for bit.
-    pub fn keeps(&self) -> bool {
-        matches!(self.action, Action::Keep(_))
-    }
-}
-
-/// A treatment fitted to one tensor.
-#[derive(Clone, Debug)]
-pub struct Treat {
-    /// Which weights survive.
-    pub prune: Option<Prune>,
-    /// How the scale of a group is chosen.
-    pub objective: Objective,
-    /// The recipe's own words.
-    pub treatment: Arc<Treatment>,
-    /// What the manifest will say; its digest is not known yet.
-    pub manifest: TensorManifest,
-    /// Where the weights of its squared errors are.
-    pub importance: Option<ImportanceOf>,
-}
-
-/// The importance of one tensor.
-#[derive(Clone, Debug)]
-pub struct ImportanceOf {
-    /// The file that the rule names, opened once for all tensors.
-    pub file: Arc<Checkpoint>,
-    /// The number of the tensor in it.
-    pub tensor: usize,
-}
-
-impl Treat {
-    /// How the tensor is stored, in words.
-    pub fn method(&self) -> String {
-        match self.treatment.quantize.as_ref().and_then(Quantize::max_error) {
-            Some(limit) => {
-                format!("{}, error at most {limit}", describe(&self.manifest, self.prune))
-            }
-            None => describe(&self.manifest, self.prune),
-        }
-    }
-
-    /// Whether the tables hold plus and minus one magnitude.
-    pub fn is_binary(&self) -> bool {
-        self.treatment.quantize == Some(Quantize::Binary)
-    }
-}
-
-/// A stored form in words: `int8 per channel`, `2:4, values`.
-pub fn describe(manifest: &TensorManifest, prune: Option<Prune>) -> String {
-    let (rows, cols) = manifest.matrix();
-    let code = match manifest.method {
-        Method::Values => "values".to_owned(),
-        Method::Affine { bits, symmetric, group } => {
-            let kind = if symmetric { "int" } else { "uint" };
-            let of = match group {
-                0 => "per tensor".to_owned(),
-                g if g == cols => "per channel".to_owned(),
-                g => format!("per {g}"),
-            };
-            format!("{kind}{bits} {of}")
-        }
-        Method::Palette { k, rows: per_table } => match per_table {
-            0 => format!("palette {k} per tensor"),
-            1 if rows > 1 => format!("palette {k} per channel"),
-            n if n == rows => format!("palette {k} per tensor"),
-            n => format!("palette {k} per {n} channels"),
-        },
-    };
-    let code = if manifest.coded { format!("{code}, coded") } else { code };
-    match prune {
-        None if manifest.pruned => format!("pruned, {code}"),
-        None => code,
-        Some(Prune::NOfM { n, m }) => format!("{n}:{m}, {code}"),
-        Some(Prune::Magnitude { density, .. }) => format!("density {density}, {code}"),
-        Some(Prune::Channel { density, .. }) => format!("channels {density}, {code}"),
-        Some(Prune::Block { density, block: [r, c], .. }) => {
-            format!("blocks {r}x{c} {density}, {code}")
-        }
-    }
 }
 
 /// One line of `tersor plan --json`.
@@ -172,6 +74,7 @@ impl Plan {
     ) -> Result<Self> {
         refuse_archives(checkpoint)?;
         let quantized = already_quantized(checkpoint)?;
+        let experts = numbers_of_experts(checkpoint)?;
         let treatments: Vec<_> =
             recipe.rules.iter().map(|r| Arc::new(r.treatment.clone())).collect();
         let mut reasons: HashSet<Arc<str>> = HashSet::new();
@@ -190,7 +93,7 @@ impl Plan {
             used[rule] = true;
             let mut planned = match treatments[rule].keeps() {
                 true => Ok(Action::Keep(why_kept(t, &recipe.rules, rule).into())),
-                false => action(t, &treatments[rule], carried),
+                false => action(t, &treatments[rule], carried, is_stack(t, &experts)),
             };
             if let Ok(Action::Keep(why)) = &mut planned {
                 // A million tensors have few reasons.
@@ -264,48 +167,6 @@ impl Plan {
     }
 }
 
-/// Upper bound of the header of one file of the archive.
-fn header_bytes(checkpoint: &Checkpoint, steps: &[Step], file: usize) -> Result<u64> {
-    let of_file = || checkpoint.tensors.iter().zip(steps).filter(|(t, _)| t.file == file);
-    let most: u64 = of_file().map(|(t, s)| t.bytes.max(s.bytes)).sum();
-    let mut count = 0;
-    let entry = |name, dtype, shape| Entry { name, dtype, shape, bytes: most..most };
-    let entries = of_file().flat_map(|(t, step)| match &step.action {
-        Action::Keep(_) => vec![entry(t.name.as_str().into(), t.dtype, t.shape.as_slice().into())],
-        Action::Treat(treat) => {
-            let component = |c: crate::format::Component| {
-                let shape = c.shape.unwrap_or_else(|| vec![most]);
-                entry(format!("{}.{}", t.name, c.name).into(), c.dtype, shape.into())
-            };
-            treat.manifest.components().into_iter().map(component).collect()
-        }
-    });
-    let mut described = of_file().filter_map(|(t, step)| match &step.action {
-        Action::Keep(_) => None,
-        Action::Treat(treat) => Some((t.name.as_str(), &treat.manifest)),
-    });
-    let chunks = vec![[0; 16]; most.div_ceil(CHUNK) as usize];
-    let source = &checkpoint.files[file];
-    let length = header_length(
-        Some((&chunks, &mut described)),
-        &source.metadata,
-        entries.inspect(|_| count += 1),
-    );
-    let refuse = |what: String| {
-        Err(Error::format(
-            &source.path,
-            format!("its archive would need {what}; keep more tensors"),
-        ))
-    };
-    if count > MAX_TENSORS {
-        return refuse(format!("{count} tensors in one file, the format allows {MAX_TENSORS}"));
-    }
-    if length.next_multiple_of(8) > MAX_HEADER {
-        return refuse(format!("a header of {length} bytes, the format allows {MAX_HEADER}"));
-    }
-    Ok(8 + length)
-}
-
 fn refuse_archives(checkpoint: &Checkpoint) -> Result<()> {
     for f in &checkpoint.files {
         if f.metadata.iter().any(|(k, _)| k == "tersor") {
@@ -360,6 +221,7 @@ fn action(
     t: &TensorInfo,
     treatment: &Arc<Treatment>,
     carried: Option<&str>,
+    stack: bool,
 ) -> std::result::Result<Action, String> {
     let keep = |why: &str| Ok(Action::Keep(why.into()));
     if let Some(why) = carried {
@@ -374,7 +236,8 @@ fn action(
     if treatment.axis == 1 && t.shape.len() < 2 {
         return Err("axis = 1 needs two dimensions".into());
     }
-    let (rows, cols) = crate::format::matrix(&t.shape, treatment.axis);
+    let view = View { axis: treatment.axis, stack };
+    let (rows, cols) = view.matrix(&t.shape);
     let (method, objective) = match &treatment.quantize {
         None => (Method::Values, Objective::Range),
         Some(Quantize::Affine { bits, symmetric, granularity, objective }) => {
@@ -391,7 +254,7 @@ fn action(
                         format!("{} does not divide its rows of {cols}", sizes_text(sizes))
                     })?,
             };
-            (Method::Affine { bits: *bits, symmetric: *symmetric, group }, *objective)
+            (Method::Affine(Affine { bits: *bits, symmetric: *symmetric, group }), *objective)
         }
         Some(Quantize::Palette { k, granularity, .. }) => {
             let per_table = match granularity {
@@ -407,18 +270,18 @@ fn action(
                         format!("{} does not divide its {rows} rows", sizes_text(sizes))
                     })?,
             };
-            (Method::Palette { k: *k, rows: per_table }, Objective::Range)
+            (Method::Palette(Palette { k: *k, rows: per_table }), Objective::Range)
         }
         // A table of two values for every row.
-        Some(Quantize::Binary) => (Method::Palette { k: 2, rows: 1 }, Objective::Range),
+        Some(Quantize::Binary) => (Method::Palette(Palette { k: 2, rows: 1 }), Objective::Range),
         Some(Quantize::Entropy { bits }) => {
-            (Method::Palette { k: entropy_entries(*bits), rows: 0 }, Objective::Range)
+            (Method::Palette(Palette { k: entropy_entries(*bits), rows: 0 }), Objective::Range)
         }
     };
     let manifest = TensorManifest {
         dtype: t.dtype,
         shape: t.shape.clone(),
-        axis: treatment.axis,
+        view,
         pruned: treatment.prune.is_some(),
         method,
         coded: treatment.encode.is_some(),
@@ -456,51 +319,6 @@ fn sizes_text(sizes: &[GroupSize]) -> String {
     sizes.iter().map(size).collect::<Vec<_>>().join(" or ")
 }
 
-/// The bytes of all components: an upper bound, or what to expect. They differ where other tensors decide how many weights
-/// survive in this one.
-fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
-    let m = &treat.manifest;
-    let (rows, cols) = m.matrix();
-    let components = m.components();
-    let known: u64 = components.iter().filter_map(crate::format::Component::bytes).sum();
-    if !m.pruned {
-        return known;
-    }
-    let n = rows * cols;
-    // Survivors: exact in number for magnitudes; rows differ, so every row may waste most of a word.
-    let (survivors, uneven) = match treat.prune {
-        Some(Prune::NOfM { n: of, m: per }) => {
-            let (of, per) = (u64::from(of), u64::from(per));
-            (rows * (cols / per * of + cols % per), false)
-        }
-        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Row, .. }) => {
-            (rows * kept(density, cols), false)
-        }
-        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Tensor, .. }) => {
-            (kept(density, n), true)
-        }
-        Some(Prune::Magnitude { density, scope: crate::recipe::Scope::Model, .. }) if !bound => {
-            (kept(density, n), true)
-        }
-        Some(Prune::Magnitude { scope: crate::recipe::Scope::Model, .. }) | None => (n, true),
-        Some(Prune::Channel { density, .. }) => (kept(density, rows) * cols, true),
-        Some(Prune::Block { density, block: [r, c], .. }) => {
-            let (r, c) = (u64::from(r).min(rows), u64::from(c).min(cols));
-            ((kept(density, rows.div_ceil(r) * cols.div_ceil(c)) * r * c).min(n), true)
-        }
-    };
-    let unknown = match m.method.code_bits() {
-        None => survivors * m.dtype.bytes(1) as u64,
-        Some(bits) => {
-            let bits = u64::from(bits);
-            let pieces = rows * cols.div_ceil(1_441_440);
-            let wasted = if uneven { pieces * 4 } else { rows * 4 };
-            (survivors * bits).div_ceil(8) + wasted
-        }
-    };
-    known + unknown
-}
-
 /// Where the importance of a tensor is, among the files that are open already or as one more; or why it does not fit.
 fn importance_of(
     t: &TensorInfo,
@@ -530,12 +348,4 @@ fn importance_of(
         )));
     }
     Ok(Ok(ImportanceOf { file, tensor }))
-}
-
-/// The alphabet of an affine method.
-pub fn affine_code(method: Method) -> Option<AffineCode> {
-    match method {
-        Method::Affine { bits, symmetric, .. } => Some(AffineCode { bits, symmetric }),
-        _ => None,
-    }
 }

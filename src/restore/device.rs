@@ -7,12 +7,12 @@ use crate::{
         stream::{self, Form},
     },
     engine::Place,
-    format::{Method, TensorManifest},
+    form::Method,
     kernels::{
         Order, Survivors, bloomier_query, count_survivors, huffman_decode, pack_codes, rans_decode,
         ribbon_query, scatter,
     },
-    restore::{Parts, Restorer},
+    restore::{parts::Parts, restorer::Restorer},
     stage::Unit,
     words,
 };
@@ -39,7 +39,8 @@ impl Restorer<'_> {
     /// # Errors
     ///
     /// As [`Restorer::parts`]; [`Error::Gpu`] if the device fails.
-    pub fn codes_on(&self, on: &Backend, manifest: &TensorManifest) -> Result<Option<Tensor>> {
+    pub fn codes_on(&self, on: &Backend) -> Result<Option<Tensor>> {
+        let manifest = self.manifest;
         if !manifest.coded || manifest.pruned || self.blocks.cuts_rows() {
             return Ok(None);
         }
@@ -49,47 +50,40 @@ impl Restorer<'_> {
         self.dense_codes(on, 0, &heights.collect::<Vec<_>>(), cols, bits.into()).map(Some)
     }
 
-    /// The weights of a unit of a coded tensor, decoded and restored on a backend; `None` where the host has to decode them: those
-    /// that are no codes, and pruned ones with more than one table.
+    /// Bits of the codes that a device decodes by itself; `None` where the host has to: what is not coded, weights that are no
+    /// codes, and pruned ones with more than one table.
+    pub(super) fn bits_on_device(&self) -> Option<u8> {
+        let manifest = self.manifest;
+        let one_table = match manifest.method {
+            Method::Values | Method::Affine(_) => false,
+            Method::Palette(m) => m.rows == 0,
+        };
+        let decodes = manifest.coded && (!manifest.pruned || one_table);
+        manifest.method.code_bits().filter(|_| decodes)
+    }
+
+    /// The weights of a unit of such a tensor, decoded and restored on a backend.
     ///
     /// # Errors
     ///
     /// As [`Restorer::parts`]; [`Error::Gpu`] if the device fails, or the unit does not fit it.
-    pub fn unit_on(
-        &self,
-        on: &Backend,
-        manifest: &TensorManifest,
-        unit: &Unit,
-    ) -> Result<Option<Vec<u32>>> {
-        let Some(bits) = manifest.method.code_bits().filter(|_| manifest.coded) else {
-            return Ok(None);
-        };
+    pub(super) fn unit_on(&self, on: &Backend, unit: &Unit, bits: u8) -> Result<Vec<u32>> {
+        if self.manifest.pruned {
+            return self.pruned_on(on, unit, bits);
+        }
         let mut tables = Parts::default();
-        if !manifest.pruned {
-            self.tables(manifest, unit, &mut tables)?;
-            let (heights, first) = (self.blocks.heights(unit), self.blocks.of_unit(unit).start);
-            let codes = self.dense_codes(on, first, &heights, unit.shape().1, bits.into())?;
-            let place = Place { shape: unit.shape(), start: unit.start(&self.blocks) };
-            let weights = tables.weights(on, manifest, &self.blocks, unit, &codes, &place)?;
-            return weights.into_words(on).map(Some);
-        }
-        match manifest.method {
-            Method::Palette { rows: 0, .. } => self.pruned_on(on, manifest, unit, bits).map(Some),
-            _ => Ok(None),
-        }
+        self.tables(unit, &mut tables)?;
+        let (heights, first) = (self.blocks.heights(unit), self.blocks.of_unit(unit).start);
+        let codes = self.dense_codes(on, first, &heights, unit.shape().1, bits.into())?;
+        let place = Place { shape: unit.shape(), start: unit.start(&self.blocks) };
+        tables.weights(on, self.manifest, &self.blocks, unit, &codes, &place)?.into_words(on)
     }
 
     /// The weights of a unit of a pruned tensor with one table.
-    fn pruned_on(
-        &self,
-        on: &Backend,
-        manifest: &TensorManifest,
-        unit: &Unit,
-        bits: u8,
-    ) -> Result<Vec<u32>> {
+    fn pruned_on(&self, on: &Backend, unit: &Unit, bits: u8) -> Result<Vec<u32>> {
         let mut tables = Parts::default();
-        self.tables(manifest, unit, &mut tables)?;
-        let (dtype, table, bits) = (manifest.dtype, &tables.entries[..], u32::from(bits));
+        self.tables(unit, &mut tables)?;
+        let (dtype, table, bits) = (self.manifest.dtype, &tables.entries[..], u32::from(bits));
         let numbers = self.blocks.of_unit(unit);
         let coded = numbers.clone().into_par_iter().map(|i| self.block(i));
         let coded = coded.collect::<Result<Vec<_>>>()?;

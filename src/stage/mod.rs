@@ -5,6 +5,7 @@ mod strips;
 use crate::{
     DType, Result, TensorInfo,
     digest::{Digest, digest},
+    form::View,
     format::{Archive, Checkpoint},
     words,
 };
@@ -171,6 +172,30 @@ impl Unit {
     }
 }
 
+/// How the rows that share a palette lie in the blocks of a tensor. Which way a palette is found depends on nothing else,
+/// least of all on the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableRows {
+    /// Every block holds whole tables: their palettes are found, from sorted weights, as blocks are encoded.
+    InBlocks,
+    /// A table is no longer than a block, but may lie in two: all palettes are found, from sorted weights, before.
+    AcrossBlocks,
+    /// A table is the tensor, or longer than a block: its palette is found from a histogram.
+    Many,
+}
+
+impl TableRows {
+    /// For tables of `size` elements.
+    pub fn of(blocks: &Blocks, size: u64) -> Self {
+        let (rows, per_block) = (size / blocks.cols.max(1), blocks.rows_per_block());
+        match size == blocks.elements() || blocks.cuts_rows() || rows > per_block {
+            true => Self::Many,
+            false if per_block.is_multiple_of(rows) => Self::InBlocks,
+            false => Self::AcrossBlocks,
+        }
+    }
+}
+
 /// Where the elements of a tensor come from, in the order of its matrix view.
 #[derive(Debug)]
 pub enum Source<'a> {
@@ -183,11 +208,11 @@ pub enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// A tensor of a checkpoint; with `axis` 1, its transpose.
-    pub fn open(checkpoint: &'a Checkpoint, info: &'a TensorInfo, axis: u8) -> Self {
-        match axis {
+    /// A tensor of a checkpoint, as it is seen; with axis 1, its transpose, or that of every matrix of a stack.
+    pub fn open(checkpoint: &'a Checkpoint, info: &'a TensorInfo, view: View) -> Self {
+        match view.axis {
             0 => Self::File(checkpoint, info),
-            _ => Self::Transposed(Strips::new(checkpoint, info)),
+            _ => Self::Transposed(Strips::new(checkpoint, info, view)),
         }
     }
 

@@ -1,8 +1,9 @@
-//! Matrices whose rows are the columns of storage: read and written a strip of columns at a time.
+//! Matrices whose rows are the columns of storage, or stacks of such matrices: read and written a strip of columns at a time.
 
 use crate::{
     DType, Result, TensorInfo,
-    format::{Checkpoint, matrix},
+    form::View,
+    format::Checkpoint,
     stage::{Blocks, Unit},
     words,
 };
@@ -20,13 +21,15 @@ const SHORT: usize = 4096;
 /// Bytes of storage that are read before they are transposed.
 const READ: usize = 1 << 20;
 
-/// The transpose of a tensor, of which a strip for every thread is held, and one more.
+/// The transpose of a tensor, or of every matrix of a stack, of which a strip for every thread is held, and one more.
 #[derive(Debug)]
 pub struct Strips<'a> {
     checkpoint: &'a Checkpoint,
     info: &'a TensorInfo,
     /// Of the matrix view.
     blocks: Blocks,
+    /// Rows of the matrix view that are the columns of one matrix.
+    height: u64,
     /// Rows of the matrix view in a strip.
     rows: u64,
     /// Those that were used last, the latest at the end.
@@ -37,12 +40,13 @@ pub struct Strips<'a> {
 type Strip = Arc<Mutex<Option<Arc<Vec<u32>>>>>;
 
 impl<'a> Strips<'a> {
-    pub(super) fn new(checkpoint: &'a Checkpoint, info: &'a TensorInfo) -> Self {
-        let blocks = Blocks::new(info.dtype, matrix(&info.shape, 1));
+    pub(super) fn new(checkpoint: &'a Checkpoint, info: &'a TensorInfo, view: View) -> Self {
+        let blocks = Blocks::new(info.dtype, view.matrix(&info.shape));
+        let height = blocks.rows / view.matrices(&info.shape).max(1);
         let per_block = blocks.rows_per_block();
         let block_bytes = per_block * blocks.cols * info.dtype.bytes(1) as u64;
         let rows = per_block * (STRIP_BYTES / block_bytes.max(1)).max(1);
-        Self { checkpoint, info, blocks, rows, held: Mutex::default() }
+        Self { checkpoint, info, blocks, height, rows, held: Mutex::default() }
     }
 
     /// Bytes of the matrix view from `offset` on, whole elements.
@@ -99,22 +103,42 @@ impl<'a> Strips<'a> {
     /// Rows and columns of the matrix view, row by row: columns and rows of storage.
     fn read(&self, rows: Range<u64>, cols: Range<u64>) -> Result<Vec<u32>> {
         let dtype = self.info.dtype;
+        let width = (cols.end - cols.start) as usize;
+        let mut out = vec![0; words(dtype, (rows.end - rows.start) as usize * width)];
+        let mut rest: &mut [u8] = bytemuck::cast_slice_mut(&mut out);
+        for (matrix, of_matrix) in by_matrix(rows, self.height) {
+            let len = dtype.bytes((of_matrix.end - of_matrix.start) as usize * width);
+            let (here, after) = rest.split_at_mut(len);
+            self.read_of(matrix, of_matrix, cols.clone(), here)?;
+            rest = after;
+        }
+        Ok(out)
+    }
+
+    /// Those of one matrix, its rows counted from its first.
+    fn read_of(
+        &self,
+        matrix: u64,
+        rows: Range<u64>,
+        cols: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let dtype = self.info.dtype;
         let size = dtype.bytes(1);
         let (height, width) = ((rows.end - rows.start) as usize, (cols.end - cols.start) as usize);
-        let stored = self.blocks.rows as usize;
+        let stored = self.height as usize;
         // Whole rows of storage, or of each the part that becomes these rows.
         let whole = height == stored || stored * size <= SHORT;
         let (stride, first) = if whole { (stored, rows.start as usize) } else { (height, 0) };
-        let mut out = vec![0; words(dtype, height * width)];
-        let mut buffer = vec![0; (READ / (stride * size)).max(1) * words(dtype, stride)];
-        let at_once = (buffer.len() * 4 / (stride * size)).min(width.max(1));
+        let at_once = (READ / (stride * size)).clamp(1, width.max(1));
+        let mut buffer = vec![0; words(dtype, at_once * stride)];
         for from in (0..width).step_by(at_once) {
             let count = at_once.min(width - from);
             let bytes: &mut [u8] =
                 &mut bytemuck::cast_slice_mut(&mut buffer)[..count * stride * size];
             let offset = |i: usize, skip: u64| {
-                let row = cols.start + (from + i) as u64;
-                self.info.offset + (row * self.blocks.rows + skip) * size as u64
+                let row = matrix * self.blocks.cols + cols.start + (from + i) as u64;
+                self.info.offset + (row * self.height + skip) * size as u64
             };
             match whole {
                 true => self.checkpoint.read_at(self.info.file, offset(0, 0), bytes)?,
@@ -125,12 +149,24 @@ impl<'a> Strips<'a> {
                 }
             }
             let from_rows = Part { bytes: &*bytes, first, stride };
-            let to_columns =
-                Part { bytes: bytemuck::cast_slice_mut(&mut out), first: from, stride: width };
+            let to_columns = Part { bytes: &mut *out, first: from, stride: width };
             transpose(dtype, from_rows, to_columns, (count, height));
         }
-        Ok(out)
+        Ok(())
     }
+}
+
+/// Cuts rows of the view of a stack where a matrix of `height` rows ends: the number of each, and its rows, counted from its
+/// first.
+fn by_matrix(rows: Range<u64>, height: u64) -> impl Iterator<Item = (u64, Range<u64>)> {
+    let matrices = match rows.is_empty() {
+        true => 0..0,
+        false => rows.start / height..(rows.end - 1) / height + 1,
+    };
+    matrices.map(move |m| {
+        let first = m * height;
+        (m, rows.start.max(first) - first..rows.end.min(first + height) - first)
+    })
 }
 
 /// How many of a tensor's units make a strip to be written.
@@ -139,32 +175,35 @@ pub fn units_per_strip(blocks: &Blocks, units: &[Unit]) -> usize {
     if blocks.cuts_rows() { 1 } else { (STRIP_BYTES as usize / bytes).max(1) }
 }
 
-/// Writes the elements of consecutive units, whole rows or one piece, to where they belong in storage: `write` is given
-/// the offset and the bytes of each part.
+/// Writes the elements of consecutive units, whole rows or one piece, to where they belong in storage, which has `matrices`
+/// matrices one after the other: `write` is given the offset and the bytes of each part.
 ///
 /// # Errors
 ///
 /// Those of `write`.
 pub fn write_transposed(
     blocks: &Blocks,
+    matrices: u64,
     units: &[Unit],
     bytes: &[u8],
     mut write: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let (Some(first), Some(last)) = (units.first(), units.last()) else { return Ok(()) };
-    let size = blocks.dtype.bytes(1);
-    let height = (last.rows.end - first.rows.start) as usize;
-    let width = first.shape().1;
-    let mut out = vec![0; bytes.len()];
-    let from_rows = Part { bytes, first: 0, stride: width };
-    transpose(
-        blocks.dtype,
-        from_rows,
-        Part { bytes: &mut out, first: 0, stride: height },
-        (height, width),
-    );
-    for (part, row) in out.chunks(height * size).zip(first.cols.clone()) {
-        write((row * blocks.rows + first.rows.start) * size as u64, part)?;
+    let (size, width, height) =
+        (blocks.dtype.bytes(1), first.shape().1, blocks.rows / matrices.max(1));
+    let mut rest = bytes;
+    for (matrix, rows) in by_matrix(first.rows.start..last.rows.end, height) {
+        let of_matrix = (rows.end - rows.start) as usize;
+        let (here, after) = rest.split_at(of_matrix * width * size);
+        rest = after;
+        let mut out = vec![0; here.len()];
+        let from_rows = Part { bytes: here, first: 0, stride: width };
+        let to_columns = Part { bytes: &mut out[..], first: 0, stride: of_matrix };
+        transpose(blocks.dtype, from_rows, to_columns, (of_matrix, width));
+        for (part, row) in out.chunks(of_matrix * size).zip(first.cols.clone()) {
+            let row = matrix * blocks.cols + row;
+            write((row * height + rows.start) * size as u64, part)?;
+        }
     }
     Ok(())
 }
@@ -232,25 +271,37 @@ mod tests {
         assert_eq!(four, [1, 0, 3, 0, 2, 0, 4, 0]);
     }
 
-    /// Several strips, short and long rows of storage, a view whose rows are cut, and every width of elements.
+    /// Several strips, short and long rows of storage, a view whose rows are cut, every width of elements, and stacks whose
+    /// matrices end within strips, within units and with them.
     #[test]
     fn strips_are_the_transpose() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("in.safetensors");
-        for (dtype, rows, cols) in [
-            (DType::F32, 3000, 1100),
-            (DType::F64, 1000, 1001),
-            (DType::BF16, 1_500_001, 3),
-            (DType::F8E5M2, 1_000_003, 9),
-            (DType::F32, 1, 7),
-            (DType::F16, 7, 1),
+        for (dtype, matrices, rows, cols) in [
+            (DType::F32, 0, 3000, 1100),
+            (DType::F64, 0, 1000, 1001),
+            (DType::BF16, 0, 1_500_001, 3),
+            (DType::F8E5M2, 0, 1_000_003, 9),
+            (DType::F32, 0, 1, 7),
+            (DType::F16, 0, 7, 1),
+            (DType::F32, 1, 30, 1100),
+            (DType::F32, 3, 1000, 1100),
+            (DType::BF16, 40, 500, 77),
+            (DType::F8E4M3, 2000, 3, 501),
+            (DType::F64, 2, 1_450_000, 2),
         ] {
+            // No matrices: of two dimensions.
+            let (view, shape) = match matrices {
+                0 => (View { axis: 1, stack: false }, vec![rows, cols]),
+                n => (View { axis: 1, stack: true }, vec![n, rows, cols]),
+            };
+            let matrices = matrices.max(1);
             let size = dtype.bytes(1);
-            let bytes: Vec<u8> = (0..rows * cols * size)
+            let bytes: Vec<u8> = (0..matrices * rows * cols * size)
                 .map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 13) as u8)
                 .collect();
             let header = format!(
-                r#"{{"w":{{"dtype":"{}","shape":[{rows},{cols}],"data_offsets":[0,{}]}}}}"#,
+                r#"{{"w":{{"dtype":"{}","shape":{shape:?},"data_offsets":[0,{}]}}}}"#,
                 dtype.name(),
                 bytes.len()
             );
@@ -258,8 +309,8 @@ mod tests {
             let length = (header.len() as u64).to_le_bytes();
             std::fs::write(&path, [&length[..], header.as_bytes(), &bytes].concat()).unwrap();
             let checkpoint = Checkpoint::open(&path).unwrap();
-            let source = Source::open(&checkpoint, &checkpoint.tensors[0], 1);
-            let blocks = Blocks::new(dtype, (cols as u64, rows as u64));
+            let source = Source::open(&checkpoint, &checkpoint.tensors[0], view);
+            let blocks = Blocks::new(dtype, ((matrices * cols) as u64, rows as u64));
             let units = blocks.units(0);
             let mut back = vec![0; bytes.len()];
             for strip in units.chunks(units_per_strip(&blocks, &units)) {
@@ -267,7 +318,8 @@ mod tests {
                     let words = source.load(&blocks, unit).unwrap();
                     bytemuck::cast_slice::<u32, u8>(&words)[..unit.elements() * size].to_vec()
                 });
-                write_transposed(&blocks, strip, &elements.collect::<Vec<u8>>(), |at, part| {
+                let elements = elements.collect::<Vec<u8>>();
+                write_transposed(&blocks, matrices as u64, strip, &elements, |at, part| {
                     back[at as usize..][..part.len()].copy_from_slice(part);
                     Ok(())
                 })
@@ -279,15 +331,16 @@ mod tests {
                 let got = &bytemuck::cast_slice::<u32, u8>(&got)[..unit.elements() * size];
                 let start = unit.start(&blocks) as usize;
                 for (i, element) in got.chunks(size).enumerate().step_by(7) {
-                    let (c, r) = ((start + i) / rows, (start + i) % rows);
+                    let (of_view, r) = ((start + i) / rows, (start + i) % rows);
+                    let (m, c) = (of_view / cols, of_view % cols);
                     assert_eq!(
                         element,
-                        &bytes[(r * cols + c) * size..][..size],
+                        &bytes[((m * rows + r) * cols + c) * size..][..size],
                         "{dtype:?} {r} {c}"
                     );
                 }
             }
-            assert!(units.len() > 1 || rows * cols < 100, "{dtype:?}");
+            assert!(units.len() > 1 || rows * cols < 100_000, "{dtype:?}");
         }
     }
 }

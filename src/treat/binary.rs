@@ -11,30 +11,30 @@ use crate::{
         range::Range,
     },
     engine::Needs,
-    kernels::{Assigner, mean_magnitude, row_sums},
+    kernels::{mean_magnitude, row_sums},
     stage::Unit,
-    treat::{Job, masks::Mask, tables::Table},
+    treat::{job::Job, masks::Mask},
 };
 use rayon::prelude::*;
 
 impl Job<'_> {
-    /// The tables of a unit that consists of whole rows.
-    pub(super) fn binary_tables(
+    /// The palettes of a unit that consists of whole rows.
+    pub(super) fn binary_palettes(
         &self,
         unit: &Unit,
         elements: &mut Vec<u32>,
         mask: &[u32],
-    ) -> Result<Vec<Table>> {
+    ) -> Result<Vec<Palette>> {
         let largest: Vec<f32> =
             self.ranges(unit, elements)?.into_iter().map(Range::absmax).collect();
         let sums = self.row_sums(unit, elements, &largest)?;
         let counts = survivors(unit, mask);
         let rows = sums.iter().zip(&largest).zip(counts);
-        Ok(rows.map(|((sum, largest), count)| self.binary_table(*sum, *largest, count)).collect())
+        Ok(rows.map(|((sum, largest), count)| self.binary_palette(*sum, *largest, count)).collect())
     }
 
-    /// The tables of rows that are longer than a block.
-    pub(super) fn survey_binary(&self, mask: &Mask) -> Result<Vec<Table>> {
+    /// The palettes of rows that are longer than a block.
+    pub(super) fn survey_binary(&self, mask: &Mask) -> Result<Vec<Palette>> {
         let ranges = self.survey_ranges(mask)?;
         let largest: Vec<f32> = ranges.into_iter().map(Range::absmax).collect();
         let surveyed = self.units.par_iter().map(|unit| {
@@ -50,7 +50,7 @@ impl Job<'_> {
             }
         }
         let rows = rows.into_iter().zip(largest);
-        Ok(rows.map(|((sum, count), largest)| self.binary_table(sum, largest, count)).collect())
+        Ok(rows.map(|((sum, count), largest)| self.binary_palette(sum, largest, count)).collect())
     }
 
     /// The sum of the magnitudes of every row of a unit, in units of its largest / 32767.
@@ -68,17 +68,14 @@ impl Job<'_> {
         })
     }
 
-    /// The mean magnitude, rounded to nearest even in the type of the weights, as a table.
-    fn binary_table(&self, sum: u64, largest: f32, count: u64) -> Table {
+    /// Minus and plus the mean magnitude, rounded to nearest even in the type of the weights.
+    fn binary_palette(&self, sum: u64, largest: f32, count: u64) -> Palette {
         let mean = mean_magnitude(sum, largest, count);
         let [mean] = round_to(self.blocks.dtype, &[mean.into()])[..] else {
             unreachable!("one value gives one")
         };
         // Above the largest negative number, so that both zeros are; nought minus nought is +0.
-        let palette =
-            Palette { entries: vec![0.0 - mean, mean], thresholds: vec![-f32::from_bits(1)] };
-        let assigner = Assigner::new(&palette, self.blocks.dtype, self.blocks.cols);
-        (palette.entries, assigner)
+        Palette { entries: vec![0.0 - mean, mean], thresholds: vec![-f32::from_bits(1)] }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result, dtype,
+    form::View,
     plan::Treat,
     quote::quoted,
     stage::{Blocks, Source, Unit},
@@ -27,11 +28,11 @@ impl<'a> Importance<'a> {
         let (Some(found), manifest) = (&treat.importance, &treat.manifest) else { return Ok(None) };
         let info = &found.file.tensors[found.tensor];
         let per_column = info.shape != manifest.shape;
-        let (axis, shape) = match per_column {
-            true => (0, (1, info.elements())),
-            false => (manifest.axis, manifest.matrix()),
+        let (view, shape) = match per_column {
+            true => (View::default(), (1, info.elements())),
+            false => (manifest.view, manifest.matrix()),
         };
-        let source = Source::open(&found.file, info, axis);
+        let source = Source::open(&found.file, info, view);
         let blocks = Blocks::new(info.dtype, shape);
         let refuse = |why: String| {
             let name = quoted(&info.name);

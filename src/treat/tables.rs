@@ -1,26 +1,22 @@
-//! Scales and palettes: from a survey of the tensor where a group is longer than a unit, otherwise from the unit itself.
+//! Tables of the groups of a tensor: from a survey of the tensor where a group is longer than a unit, otherwise from the unit itself.
 
 use crate::{
     DType, Error, Result,
     codec::sparse,
     decide::{
-        affine::{AffineCode, CLIP_COUNT, ClipGrid, Scale, best_clip},
-        groups::Groups,
+        affine::Scale,
         histogram::Histogram,
         kmeans::{Bins, Goal, Palette, Tails, palette, palette_of_histogram, relative_error},
         order_key,
-        range::Range,
     },
     dtype,
-    engine::{Needs, Tile},
-    format::Method,
-    kernels::{Assigner, best_clips, clip_errors, histogram_tails, range, sort_rows},
-    plan::affine_code,
+    engine::Needs,
+    form::{Method, Palette as Coding},
+    kernels::{Assigner, histogram_tails, sort_rows},
     quote::quoted,
-    recipe::{Objective, Quantize},
-    restore::groups,
-    stage::{Blocks, Unit},
-    treat::{Job, masks::Mask},
+    recipe::Quantize,
+    stage::{TableRows, Unit},
+    treat::{job::Job, masks::Mask},
 };
 use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
@@ -42,22 +38,16 @@ pub enum Tables {
 impl Tables {
     /// Goes through the tensor if a group does not fit into a unit.
     pub(super) fn survey(job: &Job, mask: &Mask) -> Result<Self> {
-        let size = groups(&job.manifest).size as u64;
+        let size = job.groups().size as u64;
         match job.manifest.method {
-            Method::Affine { .. } => {
-                let inside = |u: &Unit| {
-                    u.start(&job.blocks).is_multiple_of(size)
-                        && (u.elements() as u64).is_multiple_of(size)
-                };
-                match job.units.iter().all(inside) {
-                    true => Ok(Self::Own),
-                    false => job.survey_scales(mask).map(Self::Scales),
-                }
-            }
-            Method::Palette { .. } => match TableRows::of(&job.blocks, size) {
+            Method::Affine(m) => match job.groups_lie_in_units() {
+                true => Ok(Self::Own),
+                false => job.survey_scales(mask, m).map(Self::Scales),
+            },
+            Method::Palette(_) => match TableRows::of(&job.blocks, size) {
                 TableRows::InBlocks => Ok(Self::Own),
                 TableRows::Many if job.treat.is_binary() => {
-                    job.survey_binary(mask).map(Self::Palettes)
+                    Ok(Self::Palettes(job.tables_of_rows(job.survey_binary(mask)?)))
                 }
                 TableRows::AcrossBlocks => job.survey_tables(mask).map(Self::Palettes),
                 TableRows::Many => job.survey_palettes(mask).map(Self::Palettes),
@@ -67,153 +57,11 @@ impl Tables {
     }
 }
 
-/// How the rows that share a palette lie in the blocks of a tensor. Which way a palette is found depends on nothing else,
-/// least of all on the memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableRows {
-    /// Every block holds whole tables: their palettes are found, from sorted weights, as blocks are encoded.
-    InBlocks,
-    /// A table is no longer than a block, but may lie in two: all palettes are found, from sorted weights, before.
-    AcrossBlocks,
-    /// A table is the tensor, or longer than a block: its palette is found from a histogram.
-    Many,
-}
-
-impl TableRows {
-    /// For tables of `size` elements.
-    pub fn of(blocks: &Blocks, size: u64) -> Self {
-        let (rows, per_block) = (size / blocks.cols.max(1), blocks.rows_per_block());
-        match size == blocks.elements() || blocks.cuts_rows() || rows > per_block {
-            true => Self::Many,
-            false if per_block.is_multiple_of(rows) => Self::InBlocks,
-            false => Self::AcrossBlocks,
-        }
-    }
-}
-
-/// Widens the ranges of groups by those of a part of them.
-fn widen(ranges: &mut [Option<Range>], more: impl IntoIterator<Item = Range>) {
-    for (seen, r) in ranges.iter_mut().zip(more) {
-        *seen = Some(seen.map_or(r, |s| s.union(r)));
-    }
-}
-
-/// The ranges of groups, none of which is empty.
-fn complete(ranges: Vec<Option<Range>>) -> Vec<Range> {
-    ranges.into_iter().map(|r| r.unwrap_or(Range { min: 0.0, max: 0.0 })).collect()
-}
-
 impl Job<'_> {
-    fn code(&self) -> AffineCode {
-        affine_code(self.manifest.method).expect("only affine tensors have scales")
-    }
-
-    fn groups(&self) -> Groups {
-        groups(&self.manifest)
-    }
-
-    /// The ranges of the groups that a unit touches.
-    pub(super) fn ranges(&self, unit: &Unit, elements: &mut Vec<u32>) -> Result<Vec<Range>> {
-        let groups = self.groups();
-        let first = unit.start(&self.blocks) as usize / groups.size;
-        let count = groups.from(unit.start(&self.blocks) as usize).count(unit.elements());
-        let needs = Needs { table_bytes: 8, group: groups.size, ..Needs::default() };
-        let chain = self.chain("range", needs);
-        self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
-            let mut all: Vec<Option<Range>> = vec![None; count];
-            for tile in tiles {
-                let g = tile.start as usize / groups.size - first;
-                let of_tile = range(on, &tile.weights, groups.from(tile.start as usize))?;
-                widen(&mut all[g..], of_tile);
-            }
-            Ok(complete(all))
-        })
-    }
-
-    /// The scales of a unit that consists of whole groups.
-    pub(super) fn scales(&self, unit: &Unit, elements: &mut Vec<u32>) -> Result<Vec<Scale>> {
-        let (code, groups) = (self.code(), self.groups());
-        let ranges = self.ranges(unit, elements)?;
-        if self.treat.objective == Objective::Range {
-            return Ok(ranges.iter().map(|r| code.scale(*r, 64)).collect());
-        }
-        let grids: Vec<ClipGrid> = ranges.iter().map(|r| ClipGrid::new(code, *r)).collect();
-        let first = unit.start(&self.blocks) as usize / groups.size;
-        let needs = Needs { table_bytes: 16, group: groups.size, ..Needs::default() };
-        let chain = self.chain("best_clips", needs);
-        let clips = self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
-            let whole = |t: &Tile| {
-                (t.start as usize).is_multiple_of(groups.size)
-                    && t.weights.elements().is_multiple_of(groups.size)
-            };
-            let of = |t: &Tile| {
-                let g = t.start as usize / groups.size - first;
-                let groups = groups.from(t.start as usize);
-                (g, groups, g..g + groups.count(t.weights.elements()))
-            };
-            if tiles.iter().all(whole) {
-                let best = |t: &Tile| {
-                    let (_, groups, span) = of(t);
-                    best_clips(on, &t.weights, code, groups, &grids[span])
-                };
-                return Ok(tiles.iter().map(best).collect::<Result<Vec<_>>>()?.concat());
-            }
-            let mut errors = vec![[0u128; CLIP_COUNT]; grids.len()];
-            for t in tiles {
-                let (g, groups, span) = of(t);
-                add(&mut errors[g..], &clip_errors(on, &t.weights, code, groups, &grids[span])?);
-            }
-            Ok(errors.iter().map(best_clip).collect())
-        })?;
-        Ok(ranges.iter().zip(clips).map(|(r, clip)| code.scale(*r, clip)).collect())
-    }
-
-    /// The ranges of all groups of the tensor.
-    pub(super) fn survey_ranges(&self, mask: &Mask) -> Result<Vec<Range>> {
-        let size = self.groups().size;
-        let count = self.blocks.elements().div_ceil(size as u64) as usize;
-        let surveyed =
-            self.units.par_iter().map(|unit| self.ranges(unit, &mut self.load(unit, mask)?.0));
-        let mut ranges: Vec<Option<Range>> = vec![None; count];
-        for (unit, found) in self.units.iter().zip(surveyed.collect::<Result<Vec<_>>>()?) {
-            widen(&mut ranges[unit.start(&self.blocks) as usize / size..], found);
-        }
-        Ok(complete(ranges))
-    }
-
-    fn survey_scales(&self, mask: &Mask) -> Result<Vec<Scale>> {
-        let (code, groups) = (self.code(), self.groups());
-        let ranges = self.survey_ranges(mask)?;
-        let count = ranges.len();
-        if self.treat.objective == Objective::Range {
-            return Ok(ranges.iter().map(|r| code.scale(*r, 64)).collect());
-        }
-        let grids: Vec<ClipGrid> = ranges.iter().map(|r| ClipGrid::new(code, *r)).collect();
-        let needs = Needs { table_bytes: 16, group: groups.size, ..Needs::default() };
-        let surveyed = self.units.par_iter().map(|unit| {
-            let mut elements = self.load(unit, mask)?.0;
-            let chain = self.chain("clip_errors", needs);
-            self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
-                let of = |t: &Tile| {
-                    let g = t.start as usize / groups.size;
-                    let groups = groups.from(t.start as usize);
-                    let span = g..g + groups.count(t.weights.elements());
-                    Ok((g, clip_errors(on, &t.weights, code, groups, &grids[span])?))
-                };
-                tiles.iter().map(of).collect::<Result<Vec<_>>>()
-            })
-        });
-        let mut errors = vec![[0u128; CLIP_COUNT]; count];
-        for (g, found) in surveyed.collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-            add(&mut errors[g..], &found);
-        }
-        Ok(ranges.iter().zip(&errors).map(|(r, e)| code.scale(*r, best_clip(e))).collect())
-    }
-
     fn k(&self) -> usize {
         match self.manifest.method {
-            Method::Palette { k, .. } => k as usize,
-            _ => unreachable!("only palettes have entries"),
+            Method::Palette(m) => m.k as usize,
+            Method::Values | Method::Affine(_) => unreachable!("only palettes have entries"),
         }
     }
 
@@ -224,6 +72,11 @@ impl Job<'_> {
         let last = entries[entries.len() - 1];
         entries.resize(self.k(), last);
         (entries, assigner)
+    }
+
+    /// The tables of single rows.
+    fn tables_of_rows(&self, palettes: Vec<Palette>) -> Vec<Table> {
+        palettes.into_iter().map(|p| self.table(p, self.blocks.cols)).collect()
     }
 
     /// The palettes of tables that are no longer than a block but may lie in two, from units that hold whole tables.
@@ -282,7 +135,7 @@ impl Job<'_> {
             let k = 1 << bits;
             error = relative_error(&histogram, k, self.blocks.dtype);
             if error <= limit {
-                return Ok(Method::Palette { k: k as u32, rows: 0 });
+                return Ok(Method::Palette(Coding { k: k as u32, rows: 0 }));
             }
         }
         let why =
@@ -374,7 +227,7 @@ impl Job<'_> {
         let (rows, cols) = unit.shape();
         let per_table = self.groups().size / cols;
         if self.treat.is_binary() {
-            return self.binary_tables(unit, elements, mask);
+            return Ok(self.tables_of_rows(self.binary_palettes(unit, elements, mask)?));
         }
         if !mask.is_empty() || self.importance.is_some() {
             return self.weighted_palettes(unit, elements, mask);
@@ -444,11 +297,5 @@ impl Job<'_> {
                 self.table(palette(&bins, self.k(), self.blocks.dtype), values.len() as u64)
             })
             .collect())
-    }
-}
-
-fn add(sums: &mut [[u128; CLIP_COUNT]], more: &[[u64; CLIP_COUNT]]) {
-    for (sum, more) in sums.iter_mut().zip(more) {
-        sum.iter_mut().zip(more).for_each(|(a, b)| *a += u128::from(*b));
     }
 }

@@ -8,10 +8,8 @@ use crate::{
     digest::{Digest, agrees, digest},
     dtype,
     engine::Engine,
-    format::{
-        Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Method, TensorManifest, entry_length,
-    },
-    plan::describe,
+    form::TensorManifest,
+    format::{Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, entry_length},
     quote::{quoted, shown},
     report::{ComponentReport, ErrorReport, TensorReport},
     restore::{Parts, Restorer},
@@ -98,14 +96,14 @@ fn treated(
     origin: Option<(&Checkpoint, &TensorInfo)>,
 ) -> Result<TensorReport> {
     let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
-    let source = origin.map(|(c, info)| Source::open(c, info, manifest.axis));
+    let source = origin.map(|(c, info)| Source::open(c, info, manifest.view));
     let blocks = &restorer.blocks;
     let measure = |unit: &Unit| {
         engine.cancel.check()?;
-        let parts = restorer.parts(manifest, unit)?;
+        let parts = restorer.parts(unit)?;
         let codes = CodeCounts::of(manifest, &parts, unit);
         let sizes = parts.sizes;
-        let restored = parts.restore(Some((engine, &t.name)), manifest, blocks, unit)?;
+        let restored = restorer.weights(Some(engine), parts, unit)?;
         let digests = blocks.digests(unit, &restored);
         let original = source.as_ref().map(|s| s.load(blocks, unit)).transpose()?;
         if manifest.lossless() {
@@ -166,9 +164,8 @@ fn treated(
 fn split_coded(report: &mut TensorReport, manifest: &TensorManifest, sizes: Sizes) {
     let Some(at) = report.components.iter().position(|c| c.name == "coded") else { return };
     let coded = report.components.remove(at);
-    let stored = if manifest.method == Method::Values { "values" } else { "codes" };
     let tables = coded.bytes - sizes.index - sizes.stored;
-    let parts = [("index", sizes.index), (stored, sizes.stored), ("tables", tables)];
+    let parts = [("index", sizes.index), (manifest.stored(), sizes.stored), ("tables", tables)];
     let parts = parts.into_iter().filter(|(_, bytes)| *bytes > 0);
     report.components.splice(at..at, parts.map(|(name, bytes)| ComponentReport { name, bytes }));
 }
@@ -322,7 +319,7 @@ pub fn restored(engine: &Engine, archive: &Archive, checkpoint: &Checkpoint) -> 
             same.then_some(()).ok_or_else(differs)?;
             continue;
         };
-        let source = Source::open(checkpoint, info, manifest.axis);
+        let source = Source::open(checkpoint, info, manifest.view);
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
         let units = blocks.units(0);
         let digests = units.par_iter().map(|unit| {
@@ -381,7 +378,7 @@ pub fn blank(archive: &Archive, t: &ArchivedTensor) -> TensorReport {
         name: t.name.clone(),
         dtype: dtype.name(),
         shape: shape.to_vec(),
-        method: t.treated.as_ref().map_or("kept".into(), |m| describe(m, None).into()),
+        method: t.treated.as_ref().map_or("kept".into(), |m| m.describe(None).into()),
         code_bits: t.treated.as_ref().and_then(|m| m.method.code_bits()),
         coded: t.treated.as_ref().is_some_and(|m| m.coded),
         // An archive does not store why a tensor was kept; where no rule could have treated it, it shows.

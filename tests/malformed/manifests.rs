@@ -141,11 +141,11 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"affine\"", "\"afine\""),
-            r#"manifest: tensor "w": unknown field `afine`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape` at line 1 column 8"#,
+            r#"manifest: tensor "w": unknown field `afine`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape`, `stack` at line 1 column 8"#,
         ),
         (
             other("\"affine\"", "\"a\\u001b[31m\""),
-            r#"manifest: tensor "w": unknown field `a\u{1b}[31m`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape` at line 1 column 14"#,
+            r#"manifest: tensor "w": unknown field `a\u{1b}[31m`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape`, `stack` at line 1 column 14"#,
         ),
         (
             other("\"affine\":[4,0,8]", "\"affine\":[4,2,8]"),
@@ -229,7 +229,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"digest\":", "\"hash\":"),
-            r#"manifest: tensor "w": unknown field `hash`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape` at line 1 column 24"#,
+            r#"manifest: tensor "w": unknown field `hash`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape`, `stack` at line 1 column 24"#,
         ),
         (
             other("\"dtype\":\"F32\"", "\"dtype\":\"F31\""),
@@ -303,6 +303,22 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
             r#"manifest: tensor "w": shape [2305843009213693952, 8], expected between 1 and 2^61 bytes at line 1 column 108"#,
         ),
         (
+            other("\"shape\":[16,32]}", "\"shape\":[16,32],\"stack\":true}"),
+            r#"manifest: tensor "w": a stack of matrices of 2 dimensions, expected 3 at line 1 column 101"#,
+        ),
+        (
+            other("\"shape\":[16,32]}", "\"shape\":[2,8,4,8],\"stack\":true}"),
+            r#"manifest: tensor "w": a stack of matrices of 4 dimensions, expected 3 at line 1 column 103"#,
+        ),
+        (
+            other("\"shape\":[16,32]}", "\"shape\":[2,8,32],\"stack\":false}"),
+            "manifest, byte 179: not in the canonical form",
+        ),
+        (
+            other("\"shape\":[16,32]}", "\"shape\":[2,8,32],\"stack\":1}"),
+            r#"manifest: tensor "w": invalid type: integer `1`, expected a boolean at line 1 column 99"#,
+        ),
+        (
             other("\"shape\":[16,32]}", "\"shape\":[16,32]},\"x\":1"),
             r#"manifest: tensor "x": invalid type: integer `1`, expected struct Description at line 1 column 1"#,
         ),
@@ -316,7 +332,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"shape\":[16,32]}", "\"shape\":[16,32],\"version\":1}"),
-            r#"manifest: tensor "w": unknown field `version`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape` at line 1 column 91"#,
+            r#"manifest: tensor "w": unknown field `version`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape`, `stack` at line 1 column 91"#,
         ),
     ]
 }

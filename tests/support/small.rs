@@ -138,6 +138,19 @@ pub fn archives(into: &Path) -> Vec<(String, PathBuf)> {
         &input,
         "version = 1\n[[rule]]\nmatch = \"*\"\nquantize = { kind = \"affine\", bits = 4 }\n",
     );
+    // Stacks of matrices, as they are stored and each transposed.
+    write_checkpoint(
+        &input,
+        &[
+            ("mlp.experts.up", DType::BF16, vec![3, 8, 16], cubes(DType::BF16, 8, 384)),
+            ("mlp.experts.down", DType::F32, vec![2, 16, 12], cubes(DType::F32, 9, 384)),
+        ],
+    );
+    make(
+        "experts",
+        &input,
+        "version = 1\n[[rule]]\nmatch = \"*.up\"\nquantize = { kind = \"affine\", bits = 4, granularity = \"channel\" }\n[[rule]]\nmatch = \"*.down\"\naxis = 1\nprune = { kind = \"n:m\", n = 2, m = 4 }\nquantize = { kind = \"palette\", bits = 2, granularity = \"channel\" }\n",
+    );
     // A folder of two shards, and one of a single file.
     let folder = into.join("folder");
     fs::create_dir(&folder).unwrap();

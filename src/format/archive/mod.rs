@@ -4,13 +4,13 @@ pub(in crate::format) mod manifest;
 
 use crate::{
     DType, Error, Result, TensorInfo,
-    digest::{Digest, agrees, digest, short},
+    digest::{Digest, agrees, digest, encode_digest, short},
+    form::{COMPONENTS, TensorManifest, described_bytes},
     format::{
         CHUNK,
-        archive::manifest::{COMPONENTS, Manifest, TensorManifest, encode_digest},
+        archive::manifest::Manifest,
         checkpoint::Checkpoint,
         safetensors::{
-            header::described_bytes,
             header_text::{NO_DIGEST, before_digest, described_length},
             index::index_text,
         },

@@ -9,9 +9,8 @@ mod writes;
 
 use crate::{
     Error, Result,
-    digest::{Digest, short},
+    digest::{Digest, encode_digest, short},
     format::{
-        archive::manifest::encode_digest,
         checkpoint::{Checkpoint, SourceFile, read_exact_at},
         chunks::chunk_digests,
         output::{

@@ -11,9 +11,8 @@
 
 use crate::{
     Error, Result,
-    digest::{Digest, digest},
+    digest::{Digest, digest, encode_digest},
     format::{
-        archive::manifest::encode_digest,
         checkpoint::{Checkpoint, read_exact_at},
         chunks::chunk_digests,
         folder::list,

@@ -3,7 +3,12 @@
 //! The `safetensors` crate accepts duplicate names, and takes 1.5 GB for a 100 MB header. This reader keeps neither the
 //! text nor a tree of it, refuses everything the format forbids, and says what was found and what was expected.
 
-use crate::{DType, Error, Result, TensorInfo, format::safetensors::json::Json, quote::quoted};
+use crate::{
+    DType, Error, Result, TensorInfo,
+    form::{MAX_RANK, described_bytes},
+    format::safetensors::json::Json,
+    quote::quoted,
+};
 use std::{io::Read, path::Path};
 
 /// Longest header, as in the reference implementation.
@@ -12,8 +17,6 @@ pub const MAX_HEADER: u64 = 100_000_000;
 pub const MAX_TENSORS: usize = 1 << 20;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 1024;
-/// Most dimensions.
-pub(in crate::format) const MAX_RANK: usize = 32;
 /// Most pairs of metadata.
 const MAX_PAIRS: usize = 1 << 16;
 /// Most bytes of metadata, a manifest of ours aside: nobody describes a file in more, and it is held in memory.
@@ -309,12 +312,4 @@ impl<R: Read> Parser<'_, R> {
         });
         Ok(())
     }
-}
-
-/// Bytes of a tensor, or `None` where they are no whole number below 2^64, or the product of its dimensions leaves that range
-/// on the way, as the reference implementation has it.
-pub fn described_bytes(dtype: DType, shape: &[u64]) -> Option<u64> {
-    let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d))?;
-    let bits = elements.checked_mul(dtype.bits() as u64)?;
-    bits.is_multiple_of(8).then_some(bits / 8)
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     DType,
-    format::archive::manifest::{self, Manifest, TensorManifest},
+    form::TensorManifest,
+    format::archive::manifest::{self, Manifest},
 };
 use std::{
     borrow::Cow,
@@ -188,17 +189,17 @@ impl Write for Count {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::archive::manifest::Method;
+    use crate::form::{Affine, Method, View};
 
     #[test]
     fn what_is_counted_is_what_is_written_and_every_reader_reads_it() {
         let described = TensorManifest {
             dtype: DType::F16,
-            shape: vec![2, 8],
-            axis: 1,
+            shape: vec![2, 8, 3],
+            view: View { axis: 1, stack: true },
             coded: true,
             pruned: true,
-            method: Method::Affine { bits: 3, symmetric: false, group: 2 },
+            method: Method::Affine(Affine { bits: 3, symmetric: false, group: 2 }),
             digest: [7; 16],
             max_rel_error: Some(0.1),
         };

@@ -1,0 +1,118 @@
+//! Codes that number the entries of a table: of the tensor, or of a number of rows.
+
+use crate::{
+    DType,
+    decide::kmeans::SLOTS,
+    form::{Component, Matrix, Memory, Passes},
+};
+
+/// How weights are written as codes that number the entries of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Palette {
+    /// Entries of a table, 1 to 256; shorter tables repeat their last entry.
+    pub k: u32,
+    /// Rows that share a table; 0 for all of the tensor.
+    pub rows: u64,
+}
+
+/// In the manifest: entries of a table, rows that share it.
+pub(super) type Text = (u32, u64);
+
+/// Bits of a code that tells `k` entries apart.
+pub fn code_bits(k: u32) -> u8 {
+    (k.max(2) - 1).ilog2() as u8 + 1
+}
+
+impl Palette {
+    /// Bits of a code.
+    pub fn code_bits(self) -> u8 {
+        code_bits(self.k)
+    }
+
+    pub(super) fn text(self) -> Text {
+        (self.k, self.rows)
+    }
+
+    pub(super) fn of_text((k, rows): Text) -> Self {
+        Self { k, rows }
+    }
+
+    pub(super) fn check(self, (rows, _): Matrix) -> Result<(), String> {
+        let Self { k, rows: per_table } = self;
+        if !(1..=256).contains(&k) {
+            return Err(format!("tables of {k} entries, expected 1 to 256"));
+        }
+        if per_table != 0 && !rows.is_multiple_of(per_table) {
+            return Err(format!("tables for {per_table} rows do not divide {rows} rows"));
+        }
+        Ok(())
+    }
+
+    /// `palette 16 per tensor`, `palette 2 per channel`.
+    pub(super) fn words(self, (rows, _): Matrix) -> String {
+        let k = self.k;
+        match self.rows {
+            0 => format!("palette {k} per tensor"),
+            1 if rows > 1 => format!("palette {k} per channel"),
+            n if n == rows => format!("palette {k} per tensor"),
+            n => format!("palette {k} per {n} channels"),
+        }
+    }
+
+    /// Elements that share a table.
+    pub(super) fn group(self, (rows, cols): Matrix) -> u64 {
+        if self.rows == 0 { rows * cols } else { self.rows * cols }
+    }
+
+    pub(super) fn tables(self, dtype: DType, (rows, _): Matrix) -> Vec<Component> {
+        let tables = rows.checked_div(self.rows).unwrap_or(1);
+        vec![Component { name: "codebook", dtype, shape: Some(vec![tables, self.k.into()]) }]
+    }
+
+    /// What a table takes on a device.
+    pub fn table_bytes(self) -> usize {
+        4 * self.k as usize
+    }
+
+    /// A table with its thresholds and, for many weights, the table by which they are assigned.
+    fn table(self, group: u64) -> u64 {
+        u64::from(self.k) * 12 + if group > 1 << 17 { 68 << 10 } else { 0 }
+    }
+
+    /// What finding tables that are no longer than a block takes, from sorted weights: of a thread that sorts; and where
+    /// tables lie `across` blocks, all of them are found before the first unit is encoded. `selected` where not all weights
+    /// count, or not as one.
+    pub fn memory_of_rows(self, passes: &Passes, across: bool, selected: bool) -> Memory {
+        let Passes { elements, unit, group, .. } = *passes;
+        let table = self.table(group);
+        Memory {
+            thread: unit * if selected { 24 } else { 8 }
+                + solved(passes, group)
+                + unit.div_ceil(group) * table,
+            shared: if across { elements / group * table } else { 0 },
+            ..Memory::default()
+        }
+    }
+
+    /// What finding tables that are longer than a block takes, one after the other, each from a histogram; `by_entropy` where
+    /// it is the best for so many bits.
+    pub fn memory_of_survey(self, passes: &Passes, selected: bool, by_entropy: bool) -> Memory {
+        let Passes { elements, unit, group, .. } = *passes;
+        let exact = if passes.wide() { SLOTS as u64 * 4096 * 8 } else { 0 };
+        // Error and bits of every union of cells.
+        let unions = if by_entropy { 1 << 20 } else { 0 };
+        Memory {
+            survey: if selected { (16 << 20) + unit * 24 } else { passes.histogram() },
+            shared: exact
+                + solved(passes, elements.min(3 << 19))
+                + elements / group * self.table(group)
+                + unions,
+            ..Memory::default()
+        }
+    }
+}
+
+/// A value as key, float, and bin of the solver, which only so many distinct values reach.
+fn solved(passes: &Passes, values: u64) -> u64 {
+    values.min(if passes.wide() { u64::MAX } else { 1 << 16 }) * 60
+}

@@ -1,0 +1,53 @@
+//! Arithmetic on types and shapes.
+
+use crate::DType;
+
+/// Most dimensions of a tensor.
+pub const MAX_RANK: usize = 32;
+
+/// Bytes of a tensor, or `None` where they are no whole number below 2^64, or the product of its dimensions leaves that range
+/// on the way, as the reference implementation has it.
+pub fn described_bytes(dtype: DType, shape: &[u64]) -> Option<u64> {
+    let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d))?;
+    let bits = elements.checked_mul(dtype.bits() as u64)?;
+    bits.is_multiple_of(8).then_some(bits / 8)
+}
+
+/// How a tensor is seen as a matrix, whose rows are channels: `[d0, d1, ...]` as d0 rows of all the rest, one dimension as one
+/// row. A stack of matrices `[experts, out, in]` is `experts x out` rows, one matrix below the other, so that a channel of an
+/// expert is a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// 1 where rows are the columns of storage: of the tensor, or of every matrix of a stack.
+    pub axis: u8,
+    /// Whether the first of three dimensions numbers matrices.
+    pub stack: bool,
+}
+
+impl View {
+    /// How many matrices lie one below the other.
+    pub fn matrices(self, shape: &[u64]) -> u64 {
+        if self.stack { shape.first().copied().unwrap_or(1) } else { 1 }
+    }
+
+    /// Rows and columns.
+    pub fn matrix(self, shape: &[u64]) -> (u64, u64) {
+        let matrices = self.matrices(shape);
+        let of_one = if self.stack { shape.get(1..).unwrap_or(&[]) } else { shape };
+        let (rows, rest) = match of_one {
+            [rows, rest @ ..] if !rest.is_empty() => (*rows, rest),
+            one => (1, one),
+        };
+        // Where there are no rows the other dimensions may be too large to be multiplied.
+        let cols = if rows == 0 { 0 } else { rest.iter().fold(1u64, |n, d| n.saturating_mul(*d)) };
+        match self.axis {
+            0 => (matrices.saturating_mul(rows), cols),
+            _ => (matrices.saturating_mul(cols), rows),
+        }
+    }
+}
+
+/// 32-bit words that a row of codes takes.
+pub fn words_per_row(cols: u64, bits: u8) -> u64 {
+    (cols * u64::from(bits)).div_ceil(32)
+}

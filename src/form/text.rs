@@ -1,0 +1,88 @@
+//! The text of a treated tensor in the manifest of an archive: canonical JSON, its fields in the order of the alphabet, what is
+//! usual left out.
+
+use crate::{
+    DType,
+    digest::{decode_digest, encode_digest},
+    form::{Affine, Method, Palette, TensorManifest, View, affine, palette},
+    quote::quoted,
+};
+use serde::{Deserialize, Serialize};
+use std::io::{self, Write};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    affine: Option<affine::Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    axis: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coded: Option<bool>,
+    digest: String,
+    dtype: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_rel_error: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    palette: Option<palette::Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pruned: Option<bool>,
+    shape: Vec<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stack: Option<bool>,
+}
+
+impl TensorManifest {
+    /// Writes the text.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let (affine, palette) = match self.method {
+            Method::Values => (None, None),
+            Method::Affine(m) => (Some(m.text()), None),
+            Method::Palette(m) => (None, Some(m.text())),
+        };
+        let description = Description {
+            affine,
+            axis: (self.view.axis != 0).then_some(self.view.axis),
+            coded: self.coded.then_some(true),
+            digest: encode_digest(self.digest),
+            dtype: self.dtype.name().into(),
+            max_rel_error: self.max_rel_error,
+            palette,
+            pruned: self.pruned.then_some(true),
+            shape: self.shape.clone(),
+            stack: self.view.stack.then_some(true),
+        };
+        Ok(serde_json::to_writer(out, &description)?)
+    }
+
+    /// Reads the text, and checks everything that arithmetic on the shape later relies on. Whatever would be written
+    /// differently is found by whoever compares the texts.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text: Description = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let of = Self {
+            dtype: DType::parse(&text.dtype)
+                .ok_or_else(|| format!("dtype {} is not known", quoted(&text.dtype)))?,
+            shape: text.shape,
+            view: View { axis: text.axis.map_or(0, |_| 1), stack: text.stack.is_some() },
+            pruned: text.pruned.is_some(),
+            coded: text.coded.is_some(),
+            method: match (text.affine, text.palette) {
+                (Some(text), _) => Method::Affine(Affine::of_text(text)),
+                (None, Some(text)) => Method::Palette(Palette::of_text(text)),
+                (None, None) => Method::Values,
+            },
+            digest: decode_digest(&text.digest).ok_or("its digest is none")?,
+            max_rel_error: text.max_rel_error,
+        };
+        of.check()?;
+        Ok(of)
+    }
+}

@@ -1,0 +1,175 @@
+//! The parts of a unit: what treating ends with, every writer lays out, and restoring takes.
+
+use crate::{
+    Backend, DType, Result, Tensor,
+    codec::{
+        bitpack,
+        block::{Element, Sizes},
+        sparse,
+    },
+    decide::affine::Scale,
+    dtype,
+    engine::{Chain, Engine, Needs, Place},
+    form::{Method, Palette, TensorManifest},
+    kernels::{Codebook, depalettize, dequantize},
+    stage::{Blocks, Unit},
+    words,
+};
+
+/// The parts of one unit, whatever format they come from or go to: each code packed row by row, the first in the low bits.
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    /// Which weights survive; empty where all do.
+    pub mask: Vec<u32>,
+    /// Codes, or the survivors' values.
+    pub stored: Vec<u32>,
+    /// Scales of the groups that the unit touches.
+    pub scales: Vec<Scale>,
+    /// Tables that the unit touches, one after the other.
+    pub entries: Vec<f32>,
+    /// What its coded blocks take.
+    pub sizes: Sizes,
+}
+
+impl Parts {
+    /// The weights of a unit of the tensor of that name: from an engine's device, or uncounted from the CPU, whose references
+    /// what a device has done is checked with.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`](crate::Error::Shape) if the parts do not fit the unit; [`Error::Interrupted`](crate::Error::Interrupted).
+    pub fn restore(
+        mut self,
+        engine: Option<(&Engine, &str)>,
+        manifest: &TensorManifest,
+        blocks: &Blocks,
+        unit: &Unit,
+    ) -> Result<Vec<u32>> {
+        let (rows, cols) = unit.shape();
+        let dtype = blocks.dtype;
+        let bits = match manifest.element() {
+            Element::Code(bits) => bits,
+            Element::Value(_) if !manifest.pruned => return Ok(self.stored),
+            Element::Value(_) => {
+                return Ok(sparse::scatter(dtype, &self.stored, rows, cols, &self.mask));
+            }
+        };
+        let stored = std::mem::take(&mut self.stored);
+        let codes = match manifest.pruned {
+            true => sparse::scatter_codes(&stored, bits, cols, &self.mask, 0),
+            false => stored,
+        };
+        let kernel = |on: &Backend, codes: &Tensor, place: &Place| {
+            self.weights(on, manifest, blocks, unit, codes, place)
+        };
+        let mut restored = match engine {
+            Some((engine, tensor)) => {
+                engine.restore(chain(manifest, tensor), blocks, unit, codes, bits, kernel)?
+            }
+            None => {
+                let width = bitpack::words(cols, bits);
+                let codes = Tensor::new(&Backend::Cpu, DType::U32, rows, width, codes)?;
+                let whole = Place { shape: (rows, cols), start: unit.start(blocks) };
+                kernel(&Backend::Cpu, &codes, &whole)?.into_words(&Backend::Cpu)?
+            }
+        };
+        if manifest.pruned {
+            sparse::clear_pruned(dtype, &mut restored, rows, cols, &self.mask);
+        }
+        Ok(restored)
+    }
+
+    /// The weights of a part of a unit, of which these are the codes, packed row by row.
+    pub(super) fn weights(
+        &self,
+        on: &Backend,
+        manifest: &TensorManifest,
+        blocks: &Blocks,
+        unit: &Unit,
+        codes: &Tensor,
+        place: &Place,
+    ) -> Result<Tensor> {
+        let (groups, cols) = (manifest.groups(), place.shape.1);
+        let own = groups.from(place.start as usize);
+        let first = place.start as usize / groups.size - unit.start(blocks) as usize / groups.size;
+        let tables = first..first + own.count(place.shape.0 * cols);
+        match manifest.method {
+            Method::Values => unreachable!("values are no codes"),
+            Method::Affine(m) => {
+                dequantize(on, codes, cols, m.code(), own, &self.scales[tables], blocks.dtype)
+            }
+            Method::Palette(m) => {
+                // Tables have one length, and the unit's are all there.
+                let k = self.entries.len() / tables_of(manifest, blocks, unit).max(1);
+                let entries = &self.entries[tables.start * k..tables.end * k];
+                let bits = m.code_bits().into();
+                depalettize(on, codes, cols, Codebook { entries, k, bits }, own, blocks.dtype)
+            }
+        }
+    }
+
+    /// The bytes of the tables that the unit touches, by the names of their components, in their order.
+    pub fn tables(&self, manifest: &TensorManifest) -> Vec<(&'static str, Vec<u8>)> {
+        match manifest.method {
+            Method::Values => Vec::new(),
+            Method::Affine(m) => {
+                let scales = self.scales.iter().flat_map(|s| s.scale.to_le_bytes()).collect();
+                let mut tables = vec![("scales", scales)];
+                if !m.symmetric {
+                    let zero_points = self.scales.iter().map(|s| s.zero_point).collect();
+                    tables.push(("zero_points", zero_points));
+                }
+                tables
+            }
+            Method::Palette(_) => {
+                let (dtype, len) = (manifest.dtype, self.entries.len());
+                let mut encoded = vec![0; words(dtype, len)];
+                dtype::encode(dtype, &self.entries, &mut encoded, 0);
+                let bytes = &bytemuck::cast_slice::<u32, u8>(&encoded)[..dtype.bytes(len)];
+                vec![("codebook", bytes.to_vec())]
+            }
+        }
+    }
+
+    /// Whether every code of a palette has an entry. Tables of a power of two of entries have one for each.
+    pub(super) fn codes_within(
+        &self,
+        palette: Palette,
+        (rows, cols): (usize, usize),
+        pruned: bool,
+    ) -> bool {
+        let (k, bits) = (palette.k, palette.code_bits());
+        if k == 1 << bits {
+            return true;
+        }
+        let mut counts: Box<dyn Iterator<Item = usize>> = match pruned {
+            true => Box::new(sparse::row_counts(&self.mask, cols)),
+            false => Box::new(std::iter::repeat_n(cols, rows)),
+        };
+        let (mut rest, mut codes) = (&self.stored[..], vec![0; cols]);
+        counts.all(|n| {
+            let (row, after) = rest.split_at(bitpack::words(n, bits.into()));
+            rest = after;
+            bitpack::unpack(row, bits.into(), &mut codes[..n]);
+            codes[..n].iter().all(|code| u32::from(*code) < k)
+        })
+    }
+}
+
+/// How many scales or tables a unit touches.
+pub(super) fn tables_of(manifest: &TensorManifest, blocks: &Blocks, unit: &Unit) -> usize {
+    manifest.groups().from(unit.start(blocks) as usize).count(unit.elements())
+}
+
+/// What restores a tensor.
+pub(super) fn chain<'a>(manifest: &TensorManifest, tensor: &'a str) -> Chain<'a> {
+    let group = manifest.groups().size;
+    let needs = Needs { table_bytes: manifest.method.table_bytes(), group, ..Needs::default() };
+    let kernel = match manifest.method {
+        // No kernel is needed, and none named.
+        Method::Values => "",
+        Method::Affine(_) => "dequantize",
+        Method::Palette(_) => "depalettize",
+    };
+    Chain { kernel, tensor, needs }
+}

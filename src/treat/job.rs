@@ -1,0 +1,82 @@
+//! The tensor that is being treated, and everything its units need.
+
+use crate::{
+    Error, Result,
+    decide::groups::Groups,
+    engine::{Chain, Engine, Needs},
+    form::TensorManifest,
+    plan::Treat,
+    stage::{Blocks, Source, Unit},
+    treat::{chains::Stretch, importance::Importance},
+};
+use rayon::prelude::*;
+
+/// A tensor on its way, unit by unit.
+pub(super) struct Job<'a> {
+    pub engine: &'a Engine<'a>,
+    pub name: &'a str,
+    pub source: &'a Source<'a>,
+    pub treat: &'a Treat,
+    /// What the manifest will say: what the plan says, but for the number of bits where an error limit chooses it.
+    pub manifest: TensorManifest,
+    pub blocks: Blocks,
+    pub units: Vec<Unit>,
+    pub importance: Option<Importance<'a>>,
+}
+
+impl<'a> Job<'a> {
+    /// # Errors
+    ///
+    /// As [`Importance::open`].
+    pub fn new(
+        engine: &'a Engine<'a>,
+        name: &'a str,
+        source: &'a Source<'a>,
+        treat: &'a Treat,
+    ) -> Result<Self> {
+        let manifest = treat.manifest.clone();
+        let blocks = Blocks::new(manifest.dtype, manifest.matrix());
+        let units = blocks.units(engine.unit_bytes);
+        let importance = Importance::open(treat)?;
+        Ok(Self { engine, name, source, treat, manifest, blocks, units, importance })
+    }
+
+    /// How the elements of the tensor fall into groups that share a scale or a table.
+    pub fn groups(&self) -> Groups {
+        self.manifest.groups()
+    }
+
+    /// The groups that a unit touches.
+    pub fn touched(&self, unit: &Unit) -> Stretch {
+        Stretch::new(self.groups(), unit.start(&self.blocks), unit.elements())
+    }
+
+    /// What is done to the tensor next.
+    pub fn chain(&self, kernel: &'static str, needs: Needs) -> Chain<'_> {
+        Chain { kernel, tensor: self.name, needs }
+    }
+
+    /// A unit's elements. Refuses values that are not finite, unless nothing is to change: here, once for every treatment, so that nothing is decided from
+    /// them and none is lost.
+    pub fn read(&self, unit: &Unit) -> Result<Vec<u32>> {
+        let elements = self.source.load(&self.blocks, unit)?;
+        match self.manifest.lossless() || crate::dtype::all_finite(self.blocks.dtype, &elements) {
+            true => Ok(elements),
+            false => Err(self.nonfinite()),
+        }
+    }
+
+    pub fn nonfinite(&self) -> Error {
+        // How many is for the report; this pass is taken only where there are some.
+        let count = |unit: &Unit| {
+            let mut values = vec![0.0; unit.elements()];
+            let elements = self.source.load(&self.blocks, unit)?;
+            crate::dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
+            Ok(values.iter().filter(|v| !v.is_finite()).count() as u64)
+        };
+        match self.units.par_iter().map(count).sum::<Result<u64>>() {
+            Ok(count) => Error::NonFinite { tensor: self.name.into(), count },
+            Err(e) => e,
+        }
+    }
+}

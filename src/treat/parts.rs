@@ -1,0 +1,121 @@
+//! What a unit becomes: its mask, its tables, and its codes or its survivors' values.
+
+use crate::{
+    Result,
+    codec::{block::Element, sparse},
+    decide::affine::Scale,
+    engine::{Needs, assemble},
+    form::{Affine, Method, Palette},
+    kernels::Assigner,
+    restore::Parts,
+    stage::Unit,
+    treat::{chains, job::Job, tables::Tables},
+};
+
+impl Job<'_> {
+    /// The parts of a unit, given its elements, the pruned ones zero, and its mask; and how many non-zero weights are in
+    /// groups whose scale is 0.
+    pub(super) fn parts(
+        &self,
+        unit: &Unit,
+        mut elements: Vec<u32>,
+        mask: Vec<u32>,
+        tables: &Tables,
+    ) -> Result<(Parts, u64)> {
+        let (mut parts, flushed) = match self.manifest.method {
+            Method::Values => (Parts { stored: elements, ..Parts::default() }, 0),
+            Method::Affine(m) => self.quantized(unit, &mut elements, tables, m)?,
+            Method::Palette(m) => self.palettized(unit, &mut elements, &mask, tables, m)?,
+        };
+        if self.manifest.pruned {
+            let cols = unit.shape().1;
+            parts.stored = match self.manifest.element() {
+                Element::Value(dtype) => sparse::gather(dtype, &parts.stored, cols, &mask),
+                Element::Code(bits) => sparse::gather_codes(&parts.stored, bits, cols, &mask),
+            };
+        }
+        parts.mask = mask;
+        Ok((parts, flushed))
+    }
+
+    /// Scales, and codes of all weights.
+    fn quantized(
+        &self,
+        unit: &Unit,
+        elements: &mut Vec<u32>,
+        tables: &Tables,
+        affine: Affine,
+    ) -> Result<(Parts, u64)> {
+        let (code, touched) = (affine.code(), self.touched(unit));
+        let scales = match tables {
+            Tables::Scales(all) => all[touched.first..][..touched.count].to_vec(),
+            Tables::Own | Tables::Palettes(_) => self.scales(unit, elements, affine)?,
+        };
+        let flushed = self.flushed(unit, elements, &scales);
+        let group = touched.groups.size;
+        let needs = Needs { table_bytes: Affine::TABLE_BYTES, group, ..Needs::default() };
+        let chain = self.chain("quantize", needs);
+        let stored = self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
+            assemble(unit, tiles, affine.bits.into(), |tile| {
+                chains::quantize(on, tile, code, touched, &scales)?.into_words(on)
+            })
+        })?;
+        Ok((Parts { stored, scales, ..Parts::default() }, flushed))
+    }
+
+    /// Tables, and codes of all weights.
+    fn palettized(
+        &self,
+        unit: &Unit,
+        elements: &mut Vec<u32>,
+        mask: &[u32],
+        tables: &Tables,
+        palette: Palette,
+    ) -> Result<(Parts, u64)> {
+        let (bits, touched) = (palette.code_bits(), self.touched(unit));
+        let own;
+        let found = match tables {
+            Tables::Palettes(all) => &all[touched.first..][..touched.count],
+            Tables::Own | Tables::Scales(_) => {
+                own = self.palettes(unit, elements, mask)?;
+                &own[..]
+            }
+        };
+        let entries = found.iter().flat_map(|(e, _)| e).copied().collect::<Vec<f32>>();
+        let palettes: Vec<&Assigner> = found.iter().map(|(_, a)| a).collect();
+        let mut flushed = 0;
+        if self.treat.is_binary() {
+            let scale = |e: &[f32]| Scale { scale: e[1], zero_point: 0 };
+            let scales: Vec<_> = entries.chunks(2).map(scale).collect();
+            flushed = self.flushed(unit, elements, &scales);
+        }
+        let group = touched.groups.size;
+        let needs = Needs { table_bytes: 4 << bits, group, ..Needs::default() };
+        let chain = self.chain("palettize", needs);
+        let stored = self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
+            assemble(unit, tiles, bits.into(), |tile| {
+                chains::palettize(on, tile, &palettes, touched, bits.into())?.into_words(on)
+            })
+        })?;
+        Ok((Parts { stored, entries, ..Parts::default() }, flushed))
+    }
+
+    /// Non-zero weights in groups whose scale is 0.
+    fn flushed(&self, unit: &Unit, elements: &[u32], scales: &[Scale]) -> u64 {
+        if scales.iter().all(|s| s.scale != 0.0) {
+            return 0;
+        }
+        // By their patterns: an F64 may be too small even for an f32.
+        let size = self.blocks.dtype.bytes(1);
+        let bytes = &bytemuck::cast_slice::<u32, u8>(elements)[..unit.elements() * size];
+        let nonzero = |element: &[u8]| {
+            element[size - 1] & 0x7f != 0 || element[..size - 1].iter().any(|b| *b != 0)
+        };
+        let groups = self.groups().from(unit.start(&self.blocks) as usize);
+        let lost = groups.spans(0..unit.elements(), scales).filter(|(_, s)| s.scale == 0.0);
+        let of_group = |span: std::ops::Range<usize>| {
+            bytes[span.start * size..span.end * size].chunks_exact(size).filter(|e| nonzero(e))
+        };
+        lost.map(|(span, _)| of_group(span).count() as u64).sum()
+    }
+}
