@@ -8,7 +8,7 @@ mod masks;
 mod tables;
 
 pub use coded::Retrieved;
-pub use masks::{ModelLimit, count, model_limits};
+pub use masks::{ModelLimit, model_limits};
 pub use tables::TableRows;
 
 use crate::{
