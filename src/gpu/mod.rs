@@ -113,9 +113,16 @@ impl Gpu {
         Numerics::measure(self)
     }
 
-    /// A digest of all limits that the device was opened with, in hexadecimal.
+    /// A digest, in hexadecimal, of the limits that the device was opened with where they may differ from wgpu's defaults. Their names
+    /// and order are fixed here: what `{:?}` prints may be another with every version of wgpu.
     pub fn limits_digest(&self) -> String {
-        blake3::hash(format!("{:?}", self.limits).as_bytes()).to_hex()[..32].to_owned()
+        let limits = serde_json::json!({
+            "max_buffer_size": self.limits.max_buffer_size,
+            "max_storage_buffer_binding_size": self.limits.max_storage_buffer_binding_size,
+            "max_uniform_buffer_binding_size": self.limits.max_uniform_buffer_binding_size,
+            "max_compute_workgroups_per_dimension": self.limits.max_compute_workgroups_per_dimension,
+        });
+        blake3::hash(limits.to_string().as_bytes()).to_hex()[..32].to_owned()
     }
 
     /// Whether its matrix units are used, which `probe` decides once, when they are first of use.

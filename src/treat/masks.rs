@@ -22,6 +22,7 @@ use crate::{
     treat::Job,
 };
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What decides the mask of every unit.
@@ -39,8 +40,8 @@ pub enum Mask {
     Blocks { keep: Vec<u32>, rows: usize, cols: usize, across: usize },
 }
 
-/// A threshold over several tensors, as it applies to one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A threshold over several tensors, as it applies to one: it can be written down, and read where a part of the model is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelLimit {
     /// The magnitude's bits as f32.
     pub magnitude: u32,
