@@ -86,3 +86,62 @@ impl Engine<'_> {
 fn given_up(chain: Chain) -> Error {
     Error::Gpu { kernel: chain.kernel, cause: Cause::GivenUp, message: String::new() }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Backend, Cancel, Cause, DType, Device, Error, Silent, Tensor,
+        decide::groups::Groups,
+        engine::{Chain, Engine, Needs},
+        kernels::range,
+        stage::Blocks,
+    };
+
+    /// What a kernel is given is the caller's affair: had the CPU to do it again, a mistake would look like a bad card.
+    #[test]
+    fn a_mistake_of_the_caller_is_returned_and_a_failure_of_the_device_repaired() {
+        let open = || match Backend::open(Device::Gpu) {
+            Ok(on) => Some(on),
+            Err(e) if std::env::var_os("TERSOR_REQUIRE_GPU").is_some() => panic!("{e}"),
+            Err(e) => {
+                eprintln!("SKIPPED: {e}");
+                None
+            }
+        };
+        let (Some(on), Some(other)) = (open(), open()) else { return };
+        let (blocks, cancel) = (Blocks::new(DType::F32, (4, 32)), Cancel::new());
+        let unit = &blocks.units(0)[0];
+        let weights = [1.0; 128];
+        let of = |on: &Backend| Tensor::from_f32(on, &weights, 4).unwrap();
+        let (on_cpu, on_other) = (of(&Backend::Cpu), of(&other));
+        let chain = Chain { kernel: "range", tensor: "w", needs: Needs::default() };
+        // A job whose device gets wrong what the CPU gets right.
+        let job = |on: &Backend, wrong: &dyn Fn(&Backend) -> crate::Result<Vec<_>>| {
+            let engine = Engine::new(on, &Silent, &cancel, 0, 0.0);
+            let mut elements = bytemuck::cast_slice(&weights).to_vec();
+            let done = engine.run(chain, &blocks, unit, &mut elements, |on, tiles| match on {
+                Backend::Gpu(_) => wrong(on),
+                Backend::Cpu => range(on, &tiles[0].weights, Groups::of(128)),
+            });
+            (done, engine.counts())
+        };
+        for tensor in [&on_cpu, &on_other] {
+            let (done, counts) = job(&on, &|on| range(on, tensor, Groups::of(128)));
+            assert!(matches!(done, Err(Error::Backend { .. })), "{done:?}");
+            assert_eq!((counts.repaired, counts.cpu), (0, 0), "{counts:?}");
+        }
+        let read = |on: &Backend| on_other.read(on).map(|_| Vec::new());
+        assert!(matches!(job(&on, &read).0, Err(Error::Backend { .. })));
+        let (done, counts) = job(&on, &|_| Err(Error::shape("range", "w", 1, 2)));
+        assert!(matches!(done, Err(Error::Shape { .. })) && counts.repaired == 0, "{done:?}");
+        for cause in [Cause::Beyond, Cause::Refused, Cause::Failed] {
+            let failed = Error::Gpu { kernel: "range", cause, message: "thus".into() };
+            let reason = failed.to_string();
+            let failed = std::sync::Mutex::new(Some(failed));
+            let (done, counts) = job(&on, &|_| Err(failed.lock().unwrap().take().unwrap()));
+            assert_eq!(done.unwrap().len(), 1);
+            assert_eq!((counts.repaired, counts.cpu, counts.gpu), (1, 1, 0));
+            assert_eq!(counts.reasons, [reason]);
+        }
+    }
+}

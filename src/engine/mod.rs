@@ -3,6 +3,7 @@
 
 pub mod count;
 mod flow;
+mod position;
 mod same;
 mod tiles;
 mod trust;
@@ -47,6 +48,7 @@ pub struct Engine<'a> {
     /// The device has computed something wrong.
     distrusted: AtomicBool,
     reasons: Mutex<BTreeSet<String>>,
+    position: position::Position,
 }
 
 /// What is done to a tensor, a unit at a time.
@@ -108,6 +110,7 @@ impl<'a> Engine<'a> {
             distrusted: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             reasons: Mutex::default(),
+            position: position::Position::default(),
         }
     }
 

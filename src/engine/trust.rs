@@ -61,10 +61,15 @@ impl Engine<'_> {
     /// `work` must be able to begin anew.
     pub fn again<T>(&self, tensor: &str, work: impl Fn() -> Result<T>) -> Result<T> {
         let Backend::Gpu(gpu) = self.backend() else { return work() };
+        let begun = self.mark();
         match work() {
-            _ if self.distrusted() => work(),
+            _ if self.distrusted() => {
+                self.rewind(begun);
+                work()
+            }
             Err(Error::Digest { .. }) => {
                 self.given_up.store(true, Relaxed);
+                self.rewind(begun);
                 let done = work()?;
                 // So it was not the archive.
                 let chain = Chain { kernel: "restore", tensor, needs: Needs::default() };

@@ -9,6 +9,7 @@ use crate::{
     digest::{Digest, digest},
     format::{OutputFile, TensorManifest},
     recipe::Encode,
+    report::Retrieved,
     restore::Parts,
     stage::Unit,
     treat::{Job, Mask, Stored, Tables},
@@ -20,23 +21,6 @@ const WINDOW: usize = 2;
 
 /// Most bits of a result of a retrieval structure.
 const RESULT_BITS: u32 = 15;
-
-/// What a retrieval structure has made of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retrieved {
-    /// Bits of a result.
-    pub result_bits: u32,
-    /// Pruned weights that come back as one of the survivors' values.
-    pub false_positives: u64,
-    /// Bytes of the same tensor as streams, without false positives.
-    pub as_streams: u64,
-}
-
-impl Retrieved {
-    fn new(result_bits: u32) -> Self {
-        Self { result_bits, false_positives: 0, as_streams: 0 }
-    }
-}
 
 /// Survivors of a mask.
 fn ones(mask: &[u32]) -> u64 {
@@ -70,7 +54,11 @@ impl Job<'_> {
         let lengths_at = start + table_bytes;
         let mut end = lengths_at + 4 * self.blocks.count();
         let (mut lengths, mut digests, mut flushed) = (Vec::<u32>::new(), Vec::new(), 0);
-        let mut retrieved = coding.results().map(Retrieved::new);
+        let mut retrieved = coding.results().map(|result_bits| Retrieved {
+            result_bits,
+            false_positives: 0,
+            as_streams: 0,
+        });
         for window in self.units.chunks(WINDOW * rayon::current_num_threads()) {
             let coded =
                 window.par_iter().map(|unit| self.code_unit(unit, coding, mask, tables, out, &at));
@@ -140,7 +128,7 @@ impl Job<'_> {
         let restored = parts.restore(None, &self.manifest, &self.blocks, unit)?;
         let digests = self.blocks.digests(unit, &restored);
         let bytes = self.blocks.dtype.bytes(unit.elements()) as u64;
-        self.engine.progress.advance(bytes);
+        self.engine.advance(bytes);
         Ok(CodedUnit { blocks: coded, digests, flushed, false_positives, as_streams })
     }
 

@@ -7,7 +7,6 @@ mod importance;
 mod masks;
 mod tables;
 
-pub use coded::Retrieved;
 pub use masks::{ModelLimit, model_limits};
 pub use tables::TableRows;
 
@@ -21,6 +20,7 @@ use crate::{
     kernels::{Assigner, palettize, quantize},
     plan::{Treat, affine_code},
     recipe::Quantize,
+    report::Retrieved,
     restore::{Parts, groups, stored_length},
     stage::{Blocks, Source, Unit},
     words,
@@ -116,7 +116,7 @@ impl Job<'_> {
             let offset = starts.get(unit.index).copied();
             job.write(unit, &parts, offset, out, &at)?;
             let restored = parts.restore(None, manifest, &job.blocks, unit)?;
-            engine.progress.advance(manifest.dtype.bytes(unit.elements()) as u64);
+            engine.advance(manifest.dtype.bytes(unit.elements()) as u64);
             Ok((job.blocks.digests(unit, &restored), flushed))
         });
         let encoded = encoded.collect::<Result<Vec<_>>>()?;
