@@ -86,13 +86,24 @@ pub enum Error {
     /// No adapter was found, or it refused a device.
     #[error("no usable GPU: {0}")]
     NoGpu(String),
-    /// The driver rejected, failed or lost the work; nothing it produced is used.
-    #[error("{kernel}: {message}")]
+    /// A device did not do its work: nothing it produced is used, and the CPU can do the same work instead. What the caller got
+    /// wrong is never this, but [`Error::Backend`] or [`Error::Shape`], which no other device would mend.
+    #[error("{kernel}: {cause}{message}")]
     Gpu {
         /// The kernel that was being compiled, dispatched or read.
         kernel: &'static str,
-        /// What wgpu said.
+        /// Why.
+        cause: Cause,
+        /// What was found, or what wgpu said.
         message: String,
+    },
+    /// Something was handed to a kernel that lives on another backend than it was told to run on: the caller's mistake.
+    #[error("{kernel}: {found}, but the kernel runs elsewhere")]
+    Backend {
+        /// The kernel.
+        kernel: &'static str,
+        /// What lies where.
+        found: &'static str,
     },
     /// Another run is writing the same output.
     #[error("{}: the output is locked by another run", shown(path))]
@@ -103,6 +114,36 @@ pub enum Error {
     /// SIGINT, SIGTERM or SIGHUP arrived; temporary files are gone.
     #[error("interrupted by signal {0}")]
     Interrupted(i32),
+}
+
+/// Why a device did not do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// It asks for more than the device has: longer buffers, more workgroups, exact rounding, a feature.
+    Beyond,
+    /// wgpu or the driver refuses a shader, a pipeline or a command. That is a mistake in one of them or in this crate, not of the
+    /// card.
+    Refused,
+    /// It was lost, did not answer in time, or had no memory left.
+    Failed,
+    /// It computes otherwise than the CPU.
+    Wrong,
+    /// It was given up, for one of the other causes, while this was under way.
+    GivenUp,
+}
+
+/// What stands before the message of an error.
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Beyond => "beyond the device: ",
+            Self::Refused => "not accepted by wgpu or the driver, a mistake there or in tersor: ",
+            Self::Failed => "the device failed: ",
+            Self::Wrong => "the GPU computes otherwise than the CPU: ",
+            Self::GivenUp => "the device was given up meanwhile",
+        })
+    }
 }
 
 fn beyond(got: f64, limit: f64) -> String {
@@ -127,6 +168,16 @@ impl Error {
         expected: impl ToString,
     ) -> Self {
         Self::Shape { kernel, what, got: got.to_string(), expected: expected.to_string() }
+    }
+
+    /// An [`Error::Gpu`] of `kernel`: the device has not what it takes.
+    pub fn beyond(kernel: &'static str, message: impl Into<String>) -> Self {
+        Self::Gpu { kernel, cause: Cause::Beyond, message: message.into() }
+    }
+
+    /// An [`Error::Gpu`] of `kernel`: the device failed.
+    pub fn failed(kernel: &'static str, message: impl Into<String>) -> Self {
+        Self::Gpu { kernel, cause: Cause::Failed, message: message.into() }
     }
 
     /// A [`Error::Format`] at `path`.

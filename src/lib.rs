@@ -53,7 +53,7 @@ mod verify;
 pub use backend::{Backend, Device};
 pub use decide::{affine, kmeans, threshold as prune};
 pub use dtype::DType;
-pub use error::{Error, Result};
+pub use error::{Cause, Error, Result};
 pub use progress::{Cancel, Progress, Silent};
 pub use tensor::{Tensor, TensorInfo, words};
 

@@ -9,7 +9,7 @@ use crate::{
 };
 use globset::{Glob, GlobMatcher};
 use regex::Regex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The recipes that ship with the binary, by name.
@@ -53,7 +53,7 @@ enum Matcher {
 }
 
 /// What a rule does. Neither `prune`, `quantize` nor `encode`: the tensor is kept bit for bit.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Treatment {
     /// 1 where the rows of the matrix view are the columns of storage: weights stored `[in, out]`.
     pub axis: u8,
@@ -72,7 +72,7 @@ pub struct Treatment {
 }
 
 /// Which weights survive.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
     rename_all = "lowercase",
@@ -122,7 +122,7 @@ pub enum Prune {
 }
 
 /// Over what a magnitude threshold is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Each tensor keeps its own share.
@@ -135,7 +135,7 @@ pub enum Scope {
 }
 
 /// The norm of a row or block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Norm {
     /// Sum of magnitudes.
@@ -146,7 +146,7 @@ pub enum Norm {
 }
 
 /// How weights become codes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Quantize {
     /// Equal steps: a scale, and a zero point if asymmetric.
     Affine {
@@ -190,7 +190,7 @@ impl Quantize {
 }
 
 /// How what is stored is coded.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum Encode {
     /// Masks and codes or values as streams.
     Streams(Coder),
@@ -208,7 +208,7 @@ pub enum Encode {
 const RETRIEVAL_ERROR: f64 = 0.1;
 
 /// What shares a scale or a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Granularity {
     /// The tensor.
     Tensor,
@@ -219,7 +219,7 @@ pub enum Granularity {
 }
 
 /// A group size to try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum GroupSize {
     /// This many.
     Of(u64),
@@ -228,7 +228,7 @@ pub enum GroupSize {
 }
 
 /// How the scale of a group is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Objective {
     /// From the largest magnitude.
@@ -239,7 +239,7 @@ pub enum Objective {
 }
 
 /// What happens to a tensor with NaN or infinite values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NonFinite {
     /// It is kept bit for bit, with a warning.
@@ -442,20 +442,33 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The digest of what it asks for, with the contents of the files of importance in the place of their names.
+    /// The digest of what it asks for, with the contents of the files of importance in the place of their names. It is of JSON, whose
+    /// names and order are fixed here: what `{:?}` prints may be another with every compiler and every crate below.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if such a file cannot be read.
     pub fn digest(&self) -> Result<Digest> {
-        let mut recipe = self.clone();
-        for path in recipe.rules.iter_mut().filter_map(|r| r.treatment.importance.as_mut()) {
-            let mut hash = blake3::Hasher::new();
-            let read = std::fs::File::open(&path).and_then(|file| hash.update_reader(file));
-            read.map_err(Error::io(&*path))?;
-            *path = hash.finalize().to_hex().as_str().into();
-        }
-        Ok(digest(format!("{recipe:?}").as_bytes()))
+        let rule = |rule: &Rule| {
+            let mut treatment = rule.treatment.clone();
+            if let Some(path) = &mut treatment.importance {
+                let mut hash = blake3::Hasher::new();
+                let read = std::fs::File::open(&path).and_then(|file| hash.update_reader(file));
+                read.map_err(Error::io(&*path))?;
+                *path = hash.finalize().to_hex().as_str().into();
+            }
+            Ok(serde_json::json!({
+                "pattern": rule.pattern,
+                "regex": matches!(rule.matcher, Matcher::Regex(_)),
+                "min_dims": rule.min_dims,
+                "min_elements": rule.min_elements,
+                "dtypes": rule.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>(),
+                "optional": rule.optional,
+                "treatment": treatment,
+            }))
+        };
+        let rules = self.rules.iter().map(rule).collect::<Result<Vec<_>>>()?;
+        Ok(digest(serde_json::json!(rules).to_string().as_bytes()))
     }
 
     /// Parses a recipe and checks every rule by itself. A relative path in it is one of the working directory.

@@ -165,7 +165,7 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// [`Error::Gpu`] if the device fails, or `on` is not the backend the tensor lives on.
+    /// [`Error::Gpu`] if the device fails; [`Error::Backend`] if `on` is not the backend the tensor lives on.
     pub fn read(&self, on: &Backend) -> Result<Vec<u32>> {
         match on {
             Backend::Cpu => self.words().map(<[u32]>::to_vec),
@@ -203,22 +203,19 @@ impl Tensor {
     pub(crate) fn words(&self) -> Result<&[u32]> {
         match &self.data {
             Data::Cpu(words) => Ok(words),
-            Data::Gpu(_) => Err(elsewhere("the CPU")),
+            Data::Gpu(_) => Err(elsewhere("the tensor is on the GPU")),
         }
     }
 
     /// The buffer of a tensor on the GPU.
     pub(crate) fn buffer(&self) -> Result<&gpu::Buffer> {
         match &self.data {
-            Data::Cpu(_) => Err(elsewhere("the GPU")),
+            Data::Cpu(_) => Err(elsewhere("the tensor is on the CPU")),
             Data::Gpu(buffer) => Ok(buffer),
         }
     }
 }
 
-fn elsewhere(wanted: &str) -> Error {
-    Error::Gpu {
-        kernel: "tensor",
-        message: format!("the tensor is not on {wanted}, where the kernel runs"),
-    }
+fn elsewhere(found: &'static str) -> Error {
+    Error::Backend { kernel: "tensor", found }
 }

@@ -121,14 +121,18 @@ fn a_dense_network_is_pruned_to_the_density_of_the_recipe() {
     let packed = dir.path().join("deep.safetensors");
     let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/lenet-300-100.safetensors");
     let report = preset("deep", &input, &packed);
-    for t in report.tensors.iter().filter(|t| t.method != "kept") {
+    for t in report.tensors.iter().filter(|t| !t.method.is_kept()) {
         assert!(
             t.density.is_some_and(|d| (0.45..=0.501).contains(&d)),
             "{}: {:?}",
             t.name,
             t.density
         );
-        assert!(t.method.contains("density 0.5") && t.method.contains("coded"), "{}", t.method);
+        assert!(
+            t.method.as_str().contains("density 0.5") && t.method.as_str().contains("coded"),
+            "{}",
+            t.method
+        );
     }
     for on in backends() {
         let found = test_error(&packed, LENET_300_100, on);
@@ -164,7 +168,7 @@ fn lossless_brings_back_every_pattern() {
     write_checkpoint(&input, &named);
     let report = preset("lossless", &input, &packed);
     for t in &report.tensors {
-        assert!(t.method == "kept" || t.error.mse == Some(0.0), "{}", t.name);
+        assert!(t.method.is_kept() || t.error.mse == Some(0.0), "{}", t.name);
     }
     for on in backends() {
         decompress(&packed, &back, &options(on)).unwrap();

@@ -2,10 +2,10 @@
 //! everything comes back.
 
 mod support;
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, sync::Mutex};
 use support::{CPU, WEIGHTS, gpu, noise, options, tiny_gpu, words_of, write_checkpoint};
 use tersor::{
-    Backend, Cancel, DType, Error,
+    Backend, Cancel, DType, Error, Progress,
     format::{Archive, Checkpoint},
     pipeline::{Options, compress, decompress, verify},
     recipe::{PRESETS, Recipe},
@@ -158,7 +158,7 @@ fn a_channel_of_an_expert_is_a_channel() {
         let stored = report.components.into_iter().filter(|c| c.name != "header");
         let stored = stored.map(|c| (c.name, c.bytes)).collect::<Vec<_>>();
         let restored: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-        (restored, (report.method.to_string(), stored, report.error.rel_op_norm_1))
+        (restored, (report.method.as_str().to_owned(), stored, report.error.rel_op_norm_1))
     };
     for rule in [
         "quantize = { kind = \"affine\", bits = 8 }",
@@ -190,6 +190,43 @@ fn a_channel_of_an_expert_is_a_channel() {
     }
 }
 
+/// Every stage: its bytes, and how many of them were said to be done.
+#[derive(Default)]
+struct Stages(Mutex<Vec<(String, u64, u64)>>);
+
+impl Progress for Stages {
+    fn begin(&self, stage: &str, bytes: u64) {
+        self.0.lock().unwrap().push((stage.into(), bytes, 0));
+    }
+    fn advance(&self, bytes: u64) {
+        self.0.lock().unwrap().last_mut().unwrap().2 += bytes;
+    }
+    fn warn(&self, _: &str) {}
+}
+
+/// Also those of a tensor that is kept after all, once it was coded or a NaN was found in it.
+#[test]
+fn progress_counts_every_byte_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let [input, output, back] = ["in", "out", "back"].map(|n| dir.path().join(n));
+    zoo(&input);
+    let mut kept = 0;
+    for (name, recipe) in recipes() {
+        let stages = Stages::default();
+        let options = Options { progress: &stages, ..options(&CPU) };
+        let report = compress(&input, &output, &recipe, &options).unwrap();
+        decompress(&output, &back, &options).unwrap();
+        let reasons = report.tensors.iter().filter_map(|t| t.reason.as_deref());
+        kept += reasons.filter(|r| r.contains("it would take") || r.contains("NaN")).count();
+        let stages = stages.0.into_inner().unwrap();
+        assert_eq!(stages.len(), 4, "{name}: {stages:?}");
+        for (stage, bytes, done) in stages {
+            assert_eq!(done, bytes, "{name}: {stage}");
+        }
+    }
+    assert!(kept > 2, "only {kept} tensors were kept after all");
+}
+
 #[test]
 fn the_same_bytes_from_every_backend_and_everything_comes_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -204,7 +241,7 @@ fn the_same_bytes_from_every_backend_and_everything_comes_back() {
         let report = run(&input, &output, &recipe, &CPU);
         let expected = fs::read(&output).unwrap();
         assert_eq!(report.output_bytes, expected.len() as u64, "{name}");
-        let treated: Vec<_> = report.tensors.iter().filter(|t| t.method != "kept").collect();
+        let treated: Vec<_> = report.tensors.iter().filter(|t| !t.method.is_kept()).collect();
         assert!(treated.len() > 8, "{name}: only {} tensors treated", treated.len());
 
         decompress(&output, &back, &options(&CPU)).unwrap();
@@ -218,7 +255,7 @@ fn the_same_bytes_from_every_backend_and_everything_comes_back() {
             let ((dtype, shape, bytes), (d, s, b)) = (&source[&t.name], &restored[&t.name]);
             assert_eq!((dtype, shape), (d, s), "{name}: {}", t.name);
             assert_eq!(
-                t.method == "kept" || t.error.mse == Some(0.0),
+                t.method.is_kept() || t.error.mse == Some(0.0),
                 bytes == b || same_values(*dtype, bytes, b),
                 "{name}: {}",
                 t.name
@@ -366,7 +403,11 @@ fn numbers_whose_squares_underflow_are_measured() {
         let rel = report.tensors[0].error.rel_error.unwrap();
         assert!(rel <= 1.0, "{name}: {rel}");
         let t = &report.tensors[0];
-        assert!(t.flushed == 4096 || !t.method.starts_with("affine"), "{name}: {}", t.flushed);
+        assert!(
+            t.flushed == 4096 || !t.method.as_str().starts_with("affine"),
+            "{name}: {}",
+            t.flushed
+        );
     }
 }
 
@@ -382,7 +423,7 @@ fn values_that_are_not_finite_are_kept_or_refused() {
         // Lossless, they are as good as others: tests/coded.rs.
         for (name, recipe) in recipes().into_iter().filter(|r| r.0 != "lossless") {
             let report = run(&input, &output, &recipe, &CPU);
-            assert_eq!(report.tensors[0].method, "kept", "{name}");
+            assert!(report.tensors[0].method.is_kept(), "{name}");
             assert!(report.warnings.len() == 1 && report.tensors[0].reason.is_some(), "{name}");
             assert_eq!(contents(&input), contents(&output), "{name}: bit for bit");
             let strict = recipe.rules.iter().map(|r| {
@@ -619,7 +660,7 @@ fn folders_keep_their_shards_and_files() {
     fs::write(input.join("config.json"), r#"{"quantization_config":{"quant_method":"gptq"}}"#)
         .unwrap();
     let report = run(&input, &output, &recipe, &CPU);
-    assert!(report.tensors.iter().all(|t| t.method == "kept" && t.reason.as_ref().unwrap().contains("already quantized")));
+    assert!(report.tensors.iter().all(|t| t.method.is_kept() && t.reason.as_ref().unwrap().contains("already quantized")));
 }
 
 #[test]
@@ -711,7 +752,7 @@ fn binary(dtype: DType, (rows, cols): (usize, usize), values: &[f32], prune: &st
     let text =
         format!("version = 1\n[[rule]]\nmatch = \"*\"\n{prune}quantize = {{ kind = \"binary\" }}");
     let report = run(&input, &output, &Recipe::parse(&text).unwrap(), &CPU);
-    assert_ne!(report.tensors[0].method, "kept");
+    assert!(!report.tensors[0].method.is_kept());
     decompress(&output, &back, &options(&CPU)).unwrap();
     let (_, _, bytes) = &contents(&back)["w"];
     let words: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);

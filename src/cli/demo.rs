@@ -140,7 +140,7 @@ fn row(
     after: f64,
     (inference_error, inference, inference_bytes): (f64, &'static str, u64),
 ) -> Row {
-    let treated: Vec<_> = report.tensors.iter().filter(|t| t.method != "kept").collect();
+    let treated: Vec<_> = report.tensors.iter().filter(|t| !t.method.is_kept()).collect();
     let weights: u64 = treated.iter().map(|t| t.shape.iter().product::<u64>()).sum();
     let bytes: u64 = treated.iter().map(|t| t.bytes).sum();
     // The largest of the tensors, which is what a user has to fear.

@@ -58,7 +58,7 @@ pub fn number(x: Option<f64>) -> String {
 /// why. Warnings were said when they arose.
 pub fn summary(report: &Report) -> String {
     let treated: Vec<&TensorReport> =
-        report.tensors.iter().filter(|t| t.method != "kept").collect();
+        report.tensors.iter().filter(|t| !t.method.is_kept()).collect();
     let mut tables = vec![totals(report, &treated), whereabouts(report)];
     if !treated.is_empty() {
         tables.push(methods(&treated));
@@ -148,9 +148,9 @@ fn whereabouts(report: &Report) -> Rows {
 fn methods(treated: &[&TensorReport]) -> Rows {
     let mut found: Vec<(&str, Vec<&TensorReport>)> = Vec::new();
     for t in treated {
-        match found.iter_mut().find(|m| m.0 == t.method) {
+        match found.iter_mut().find(|m| m.0 == t.method.as_str()) {
             Some(m) => m.1.push(t),
-            None => found.push((&t.method, vec![t])),
+            None => found.push((t.method.as_str(), vec![t])),
         }
     }
     let mut rows = head(&["treated", "tensors", "weights", "bits/weight", "entropy bound"]);
@@ -268,7 +268,7 @@ fn worst(treated: &[&TensorReport]) -> Option<Rows> {
 
 fn kept(report: &Report) -> Option<Rows> {
     let mut found: Vec<(&str, usize, u64)> = Vec::new();
-    for t in report.tensors.iter().filter(|t| t.method == "kept") {
+    for t in report.tensors.iter().filter(|t| t.method.is_kept()) {
         let why = t.reason.as_deref().unwrap_or("(an archive does not store why)");
         match found.iter_mut().find(|k| k.0 == why) {
             Some(k) => *k = (why, k.1 + 1, k.2 + t.bytes),

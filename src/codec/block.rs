@@ -22,7 +22,7 @@ use crate::{
     tensor::slice,
     words,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What a block's weights are before they are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Coding {
 }
 
 /// A function from positions to codes that is right for survivors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Structure {
     /// [`ribbon`].

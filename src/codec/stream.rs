@@ -4,10 +4,10 @@ use crate::{
     codec::{Malformed, bitpack, huffman, rans},
     simd::histogram,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How symbols are coded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Coder {
     /// Prefix codes, [`huffman`]; where the alphabet is too large for them, as they are.

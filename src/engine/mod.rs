@@ -1,24 +1,25 @@
 //! Runs kernels on the tiles of a unit, on whatever backend is there: cuts the unit to the device's limits, redoes on the CPU
 //! what the device cannot do, holds a sample of what it did against the CPU, and keeps count of all.
 
+pub mod count;
+mod flow;
+mod position;
 mod same;
+mod tiles;
+mod trust;
 
 pub use same::Same;
+pub use tiles::{Needs, Place, Tile, assemble};
 
 use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::bitpack,
-    digest::digest,
-    gpu::{self, Gpu},
     progress::{Cancel, Progress},
-    quote::quoted,
     stage::{Blocks, Unit},
-    tensor::slice,
     words,
 };
 use std::{
     collections::{BTreeSet, HashSet},
-    ops::Range,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -41,17 +42,14 @@ pub struct Engine<'a> {
     /// Share of the tiles, beside the first of each kind, that are done again on the CPU and compared.
     paranoid: f64,
     /// Kinds of tiles of which one was picked.
-    kinds: Mutex<HashSet<Kind>>,
+    kinds: Mutex<HashSet<trust::Kind>>,
     /// The device is lost, or not trusted: it is given no more work.
     given_up: AtomicBool,
     /// The device has computed something wrong.
     distrusted: AtomicBool,
     reasons: Mutex<BTreeSet<String>>,
+    position: position::Position,
 }
-
-/// A chain of kernels, the type and the length of the rows that it is given, and whether that is the end of a row that is cut.
-/// Which code runs and how it finds its elements depends on these; more rows are only more of the same.
-type Kind = (&'static str, DType, usize, bool);
 
 /// What is done to a tensor, a unit at a time.
 #[derive(Clone, Copy, Debug)]
@@ -64,45 +62,12 @@ pub struct Chain<'a> {
     pub needs: Needs,
 }
 
-/// Part of a unit that fits the device.
-#[derive(Debug)]
-pub struct Tile {
-    /// Its elements, on the backend that runs it.
-    pub weights: Tensor,
-    /// Its rows within the unit.
-    pub rows: Range<usize>,
-    /// Its columns within the unit: all, or a piece that starts at a multiple of 32.
-    pub cols: Range<usize>,
-    /// The number of its first element in the tensor.
-    pub start: u64,
-}
-
-/// Where a part of a unit lies that is restored at once: whole rows, or a piece of one row.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// Its rows and columns.
-    pub shape: (usize, usize),
-    /// The number of its first element in the tensor.
-    pub start: u64,
-}
-
-/// What a kernel needs of the device besides the weights.
-#[derive(Clone, Copy, Debug)]
-pub struct Needs {
-    /// Bytes of tables for every `group` elements.
-    pub table_bytes: usize,
-    /// Elements that share a table.
-    pub group: usize,
-    /// Column pieces start at multiples of this as well as of 32.
-    pub multiple: usize,
-    /// Bytes of results for every element, where they may be more than its own.
-    pub result_bytes: usize,
-}
-
-impl Default for Needs {
-    fn default() -> Self {
-        Self { table_bytes: 0, group: 1, multiple: 1, result_bytes: 0 }
-    }
+/// A unit of a tensor, and what is done to it.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    chain: Chain<'a>,
+    blocks: &'a Blocks,
+    unit: &'a Unit,
 }
 
 /// How many tiles ran where: a tile counts once for every kernel, or chain of kernels, that it is cut for, since each has its
@@ -145,6 +110,7 @@ impl<'a> Engine<'a> {
             distrusted: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             reasons: Mutex::default(),
+            position: position::Position::default(),
         }
     }
 
@@ -180,28 +146,19 @@ impl<'a> Engine<'a> {
         elements: &mut Vec<u32>,
         kernels: impl Fn(&Backend, &[Tile]) -> Result<T>,
     ) -> Result<T> {
-        self.cancel.check()?;
-        if let on @ Backend::Gpu(gpu) = self.backend() {
-            let on_gpu = || {
-                let cut = cut(gpu, blocks.dtype, unit.shape(), chain.needs)?;
-                let tiles = load(on, blocks, unit, elements, &cut)?;
-                // What the host does with the results of a device must be prepared for anything.
-                let done = gpu::quietly(|| kernels(on, &tiles))
-                    .unwrap_or_else(|| Err(self.distrust(chain, "its results make no sense")))?;
-                drop(tiles);
-                let expected =
-                    || kernels(&Backend::Cpu, &load(&Backend::Cpu, blocks, unit, elements, &cut)?);
-                self.accept(chain, blocks, unit, cut.len(), &done, expected)?;
-                Ok(done)
-            };
-            match on_gpu() {
-                Err(Error::Gpu { kernel, message }) => self.record(kernel, &message, gpu),
-                other => return other,
-            }
+        let done = self.try_device(|on, gpu| {
+            let cut = tiles::cut(gpu, blocks.dtype, unit.shape(), chain.needs)?;
+            let tiles = |on: &Backend| tiles::load(on, blocks, unit, elements, &cut);
+            let expected = || kernels(&Backend::Cpu, &tiles(&Backend::Cpu)?);
+            let task = Task { chain, blocks, unit };
+            self.on_device(task, cut.len(), |_| kernels(on, &tiles(on)?), expected)
+        })?;
+        match done {
+            Some(done) => Ok(done),
+            None => self.on_cpu(blocks, unit, elements, |tile| {
+                kernels(&Backend::Cpu, std::slice::from_ref(tile))
+            }),
         }
-        self.on_cpu(blocks, unit, elements, |tile| {
-            kernels(&Backend::Cpu, std::slice::from_ref(tile))
-        })
     }
 
     /// Restores a unit from its codes of `bits` bits, packed row by row: on the device's tiles if it can, otherwise on the
@@ -215,7 +172,6 @@ impl<'a> Engine<'a> {
         bits: u32,
         kernel: impl Fn(&Backend, &Tensor, &Place) -> Result<Tensor>,
     ) -> Result<Vec<u32>> {
-        self.cancel.check()?;
         let (rows, cols) = unit.shape();
         let row_words = bitpack::words(cols, bits);
         let place = Place { shape: (rows, cols), start: unit.start(blocks) };
@@ -223,15 +179,15 @@ impl<'a> Engine<'a> {
             let codes = Tensor::new(&Backend::Cpu, DType::U32, rows, row_words, codes)?;
             kernel(&Backend::Cpu, &codes, &place)?.into_words(&Backend::Cpu)
         };
-        if let on @ Backend::Gpu(gpu) = self.backend() {
-            let on_gpu = || {
-                let tiles = cut(gpu, blocks.dtype, (rows, cols), chain.needs)?;
+        let done = self.try_device(|on, gpu| {
+            let cut = tiles::cut(gpu, blocks.dtype, (rows, cols), chain.needs)?;
+            let device = |_| {
                 // All of them are under way before the first is waited for.
-                let weights = tiles.iter().map(|(r, c)| {
+                let weights = cut.iter().map(|(r, c)| {
                     let first = r.start * row_words + c.start * bits as usize / 32;
                     let width = bitpack::words(c.len(), bits);
                     let part = codes[first..first + r.len() * width].to_vec();
-                    let start = unit.start(blocks) + (r.start * cols + c.start) as u64;
+                    let start = place.start + (r.start * cols + c.start) as u64;
                     let place = Place { shape: (r.len(), c.len()), start };
                     kernel(on, &Tensor::new(on, DType::U32, r.len(), width, part)?, &place)
                 });
@@ -239,52 +195,53 @@ impl<'a> Engine<'a> {
                 let mut out = vec![0; words(blocks.dtype, rows * cols)];
                 let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut out);
                 let size = blocks.dtype.bytes(1);
-                for (tile, (r, c)) in weights.into_iter().zip(&tiles) {
+                for (tile, (r, c)) in weights.into_iter().zip(&cut) {
                     let len = tile.elements() * size;
                     let part = tile.into_words(on)?;
                     bytes[(r.start * cols + c.start) * size..][..len]
                         .copy_from_slice(&bytemuck::cast_slice(&part)[..len]);
                 }
-                let expected = || on_cpu(codes.clone());
-                self.accept(chain, blocks, unit, tiles.len(), &out, expected)?;
                 Ok(out)
             };
-            match on_gpu() {
-                Err(Error::Gpu { kernel, message }) => self.record(kernel, &message, gpu),
-                other => return other,
+            let task = Task { chain, blocks, unit };
+            self.on_device(task, cut.len(), device, || on_cpu(codes.clone()))
+        })?;
+        match done {
+            Some(done) => Ok(done),
+            None => {
+                self.cpu_tiles.fetch_add(1, Relaxed);
+                on_cpu(codes)
             }
         }
-        let restored = on_cpu(codes);
-        self.cpu_tiles.fetch_add(1, Relaxed);
-        restored
     }
 
-    /// Counts a unit on the device, and nowhere else. If it is picked, `add` is told so, and returns what it has counted of the
-    /// unit alone, as `expected` does on the CPU.
-    pub fn count<T: Same>(
+    /// Decodes and restores a unit on the device, whose longest buffer takes `longest` bytes: `None` where there is none, it is too
+    /// small, or it has not done it, which is noted. `expected` is the same on the CPU; where only the device finds fault with
+    /// the archive, the fault is its own.
+    pub fn decode(
         &self,
         chain: Chain,
         blocks: &Blocks,
         unit: &Unit,
-        elements: Vec<u32>,
-        add: impl Fn(&Backend, &[Tile], bool) -> Result<Option<T>>,
-        expected: impl Fn(&Tile) -> Result<T>,
-    ) -> Result<()> {
-        self.cancel.check()?;
-        let on @ Backend::Gpu(gpu) = self.backend() else {
-            return Err(Error::Gpu { kernel: chain.kernel, message: GIVEN_UP.into() });
-        };
-        let cut = cut(gpu, blocks.dtype, unit.shape(), chain.needs)?;
-        let tiles = load(on, blocks, unit, &elements, &cut)?;
-        // As in `run`: the host must be prepared for any result.
-        let counted = gpu::quietly(|| add(on, &tiles, self.picks(chain, blocks, unit)))
-            .unwrap_or_else(|| Err(self.distrust(chain, "its results make no sense")))?;
-        if let Some(counted) = counted {
-            let whole = [(0..unit.shape().0, 0..unit.shape().1)];
-            let on_cpu = load(&Backend::Cpu, blocks, unit, &elements, &whole)?;
-            self.compare(chain, blocks, unit, tiles.len(), &counted, &expected(&on_cpu[0])?)?;
-        }
-        self.finish(chain, tiles.len())
+        longest: u64,
+        device: impl FnOnce(&Backend) -> Result<Vec<u32>>,
+        expected: impl Fn() -> Result<Vec<u32>>,
+    ) -> Result<Option<Vec<u32>>> {
+        let done = self.try_device(|on, gpu| {
+            // Then it is restored from its parts, tile by tile: the device has failed at nothing.
+            if longest > gpu.max_bytes() {
+                return Ok(None);
+            }
+            let device = |_| match device(on) {
+                Err(Error::Format { .. }) => {
+                    expected()?;
+                    Err(self.distrust(chain, "it finds fault with a sound archive"))
+                }
+                done => done,
+            };
+            self.on_device(Task { chain, blocks, unit }, 1, device, &expected).map(Some)
+        })?;
+        Ok(done.flatten())
     }
 
     /// Runs `kernels` on the CPU, where a unit is one tile.
@@ -305,238 +262,4 @@ impl<'a> Engine<'a> {
         self.cpu_tiles.fetch_add(1, Relaxed);
         done
     }
-
-    /// Holds what the device has made of a unit against the CPU if it is picked.
-    fn accept<T: Same>(
-        &self,
-        chain: Chain,
-        blocks: &Blocks,
-        unit: &Unit,
-        tiles: usize,
-        done: &T,
-        expected: impl FnOnce() -> Result<T>,
-    ) -> Result<()> {
-        if self.picks(chain, blocks, unit) {
-            self.compare(chain, blocks, unit, tiles, done, &expected()?)?;
-        }
-        self.finish(chain, tiles)
-    }
-
-    fn compare<T: Same>(
-        &self,
-        chain: Chain,
-        blocks: &Blocks,
-        unit: &Unit,
-        tiles: usize,
-        done: &T,
-        expected: &T,
-    ) -> Result<()> {
-        self.checked.fetch_add(tiles as u64, Relaxed);
-        match done.difference(expected) {
-            None => Ok(()),
-            Some(what) => {
-                let start = unit.start(blocks);
-                Err(self.distrust(chain, &format!("tile from element {start} on, {what}")))
-            }
-        }
-    }
-
-    /// Counts what the device has done, unless it has come to be distrusted meanwhile.
-    fn finish(&self, chain: Chain, tiles: usize) -> Result<()> {
-        if self.distrusted() {
-            return Err(Error::Gpu { kernel: chain.kernel, message: GIVEN_UP.into() });
-        }
-        self.gpu_tiles.fetch_add(tiles as u64, Relaxed);
-        Ok(())
-    }
-
-    /// Gives the device up because it computes otherwise than the CPU: the error to return where that was found.
-    pub fn distrust(&self, chain: Chain, what: &str) -> Error {
-        self.distrusted.store(true, Relaxed);
-        self.given_up.store(true, Relaxed);
-        let tensor = quoted(chain.tensor);
-        let message = format!(
-            "the GPU computes otherwise than the CPU: tensor {tensor}, {what}; it is not used any more in this run"
-        );
-        Error::Gpu { kernel: chain.kernel, message }
-    }
-
-    /// Whether the device has computed something wrong.
-    pub fn distrusted(&self) -> bool {
-        self.distrusted.load(Relaxed)
-    }
-
-    /// Does `work` on a tensor, and does it again, on the CPU, if the device was found to compute wrong meanwhile: what it did
-    /// just before was not all compared. So it does if the tensor that a device restores has another digest than it should.
-    /// `work` must be able to begin anew.
-    pub fn again<T>(&self, tensor: &str, work: impl Fn() -> Result<T>) -> Result<T> {
-        let Backend::Gpu(gpu) = self.backend() else { return work() };
-        match work() {
-            _ if self.distrusted() => work(),
-            Err(Error::Digest { .. }) => {
-                self.given_up.store(true, Relaxed);
-                let done = work()?;
-                // So it was not the archive.
-                let chain = Chain { kernel: "restore", tensor, needs: Needs::default() };
-                if let Error::Gpu { kernel, message } =
-                    self.distrust(chain, "it has another digest")
-                {
-                    self.record(kernel, &message, gpu);
-                }
-                Ok(done)
-            }
-            done => done,
-        }
-    }
-
-    /// Whether a unit is to be done on the CPU as well: the first of a tensor, and the end of a first row that is cut, if it is the
-    /// first of its kind; and a share of all, by their names and places alone, so that every run picks the same.
-    fn picks(&self, chain: Chain, blocks: &Blocks, unit: &Unit) -> bool {
-        let start = unit.start(blocks);
-        let ends_row = start > 0 && unit.rows.start == 0 && unit.cols.end == blocks.cols;
-        if start == 0 || ends_row {
-            let kind = (chain.kernel, blocks.dtype, unit.shape().1, ends_row);
-            if self.kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(kind) {
-                return true;
-            }
-        }
-        let place = format!("{}\0{start}\0{}", chain.kernel, chain.tensor);
-        let draw = u32::from_le_bytes(*digest(place.as_bytes()).first_chunk().expect("16 bytes"));
-        f64::from(draw) < self.paranoid * 2f64.powi(32)
-    }
-
-    /// Decodes and restores a unit on the device, whose longest buffer takes `longest` bytes:
-    /// `None` where there is none, it is too small, or it has failed, which is noted. `expected` is the
-    /// same on the CPU: if the unit is picked every bit must be the same, and where the device finds fault with what the CPU
-    /// takes, the fault is its own.
-    pub fn decode(
-        &self,
-        chain: Chain,
-        blocks: &Blocks,
-        unit: &Unit,
-        longest: u64,
-        device: impl FnOnce(&Backend) -> Result<Vec<u32>>,
-        expected: impl Fn() -> Result<Vec<u32>>,
-    ) -> Result<Option<Vec<u32>>> {
-        self.cancel.check()?;
-        let on @ Backend::Gpu(gpu) = self.backend() else { return Ok(None) };
-        if longest > gpu.max_bytes() {
-            return Ok(None);
-        }
-        let on_gpu = || {
-            let decoded = gpu::quietly(|| device(on))
-                .unwrap_or_else(|| Err(self.distrust(chain, "its results make no sense")))?;
-            self.accept(chain, blocks, unit, 1, &decoded, &expected)?;
-            Ok(decoded)
-        };
-        let failed = match on_gpu() {
-            Err(Error::Format { .. } | Error::Shape { .. }) => {
-                let right = expected()?;
-                let wrong = self.distrust(chain, "it finds fault with a sound archive");
-                (wrong, Some(right))
-            }
-            Err(error @ Error::Gpu { .. }) => (error, None),
-            other => return other.map(Some),
-        };
-        if let (Error::Gpu { kernel, message }, _) = &failed {
-            self.record(kernel, message, gpu);
-        }
-        Ok(failed.1)
-    }
-
-    /// Notes a failure of the device. Only a lost device is not asked again.
-    pub fn record(&self, kernel: &str, message: &str, gpu: &Gpu) {
-        self.repaired.fetch_add(1, Relaxed);
-        let reason = format!("{kernel}: {message}");
-        let new = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).insert(reason);
-        if new && message != GIVEN_UP {
-            self.progress.warn(&format!("{kernel}: {message}; redone on the CPU"));
-        }
-        if gpu.is_lost() {
-            self.given_up.store(true, Relaxed);
-        }
-    }
-}
-
-/// Why work that was under way comes to nothing.
-const GIVEN_UP: &str = "the device was given up meanwhile";
-
-/// The tiles of a unit, on a backend.
-fn load(
-    on: &Backend,
-    blocks: &Blocks,
-    unit: &Unit,
-    elements: &[u32],
-    cut: &[(Range<usize>, Range<usize>)],
-) -> Result<Vec<Tile>> {
-    let tile = |(rows, cols): &(Range<usize>, Range<usize>)| {
-        let first = rows.start * unit.shape().1 + cols.start;
-        let part = slice(blocks.dtype, elements, first, rows.len() * cols.len());
-        Ok(Tile {
-            weights: Tensor::new(on, blocks.dtype, rows.len(), cols.len(), part)?,
-            start: unit.start(blocks) + first as u64,
-            rows: rows.clone(),
-            cols: cols.clone(),
-        })
-    };
-    cut.iter().map(tile).collect()
-}
-
-/// Rows and columns of tiles that fit the device's buffers, covering the unit row by row.
-fn cut(
-    gpu: &Gpu,
-    dtype: DType,
-    (rows, cols): (usize, usize),
-    needs: Needs,
-) -> Result<Vec<(Range<usize>, Range<usize>)>> {
-    let max = gpu.max_bytes() as usize;
-    let by_data = max / dtype.bytes(1).max(needs.result_bytes).max(1);
-    let by_tables = match needs.table_bytes {
-        0 => usize::MAX,
-        // A tile may start and end inside a group,
-        // and kernels with tables may want a workgroup for each group.
-        bytes => (max / bytes)
-            .min(gpu.max_workgroups() as usize)
-            .saturating_sub(2)
-            .saturating_mul(needs.group),
-    };
-    // Masks have a word for up to 32 columns of every row, codes one for every row at least.
-    let by_rows = max / 4 / cols.div_ceil(4).max(1);
-    let fits = by_data.min(by_tables).min(gpu.max_workgroups() as usize * 64);
-    if cols <= fits && by_rows > 0 {
-        let step = (fits / cols.max(1)).min(by_rows).max(1);
-        return Ok((0..rows).step_by(step).map(|r| (r..(r + step).min(rows), 0..cols)).collect());
-    }
-    let multiple = 32 * needs.multiple.max(1);
-    let step = fits.min(max / 2) / multiple * multiple;
-    if step == 0 {
-        let message = format!("{multiple} columns do not fit its buffers of {max} bytes");
-        return Err(Error::Gpu { kernel: "stage", message });
-    }
-    let piece =
-        |r: usize| (0..cols).step_by(step).map(move |c| (r..r + 1, c..(c + step).min(cols)));
-    Ok((0..rows).flat_map(piece).collect())
-}
-
-/// The codes of a unit, of `bits` bits and packed row by row, from those of its tiles.
-pub fn assemble(
-    unit: &Unit,
-    tiles: &[Tile],
-    bits: usize,
-    mut codes: impl FnMut(&Tile) -> Result<Vec<u32>>,
-) -> Result<Vec<u32>> {
-    let (rows, cols) = unit.shape();
-    if let [whole] = tiles {
-        return codes(whole);
-    }
-    let row_words = (cols * bits).div_ceil(32);
-    let mut out = vec![0; rows * row_words];
-    for tile in tiles {
-        let part = codes(tile)?;
-        let (width, offset) = ((tile.cols.len() * bits).div_ceil(32), tile.cols.start * bits / 32);
-        for (row, part) in tile.rows.clone().zip(part.chunks_exact(width)) {
-            out[row * row_words + offset..][..width].copy_from_slice(part);
-        }
-    }
-    Ok(out)
 }

@@ -51,6 +51,17 @@ impl<A: Same, B: Same> Same for (A, B) {
     }
 }
 
+impl<T: Same> Same for Option<T> {
+    fn difference(&self, expected: &Self) -> Option<String> {
+        match (self, expected) {
+            (Some(a), Some(b)) => a.difference(b),
+            (None, None) => None,
+            (None, _) => Some("nothing, expected something".into()),
+            (_, None) => Some("something, expected nothing".into()),
+        }
+    }
+}
+
 impl Same for Range {
     fn difference(&self, expected: &Self) -> Option<String> {
         [self.min, self.max].difference(&[expected.min, expected.max])

@@ -90,10 +90,7 @@ impl Faults {
         };
         match kernel.wgsl.matches(from).count() {
             1 => Ok(kernel.wgsl.replace(from, to).into()),
-            n => Err(Error::Gpu {
-                kernel: kernel.name,
-                message: format!("{from:?} occurs {n} times in its source, expected once"),
-            }),
+            n => Err(Error::shape(kernel.name, "occurrences", n, format!("{from:?} once"))),
         }
     }
 

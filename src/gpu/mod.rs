@@ -24,7 +24,7 @@ pub use open::{AdapterSummary, GpuOptions, adapters, probe};
 
 pub use time::Dispatched;
 
-use crate::{Error, Result};
+use crate::{Cause, Error, Result};
 use audit::Start;
 use bytemuck::Pod;
 use std::{
@@ -46,6 +46,8 @@ const SLICE: Duration = Duration::from_millis(200);
 /// A device, its queue, and the pipelines compiled so far.
 #[derive(Debug)]
 pub struct Gpu {
+    /// Its own among those that this process opens: a buffer says whose it is.
+    number: u64,
     device: wgpu::Device,
     queue: wgpu::Queue,
     adapter: AdapterSummary,
@@ -72,9 +74,9 @@ struct Compiled {
     rate: Mutex<split::Rate>,
 }
 
-/// A storage buffer on the device, in whole units of 16 bytes, so that any may be read as fours of words.
+/// A storage buffer on a device, whose number it has, in whole units of 16 bytes, so that any may be read as fours of words.
 #[derive(Clone, Debug)]
-pub struct Buffer(wgpu::Buffer);
+pub struct Buffer(wgpu::Buffer, u64);
 
 /// A readback under way: the copy has been submitted, the host has not waited yet.
 #[derive(Debug)]
@@ -111,9 +113,16 @@ impl Gpu {
         Numerics::measure(self)
     }
 
-    /// A digest of all limits that the device was opened with, in hexadecimal.
+    /// A digest, in hexadecimal, of the limits that the device was opened with where they may differ from wgpu's defaults. Their names
+    /// and order are fixed here: what `{:?}` prints may be another with every version of wgpu.
     pub fn limits_digest(&self) -> String {
-        blake3::hash(format!("{:?}", self.limits).as_bytes()).to_hex()[..32].to_owned()
+        let limits = serde_json::json!({
+            "max_buffer_size": self.limits.max_buffer_size,
+            "max_storage_buffer_binding_size": self.limits.max_storage_buffer_binding_size,
+            "max_uniform_buffer_binding_size": self.limits.max_uniform_buffer_binding_size,
+            "max_compute_workgroups_per_dimension": self.limits.max_compute_workgroups_per_dimension,
+        });
+        blake3::hash(limits.to_string().as_bytes()).to_hex()[..32].to_owned()
     }
 
     /// Whether its matrix units are used, which `probe` decides once, when they are first of use.
@@ -189,7 +198,7 @@ impl Gpu {
     ///
     /// # Errors
     ///
-    /// [`Error::Gpu`] if the device refuses or fails.
+    /// [`Error::Gpu`] if the device refuses or fails; [`Error::Backend`] if a buffer is another device's.
     pub fn dispatch<P: Pod>(
         &self,
         kernel: &'static Kernel,
@@ -218,17 +227,14 @@ impl Gpu {
         operations: u64,
     ) -> Result<()> {
         debug_assert_eq!(size_of::<P>(), kernel.params);
+        buffers.iter().try_for_each(|b| self.owns(kernel.name, b))?;
         if workgroups == 0 {
             return Ok(());
         }
         let max = self.limits.max_compute_workgroups_per_dimension;
         if fold(workgroups, max).is_none() {
-            return Err(Error::Gpu {
-                kernel: kernel.name,
-                message: format!(
-                    "{workgroups} workgroups; the device starts at most {max} per dimension"
-                ),
-            });
+            let message = format!("{workgroups} workgroups, at most {max} per dimension");
+            return Err(Error::beyond(kernel.name, message));
         }
         let compiled = self.pipeline(kernel, constants)?;
         self.note(kernel, buffers);
@@ -338,8 +344,9 @@ impl Gpu {
     ///
     /// # Errors
     ///
-    /// [`Error::Gpu`] if the device refuses or fails.
+    /// [`Error::Gpu`] if the device refuses or fails; [`Error::Backend`] if the buffer is another device's.
     pub fn read_later(&self, buffer: &Buffer, bytes: usize) -> Result<Pending> {
+        self.owns("readback", buffer)?;
         let size = (bytes.next_multiple_of(4).max(4)) as u64;
         self.copy_back("readback", &[(buffer, 0..size)])
     }
@@ -381,10 +388,12 @@ impl Gpu {
     ///
     /// # Errors
     ///
-    /// [`Error::Gpu`] if the device was lost, failed, or did not answer within 20 seconds.
+    /// [`Error::Gpu`] if the device was lost, failed, or did not answer within 20 seconds; [`Error::Shape`] if the buffer has not so
+    /// many words.
     pub fn wait(&self, pending: Pending, len: usize) -> Result<Vec<u32>> {
         self.poll(pending.submission)?;
-        let failed = |message: String| Error::Gpu { kernel: "readback", message };
+        let failed = |message: String| Error::failed("readback", message);
+        let held = pending.staging.size() / 4;
         pending
             .mapped
             .recv_timeout(Duration::from_secs(1))
@@ -394,7 +403,7 @@ impl Gpu {
         let mut words: Vec<u32> = {
             let view = pending.staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
             let bytes =
-                view.get(..len * 4).ok_or_else(|| failed(format!("{len} words asked for")))?;
+                view.get(..len * 4).ok_or_else(|| Error::shape("readback", "len", len, held))?;
             bytemuck::pod_collect_to_vec(bytes)
         };
         pending.staging.unmap();
@@ -420,13 +429,8 @@ impl Gpu {
     fn create(&self, bytes: usize, usage: Usage) -> Result<Buffer> {
         let size = bytes.next_multiple_of(16).max(16) as u64;
         if size > self.max_bytes() {
-            return Err(Error::Gpu {
-                kernel: "alloc",
-                message: format!(
-                    "{size} bytes do not fit one binding of {} bytes",
-                    self.max_bytes()
-                ),
-            });
+            let message = format!("{size} bytes do not fit one binding of {}", self.max_bytes());
+            return Err(Error::beyond("alloc", message));
         }
         self.check("alloc", || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -436,7 +440,15 @@ impl Gpu {
                 mapped_at_creation: false,
             })
         })
-        .map(Buffer)
+        .map(|buffer| Buffer(buffer, self.number))
+    }
+
+    /// Refuses a buffer of another device, which wgpu would blame on this one.
+    fn owns(&self, kernel: &'static str, buffer: &Buffer) -> Result<()> {
+        match buffer.1 == self.number {
+            true => Ok(()),
+            false => Err(Error::Backend { kernel, found: "a buffer is on another GPU" }),
+        }
     }
 
     /// Writes `bytes`, padded to 4, from word `first` on.
@@ -516,13 +528,13 @@ impl Gpu {
     /// A device that failed to answer once is not asked again.
     fn lose(&self, message: String) -> Result<()> {
         *lock(&self.lost) = Some(message.clone());
-        Err(Error::Gpu { kernel: "wait", message })
+        Err(Error::failed("wait", message))
     }
 
     fn not_lost(&self, kernel: &'static str) -> Result<()> {
         match lock(&self.lost).as_ref() {
             None => Ok(()),
-            Some(m) => Err(Error::Gpu { kernel, message: format!("device lost: {m}") }),
+            Some(m) => Err(Error::failed(kernel, format!("lost: {m}"))),
         }
     }
 
@@ -540,11 +552,15 @@ impl Gpu {
             lock(&self.lost).get_or_insert_with(|| "the driver failed".into());
         }
         self.not_lost(kernel)?;
+        let refused = |e: wgpu::Error| {
+            let memory = matches!(e, wgpu::Error::OutOfMemory { .. });
+            let cause = if memory { Cause::Failed } else { Cause::Refused };
+            Error::Gpu { kernel, cause, message: e.to_string() }
+        };
         match (errors.into_iter().flatten().next(), done) {
             (None, Some(done)) => Ok(done),
-            (e, _) => {
-                Err(Error::Gpu { kernel, message: e.map_or(String::new(), |e| e.to_string()) })
-            }
+            (Some(e), _) => Err(refused(e)),
+            (None, None) => Err(Error::failed(kernel, "the driver failed")),
         }
     }
 }

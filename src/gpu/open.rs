@@ -2,7 +2,10 @@ use crate::{
     Error, Result,
     gpu::{DEADLINE, Gpu, Numerics, audit, guard, lock},
 };
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// Which adapter to open, and how much of it to use.
 #[derive(Clone, Debug, Default)]
@@ -152,7 +155,9 @@ impl Gpu {
         // Errors outside a scope have no caller to return to: treat the device as lost.
         let flag = lost.clone();
         device.on_uncaptured_error(Arc::new(move |e| *lock(&flag) = Some(e.to_string())));
+        static OPENED: AtomicU64 = AtomicU64::new(0);
         let mut gpu = Self {
+            number: OPENED.fetch_add(1, Relaxed),
             device,
             queue,
             adapter: summary(adapter),

@@ -49,11 +49,11 @@ impl Gpu {
     ///
     /// # Errors
     ///
-    /// [`Error::Gpu`] if the device has no timestamp queries, if `f` dispatches nothing or too much, or if `f` fails.
+    /// [`Error::Gpu`] if the device has no timestamp queries or fails; [`Error::Usage`] if `f` dispatches nothing or too much, or
+    /// another measurement begins meanwhile; whatever `f` returns.
     pub fn dispatches<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Dispatched>)> {
-        let failed = |message: &str| Error::Gpu { kernel: "timestamps", message: message.into() };
         if !self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            return Err(failed("the device has no timestamp queries"));
+            return Err(Error::beyond("timestamps", "it has no timestamp queries"));
         }
         let queries = self.check("timestamps", || {
             self.device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -67,10 +67,13 @@ impl Gpu {
         let timer = lock(&self.timer).take();
         let done = done?;
         let Some(Timer { queries, used: kernels }) = timer else {
-            return Err(failed("another measurement has begun meanwhile"));
+            return Err(Error::Usage("timestamps: another measurement has begun meanwhile".into()));
         };
         let used @ 1..=SLOTS = kernels.len() as u32 else {
-            return Err(failed("nothing, or more than 2048 dispatches, to time"));
+            let found = kernels.len();
+            return Err(Error::Usage(format!(
+                "timestamps: {found} dispatches, expected 1 to {SLOTS}"
+            )));
         };
         let bytes = u64::from(used) * 16;
         let resolved = self.check("timestamps", || {
@@ -87,7 +90,7 @@ impl Gpu {
             self.queue.submit([encoder.finish()]);
             resolved
         })?;
-        let words = self.read(&super::Buffer(resolved), bytes as usize / 4)?;
+        let words = self.read(&super::Buffer(resolved, self.number), bytes as usize / 4)?;
         let period = f64::from(self.queue.get_timestamp_period());
         let time = |w: &[u32]| {
             let at = |i: usize| u64::from(w[i + 1]) << 32 | u64::from(w[i]);

@@ -8,13 +8,12 @@ pub use estimate::CodeBits;
 use crate::{
     DType, Result, TensorInfo,
     decide::histogram::Histogram,
-    engine::Engine,
+    engine::{Engine, count::count},
     form::View,
     format::Checkpoint,
     inspect::moments::Moments,
     pipeline::Options,
     stage::{Blocks, Source, Unit},
-    treat::count,
 };
 use rayon::prelude::*;
 use serde::Serialize;

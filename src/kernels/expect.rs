@@ -28,5 +28,5 @@ pub(crate) fn expect_f32(
 
 /// Counts that were started on one backend can only go on there.
 pub(crate) fn on_another_backend(kernel: &'static str) -> Error {
-    Error::Gpu { kernel, message: "the counts are on another backend".into() }
+    Error::Backend { kernel, found: "the counts are on another backend" }
 }

@@ -1,4 +1,10 @@
 //! The kernels, in wings by subject: one file each, which holds the contract, the CPU reference and the GPU path.
+//!
+//! A kernel is told the backend that it runs on, and everything that it is given has to live there: [`Error::Backend`] if not.
+//! [`Error::Gpu`] says that the device cannot do it, or failed: the CPU can do the same.
+//!
+//! [`Error::Backend`]: crate::Error::Backend
+//! [`Error::Gpu`]: crate::Error::Gpu
 
 pub(crate) mod affine;
 pub(crate) mod codes;

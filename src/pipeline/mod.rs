@@ -1,33 +1,27 @@
 //! The jobs, as sentences: open, plan, survey, stage, kernel, readback, encode, write, verify, report.
 
+mod writer;
+
 use crate::{
-    Backend, DType, Error, Result, TensorInfo,
+    Backend, Error, Result,
     digest::digest,
     engine::Engine,
-    form::TensorManifest,
     format::{
-        Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, Origin, OutputFile,
-        OutputFolder, Preface, Target, header_length, index_text, partial, spare,
+        Archive, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, partial,
+        spare,
     },
-    plan::{Action, Plan, Treat},
+    plan::{Action, Plan},
     progress::{Cancel, Progress},
-    quote::{quoted, shown},
-    recipe::{NonFinite, Recipe},
-    report::{ComponentReport, Report, RetrievalReport, TensorReport},
-    restore::{self, Restorer},
-    stage::{Source, Unit, units_per_strip, write_transposed},
-    treat::{ModelLimit, encode, model_limits},
+    quote::shown,
+    recipe::Recipe,
+    report::{ComponentReport, Decoded, Made, Report, TensorReport, account, overhead},
+    restore,
+    stage::Source,
+    treat::model_limits,
     verify,
 };
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::{path::Path, sync::Arc, time::Instant};
+use writer::{FileWriter, Notes, Start, write};
 
 /// How a job runs.
 #[derive(Clone, Copy)]
@@ -160,11 +154,12 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
         let origin = match options.resume {
             true => Some(Origin {
                 recipe: recipe.digest()?,
-                thresholds: digest(format!("{limits:?}").as_bytes()),
+                // As JSON, which every build writes alike, unlike what `{:?}` prints.
+                thresholds: digest(serde_json::json!(limits).to_string().as_bytes()),
             }),
             false => None,
         };
-        options.progress.begin("compressing", checkpoint.tensors.iter().map(|t| t.bytes).sum());
+        engine.begin("compressing", checkpoint.tensors.iter().map(|t| t.bytes).sum());
         let fill = |file: usize, start: Start| {
             let mut writer = FileWriter::new(start(plan.header_bytes[file])?);
             let mut manifest = Manifest::default();
@@ -192,34 +187,27 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
         let (sealed, of_files) =
             write(&engine, &checkpoint, target, plan.output_bytes, origin, fill)?;
         notes.absorb(of_files);
+        // The archive stores the tensors in the order of the checkpoint.
+        let made = |i: usize| {
+            let mut made =
+                notes.tensors.get(&checkpoint.tensors[i].name).cloned().unwrap_or_default();
+            match &plan.steps[i].action {
+                Action::Keep(why) => made.reason = Some(Arc::clone(why)),
+                Action::Treat(treat) => made.method = made.method.or(Some(treat.method())),
+            }
+            made
+        };
         sealed.finish(&engine, |path| {
             let archive = Archive::open(path)?;
-            options.progress.begin("verifying", checkpoint.tensors.iter().map(|t| t.bytes).sum());
             // On the CPU, whatever has compressed: what a device has done is checked by other code.
             let checker = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0, 0.0);
-            let reports = verify::check(&checker, &archive, Some(&checkpoint))?;
+            checker.begin("verifying", checkpoint.tensors.iter().map(|t| t.bytes).sum());
+            let reports = verify::check(&checker, &archive, Some(&checkpoint), made)?;
             checkpoint.unchanged()?;
             Described::new(&archive, reports)
         })
     })?;
-    let mut report = finish(&engine, checkpoint.bytes(), described.bytes, started, described);
-    report.warnings = notes.warnings;
-    report.resumed_files = notes.resumed;
-    report.repaired_tiles += notes.repaired;
-    report.cpu_reasons.extend(notes.reasons);
-    // The archive stores the tensors in the order of the checkpoint.
-    for (t, step) in report.tensors.iter_mut().zip(&plan.steps) {
-        t.flushed = notes.flushed.get(&t.name).copied().unwrap_or(0);
-        t.retrieval = notes.retrieved.get(&t.name).copied();
-        match &step.action {
-            Action::Keep(why) => t.reason = Some(Arc::clone(why)),
-            Action::Treat(treat) if t.method != "kept" => {
-                t.method = notes.chosen.get(&t.name).cloned().unwrap_or(treat.method()).into();
-            }
-            Action::Treat(_) => t.reason = notes.kept.get(&t.name).map(|why| why.as_str().into()),
-        }
-    }
-    Ok(report)
+    Ok(finish(&engine, (checkpoint.bytes(), described.bytes), started, described, notes))
 }
 
 /// Restores a checkpoint from an archive, on the backend of the options.
@@ -237,10 +225,11 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
     notes.remark(&engine, &archive.stored);
     let total: u64 = archive.tensors.iter().map(|t| archive.original_bytes(t)).sum();
     // Before the output takes its place: nothing may fail after that.
-    let tensors = archive.tensors.iter().map(|t| verify::blank(&archive, t)).collect();
+    let account = |t| account(&archive, t, Made::default(), Decoded::default());
+    let tensors = archive.tensors.iter().map(account).collect();
     let described = Described::new(&archive, tensors)?;
     let written = options.run(|| {
-        options.progress.begin("restoring", total);
+        engine.begin("restoring", total);
         let fill = |file: usize, start: Start| {
             let tensors = || archive.tensors.iter().filter(|t| t.file == file);
             let mut at = 0;
@@ -266,14 +255,12 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
         let (sealed, _) = write(&engine, &archive.stored, target, total, None, fill)?;
         sealed.finish(&engine, |path| {
             let restored = Checkpoint::open(path)?;
-            options.progress.begin("verifying", total);
+            engine.begin("verifying", total);
             verify::restored(&engine, &archive, &restored)?;
             Ok(restored.bytes() + restored.index_bytes())
         })
     })?;
-    let mut report = finish(&engine, described.bytes, written, started, described);
-    report.warnings = notes.warnings;
-    Ok(report)
+    Ok(finish(&engine, (described.bytes, written), started, described, notes))
 }
 
 /// Checks an archive: digests, structure, a full decode on the backend of the options; and with `against`, the error of every
@@ -289,12 +276,12 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
     let engine = options.engine();
     let total: u64 = archive.tensors.iter().map(|t| archive.original_bytes(t)).sum();
     let reports = options.run(|| {
-        options.progress.begin("verifying", total);
-        verify::check(&engine, &archive, source.as_ref())
+        engine.begin("verifying", total);
+        verify::check(&engine, &archive, source.as_ref(), |_| Made::default())
     })?;
     let original = source.as_ref().map_or(total, Checkpoint::bytes);
     let described = Described::new(&archive, reports)?;
-    Ok(finish(&engine, original, described.bytes, started, described))
+    Ok(finish(&engine, (original, described.bytes), started, described, Notes::default()))
 }
 
 /// An archive's tensors and the rest of it: together every byte.
@@ -307,372 +294,35 @@ struct Described {
 impl Described {
     fn new(archive: &Archive, tensors: Vec<TensorReport>) -> Result<Self> {
         let index = archive.stored.index_bytes();
-        let overhead = verify::overhead(archive, &tensors, index)?;
+        let overhead = overhead(archive, &tensors, index)?;
         Ok(Self { bytes: archive.stored.bytes() + index, tensors, overhead })
-    }
-}
-
-/// What happened beside the plan.
-#[derive(Default, Serialize, Deserialize)]
-struct Notes {
-    warnings: Vec<String>,
-    kept: BTreeMap<String, String>,
-    flushed: BTreeMap<String, u64>,
-    retrieved: BTreeMap<String, RetrievalReport>,
-    /// How tensors are stored where that was chosen from their weights.
-    chosen: BTreeMap<String, String>,
-    /// Tiles that were redone on the CPU, and why, in files that an interrupted run had finished: what this run does itself, its
-    /// engine counts.
-    repaired: u64,
-    reasons: Vec<String>,
-    /// Files that an interrupted run had finished.
-    #[serde(skip)]
-    resumed: u64,
-}
-
-impl Notes {
-    /// What lies beside the weights and is not as one might expect.
-    fn remark(&mut self, engine: &Engine, checkpoint: &Checkpoint) {
-        checkpoint.remarks().into_iter().for_each(|remark| self.warn(engine, remark));
-    }
-
-    fn warn(&mut self, engine: &Engine, message: String) {
-        engine.progress.warn(&message);
-        self.warnings.push(message);
-    }
-
-    /// Adds those of a file.
-    fn absorb(&mut self, file: Self) {
-        self.warnings.extend(file.warnings);
-        self.kept.extend(file.kept);
-        self.flushed.extend(file.flushed);
-        self.retrieved.extend(file.retrieved);
-        self.chosen.extend(file.chosen);
-        self.repaired += file.repaired;
-        self.reasons.extend(file.reasons);
-        self.resumed += file.resumed;
     }
 }
 
 fn finish(
     engine: &Engine,
-    input_bytes: u64,
-    output_bytes: u64,
+    (input_bytes, output_bytes): (u64, u64),
     started: Instant,
     archive: Described,
+    notes: Notes,
 ) -> Report {
-    let counts = engine.counts();
+    let mut counts = engine.counts();
+    counts.reasons.extend(notes.reasons);
     Report {
         ok: true,
         backend: engine.name().into(),
         gpu_tiles: counts.gpu,
         cpu_tiles: counts.cpu,
         checked_tiles: counts.checked,
-        repaired_tiles: counts.repaired,
+        repaired_tiles: counts.repaired + notes.repaired,
         cpu_reasons: counts.reasons,
         input_bytes,
         output_bytes,
         ratio: input_bytes as f64 / output_bytes as f64,
         seconds: started.elapsed().as_secs_f64(),
-        warnings: Vec::new(),
-        resumed_files: 0,
+        warnings: notes.warnings,
+        resumed_files: notes.resumed,
         overhead: archive.overhead,
         tensors: archive.tensors,
-    }
-}
-
-/// An output that is complete but not yet in its place.
-enum Sealed {
-    File(OutputFile, Target),
-    /// And of how many files.
-    Folder(OutputFolder, usize),
-}
-
-impl Sealed {
-    /// Makes it durable while `check` reads it again, and puts it in its place if that succeeds.
-    fn finish<T: Send>(
-        self,
-        engine: &Engine,
-        check: impl FnOnce(&Path) -> Result<T> + Send,
-    ) -> Result<T> {
-        match self {
-            Self::File(file, target) => {
-                // The disk works while the cores decode.
-                let (synced, checked) = std::thread::scope(|scope| {
-                    let sync = scope.spawn(|| file.sync());
-                    let checked = check(file.path());
-                    let synced = sync.join();
-                    (synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), checked)
-                });
-                let checked = checked.map_err(|e| renamed(e, file.path(), target.path()))?;
-                synced?;
-                file.publish(target)?;
-                Ok(checked)
-            }
-            Self::Folder(mut folder, files) => {
-                let path = folder.path();
-                let checked = check(&path).map_err(|e| renamed(e, &path, folder.target()));
-                let published = checked.and_then(|checked| folder.publish().map(|()| checked));
-                say_how_to_go_on(&mut folder, files, published, engine)
-            }
-        }
-    }
-}
-
-/// After an error, says what is kept of a folder.
-fn say_how_to_go_on<T>(
-    folder: &mut OutputFolder,
-    files: usize,
-    done: Result<T>,
-    engine: &Engine,
-) -> Result<T> {
-    done.inspect_err(|e| {
-        folder.stopped(e, files).iter().for_each(|remark| engine.progress.warn(remark));
-    })
-}
-
-/// Names the target where an error names the temporary file, which will be gone.
-fn renamed(error: Error, temporary: &Path, target: &Path) -> Error {
-    let rename = |path: PathBuf| match path.strip_prefix(temporary) {
-        Ok(rest) if rest.as_os_str().is_empty() => target.to_path_buf(),
-        Ok(rest) => target.join(rest),
-        Err(_) => path,
-    };
-    match error {
-        Error::Format { path, why } => Error::Format { path: rename(path), why },
-        Error::Digest { path, what } => Error::Digest { path: rename(path), what },
-        Error::Differs { path, what, from } => Error::Differs { path: rename(path), what, from },
-        Error::Io { path, source } => Error::Io { path: rename(path), source },
-        other => other,
-    }
-}
-
-/// Starts an output file, given the bytes to reserve for its header.
-type Start<'a> = &'a dyn Fn(u64) -> Result<OutputFile>;
-
-/// Writes every file of a checkpoint's successor, which takes about `expected` bytes, a folder's index and what is carried
-/// along. `fill` is given the number of a file and what starts it. With an origin, a folder can be resumed.
-fn write<'a>(
-    engine: &Engine,
-    checkpoint: &Checkpoint,
-    target: Target,
-    expected: u64,
-    origin: Option<Origin>,
-    mut fill: impl FnMut(usize, Start) -> Result<FileWriter<'a>>,
-) -> Result<(Sealed, Notes)> {
-    if !checkpoint.is_folder {
-        let filled = fill(0, &|reserve| OutputFile::create(&target, reserve, expected))?;
-        return Ok((Sealed::File(filled.out, target), filled.notes));
-    }
-    let (expected, cancel) = (expected + checkpoint.carried_bytes(), engine.cancel);
-    let mut folder = match origin {
-        None => OutputFolder::create(target, expected)?,
-        Some(origin) => OutputFolder::resume(target, expected, checkpoint, origin, cancel)?,
-    };
-    let written = write_folder(engine, checkpoint, &mut folder, &mut fill);
-    let files = checkpoint.files.len();
-    let notes = say_how_to_go_on(&mut folder, files, written, engine)?;
-    Ok((Sealed::Folder(folder, files), notes))
-}
-
-fn write_folder<'a>(
-    engine: &Engine,
-    checkpoint: &Checkpoint,
-    folder: &mut OutputFolder,
-    fill: &mut impl FnMut(usize, Start) -> Result<FileWriter<'a>>,
-) -> Result<Notes> {
-    let mut notes = Notes::default();
-    let (mut index, mut total) = (BTreeMap::new(), 0);
-    for (file, source) in checkpoint.files.iter().enumerate() {
-        let of_file = match folder.finished::<Notes>(&source.name)? {
-            Some(of_file) => {
-                engine.progress.advance(source.len - source.data_start);
-                of_file.warnings.iter().for_each(|w| engine.progress.warn(w));
-                let made = Checkpoint::open(&folder.path().join(&source.name))?;
-                for t in made.tensors {
-                    total += t.bytes;
-                    index.insert(Cow::Owned(t.name), &source.name);
-                }
-                Notes { resumed: 1, ..of_file }
-            }
-            None => {
-                let before = engine.counts().repaired;
-                let mut filled = fill(file, &|reserve| folder.file(&source.name, reserve))?;
-                filled.out.sync()?;
-                let counts = engine.counts();
-                filled.notes.repaired = counts.repaired - before;
-                if filled.notes.repaired > 0 {
-                    filled.notes.reasons = counts.reasons;
-                }
-                let said = || serde_json::json!(filled.notes);
-                folder.record(checkpoint, file, said, engine.cancel)?;
-                (filled.notes.repaired, filled.notes.reasons) = (0, Vec::new());
-                for Entry { name, bytes, .. } in filled.entries {
-                    total += bytes.end - bytes.start;
-                    index.insert(name, &source.name);
-                }
-                filled.notes
-            }
-        };
-        notes.absorb(of_file);
-    }
-    if let Some(name) = &checkpoint.index {
-        folder.write(name, &index_text(total, &index))?;
-    }
-    for relative in checkpoint.carried() {
-        folder.carry(&checkpoint.root, relative, || engine.cancel.check())?;
-    }
-    Ok(notes)
-}
-
-/// A file in the making, its tensors one after the other.
-struct FileWriter<'a> {
-    out: OutputFile,
-    entries: Vec<Entry<'a>>,
-    at: u64,
-    notes: Notes,
-}
-
-impl<'a> FileWriter<'a> {
-    fn new(out: OutputFile) -> Self {
-        Self { out, entries: Vec::new(), at: 0, notes: Notes::default() }
-    }
-
-    /// Copies tensors bit for bit that follow one another in their file; the source is that of the first.
-    fn copy(&mut self, engine: &Engine, source: &Source, tensors: &'a [TensorInfo]) -> Result<()> {
-        let (start, bytes) = (self.at, tensors.iter().map(|t| t.bytes).sum::<u64>());
-        (0..bytes.div_ceil(CHUNK)).into_par_iter().try_for_each(|chunk| {
-            engine.cancel.check()?;
-            let at = chunk * CHUNK;
-            let mut piece = vec![0; (bytes - at).min(CHUNK) as usize];
-            source.read_at(at, &mut piece)?;
-            self.out.write_at(start + at, &piece)?;
-            engine.progress.advance(piece.len() as u64);
-            Ok(())
-        })?;
-        self.entries.reserve(tensors.len());
-        for t in tensors {
-            self.push(t.name.as_str().into(), t.dtype, t.shape.as_slice().into(), t.bytes);
-        }
-        Ok(())
-    }
-
-    /// Notes a tensor whose bytes have been written at the end.
-    fn push(&mut self, name: Cow<'a, str>, dtype: DType, shape: Cow<'a, [u64]>, bytes: u64) {
-        let start = self.at;
-        self.at += bytes;
-        self.entries.push(Entry { name, dtype, shape, bytes: start..self.at });
-    }
-
-    /// Treats a tensor, or keeps it if it turns out to hold values that cannot be.
-    fn treat(
-        &mut self,
-        engine: &Engine,
-        checkpoint: &Checkpoint,
-        info: &'a TensorInfo,
-        treat: &Treat,
-        limit: Option<ModelLimit>,
-        manifest: &mut Manifest,
-    ) -> Result<()> {
-        let source = Source::open(checkpoint, info, treat.manifest.view);
-        let (out, at) = (&self.out, self.at);
-        match engine
-            .again(&info.name, || encode(engine, &info.name, &source, treat, limit, out, at))
-        {
-            Ok(stored) if treat.manifest.coded && stored.bytes() >= info.bytes => {
-                let why = format!(
-                    "coded, it would take {} bytes, as it is {}",
-                    stored.bytes(),
-                    info.bytes
-                );
-                self.notes.kept.insert(info.name.clone(), why);
-                self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
-            }
-            Ok(stored) => {
-                let stored_bytes = stored.bytes();
-                for (component, dtype, shape, bytes) in stored.components {
-                    let name = format!("{}.{component}", info.name);
-                    self.push(name.into(), dtype, shape.into(), bytes.end - bytes.start);
-                }
-                if let Some(remark) = &stored.remark {
-                    self.notes.warn(engine, format!("tensor {} is {remark}", quoted(&info.name)));
-                }
-                if let Some(r) = stored.retrieved {
-                    let report = RetrievalReport::new(r, stored_bytes);
-                    self.notes.retrieved.insert(info.name.clone(), report);
-                }
-                if stored.flushed > 0 {
-                    self.notes.flushed.insert(info.name.clone(), stored.flushed);
-                }
-                if stored.manifest.method != treat.manifest.method {
-                    let method = treat.describe(&stored.manifest);
-                    self.notes.chosen.insert(info.name.clone(), method);
-                }
-                manifest.tensors.insert(info.name.clone(), stored.manifest);
-                Ok(())
-            }
-            Err(Error::NonFinite { count, .. }) if treat.treatment.nonfinite == NonFinite::Keep => {
-                let why = format!("{count} of its values are NaN or infinite");
-                self.notes.warn(
-                    engine,
-                    format!("tensor {} is kept bit for bit: {why}", quoted(&info.name)),
-                );
-                self.notes.kept.insert(info.name.clone(), why);
-                self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Restores a treated tensor.
-    fn restore(
-        &mut self,
-        engine: &Engine,
-        archive: &Archive,
-        t: &'a ArchivedTensor,
-        manifest: &'a TensorManifest,
-    ) -> Result<()> {
-        let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
-        let (blocks, size) = (&restorer.blocks, manifest.dtype.bytes(1) as u64);
-        let matrices = manifest.view.matrices(&manifest.shape);
-        // Units that are rows of storage one by one; otherwise its columns, a strip at a time.
-        let strips: Vec<&[Unit]> = match manifest.view.axis {
-            0 => restorer.units.chunks(1).collect(),
-            _ => restorer.units.chunks(units_per_strip(blocks, &restorer.units)).collect(),
-        };
-        let of_strip = |units: &[Unit]| {
-            let (mut strip, mut digests) = (Vec::new(), Vec::new());
-            for unit in units {
-                engine.cancel.check()?;
-                let restored = restorer.restore(engine, unit)?;
-                digests.extend(blocks.digests(unit, &restored).concat());
-                let bytes = bytemuck::cast_slice::<u32, u8>(&restored);
-                strip.extend_from_slice(&bytes[..unit.elements() * size as usize]);
-                engine.progress.advance(unit.elements() as u64 * size);
-            }
-            match manifest.view.axis {
-                0 => self.out.write_at(self.at + units[0].start(blocks) * size, &strip)?,
-                _ => write_transposed(blocks, matrices, units, &strip, |offset, part| {
-                    self.out.write_at(self.at + offset, part)
-                })?,
-            }
-            Ok(digests)
-        };
-        engine.again(&t.name, || {
-            let digests = strips.par_iter().map(|units| of_strip(units));
-            if digest(&digests.collect::<Result<Vec<_>>>()?.concat()) == manifest.digest {
-                return Ok(());
-            }
-            let path = archive.stored.files[t.file].path.clone();
-            Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) })
-        })?;
-        let bytes = blocks.elements() * size;
-        self.push(t.name.as_str().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
-        Ok(())
-    }
-
-    fn seal(self, preface: Preface) -> Result<Self> {
-        self.out.seal(&self.entries, preface, self.at)?;
-        Ok(self)
     }
 }

@@ -1,8 +1,11 @@
 //! What a job did, for machines: the JSON that `compress`, `decompress` and `verify` print with `--json`.
 
-use crate::treat::Retrieved;
-use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, sync::Arc};
+mod accounts;
+
+pub(crate) use accounts::{Decoded, account, overhead};
+
+use serde::{Deserialize, Serialize, Serializer};
+use std::{fmt, sync::Arc};
 
 /// What a job did.
 #[derive(Clone, Debug, Serialize)]
@@ -53,7 +56,7 @@ pub struct TensorReport {
     /// Its shape.
     pub shape: Vec<u64>,
     /// How it is stored, in words: `int8 per channel`, `2:4, values`, `kept`.
-    pub method: Cow<'static, str>,
+    pub method: StoredAs,
     /// Bits of a code before it is coded; null where there are no codes.
     pub code_bits: Option<u8>,
     /// Whether it is entropy-coded: its components are then what its blocks hold, `index`, `codes` or `values`, and `tables`,
@@ -81,6 +84,73 @@ pub struct TensorReport {
     pub components: Vec<ComponentReport>,
 }
 
+/// How a tensor is stored. As text, in a report too, one that is kept is `kept`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredAs {
+    /// Bit for bit.
+    Kept,
+    /// Otherwise, in words.
+    Treated(String),
+}
+
+impl StoredAs {
+    /// Whether it is bit for bit.
+    pub fn is_kept(&self) -> bool {
+        *self == Self::Kept
+    }
+
+    /// In words.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Kept => "kept",
+            Self::Treated(words) => words,
+        }
+    }
+}
+
+impl fmt::Display for StoredAs {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for StoredAs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What those who have made a tensor know of it, and an archive does not say.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Made {
+    /// How it is stored, in words that say more than the archive.
+    pub method: Option<String>,
+    /// Why it is kept bit for bit.
+    pub reason: Option<Arc<str>>,
+    /// Non-zero weights of groups too small to scale.
+    pub flushed: u64,
+    /// What a retrieval structure has made of it.
+    pub retrieval: Option<RetrievalReport>,
+}
+
+/// What a retrieval structure has made of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retrieved {
+    /// Bits of a result.
+    pub result_bits: u32,
+    /// Pruned weights that come back as one of the survivors' values.
+    pub false_positives: u64,
+    /// Bytes of the same tensor as streams, without false positives.
+    pub as_streams: u64,
+}
+
+impl Retrieved {
+    /// Of a structure that holds nothing yet.
+    pub fn new(result_bits: u32) -> Self {
+        Self { result_bits, false_positives: 0, as_streams: 0 }
+    }
+}
+
 /// A tensor in a retrieval structure, beside what it would be without one.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct RetrievalReport {
@@ -96,7 +166,7 @@ pub struct RetrievalReport {
 
 impl RetrievalReport {
     /// What was made of a tensor whose component takes so many bytes.
-    pub fn new(made: Retrieved, coded_bytes: u64) -> Self {
+    pub(crate) fn new(made: Retrieved, coded_bytes: u64) -> Self {
         let Retrieved { result_bits, false_positives, as_streams: stream_bytes } = made;
         Self { result_bits, false_positives, coded_bytes, stream_bytes }
     }

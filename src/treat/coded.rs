@@ -9,6 +9,7 @@ use crate::{
     },
     form::TensorManifest,
     format::OutputFile,
+    report::Retrieved,
     restore::Parts,
     stage::{Blocks, Unit},
     treat::{
@@ -20,23 +21,6 @@ use rayon::prelude::*;
 
 /// Coded units that wait for those before them, for every thread.
 const WINDOW: usize = 2;
-
-/// What a retrieval structure has made of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retrieved {
-    /// Bits of a result.
-    pub result_bits: u32,
-    /// Pruned weights that come back as one of the survivors' values.
-    pub false_positives: u64,
-    /// Bytes of the same tensor as streams, without false positives.
-    pub as_streams: u64,
-}
-
-impl Retrieved {
-    fn new(result_bits: u32) -> Self {
-        Self { result_bits, false_positives: 0, as_streams: 0 }
-    }
-}
 
 /// Survivors of a mask.
 fn ones(mask: &[u32]) -> u64 {

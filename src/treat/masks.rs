@@ -10,20 +10,17 @@ use crate::{
         range::Range,
         threshold::{Limit, kept, largest, limit},
     },
-    engine::{Chain, Engine, Needs, Same, Tile, assemble},
-    kernels::{
-        BlockGrid, Counting, histogram, magnitude_mask, magnitude_sums, magnitude_tail, nm_mask,
-        range, row_threshold,
+    engine::{
+        Needs, Tile, assemble,
+        count::{count, tail},
     },
+    kernels::{BlockGrid, magnitude_mask, magnitude_sums, nm_mask, range, row_threshold},
     recipe::{Prune, Scope},
-    stage::{Blocks, Unit},
+    stage::Unit,
     treat::{job::Job, model_limits::ModelLimit},
 };
 use rayon::prelude::*;
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What decides the mask of every unit.
 #[derive(Debug)]
@@ -107,7 +104,7 @@ impl Mask {
                 run(elements, "row_threshold", needs, &|on, tile| {
                     if tile.cols.len() < cols {
                         let message = format!("rows of {cols} do not fit its buffers");
-                        return Err(Error::Gpu { kernel: "row_threshold", message });
+                        return Err(Error::beyond("row_threshold", message));
                     }
                     let mut limits = row_threshold(on, &tile.weights, *keep)?;
                     for (r, limit) in limits.iter_mut().enumerate() {
@@ -277,86 +274,4 @@ impl Job<'_> {
         let keep = largest(&norms, kept(density, norms.len() as u64));
         Ok(Mask::Blocks { keep, rows, cols, across })
     }
-}
-
-/// Counts units on the device, or all of them on the CPU if it fails.
-pub fn count(
-    engine: &Engine,
-    tensor: &str,
-    blocks: &Blocks,
-    load: &(impl Fn(&Unit) -> Result<Vec<u32>> + Sync),
-    units: &[Unit],
-) -> Result<Histogram> {
-    if let on @ Backend::Gpu(gpu) = engine.backend() {
-        let chain = Chain { kernel: "histogram", tensor, needs: Needs::default() };
-        let counted = || {
-            let counting = Mutex::new(Counting::new(on, blocks.dtype)?);
-            let locked = || counting.lock().unwrap_or_else(PoisonError::into_inner);
-            units.par_iter().try_for_each(|unit| {
-                let add = |on: &Backend, tiles: &[Tile], apart: bool| {
-                    let (mut counting, mut tiles) = (locked(), tiles.iter().map(|t| &t.weights));
-                    match apart {
-                        true => counting.add_apart(on, tiles).map(Some),
-                        false => tiles.try_for_each(|t| counting.add(on, t)).map(|()| None),
-                    }
-                };
-                let expected = |tile: &Tile| histogram(&Backend::Cpu, &tile.weights);
-                engine.count(chain, blocks, unit, load(unit)?, add, expected)
-            })?;
-            let counted =
-                counting.into_inner().unwrap_or_else(PoisonError::into_inner).finish(on)?;
-            // None was lost, in whatever tile.
-            let elements = units.iter().map(|unit| unit.elements() as u64).sum();
-            match counted.total().difference(&elements) {
-                None => Ok(counted),
-                Some(what) => Err(engine.distrust(chain, &format!("its total is {what}"))),
-            }
-        };
-        match counted() {
-            Err(Error::Gpu { kernel, message }) => engine.record(kernel, &message, gpu),
-            done => return done,
-        }
-    }
-    let per_thread = units.len().div_ceil(rayon::current_num_threads()).max(1);
-    let counted = units.par_chunks(per_thread).map(|units| {
-        let mut counting = Counting::new(&Backend::Cpu, blocks.dtype)?;
-        for unit in units {
-            let mut elements = load(unit)?;
-            engine.on_cpu(blocks, unit, &mut elements, |tile| {
-                counting.add(&Backend::Cpu, &tile.weights)
-            })?;
-        }
-        counting.finish(&Backend::Cpu)
-    });
-    let merge = |mut a: Histogram, b: Histogram| {
-        a.merge(&b);
-        a
-    };
-    let histograms = counted.collect::<Result<Vec<_>>>()?;
-    Ok(histograms.into_iter().reduce(merge).unwrap_or_else(|| Histogram::new(blocks.dtype)))
-}
-
-/// How often each magnitude with some upper bits occurs in units.
-pub fn tail(
-    engine: &Engine,
-    tensor: &str,
-    blocks: &Blocks,
-    load: &(impl Fn(&Unit) -> Result<Vec<u32>> + Sync),
-    units: &[Unit],
-    prefix: u32,
-) -> Result<Vec<u64>> {
-    let sum = |mut a: Vec<u64>, b: Vec<u64>| {
-        a.iter_mut().zip(&b).for_each(|(a, b)| *a += b);
-        a
-    };
-    let none = || vec![0; 4096];
-    let of_units = units.par_iter().map(|unit| {
-        let mut elements = load(unit)?;
-        let chain = Chain { kernel: "magnitude_tail", tensor, needs: Needs::default() };
-        engine.run(chain, blocks, unit, &mut elements, |on, tiles| {
-            let of = |tile: &Tile| magnitude_tail(on, &tile.weights, prefix);
-            tiles.iter().map(of).try_fold(none(), |a, b| Ok(sum(a, b?)))
-        })
-    });
-    of_units.try_reduce(none, |a, b| Ok(sum(a, b)))
 }

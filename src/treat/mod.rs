@@ -15,13 +15,11 @@ mod scales;
 mod tables;
 mod writer;
 
-pub use coded::Retrieved;
-pub use masks::count;
 pub use model_limits::{ModelLimit, model_limits};
 
 use crate::{
     Result, digest::digest, engine::Engine, form::TensorManifest, format::OutputFile, plan::Treat,
-    recipe::Quantize, stage::Source,
+    recipe::Quantize, report::Retrieved, stage::Source,
 };
 use coded::Coded;
 use job::Job;
@@ -105,7 +103,7 @@ fn lay_out<W: PartsWriter>(
             let laid = to.unit(unit, &mut parts)?;
             let restored = parts.restore(None, &job.manifest, &job.blocks, unit)?;
             let digests = job.blocks.digests(unit, &restored);
-            job.engine.progress.advance(job.blocks.dtype.bytes(unit.elements()) as u64);
+            job.engine.advance(job.blocks.dtype.bytes(unit.elements()) as u64);
             Ok((laid, digests, flushed))
         });
         for (laid, of_unit, lost) in treated.collect::<Result<Vec<_>>>()? {

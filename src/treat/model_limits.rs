@@ -8,16 +8,17 @@ use crate::{
         threshold::{kept, refine},
     },
     engine::Engine,
+    engine::count::{count, tail},
     form::View,
     format::Checkpoint,
     plan::{Action, Plan},
     recipe::{Prune, Scope},
     stage::{Blocks, Source},
-    treat::masks::{count, tail},
 };
+use serde::{Deserialize, Serialize};
 
-/// A threshold over several tensors, as it applies to one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A threshold over several tensors, as it applies to one: it can be written down, and read where a part of the model is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelLimit {
     /// The magnitude's bits as f32.
     pub magnitude: u32,

@@ -240,7 +240,7 @@ impl Job<'_> {
                 // Rows that were cut would have to be merged across tiles.
                 if tile.cols.len() < cols {
                     let message = format!("rows of {cols} do not fit its buffers");
-                    return Err(crate::Error::Gpu { kernel: "sort_rows", message });
+                    return Err(crate::Error::beyond("sort_rows", message));
                 }
                 let keys = sort_rows(on, &tile.weights)?.into_words(on)?;
                 sorted[tile.rows.start * cols..][..keys.len()].copy_from_slice(&keys);

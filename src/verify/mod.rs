@@ -1,20 +1,21 @@
 //! Decoding a whole archive and measuring it: every chunk's digest, every tensor's digest, and the error against the source.
 
+mod codes;
 mod errors;
 
 use crate::{
     DType, Error, Result, TensorInfo,
-    codec::{bitpack, block::Sizes, sparse},
+    codec::block::Sizes,
     digest::{Digest, agrees, digest},
     dtype,
     engine::Engine,
     form::TensorManifest,
-    format::{Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, entry_length},
+    format::{Archive, ArchivedTensor, CHUNK, Checkpoint},
     quote::{quoted, shown},
-    report::{ComponentReport, ErrorReport, TensorReport},
-    restore::{Parts, Restorer},
+    report::{Decoded, ErrorReport, Made, TensorReport, account},
+    restore::Restorer,
     stage::{Blocks, Source, Unit},
-    verify::errors::Sums,
+    verify::{codes::CodeCounts, errors::Sums},
 };
 use rayon::prelude::*;
 use std::{collections::HashMap, ops::Range};
@@ -24,7 +25,8 @@ const BATCH: usize = 64;
 /// What those column sums may take.
 const BATCH_BYTES: u64 = 64 << 20;
 
-/// Checks every tensor of an archive, in the order of the archive.
+/// Checks every tensor of an archive, in the order of the archive, and reports on it. `made` says what else is known of the tensor of
+/// that number.
 ///
 /// # Errors
 ///
@@ -34,15 +36,17 @@ pub fn check(
     engine: &Engine,
     archive: &Archive,
     against: Option<&Checkpoint>,
+    made: impl Fn(usize) -> Made,
 ) -> Result<Vec<TensorReport>> {
     let partners = against.map(|source| partners(archive, source)).transpose()?;
     let check = |(i, t): (usize, &ArchivedTensor)| {
         let source = against.zip(partners.as_ref().map(|p| p[i]));
         match &t.treated {
-            Some(manifest) => {
-                engine.again(&t.name, || treated(engine, archive, t, manifest, source))
-            }
-            None => kept(engine, archive, t, source),
+            Some(manifest) => engine.again(&t.name, || {
+                let decoded = treated(engine, archive, t, manifest, source)?;
+                Ok(account(archive, t, made(i), decoded))
+            }),
+            None => Ok(account(archive, t, made(i), kept(engine, archive, t, source)?)),
         }
     };
     // Room for all at once: there may be a million, and growing would hold them twice.
@@ -94,7 +98,7 @@ fn treated(
     t: &ArchivedTensor,
     manifest: &TensorManifest,
     origin: Option<(&Checkpoint, &TensorInfo)>,
-) -> Result<TensorReport> {
+) -> Result<Decoded> {
     let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
     let source = origin.map(|(c, info)| Source::open(c, info, manifest.view));
     let blocks = &restorer.blocks;
@@ -118,7 +122,7 @@ fn treated(
             }
             let bytes = blocks.dtype.bytes(unit.elements());
             let nonzero = nonzero(blocks.dtype, &bytemuck::cast_slice(&restored)[..bytes]);
-            engine.progress.advance(bytes as u64);
+            engine.advance(bytes as u64);
             let sums = vec![Sums::exact(unit.elements() as u64, nonzero)];
             return Ok(Measured { digests, sums, codes, sizes });
         }
@@ -126,7 +130,7 @@ fn treated(
         let spans = blocks.spans(unit).into_iter();
         let cols = unit.shape().1;
         let sums = spans.map(|span| sums(blocks.dtype, original, &restored, span, cols)).collect();
-        engine.progress.advance(manifest.dtype.bytes(unit.elements()) as u64);
+        engine.advance(manifest.dtype.bytes(unit.elements()) as u64);
         Ok(Measured { digests, sums, codes, sizes })
     };
     let Measured { digests, sums, codes, sizes } = match blocks.cuts_rows() {
@@ -152,22 +156,8 @@ fn treated(
     {
         return Err(Error::Verify { tensor: t.name.clone(), metric: "rel_error", got, limit });
     }
-    let mut report = blank(archive, t);
-    split_coded(&mut report, manifest, sizes);
-    report.density = sums.density();
-    report.entropy_bits = codes.entropy();
-    report.error = error;
-    Ok(report)
-}
-
-/// Says what the bytes of a coded tensor are, its tables and the lengths of its blocks as one.
-fn split_coded(report: &mut TensorReport, manifest: &TensorManifest, sizes: Sizes) {
-    let Some(at) = report.components.iter().position(|c| c.name == "coded") else { return };
-    let coded = report.components.remove(at);
-    let tables = coded.bytes - sizes.index - sizes.stored;
-    let parts = [("index", sizes.index), (manifest.stored(), sizes.stored), ("tables", tables)];
-    let parts = parts.into_iter().filter(|(_, bytes)| *bytes > 0);
-    report.components.splice(at..at, parts.map(|(name, bytes)| ComponentReport { name, bytes }));
+    let (entropy_bits, density) = (codes.entropy(), sums.density());
+    Ok(Decoded { sizes: Some(sizes), entropy_bits, density, error })
 }
 
 /// What was found in some units: the digests of their blocks, sums for each block (or for all of them), the codes, and what
@@ -254,7 +244,7 @@ fn kept(
     archive: &Archive,
     t: &ArchivedTensor,
     source: Option<(&Checkpoint, &TensorInfo)>,
-) -> Result<TensorReport> {
+) -> Result<Decoded> {
     let info = archive.component(t, "");
     let chunks = (0..info.bytes.div_ceil(CHUNK)).into_par_iter().map(|chunk| {
         engine.cancel.check()?;
@@ -272,15 +262,14 @@ fn kept(
                 });
             }
         }
-        engine.progress.advance(bytes.len() as u64);
+        engine.advance(bytes.len() as u64);
         Ok(nonzero(info.dtype, &bytes))
     });
     let nonzero: u64 = chunks.sum::<Result<u64>>()?;
-    let mut report = blank(archive, t);
-    report.density = (info.dtype.is_weight() && info.elements() > 0)
+    let density = (info.dtype.is_weight() && info.elements() > 0)
         .then(|| nonzero as f64 / info.elements() as f64);
-    report.error = if source.is_some() { ErrorReport::EXACT } else { ErrorReport::default() };
-    Ok(report)
+    let error = if source.is_some() { ErrorReport::EXACT } else { ErrorReport::default() };
+    Ok(Decoded { density, error, ..Decoded::default() })
 }
 
 /// Elements that are not zero of either sign.
@@ -325,7 +314,7 @@ pub fn restored(engine: &Engine, archive: &Archive, checkpoint: &Checkpoint) -> 
         let digests = units.par_iter().map(|unit| {
             engine.cancel.check()?;
             let elements = source.load(&blocks, unit)?;
-            engine.progress.advance(manifest.dtype.bytes(unit.elements()) as u64);
+            engine.advance(manifest.dtype.bytes(unit.elements()) as u64);
             Ok(blocks.digests(unit, &elements).concat())
         });
         if digest(&digests.collect::<Result<Vec<_>>>()?.concat()) != manifest.digest {
@@ -349,210 +338,10 @@ fn kept_again(
         let mut found = expected.clone();
         archive.read_at(stored, start, &mut expected)?;
         checkpoint.read_at(info.file, info.offset + start, &mut found)?;
-        engine.progress.advance(found.len() as u64);
+        engine.advance(found.len() as u64);
         Ok(found == expected)
     });
     Ok(chunks.collect::<Result<Vec<_>>>()?.into_iter().all(|same| same))
-}
-
-/// What is known without decoding: names, shapes, and where the bytes go.
-pub fn blank(archive: &Archive, t: &ArchivedTensor) -> TensorReport {
-    let (dtype, shape) = archive.original(t);
-    let elements = crate::tensor::elements(shape);
-    let mut components: Vec<ComponentReport> = archive
-        .components(t)
-        .map(|(name, info)| ComponentReport {
-            name: if name.is_empty() { "kept" } else { name },
-            bytes: info.bytes,
-        })
-        .collect();
-    let entry = |(_, info): (&str, &TensorInfo)| {
-        let start = info.offset - archive.stored.files[info.file].data_start;
-        let (name, shape) = (info.name.as_str().into(), info.shape.as_slice().into());
-        entry_length(Entry { name, dtype: info.dtype, shape, bytes: start..start + info.bytes })
-    };
-    let header = archive.components(t).map(entry).sum::<u64>() + archive.manifest_bytes(t);
-    components.push(ComponentReport { name: "header", bytes: header });
-    let bytes = components.iter().map(|c| c.bytes).sum();
-    TensorReport {
-        name: t.name.clone(),
-        dtype: dtype.name(),
-        shape: shape.to_vec(),
-        method: t.treated.as_ref().map_or("kept".into(), |m| m.describe(None).into()),
-        code_bits: t.treated.as_ref().and_then(|m| m.method.code_bits()),
-        coded: t.treated.as_ref().is_some_and(|m| m.coded),
-        // An archive does not store why a tensor was kept; where no rule could have treated it, it shows.
-        reason: (t.treated.is_none() && !dtype.is_weight())
-            .then(|| format!("{} holds no weights", dtype.name()).into()),
-        bytes,
-        bits_per_weight: if elements == 0 { 0.0 } else { bytes as f64 * 8.0 / elements as f64 },
-        entropy_bits: None,
-        density: None,
-        retrieval: None,
-        flushed: 0,
-        error: ErrorReport::default(),
-        components,
-    }
-}
-
-/// What an archive holds that belongs to no tensor alone, so that with the tensors it adds up to the archive's size: the rest
-/// of the headers (chunk digests, other metadata), their padding, and a folder's index of `index_bytes` bytes.
-///
-/// # Errors
-///
-/// As [`Checkpoint::read_at`].
-pub fn overhead(
-    archive: &Archive,
-    tensors: &[TensorReport],
-    index_bytes: u64,
-) -> Result<Vec<ComponentReport>> {
-    let (mut headers, mut padding) = (0, 0);
-    for (file, stored) in archive.stored.files.iter().enumerate() {
-        headers += stored.data_start;
-        padding += trailing_spaces(&archive.stored, file, stored.data_start)?;
-    }
-    let of_tensors: u64 = tensors
-        .iter()
-        .flat_map(|t| &t.components)
-        .filter(|c| c.name == "header")
-        .map(|c| c.bytes)
-        .sum();
-    let component = |name, bytes| ComponentReport { name, bytes };
-    let mut overhead = vec![
-        component("header", headers.saturating_sub(padding + of_tensors)),
-        component("padding", padding),
-    ];
-    if index_bytes > 0 {
-        overhead.push(component("index", index_bytes));
-    }
-    Ok(overhead)
-}
-
-/// How many spaces a header that ends at `end` ends with.
-fn trailing_spaces(stored: &Checkpoint, file: usize, end: u64) -> Result<u64> {
-    let (mut at, mut spaces) = (end, 0);
-    loop {
-        let mut part = vec![0; at.min(4096) as usize];
-        at -= part.len() as u64;
-        stored.read_at(file, at, &mut part)?;
-        let here = part.iter().rev().take_while(|b| **b == b' ').count();
-        spaces += here as u64;
-        if here < part.len() || at == 0 {
-            return Ok(spaces);
-        }
-    }
-}
-
-/// How often each code is stored, and each bit of the mask. What only fills a row up to its last word is no code.
-#[derive(Clone, Debug, Default)]
-struct CodeCounts {
-    codes: Vec<u64>,
-    mask: [u64; 2],
-}
-
-impl CodeCounts {
-    fn of(manifest: &TensorManifest, parts: &Parts, unit: &Unit) -> Self {
-        let Some(bits) = manifest.method.code_bits().map(u32::from) else { return Self::default() };
-        let (rows, cols) = unit.shape();
-        let mut counts = Counting::new(bits);
-        let mut mask = [0; 2];
-        if manifest.pruned {
-            let mut stored = &parts.stored[..];
-            for kept in sparse::row_counts(&parts.mask, cols) {
-                let (row, rest) = stored.split_at(bitpack::words(kept, bits));
-                counts.row(row, kept);
-                stored = rest;
-                mask[1] += kept as u64;
-            }
-            mask[0] = unit.elements() as u64 - mask[1];
-        } else if (cols * bits as usize).is_multiple_of(32) {
-            // Without padding all rows are one.
-            counts.row(&parts.stored, rows * cols);
-        } else {
-            let width = bitpack::words(cols, bits);
-            parts.stored.chunks(width).for_each(|row| counts.row(row, cols));
-        }
-        Self { codes: counts.finish(), mask }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.codes.resize(self.codes.len().max(other.codes.len()), 0);
-        self.codes.iter_mut().zip(&other.codes).for_each(|(a, b)| *a += b);
-        self.mask.iter_mut().zip(&other.mask).for_each(|(a, b)| *a += b);
-    }
-
-    /// Shannon's bound of codes and mask, in bits per weight of the tensor.
-    fn entropy(&self) -> Option<f64> {
-        let bits = |counts: &[u64]| {
-            let n = counts.iter().sum::<u64>() as f64;
-            let occupied = counts.iter().filter(|c| **c > 0);
-            occupied.map(|c| *c as f64 * (n / *c as f64).log2()).sum::<f64>()
-        };
-        let codes = self.codes.iter().sum::<u64>();
-        let weights = codes.max(self.mask.iter().sum());
-        (weights > 0).then(|| (bits(&self.codes) + bits(&self.mask)) / weights as f64)
-    }
-}
-
-/// Counts codes by the bytes they are in, four histograms side by side, so that no byte waits for the one before.
-struct Counting {
-    bits: u32,
-    bytes: [[u32; 256]; 4],
-    /// Codes of bytes that are not full.
-    single: [u32; 256],
-    unpacked: Vec<u8>,
-}
-
-impl Counting {
-    fn new(bits: u32) -> Self {
-        Self { bits, bytes: [[0; 256]; 4], single: [0; 256], unpacked: Vec::new() }
-    }
-
-    /// Codes in a byte; widths that straddle bytes are unpacked to one each.
-    fn per_byte(&self) -> usize {
-        if 8u32.is_multiple_of(self.bits) { 8 / self.bits as usize } else { 1 }
-    }
-
-    fn code(&self, byte: u8, place: usize) -> usize {
-        usize::from(byte) >> (place * self.bits as usize) & ((1 << self.bits) - 1)
-    }
-
-    /// Counts the first `len` codes of packed words.
-    fn row(&mut self, words: &[u32], len: usize) {
-        if !8u32.is_multiple_of(self.bits) {
-            self.unpacked.resize(len, 0);
-            bitpack::unpack(words, self.bits, &mut self.unpacked);
-            return count_bytes(&self.unpacked, &mut self.bytes);
-        }
-        let bytes: &[u8] = bytemuck::cast_slice(words);
-        let (full, rest) = (len / self.per_byte(), len % self.per_byte());
-        count_bytes(&bytes[..full], &mut self.bytes);
-        for place in 0..rest {
-            self.single[self.code(bytes[full], place)] += 1;
-        }
-    }
-
-    fn finish(self) -> Vec<u64> {
-        let mut codes: Vec<u64> =
-            self.single[..1 << self.bits].iter().map(|n| u64::from(*n)).collect();
-        for byte in 0..=255 {
-            let n: u64 = self.bytes.iter().map(|side| u64::from(side[usize::from(byte)])).sum();
-            for place in 0..self.per_byte() {
-                codes[self.code(byte, place)] += n;
-            }
-        }
-        codes
-    }
-}
-
-fn count_bytes(bytes: &[u8], sides: &mut [[u32; 256]; 4]) {
-    let (fours, rest) = bytes.as_chunks::<4>();
-    for four in fours {
-        for (side, byte) in sides.iter_mut().zip(four) {
-            side[usize::from(*byte)] += 1;
-        }
-    }
-    rest.iter().for_each(|byte| sides[0][usize::from(*byte)] += 1);
 }
 
 #[cfg(test)]

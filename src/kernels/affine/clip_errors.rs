@@ -173,10 +173,7 @@ fn on_gpu(
     decide: bool,
 ) -> Result<(Vec<u32>, usize)> {
     if !gpu.numerics().rounds_exactly() {
-        return Err(Error::Gpu {
-            kernel: KERNEL.name,
-            message: "the device does not round as IEEE".into(),
-        });
+        return Err(Error::beyond(KERNEL.name, "it does not round as IEEE"));
     }
     let elements = weights.elements();
     let (group, first) = groups.for_device(elements);

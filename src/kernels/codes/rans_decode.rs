@@ -88,7 +88,7 @@ fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tenso
     let max = gpu.max_bytes() as usize;
     if data.len() > max || symbols > max {
         let message = format!("{} bytes of streams, {symbols} symbols", data.len());
-        return Err(Error::Gpu { kernel: KERNEL.name, message });
+        return Err(Error::beyond(KERNEL.name, message));
     }
     let mut words = vec![0u32; data.len().div_ceil(4)];
     bytemuck::cast_slice_mut(&mut words)[..data.len()].copy_from_slice(&data);

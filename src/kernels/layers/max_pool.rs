@@ -144,8 +144,7 @@ fn on_gpu(
 ) -> Result<Tensor> {
     // Some drivers end the loops of an invocation after 65,535 turns, without a word.
     if window.height.min(image.height) * (window.width.min(image.width) + 1) > 65_000 {
-        let message = "the window is too large".into();
-        return Err(Error::Gpu { kernel: KERNEL.name, message });
+        return Err(Error::beyond(KERNEL.name, "the window is too large"));
     }
     let (rows, words) = (places.count * places.height * places.width, x.cols());
     let out = gpu.alloc(4 * rows * words)?;

@@ -86,7 +86,8 @@ impl Counting {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] if the tile's type is another; [`Error::Gpu`] if the device fails: then the counts are worthless.
+    /// [`Error::Shape`] if the tile's type is another; [`Error::Backend`] if the counts are on another backend; [`Error::Gpu`] if
+    /// the device fails: then the counts are worthless.
     pub fn add(&mut self, on: &Backend, weights: &Tensor) -> Result<()> {
         let (Self::Cpu { sum, .. } | Self::Gpu { sum, .. }) = &*self;
         let expected = sum.dtype();
@@ -160,7 +161,7 @@ impl Counting {
     ///
     /// # Errors
     ///
-    /// [`Error::Gpu`] if the device fails.
+    /// [`Error::Backend`] if the counts are on another backend; [`Error::Gpu`] if the device fails.
     pub fn finish(self, on: &Backend) -> Result<Histogram> {
         match (self, on) {
             (Self::Cpu { mut sum, mut pending, .. }, _) => {

@@ -106,7 +106,7 @@ impl Int8Weights {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] if the words do not hold the codes; [`Error::Gpu`] if they are not on this backend.
+    /// [`Error::Shape`] if the words do not hold the codes; [`Error::Backend`] if they are not on this backend.
     pub fn new(on: &Backend, w: Int8, a_signed: bool) -> Result<Self> {
         expect_int8(KERNEL.name, "words of w", &w)?;
         let (rows, cols, signed) = (w.words.rows(), w.cols, w.signed);
@@ -141,7 +141,8 @@ impl Int8Weights {
 ///
 /// # Errors
 ///
-/// As [`matmul_i8`]; [`Error::Shape`] if the activations are not signed or unsigned as the weights were laid out for.
+/// As [`matmul_i8`]; [`Error::Shape`] if the activations are not signed or unsigned as the weights were laid out for;
+/// [`Error::Backend`] if they were laid out for another backend.
 pub fn matmul_i8_with(
     on: &Backend,
     a: &Int8,
@@ -158,8 +159,8 @@ pub fn matmul_i8_with(
         Layout::Panels(panels) => panels,
     };
     if let Backend::Gpu(_) = on {
-        let message = "the weights are on the CPU".into();
-        return Err(Error::Gpu { kernel: KERNEL.name, message });
+        let found = "the weights are laid out for the CPU";
+        return Err(Error::Backend { kernel: KERNEL.name, found });
     }
     expect_factors(KERNEL.name, a, (w.rows, w.cols, w.signed), channels, epilogue)?;
     let mut sums = vec![0; a.words.rows() * w.rows];

@@ -137,9 +137,9 @@ fn on_gpu(
     inverses: &[f32],
 ) -> Result<Vec<u64>> {
     let (rows, cols) = (weights.rows(), weights.cols());
-    let refuse = |message: &str| Err(Error::Gpu { kernel: KERNEL.name, message: message.into() });
+    let refuse = |message: &str| Err(Error::beyond(KERNEL.name, message));
     if !gpu.numerics().rounds_exactly() {
-        return refuse("the device does not round as IEEE");
+        return refuse("it does not round as IEEE");
     }
     if grid.rows.min(rows) * grid.cols.min(cols) > 1 << 21 {
         // 64 lanes over one block must stay below 65,535 iterations.

@@ -70,10 +70,7 @@ fn on_gpu(gpu: &Gpu, weights: &Tensor, keep: usize) -> Result<Vec<Limit>> {
     let (rows, cols) = (weights.rows(), weights.cols());
     // Six passes over the columns by all lanes, and five over as many digits or lanes.
     if 6 * cols.div_ceil(256) + 5 * 256 > crate::kernels::tasks::ITERATIONS {
-        return Err(Error::Gpu {
-            kernel: KERNEL.name,
-            message: format!("rows of {cols} are too long"),
-        });
+        return Err(Error::beyond(KERNEL.name, format!("rows of {cols} are too long")));
     }
     let out = gpu.alloc(8 * rows)?;
     let params = Params { rows: rows as u32, cols: cols as u32, keep: keep as u32 };

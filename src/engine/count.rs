@@ -1,0 +1,103 @@
+//! Counting the weights of a tensor, for what is decided from exact counts.
+
+use crate::{
+    Backend, Result, Tensor,
+    decide::histogram::Histogram,
+    engine::{Chain, Engine, Needs, Same, Task, Tile, tiles},
+    kernels::{Counting, histogram, magnitude_tail},
+    stage::{Blocks, Unit},
+};
+use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
+
+/// The histogram of units: counted on the device, or all of them on the CPU if it fails.
+///
+/// # Errors
+///
+/// As `load`; [`Error::Interrupted`](crate::Error::Interrupted).
+pub fn count(
+    engine: &Engine,
+    tensor: &str,
+    blocks: &Blocks,
+    load: &(impl Fn(&Unit) -> Result<Vec<u32>> + Sync),
+    units: &[Unit],
+) -> Result<Histogram> {
+    let chain = Chain { kernel: "histogram", tensor, needs: Needs::default() };
+    let counted = engine.try_device(|on, gpu| {
+        let counting = Mutex::new(Counting::new(on, blocks.dtype)?);
+        units.par_iter().try_for_each(|unit| {
+            engine.cancel.check()?;
+            let (elements, shape) = (load(unit)?, unit.shape());
+            let cut = tiles::cut(gpu, blocks.dtype, shape, chain.needs)?;
+            // What a picked unit alone has added is told apart.
+            let device = |picked| {
+                let tiles = tiles::load(on, blocks, unit, &elements, &cut)?;
+                let mut tiles = tiles.iter().map(|t| &t.weights);
+                let mut counting = counting.lock().unwrap_or_else(PoisonError::into_inner);
+                match picked {
+                    true => counting.add_apart(on, tiles).map(Some),
+                    false => tiles.try_for_each(|t| counting.add(on, t)).map(|()| None),
+                }
+            };
+            let expected = || {
+                let (cpu, dtype) = (&Backend::Cpu, blocks.dtype);
+                let whole = Tensor::new(cpu, dtype, shape.0, shape.1, elements.clone())?;
+                histogram(cpu, &whole).map(Some)
+            };
+            let task = Task { chain, blocks, unit };
+            engine.on_device(task, cut.len(), device, expected).map(|_| ())
+        })?;
+        let counted = counting.into_inner().unwrap_or_else(PoisonError::into_inner).finish(on)?;
+        // None was lost, in whatever tile.
+        let elements = units.iter().map(|unit| unit.elements() as u64).sum();
+        match counted.total().difference(&elements) {
+            None => Ok(counted),
+            Some(what) => Err(engine.distrust(chain, &format!("its total is {what}"))),
+        }
+    })?;
+    if let Some(counted) = counted {
+        return Ok(counted);
+    }
+    let per_thread = units.len().div_ceil(rayon::current_num_threads()).max(1);
+    let counted = units.par_chunks(per_thread).map(|units| {
+        let mut counting = Counting::new(&Backend::Cpu, blocks.dtype)?;
+        for unit in units {
+            let mut elements = load(unit)?;
+            engine.on_cpu(blocks, unit, &mut elements, |tile| {
+                counting.add(&Backend::Cpu, &tile.weights)
+            })?;
+        }
+        counting.finish(&Backend::Cpu)
+    });
+    let merge = |mut a: Histogram, b: Histogram| {
+        a.merge(&b);
+        a
+    };
+    let histograms = counted.collect::<Result<Vec<_>>>()?;
+    Ok(histograms.into_iter().reduce(merge).unwrap_or_else(|| Histogram::new(blocks.dtype)))
+}
+
+/// How often each magnitude with some upper bits occurs in units.
+pub fn tail(
+    engine: &Engine,
+    tensor: &str,
+    blocks: &Blocks,
+    load: &(impl Fn(&Unit) -> Result<Vec<u32>> + Sync),
+    units: &[Unit],
+    prefix: u32,
+) -> Result<Vec<u64>> {
+    let sum = |mut a: Vec<u64>, b: Vec<u64>| {
+        a.iter_mut().zip(&b).for_each(|(a, b)| *a += b);
+        a
+    };
+    let none = || vec![0; 4096];
+    let of_units = units.par_iter().map(|unit| {
+        let mut elements = load(unit)?;
+        let chain = Chain { kernel: "magnitude_tail", tensor, needs: Needs::default() };
+        engine.run(chain, blocks, unit, &mut elements, |on, tiles| {
+            let of = |tile: &Tile| magnitude_tail(on, &tile.weights, prefix);
+            tiles.iter().map(of).try_fold(none(), |a, b| Ok(sum(a, b?)))
+        })
+    });
+    of_units.try_reduce(none, |a, b| Ok(sum(a, b)))
+}

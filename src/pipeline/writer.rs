@@ -1,0 +1,377 @@
+//! The files that a job makes, one tensor after the other, and how they come to their place.
+
+use crate::{
+    DType, Error, Result, TensorInfo,
+    digest::digest,
+    engine::Engine,
+    form::TensorManifest,
+    format::{
+        Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, Origin, OutputFile,
+        OutputFolder, Preface, Target, index_text,
+    },
+    plan::Treat,
+    quote::quoted,
+    recipe::NonFinite,
+    report::{Made, RetrievalReport},
+    restore::Restorer,
+    stage::{Source, Unit, units_per_strip, write_transposed},
+    treat::{ModelLimit, encode},
+};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// What happened beside the plan.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Notes {
+    /// What was said to the user.
+    pub warnings: Vec<String>,
+    /// Those tensors of which there is anything to say, by name.
+    pub tensors: BTreeMap<String, Made>,
+    /// Tiles that were redone on the CPU, and why, in files that an interrupted run had finished: what this run does itself, its
+    /// engine counts.
+    pub repaired: u64,
+    /// See `repaired`.
+    pub reasons: Vec<String>,
+    /// Files that an interrupted run had finished.
+    #[serde(skip)]
+    pub resumed: u64,
+}
+
+impl Notes {
+    /// What lies beside the weights and is not as one might expect.
+    pub fn remark(&mut self, engine: &Engine, checkpoint: &Checkpoint) {
+        checkpoint.remarks().into_iter().for_each(|remark| self.warn(engine, remark));
+    }
+
+    /// Says something, and notes it.
+    pub fn warn(&mut self, engine: &Engine, message: String) {
+        engine.progress.warn(&message);
+        self.warnings.push(message);
+    }
+
+    /// Adds those of a file.
+    pub fn absorb(&mut self, file: Self) {
+        self.warnings.extend(file.warnings);
+        self.tensors.extend(file.tensors);
+        self.repaired += file.repaired;
+        self.reasons.extend(file.reasons);
+        self.resumed += file.resumed;
+    }
+
+    /// What is noted of a tensor.
+    fn of(&mut self, name: &str) -> &mut Made {
+        self.tensors.entry(name.into()).or_default()
+    }
+}
+
+/// An output that is complete but not yet in its place.
+pub enum Sealed {
+    File(OutputFile, Target),
+    /// And of how many files.
+    Folder(OutputFolder, usize),
+}
+
+impl Sealed {
+    /// Makes it durable while `check` reads it again, and puts it in its place if that succeeds.
+    pub fn finish<T: Send>(
+        self,
+        engine: &Engine,
+        check: impl FnOnce(&Path) -> Result<T> + Send,
+    ) -> Result<T> {
+        match self {
+            Self::File(file, target) => {
+                // The disk works while the cores decode.
+                let (synced, checked) = std::thread::scope(|scope| {
+                    let sync = scope.spawn(|| file.sync());
+                    let checked = check(file.path());
+                    let synced = sync.join();
+                    (synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), checked)
+                });
+                let checked = checked.map_err(|e| renamed(e, file.path(), target.path()))?;
+                synced?;
+                file.publish(target)?;
+                Ok(checked)
+            }
+            Self::Folder(mut folder, files) => {
+                let path = folder.path();
+                let checked = check(&path).map_err(|e| renamed(e, &path, folder.target()));
+                let published = checked.and_then(|checked| folder.publish().map(|()| checked));
+                say_how_to_go_on(&mut folder, files, published, engine)
+            }
+        }
+    }
+}
+
+/// After an error, says what is kept of a folder.
+fn say_how_to_go_on<T>(
+    folder: &mut OutputFolder,
+    files: usize,
+    done: Result<T>,
+    engine: &Engine,
+) -> Result<T> {
+    done.inspect_err(|e| {
+        folder.stopped(e, files).iter().for_each(|remark| engine.progress.warn(remark));
+    })
+}
+
+/// Names the target where an error names the temporary file, which will be gone.
+fn renamed(error: Error, temporary: &Path, target: &Path) -> Error {
+    let rename = |path: PathBuf| match path.strip_prefix(temporary) {
+        Ok(rest) if rest.as_os_str().is_empty() => target.to_path_buf(),
+        Ok(rest) => target.join(rest),
+        Err(_) => path,
+    };
+    match error {
+        Error::Format { path, why } => Error::Format { path: rename(path), why },
+        Error::Digest { path, what } => Error::Digest { path: rename(path), what },
+        Error::Differs { path, what, from } => Error::Differs { path: rename(path), what, from },
+        Error::Io { path, source } => Error::Io { path: rename(path), source },
+        other => other,
+    }
+}
+
+/// Starts an output file, given the bytes to reserve for its header.
+pub type Start<'a> = &'a dyn Fn(u64) -> Result<OutputFile>;
+
+/// Writes every file of a checkpoint's successor, which takes about `expected` bytes, a folder's index and what is carried
+/// along. `fill` is given the number of a file and what starts it. With an origin, a folder can be resumed.
+pub fn write<'a>(
+    engine: &Engine,
+    checkpoint: &Checkpoint,
+    target: Target,
+    expected: u64,
+    origin: Option<Origin>,
+    mut fill: impl FnMut(usize, Start) -> Result<FileWriter<'a>>,
+) -> Result<(Sealed, Notes)> {
+    if !checkpoint.is_folder {
+        let filled = fill(0, &|reserve| OutputFile::create(&target, reserve, expected))?;
+        return Ok((Sealed::File(filled.out, target), filled.notes));
+    }
+    let (expected, cancel) = (expected + checkpoint.carried_bytes(), engine.cancel);
+    let mut folder = match origin {
+        None => OutputFolder::create(target, expected)?,
+        Some(origin) => OutputFolder::resume(target, expected, checkpoint, origin, cancel)?,
+    };
+    let written = write_folder(engine, checkpoint, &mut folder, &mut fill);
+    let files = checkpoint.files.len();
+    let notes = say_how_to_go_on(&mut folder, files, written, engine)?;
+    Ok((Sealed::Folder(folder, files), notes))
+}
+
+fn write_folder<'a>(
+    engine: &Engine,
+    checkpoint: &Checkpoint,
+    folder: &mut OutputFolder,
+    fill: &mut impl FnMut(usize, Start) -> Result<FileWriter<'a>>,
+) -> Result<Notes> {
+    let mut notes = Notes::default();
+    let (mut index, mut total) = (BTreeMap::new(), 0);
+    for (file, source) in checkpoint.files.iter().enumerate() {
+        let of_file = match folder.finished::<Notes>(&source.name)? {
+            Some(of_file) => {
+                engine.advance(source.len - source.data_start);
+                of_file.warnings.iter().for_each(|w| engine.progress.warn(w));
+                let made = Checkpoint::open(&folder.path().join(&source.name))?;
+                for t in made.tensors {
+                    total += t.bytes;
+                    index.insert(Cow::Owned(t.name), &source.name);
+                }
+                Notes { resumed: 1, ..of_file }
+            }
+            None => {
+                let before = engine.counts().repaired;
+                let mut filled = fill(file, &|reserve| folder.file(&source.name, reserve))?;
+                filled.out.sync()?;
+                let counts = engine.counts();
+                filled.notes.repaired = counts.repaired - before;
+                if filled.notes.repaired > 0 {
+                    filled.notes.reasons = counts.reasons;
+                }
+                let said = || serde_json::json!(filled.notes);
+                folder.record(checkpoint, file, said, engine.cancel)?;
+                (filled.notes.repaired, filled.notes.reasons) = (0, Vec::new());
+                for Entry { name, bytes, .. } in filled.entries {
+                    total += bytes.end - bytes.start;
+                    index.insert(name, &source.name);
+                }
+                filled.notes
+            }
+        };
+        notes.absorb(of_file);
+    }
+    if let Some(name) = &checkpoint.index {
+        folder.write(name, &index_text(total, &index))?;
+    }
+    for relative in checkpoint.carried() {
+        folder.carry(&checkpoint.root, relative, || engine.cancel.check())?;
+    }
+    Ok(notes)
+}
+
+/// A file in the making, its tensors one after the other.
+pub struct FileWriter<'a> {
+    /// The file.
+    pub out: OutputFile,
+    entries: Vec<Entry<'a>>,
+    /// Bytes of the data section that are written.
+    pub at: u64,
+    notes: Notes,
+}
+
+impl<'a> FileWriter<'a> {
+    /// One without a tensor.
+    pub fn new(out: OutputFile) -> Self {
+        Self { out, entries: Vec::new(), at: 0, notes: Notes::default() }
+    }
+
+    /// Copies tensors bit for bit that follow one another in their file; the source is that of the first.
+    pub fn copy(
+        &mut self,
+        engine: &Engine,
+        source: &Source,
+        tensors: &'a [TensorInfo],
+    ) -> Result<()> {
+        let (start, bytes) = (self.at, tensors.iter().map(|t| t.bytes).sum::<u64>());
+        (0..bytes.div_ceil(CHUNK)).into_par_iter().try_for_each(|chunk| {
+            engine.cancel.check()?;
+            let at = chunk * CHUNK;
+            let mut piece = vec![0; (bytes - at).min(CHUNK) as usize];
+            source.read_at(at, &mut piece)?;
+            self.out.write_at(start + at, &piece)?;
+            engine.advance(piece.len() as u64);
+            Ok(())
+        })?;
+        self.entries.reserve(tensors.len());
+        for t in tensors {
+            self.push(t.name.as_str().into(), t.dtype, t.shape.as_slice().into(), t.bytes);
+        }
+        Ok(())
+    }
+
+    /// Notes a tensor whose bytes have been written at the end.
+    fn push(&mut self, name: Cow<'a, str>, dtype: DType, shape: Cow<'a, [u64]>, bytes: u64) {
+        let start = self.at;
+        self.at += bytes;
+        self.entries.push(Entry { name, dtype, shape, bytes: start..self.at });
+    }
+
+    /// Treats a tensor, or keeps it if it turns out to hold values that cannot be.
+    pub fn treat(
+        &mut self,
+        engine: &Engine,
+        checkpoint: &Checkpoint,
+        info: &'a TensorInfo,
+        treat: &Treat,
+        limit: Option<ModelLimit>,
+        manifest: &mut Manifest,
+    ) -> Result<()> {
+        let source = Source::open(checkpoint, info, treat.manifest.view);
+        let (out, at, begun) = (&self.out, self.at, engine.mark());
+        match engine
+            .again(&info.name, || encode(engine, &info.name, &source, treat, limit, out, at))
+        {
+            Ok(stored) if treat.manifest.coded && stored.bytes() >= info.bytes => {
+                let why = format!(
+                    "coded, it would take {} bytes, as it is {}",
+                    stored.bytes(),
+                    info.bytes
+                );
+                self.notes.of(&info.name).reason = Some(why.into());
+                engine.rewind(begun);
+                self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
+            }
+            Ok(stored) => {
+                let stored_bytes = stored.bytes();
+                for (component, dtype, shape, bytes) in stored.components {
+                    let name = format!("{}.{component}", info.name);
+                    self.push(name.into(), dtype, shape.into(), bytes.end - bytes.start);
+                }
+                if let Some(remark) = &stored.remark {
+                    self.notes.warn(engine, format!("tensor {} is {remark}", quoted(&info.name)));
+                }
+                if let Some(r) = stored.retrieved {
+                    let report = RetrievalReport::new(r, stored_bytes);
+                    self.notes.of(&info.name).retrieval = Some(report);
+                }
+                if stored.flushed > 0 {
+                    self.notes.of(&info.name).flushed = stored.flushed;
+                }
+                if stored.manifest.method != treat.manifest.method {
+                    let method = treat.describe(&stored.manifest);
+                    self.notes.of(&info.name).method = Some(method);
+                }
+                manifest.tensors.insert(info.name.clone(), stored.manifest);
+                Ok(())
+            }
+            Err(Error::NonFinite { count, .. }) if treat.treatment.nonfinite == NonFinite::Keep => {
+                let why = format!("{count} of its values are NaN or infinite");
+                self.notes.warn(
+                    engine,
+                    format!("tensor {} is kept bit for bit: {why}", quoted(&info.name)),
+                );
+                self.notes.of(&info.name).reason = Some(why.into());
+                engine.rewind(begun);
+                self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Restores a treated tensor.
+    pub fn restore(
+        &mut self,
+        engine: &Engine,
+        archive: &Archive,
+        t: &'a ArchivedTensor,
+        manifest: &'a TensorManifest,
+    ) -> Result<()> {
+        let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
+        let (blocks, size) = (&restorer.blocks, manifest.dtype.bytes(1) as u64);
+        let matrices = manifest.view.matrices(&manifest.shape);
+        // Units that are rows of storage one by one; otherwise its columns, a strip at a time.
+        let strips: Vec<&[Unit]> = match manifest.view.axis {
+            0 => restorer.units.chunks(1).collect(),
+            _ => restorer.units.chunks(units_per_strip(blocks, &restorer.units)).collect(),
+        };
+        let of_strip = |units: &[Unit]| {
+            let (mut strip, mut digests) = (Vec::new(), Vec::new());
+            for unit in units {
+                engine.cancel.check()?;
+                let restored = restorer.restore(engine, unit)?;
+                digests.extend(blocks.digests(unit, &restored).concat());
+                let bytes = bytemuck::cast_slice::<u32, u8>(&restored);
+                strip.extend_from_slice(&bytes[..unit.elements() * size as usize]);
+                engine.advance(unit.elements() as u64 * size);
+            }
+            match manifest.view.axis {
+                0 => self.out.write_at(self.at + units[0].start(blocks) * size, &strip)?,
+                _ => write_transposed(blocks, matrices, units, &strip, |offset, part| {
+                    self.out.write_at(self.at + offset, part)
+                })?,
+            }
+            Ok(digests)
+        };
+        engine.again(&t.name, || {
+            let digests = strips.par_iter().map(|units| of_strip(units));
+            if digest(&digests.collect::<Result<Vec<_>>>()?.concat()) == manifest.digest {
+                return Ok(());
+            }
+            let path = archive.stored.files[t.file].path.clone();
+            Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) })
+        })?;
+        let bytes = blocks.elements() * size;
+        self.push(t.name.as_str().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
+        Ok(())
+    }
+
+    /// Writes the header before the tensors.
+    pub fn seal(self, preface: Preface) -> Result<Self> {
+        self.out.seal(&self.entries, preface, self.at)?;
+        Ok(self)
+    }
+}

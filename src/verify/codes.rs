@@ -1,0 +1,122 @@
+//! What the codes of a tensor need at least: how often each occurs.
+
+use crate::{
+    codec::{bitpack, sparse},
+    form::TensorManifest,
+    restore::Parts,
+    stage::Unit,
+};
+
+/// How often each code is stored, and each bit of the mask. What only fills a row up to its last word is no code.
+#[derive(Clone, Debug, Default)]
+pub struct CodeCounts {
+    codes: Vec<u64>,
+    mask: [u64; 2],
+}
+
+impl CodeCounts {
+    /// Those of a unit.
+    pub fn of(manifest: &TensorManifest, parts: &Parts, unit: &Unit) -> Self {
+        let Some(bits) = manifest.method.code_bits().map(u32::from) else { return Self::default() };
+        let (rows, cols) = unit.shape();
+        let mut counts = Counting::new(bits);
+        let mut mask = [0; 2];
+        if manifest.pruned {
+            let mut stored = &parts.stored[..];
+            for kept in sparse::row_counts(&parts.mask, cols) {
+                let (row, rest) = stored.split_at(bitpack::words(kept, bits));
+                counts.row(row, kept);
+                stored = rest;
+                mask[1] += kept as u64;
+            }
+            mask[0] = unit.elements() as u64 - mask[1];
+        } else if (cols * bits as usize).is_multiple_of(32) {
+            // Without padding all rows are one.
+            counts.row(&parts.stored, rows * cols);
+        } else {
+            let width = bitpack::words(cols, bits);
+            parts.stored.chunks(width).for_each(|row| counts.row(row, cols));
+        }
+        Self { codes: counts.finish(), mask }
+    }
+
+    /// Adds those of other units.
+    pub fn add(&mut self, other: &Self) {
+        self.codes.resize(self.codes.len().max(other.codes.len()), 0);
+        self.codes.iter_mut().zip(&other.codes).for_each(|(a, b)| *a += b);
+        self.mask.iter_mut().zip(&other.mask).for_each(|(a, b)| *a += b);
+    }
+
+    /// Shannon's bound of codes and mask, in bits per weight of the tensor.
+    pub fn entropy(&self) -> Option<f64> {
+        let bits = |counts: &[u64]| {
+            let n = counts.iter().sum::<u64>() as f64;
+            let occupied = counts.iter().filter(|c| **c > 0);
+            occupied.map(|c| *c as f64 * (n / *c as f64).log2()).sum::<f64>()
+        };
+        let codes = self.codes.iter().sum::<u64>();
+        let weights = codes.max(self.mask.iter().sum());
+        (weights > 0).then(|| (bits(&self.codes) + bits(&self.mask)) / weights as f64)
+    }
+}
+
+/// Counts codes by the bytes they are in, four histograms side by side, so that no byte waits for the one before.
+struct Counting {
+    bits: u32,
+    bytes: [[u32; 256]; 4],
+    /// Codes of bytes that are not full.
+    single: [u32; 256],
+    unpacked: Vec<u8>,
+}
+
+impl Counting {
+    fn new(bits: u32) -> Self {
+        Self { bits, bytes: [[0; 256]; 4], single: [0; 256], unpacked: Vec::new() }
+    }
+
+    /// Codes in a byte; widths that straddle bytes are unpacked to one each.
+    fn per_byte(&self) -> usize {
+        if 8u32.is_multiple_of(self.bits) { 8 / self.bits as usize } else { 1 }
+    }
+
+    fn code(&self, byte: u8, place: usize) -> usize {
+        usize::from(byte) >> (place * self.bits as usize) & ((1 << self.bits) - 1)
+    }
+
+    /// Counts the first `len` codes of packed words.
+    fn row(&mut self, words: &[u32], len: usize) {
+        if !8u32.is_multiple_of(self.bits) {
+            self.unpacked.resize(len, 0);
+            bitpack::unpack(words, self.bits, &mut self.unpacked);
+            return count_bytes(&self.unpacked, &mut self.bytes);
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(words);
+        let (full, rest) = (len / self.per_byte(), len % self.per_byte());
+        count_bytes(&bytes[..full], &mut self.bytes);
+        for place in 0..rest {
+            self.single[self.code(bytes[full], place)] += 1;
+        }
+    }
+
+    fn finish(self) -> Vec<u64> {
+        let mut codes: Vec<u64> =
+            self.single[..1 << self.bits].iter().map(|n| u64::from(*n)).collect();
+        for byte in 0..=255 {
+            let n: u64 = self.bytes.iter().map(|side| u64::from(side[usize::from(byte)])).sum();
+            for place in 0..self.per_byte() {
+                codes[self.code(byte, place)] += n;
+            }
+        }
+        codes
+    }
+}
+
+fn count_bytes(bytes: &[u8], sides: &mut [[u32; 256]; 4]) {
+    let (fours, rest) = bytes.as_chunks::<4>();
+    for four in fours {
+        for (side, byte) in sides.iter_mut().zip(four) {
+            side[usize::from(*byte)] += 1;
+        }
+    }
+    rest.iter().for_each(|byte| sides[0][usize::from(*byte)] += 1);
+}
