@@ -1,5 +1,11 @@
 //! The house rules for shaders, checked without a GPU; and that a cross-check can fail.
 
+use naga::{
+    AddressSpace, StorageAccess, TypeInner, back,
+    front::wgsl,
+    proc::Layouter,
+    valid::{Capabilities, ValidationFlags, Validator},
+};
 use std::{
     collections::BTreeSet,
     fs,
@@ -7,12 +13,6 @@ use std::{
 };
 use tersor::{Backend, gpu::Kernel, kernels};
 use wgpu::Features;
-use wgpu::naga::{
-    AddressSpace, StorageAccess, TypeInner, back,
-    front::wgsl,
-    proc::Layouter,
-    valid::{Capabilities, ValidationFlags, Validator},
-};
 
 mod support;
 
@@ -90,7 +90,7 @@ fn every_shader_validates_and_follows_the_binding_convention() {
                         _ => panic!("{what}: not a struct"),
                     };
                     assert_eq!((i, span), (0, kernel.params), "{what}: not the Rust struct's size");
-                    let scalar = |m: &wgpu::naga::StructMember| matches!(module.types[m.ty].inner, TypeInner::Scalar(s) if s.width == 4);
+                    let scalar = |m: &naga::StructMember| matches!(module.types[m.ty].inner, TypeInner::Scalar(s) if s.width == 4);
                     assert!(members.iter().all(scalar), "{what}: 4-byte scalars only");
                 }
                 AddressSpace::Storage { access } => {
