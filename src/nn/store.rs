@@ -5,7 +5,7 @@ use crate::{
     dtype,
     format::{Archive, ArchivedTensor, Checkpoint, Method, TensorManifest},
     kernels::{AffineMatrix, BinaryMatrix, Int8, PaletteMatrix, SparseMatrix, binarize},
-    nn::Weight,
+    nn::layers::weight::Weight,
     plan::describe,
     recipe::Objective,
     restore::{Parts, Restorer, groups, kept},
