@@ -17,13 +17,23 @@ mod run;
 mod shrink;
 mod tiles;
 
-pub use case::{Case, Data, Input, Outputs, read, write};
+pub use case::{Case, Data, Input, Outputs};
 pub use check::{Failure, Outcome, Pair, Verdict};
-pub use compare::{Bounds, Class, Difference, Distance, exact, ulp_at, within};
-pub use inputs::{Admits, Maker, Rng, Values, WEIGHTS, Weights, shapes, weights};
+pub use compare::{Bounds, Class, Difference, Distance};
+pub use inputs::{Admits, Maker, Rng, Values, Weights, shapes, weights};
 pub use op::Op;
 pub use options::{Level, Options};
 pub use report::{Adapter, CaseReport, Fingerprint, Report, Summary};
 pub use run::{replay, run};
+
+// For the tests of the cross-check itself.
+#[doc(hidden)]
+pub use case::{read, write};
+#[doc(hidden)]
+pub use compare::{exact, ulp_at, within};
+#[doc(hidden)]
+pub use inputs::WEIGHTS;
+#[doc(hidden)]
 pub use shrink::{Shrunk, shrink};
+#[doc(hidden)]
 pub use tiles::tiles;
