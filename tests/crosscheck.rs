@@ -10,10 +10,8 @@ use support::{gpu, tersor};
 use tersor::{
     Backend, Cancel, DType, Device, Error, Result,
     crosscheck::{
-        self, Admits, Case, Class, Data, Failure, Input, Level, Maker, Options, Outcome, Outputs,
-        Pair, Rng, Values, exact,
-        ops::{self, Op},
-        shrink, ulp_at, within,
+        self, Admits, Case, Class, Data, Failure, Input, Level, Maker, Op, Options, Outcome,
+        Outputs, Pair, Rng, Values, exact, ops, shrink, ulp_at, within,
     },
     gpu::{Audited, GpuOptions, Kernel},
     kernels,
@@ -337,15 +335,13 @@ fn cases_depend_on_the_seed_alone_and_names_are_unique() {
     };
     for (i, op) in ops::ALL.iter().enumerate() {
         assert!(ops::ALL[..i].iter().all(|o| o.name != op.name), "{} twice", op.name);
-        assert!(
-            op.kernels.iter().all(|k| kernels::ALL.iter().any(|a| a.name == *k)),
-            "{}",
-            op.name
-        );
+        for kernel in op.kernels {
+            assert!(kernels::ALL.iter().any(|k| k.name == kernel.name), "{}", op.name);
+        }
     }
     // A kernel that no op asks is a kernel that no one checks.
-    for kernel in kernels::ALL.iter().filter(|k| k.features().is_empty()) {
-        let asked = ops::ALL.iter().any(|op| op.kernels.contains(&kernel.name));
+    for kernel in kernels::ALL.iter() {
+        let asked = ops::ALL.iter().flat_map(|op| op.kernels).any(|k| k.name == kernel.name);
         assert!(asked, "no op asks {}", kernel.name);
     }
     let op = ops::ALL.iter().find(|op| op.name == "quantize").unwrap();
@@ -383,7 +379,7 @@ fn a_run_reports_every_case() {
         progress: &|_| {},
         cancel: &cancel,
     };
-    let report = crosscheck::run(&pair, &options).unwrap();
+    let report = crosscheck::run(&pair, ops::ALL, &options).unwrap();
     assert!(report.ok && report.exit_code() == 0, "{:?}", report.summary);
     assert_eq!(report.summary.run, report.cases.len());
     assert!(report.cases.iter().any(|c| c.device == "tiny"));
@@ -411,6 +407,76 @@ fn a_run_reports_every_case() {
     hostile.cases[0].why = Some("<\u{1b}[0m & \"'>".into());
     let xml = hostile.junit();
     assert!(xml.contains("<failure message=\"&lt;\u{fffd}[0m &amp; &quot;&apos;&gt;\">"), "{xml}");
+}
+
+/// `out[i] = i + input[0]`, an op as another crate would bring it.
+static ADD_FIRST: Op = Op {
+    name: "add_first",
+    kernels: &[&COUNT],
+    class: Class::Exact,
+    expands: 2000,
+    make: |maker| {
+        for (i, n) in [1, 64, 65, 500].into_iter().enumerate() {
+            let first = Data::u32((1, 1), vec![maker.rng.below(i, 1000) as u32]);
+            maker.emit("first", Input::new().with("first", first).set("n", n));
+        }
+    },
+    run: |on, input| {
+        let (first, n) = (input.tensor("first")?.words[0], input.number::<u32>("n")?);
+        let words = match on {
+            Backend::Cpu => (0..n).map(|i| i + first).collect(),
+            Backend::Gpu(gpu) => {
+                let (input, out) = (gpu.upload(&[first])?, gpu.alloc(4 * n as usize)?);
+                gpu.dispatch(&COUNT, &[], &[n, 0], &[&input, &out], n.div_ceil(64).into())?;
+                gpu.read(&out, n as usize)?
+            }
+        };
+        Ok(vec![("out", Data::u32((1, n as usize), words))])
+    },
+};
+
+/// The same with a reference that is wrong from `n` = 65 on.
+static WRONG: Op = Op {
+    name: "wrong",
+    run: |on, input| {
+        let mut out = (ADD_FIRST.run)(on, input)?;
+        if let (Backend::Cpu, Some(word)) = (on, out[0].1.words.get_mut(64)) {
+            *word += 1;
+        }
+        Ok(out)
+    },
+    ..ADD_FIRST
+};
+
+#[test]
+fn another_crate_brings_its_own_ops() {
+    let Some(pair) = pair() else { return };
+    let (dir, cancel) = (tempfile::tempdir().unwrap(), Cancel::new());
+    let options = Options {
+        level: Level::Quick,
+        seed: 7,
+        ops: None,
+        model: None,
+        folder: dir.path(),
+        adapter: None,
+        progress: &|_| {},
+        cancel: &cancel,
+    };
+    let report = crosscheck::run(&pair, &[&ADD_FIRST], &options).unwrap();
+    assert!(report.ok && report.missing.is_empty(), "{:?}", report.summary);
+    assert_eq!((report.summary.run, report.summary.required), (8, 1));
+    // Beside one that is wrong: two of its four cases, on either device, and a file that replays one.
+    let ops = [&ADD_FIRST, &WRONG];
+    let report = crosscheck::run(&pair, &ops, &options).unwrap();
+    let failed: Vec<_> = report.cases.iter().filter(|c| c.outcome == "fail").collect();
+    assert!(failed.len() == 4 && failed.iter().all(|c| c.op == "wrong"), "{:?}", report.summary);
+    let path = dir.path().join("crosscheck-wrong-1.safetensors");
+    let again = crosscheck::replay(&pair, &ops, &path, &options).unwrap();
+    assert_eq!((again.summary.run, again.summary.fail), (1, 1));
+    assert!(crosscheck::replay(&pair, &[&ADD_FIRST], &path, &options).is_err());
+    let none = Options { ops: Some("quantize"), ..options };
+    let refused = crosscheck::run(&pair, &ops, &none).unwrap_err().to_string();
+    assert!(refused.contains("there are: add_first, wrong"), "{refused}");
 }
 
 /// A case that differs for certain, though outside the contract: of a NaN of 64 bits the CPU keeps other bits.
@@ -497,7 +563,7 @@ fn tensors_of_a_checkpoint_are_asked_too() {
         progress: &|_| {},
         cancel: &cancel,
     };
-    let report = crosscheck::run(&pair, &options).unwrap();
+    let report = crosscheck::run(&pair, ops::ALL, &options).unwrap();
     assert!(report.ok && report.cases.iter().any(|c| c.source.starts_with("user:")));
 }
 

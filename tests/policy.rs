@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// Every file of Rust under a folder of the project.
@@ -53,4 +54,35 @@ fn digests_are_skipped_for_fuzzers_alone() {
     assert_eq!(holders("src", "cfg!(fuzzing)"), [("src/digest.rs".to_owned(), 1)]);
     assert_eq!(holders("src", "cfg(fuzzing)"), []);
     const { assert!(!cfg!(fuzzing), "no build but a fuzzer's may have it") };
+}
+
+/// The names of crates that the library is built from, with its default features or with none.
+fn crates_of_the_library(features: &[&str]) -> Vec<String> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args([
+        "tree",
+        "--offline",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        "{lib}",
+    ]);
+    command.args(features).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let out = command.output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_command_line_is_a_feature() {
+    let only = ["clap", "flate2", "indicatif", "mimalloc", "signal_hook"];
+    let with = |features: &[&str]| -> Vec<&str> {
+        let crates = crates_of_the_library(features);
+        assert!(crates.iter().any(|c| c == "wgpu"), "{crates:?}");
+        only.into_iter().filter(|c| crates.iter().any(|found| found == c)).collect()
+    };
+    assert_eq!(with(&[]), only);
+    assert_eq!(with(&["--no-default-features"]), [""; 0]);
 }

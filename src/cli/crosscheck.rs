@@ -9,7 +9,7 @@ use std::{
 };
 use tersor::{
     Error, Result,
-    crosscheck::{self, Level, Options, Pair, Report},
+    crosscheck::{self, Level, Options, Pair, Report, ops},
 };
 
 #[derive(Args)]
@@ -81,8 +81,8 @@ impl Crosscheck {
             cancel: &CANCEL,
         };
         let report = pool.install(|| match &self.replay {
-            Some(path) => crosscheck::replay(&pair, path, &options),
-            None => crosscheck::run(&pair, &options),
+            Some(path) => crosscheck::replay(&pair, ops::ALL, path, &options),
+            None => crosscheck::run(&pair, ops::ALL, &options),
         });
         if loud {
             eprint!("\r\x1b[K");

@@ -2,7 +2,11 @@
 
 use crate::{
     Backend, Device, Error, Result,
-    crosscheck::{Class, Difference, Distance, Input, Outputs, exact, ops::Op, ulp_at, within},
+    crosscheck::{
+        case::{Input, Outputs},
+        compare::{Class, Difference, Distance, exact, ulp_at, within},
+        op::Op,
+    },
     gpu::{Audited, Gpu, GpuOptions},
 };
 use std::{

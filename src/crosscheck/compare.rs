@@ -2,7 +2,7 @@
 
 use crate::{
     DType, Result,
-    crosscheck::{Data, Input, Outputs},
+    crosscheck::case::{Data, Input, Outputs},
 };
 
 /// For every element of the first output, in order, the value that it approaches and how far from it it may lie.

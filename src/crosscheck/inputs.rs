@@ -2,7 +2,10 @@
 
 use crate::{
     DType,
-    crosscheck::{Case, Data, Input, Level},
+    crosscheck::{
+        case::{Case, Data, Input},
+        options::Level,
+    },
     dtype, words,
 };
 
@@ -272,4 +275,24 @@ pub fn weights(
         }
     }
     data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rng;
+
+    #[test]
+    fn numbers_are_those_of_splitmix64() {
+        // What Vigna's splitmix64.c gives from the state 1234567.
+        let expected = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821,
+        ];
+        for (i, expected) in expected.into_iter().enumerate() {
+            assert_eq!(Rng(1_234_567).at(i), expected);
+        }
+    }
 }

@@ -1,7 +1,13 @@
 //! What a run found, as one object of JSON and as JUnit XML.
 
 use crate::{
-    crosscheck::{Case, Class, Level, Options, Outcome, Pair, Verdict, compare::shown, ops::Op},
+    crosscheck::{
+        case::Case,
+        check::{Outcome, Pair, Verdict},
+        compare::{Class, shown},
+        op::Op,
+        options::{Level, Options},
+    },
     gpu::{Gpu, Numerics},
 };
 use serde::Serialize;

@@ -1,6 +1,6 @@
 //! The smallest case that still fails: first fewer rows and columns, then zeros for values.
 
-use crate::crosscheck::Input;
+use crate::crosscheck::case::Input;
 
 /// What a failing case was shrunk to, and how often it was tried.
 pub struct Shrunk {

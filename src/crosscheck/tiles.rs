@@ -2,7 +2,11 @@
 
 use crate::{
     Result, TensorInfo,
-    crosscheck::{Data, Level, Rng, inputs::Weights},
+    crosscheck::{
+        case::Data,
+        inputs::{Rng, Weights},
+        options::Level,
+    },
     dtype,
     format::Checkpoint,
     quote::quoted,

@@ -7,7 +7,7 @@ use crate::{
     form::{Affine, Method, TensorManifest, View},
     format::{Archive, ArchivedTensor, Checkpoint},
     kernels::{AffineMatrix, BinaryMatrix, Int8, PaletteMatrix, SparseMatrix, binarize},
-    nn::Weight,
+    nn::layers::weight::Weight,
     recipe::Objective,
     restore::{Parts, Restorer, kept},
     stage::{Blocks, Source, Unit, write_transposed},

@@ -23,7 +23,8 @@ pub(crate) use codecs::{
 pub(crate) use products::{
     dots_i8::{Panels, dots_i8},
     matmul_f32::matmul_f32,
-    packed::{FEW, Packed, decode_rows, matmul_packed},
+    packed::{FEW, decode_rows, matmul_packed},
+    rows::Packed,
 };
 
 /// Whether a feature may be used: all may, unless the variable `TERSOR_SIMD` is `avx2`, which leaves AVX-512 out, or `none`. Every

@@ -15,10 +15,13 @@
 //! Chazelle, Kilian, Rubinfeld, Tal 2004, "The Bloomier filter"; Reagen et al. 2018, "Weightless: lossy weight encoding for
 //! deep neural network compression".
 
-use crate::codec::{
-    Malformed,
-    bits::{Reader, Writer, put_number, take_number},
-    retrieval::{STEP, high, keys, mix, put_bits, take_bits, values},
+use crate::{
+    codec::{
+        Malformed,
+        bits::{Reader, Writer, put_number, take_number},
+        retrieval::{keys, put_bits, take_bits, values},
+    },
+    simd::codecs::hash::{STEP, high, mix},
 };
 
 /// An encoded function.

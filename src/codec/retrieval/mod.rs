@@ -12,28 +12,6 @@ pub(super) type Encode = fn(usize, &[u32], &[u8], (u32, u32), &mut Vec<u8>);
 /// What asks for all positions: see [`ribbon::decode`](crate::codec::retrieval::ribbon::decode).
 pub(super) type Decode = fn(&[u8], &mut [u32], &mut [u8]) -> Result<(), Malformed>;
 
-/// A result that no structure gives: results have at most 15 bits.
-pub(crate) const NONE: u16 = u16::MAX;
-
-/// A permutation of the 32-bit numbers that looks random: Wellons 2018, "lowbias32".
-#[inline(always)]
-pub(crate) fn mix(mut x: u32) -> u32 {
-    x ^= x >> 16;
-    x = x.wrapping_mul(0x7feb_352d);
-    x ^= x >> 15;
-    x = x.wrapping_mul(0x846c_a68b);
-    x ^ x >> 16
-}
-
-/// What seeds are multiples of.
-pub(crate) const STEP: u32 = 0x9e37_79b9;
-
-/// `floor(a b / 2^32)`.
-#[inline(always)]
-pub(crate) fn high(a: u32, b: u32) -> u32 {
-    ((u64::from(a) * u64::from(b)) >> 32) as u32
-}
-
 /// Bits of a value and of a result, and something else, in a byte.
 pub(super) fn put_bits(r: u32, t: u32, flag: bool, out: &mut Vec<u8>) {
     out.push((t | (r - 1) << 4 | u32::from(flag) << 7) as u8);

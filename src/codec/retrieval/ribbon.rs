@@ -22,13 +22,14 @@ use crate::{
     codec::{
         Malformed,
         bits::{Reader, Writer, put_number, take_number},
-        retrieval::{NONE, STEP, high, keys, mix, put_bits, take_bits, values},
+        retrieval::{keys, put_bits, take_bits, values},
     },
-    simd,
+    simd::codecs::{
+        hash::{NONE, mix},
+        ribbon::{BUCKET, Ribbon, results},
+    },
 };
 
-/// Starts of a bucket.
-pub(crate) const BUCKET: usize = 128;
 /// How many of the low starts of a bucket may be bumped.
 const BUMPS: [u8; 4] = [0, 24, 60, 128];
 /// Most ribbons that bump.
@@ -37,69 +38,6 @@ const BUMPING: usize = 4;
 const LAST: usize = 1600;
 /// Bytes in a thousand beyond those of the survivors' results that an ordered ribbon may have before a hashed one is tried.
 const UNEVEN: usize = 15;
-
-/// A ribbon: where windows start, and its slots.
-pub(crate) struct Ribbon {
-    /// Slots by 64.
-    groups: usize,
-    /// Whether windows start in the order of positions.
-    pub(crate) ordered: bool,
-    pub(crate) seed: u32,
-    /// How far positions are shifted to fill 32 bits, if ordered.
-    pub(crate) shift: u32,
-    /// What the high part of a product with is the start.
-    pub(crate) scale: u32,
-    /// For each bucket how many of its low starts are bumped; none for the last ribbon.
-    pub(crate) bumps: Vec<u8>,
-    /// `t` words for each group of 64 slots, and a group of zeros.
-    pub(crate) slots: Vec<u64>,
-}
-
-impl Ribbon {
-    /// A ribbon without slots; `groups` is at least 1.
-    fn new(number: usize, ordered: bool, positions: usize, groups: usize) -> Self {
-        let starts = groups as u64 * 64 - 63;
-        let bits = positions.next_power_of_two().ilog2().max(1);
-        // Below 2^32 times the starts by the positions, so the last position starts before the end.
-        let scale = if ordered { (starts << bits) / positions as u64 } else { starts };
-        let seed = STEP.wrapping_mul(number as u32 + 1);
-        let (shift, scale) = (32 - bits, scale as u32);
-        Self { groups, ordered, seed, shift, scale, bumps: vec![], slots: vec![] }
-    }
-
-    /// Where a position's window starts, its coefficients, of which the first is 1, and its mask of 15 bits.
-    #[inline(always)]
-    pub(crate) fn equation(&self, position: u32) -> (u32, u64, u16) {
-        let low = mix(position.wrapping_add(self.seed));
-        let upper = mix(low.wrapping_add(STEP));
-        let other = mix(upper.wrapping_add(STEP));
-        let at = if self.ordered { position << self.shift } else { other };
-        let coefficients = u64::from(upper) << 32 | u64::from(low) | 1;
-        (high(at, self.scale), coefficients, other as u16 & 0x7fff)
-    }
-
-    /// Whether the bucket of this start has bumped it.
-    #[inline(always)]
-    pub(crate) fn bumped(&self, start: u32) -> bool {
-        let bump = self.bumps.get(start as usize / BUCKET).copied().unwrap_or(0);
-        start as usize % BUCKET < bump.into()
-    }
-
-    /// The result for a position, or [`NONE`] if it was bumped.
-    pub(crate) fn result(&self, position: u32, t: u32) -> u16 {
-        let (start, coefficients, mask) = self.equation(position);
-        if self.bumped(start) {
-            return NONE;
-        }
-        let (group, shift) = (start as usize / 64 * t as usize, start % 64);
-        let bit = |k: usize| {
-            let (low, high) = (self.slots[group + k], self.slots[group + t as usize + k]);
-            let window = low >> shift | (high << 1) << (63 - shift);
-            (((window & coefficients).count_ones() & 1) as u16) << k
-        };
-        (0..t as usize).map(bit).sum::<u16>() ^ mask & ((1 << t) - 1)
-    }
-}
 
 /// Appends a ribbon of the survivors.
 ///
@@ -380,13 +318,13 @@ pub fn decode(bytes: &[u8], mask: &mut [u32], out: &mut [u8]) -> Result<(), Malf
         out.fill(0);
         return Ok(());
     };
-    let mut results = [NONE; 1024];
+    let mut found = [NONE; 1024];
     for (i, (out, mask)) in out.chunks_mut(1024).zip(mask.chunks_mut(32)).enumerate() {
-        let (first, results) = (1024 * i as u32, &mut results[..out.len()]);
-        results.fill(NONE);
+        let (first, found) = (1024 * i as u32, &mut found[..out.len()]);
+        found.fill(NONE);
         if let Some((ribbon, others)) = ribbons.split_first() {
-            simd::codecs::ribbon::results(ribbon, t, first, results);
-            for (result, position) in results.iter_mut().zip(first..) {
+            results(ribbon, t, first, found);
+            for (result, position) in found.iter_mut().zip(first..) {
                 let mut others = others.iter();
                 while *result == NONE
                     && let Some(ribbon) = others.next()
@@ -395,7 +333,7 @@ pub fn decode(bytes: &[u8], mask: &mut [u32], out: &mut [u8]) -> Result<(), Malf
                 }
             }
         }
-        values(results, r, mask, out);
+        values(found, r, mask, out);
     }
     for (position, value) in list {
         mask[position as usize / 32] |= 1 << (position % 32);
@@ -428,6 +366,29 @@ mod tests {
     fn damage_does_no_harm() {
         for case in cases(4).into_iter().filter(|case| case.positions <= 40_000) {
             case.damage_does_no_harm(200, (encode, decode));
+        }
+    }
+
+    #[test]
+    fn results_in_a_stream_are_those_one_by_one() {
+        let mask: Vec<u32> =
+            (0..1000u32).map(|i| i.wrapping_mul(0x9e37_79b9) & 0x1111_0101).collect();
+        let survivors: u32 = mask.iter().map(|word| word.count_ones()).sum();
+        let values = vec![1; survivors as usize];
+        for t in 1..=15 {
+            let mut bytes = vec![];
+            encode(32_000, &mask, &values, (1, t), &mut bytes);
+            let Parts { ribbons, .. } = parts(&bytes, 32_000).unwrap().unwrap();
+            assert!(ribbons.len() > 1 && ribbons[0].bumps.iter().any(|b| *b > 0));
+            for ribbon in &ribbons {
+                for (first, len) in [(0, 100), (5, 1), (1003, 1024), (31_000, 1000)] {
+                    let mut got = vec![7; len];
+                    results(ribbon, t, first, &mut got);
+                    let expected: Vec<u16> =
+                        (first..).take(len).map(|position| ribbon.result(position, t)).collect();
+                    assert_eq!(got, expected, "{t} bits, from {first}");
+                }
+            }
         }
     }
 }

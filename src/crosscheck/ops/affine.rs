@@ -4,9 +4,12 @@ use crate::{
     Backend, DType, Result, Tensor,
     codec::bitpack,
     crosscheck::{
-        Level,
+        case::{Data, Input, Outputs},
+        compare::Class,
         inputs::{Admits, Rng, WEIGHTS, shapes},
-        ops::{Class, Data, Grouping, Input, Op, Outputs},
+        op::Op,
+        ops::grouping::Grouping,
+        options::Level,
     },
     decide::{
         affine::{AffineCode, CLIP_COUNT, ClipGrid, Scale},
@@ -18,7 +21,7 @@ use crate::{
 /// Rounding weights to codes, on ties above all.
 pub const QUANTIZE: Op = Op {
     name: "quantize",
-    kernels: &["quantize"],
+    kernels: &[&kernels::affine::quantize::KERNEL],
     class: Class::Exact,
     expands: 1,
     make: |maker| {
@@ -47,7 +50,7 @@ pub const QUANTIZE: Op = Op {
 /// Restoring weights from codes.
 pub const DEQUANTIZE: Op = Op {
     name: "dequantize",
-    kernels: &["dequantize"],
+    kernels: &[&kernels::affine::dequantize::KERNEL],
     class: Class::Exact,
     expands: 8,
     make: |maker| {
@@ -90,7 +93,7 @@ pub const DEQUANTIZE: Op = Op {
 /// The smallest and the largest weight of every group.
 pub const RANGE: Op = Op {
     name: "range",
-    kernels: &["range"],
+    kernels: &[&kernels::affine::range::KERNEL],
     class: Class::Exact,
     expands: 8,
     make: |maker| {
@@ -113,7 +116,7 @@ pub const RANGE: Op = Op {
 /// Squared errors of every clip of a group's range, and the clip of least error.
 pub const CLIP_ERRORS: Op = Op {
     name: "clip_errors",
-    kernels: &["clip_errors"],
+    kernels: &[&kernels::affine::clip_errors::KERNEL],
     class: Class::Exact,
     // 33 sums of 8 bytes for a group that may be one weight of a byte.
     expands: 300,

@@ -4,12 +4,12 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::{block::IndexKind, gaps, huffman, rans},
     crosscheck::{
-        Level,
-        inputs::{Rng, WEIGHTS, shapes},
-        ops::{
-            Class, Data, Input, Maker, Op, Outputs,
-            affine::{read_dtype, symbols, with_dtype},
-        },
+        case::{Data, Input, Outputs},
+        compare::Class,
+        inputs::{Maker, Rng, WEIGHTS, shapes},
+        op::Op,
+        ops::affine::{packed_outputs, read_dtype, symbols, with_dtype},
+        options::Level,
     },
     kernels::{self, Order, Survivors},
 };
@@ -17,7 +17,7 @@ use crate::{
 /// Symbols packed into the rows of a matrix, from two parts.
 pub const PACK_CODES: Op = Op {
     name: "pack_codes",
-    kernels: &["pack_codes"],
+    kernels: &[&kernels::codes::pack_codes::KERNEL],
     class: Class::Exact,
     expands: 4,
     make: |maker| {
@@ -45,14 +45,14 @@ pub const PACK_CODES: Op = Op {
         });
         let [first, second] = parts;
         let codes = kernels::pack_codes(on, &[first?, second?], symbols.cols, bits)?;
-        super::affine::packed_outputs(on, &codes, symbols.cols, bits)
+        packed_outputs(on, &codes, symbols.cols, bits)
     },
 };
 
 /// Huffman streams, of symbols from all alike to all equally often.
 pub const HUFFMAN_DECODE: Op = Op {
     name: "huffman_decode",
-    kernels: &["huffman_decode"],
+    kernels: &[&kernels::codes::huffman_decode::KERNEL],
     class: Class::Exact,
     expands: 4,
     make: |maker| streams(maker, huffman::BLOCK),
@@ -71,7 +71,7 @@ pub const HUFFMAN_DECODE: Op = Op {
 /// rANS streams, likewise.
 pub const RANS_DECODE: Op = Op {
     name: "rans_decode",
-    kernels: &["rans_decode"],
+    kernels: &[&kernels::codes::rans_decode::KERNEL],
     class: Class::Exact,
     expands: 4,
     make: |maker| streams(maker, rans::BLOCK),
@@ -88,7 +88,7 @@ pub const RANS_DECODE: Op = Op {
 /// Survivors to their places: a block for every row of a mask, with an index of any kind.
 pub const SCATTER: Op = Op {
     name: "scatter",
-    kernels: &["scatter"],
+    kernels: &[&kernels::codes::scatter::KERNEL],
     class: Class::Exact,
     expands: 16,
     make: |maker| {

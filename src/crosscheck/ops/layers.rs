@@ -3,9 +3,11 @@
 use crate::{
     Result,
     crosscheck::{
-        Level, Maker,
-        inputs::{Admits, Rng, Values, shapes},
-        ops::{Class, Data, Input, Op},
+        case::{Data, Input},
+        compare::Class,
+        inputs::{Admits, Maker, Rng, Values, shapes},
+        op::Op,
+        options::Level,
     },
     kernels::{self, Activation, Image, Window},
 };
@@ -63,7 +65,7 @@ pub(super) fn activated(activation: Activation, (x, bound): (f64, f64)) -> (f64,
 /// Activations of a tensor.
 pub const ACTIVATE: Op = Op {
     name: "activate",
-    kernels: &["activate"],
+    kernels: &[&kernels::layers::activate::KERNEL],
     class: Class::Bound(|input| {
         let (x, activation) = (input.tensor("x")?, activation(input)?);
         Ok((0..x.elements()).map(|i| activated(activation, (x.value(i), 0.0))).collect())
@@ -90,7 +92,7 @@ pub const ACTIVATE: Op = Op {
 /// Sums of matrices, the second of them repeated.
 pub const ADD: Op = Op {
     name: "add",
-    kernels: &["add"],
+    kernels: &[&kernels::layers::add::KERNEL],
     // A device may take either of two subnormals for zero.
     class: Class::Ulps(1.0, 2.0 * f32::MIN_POSITIVE as f64, |input| {
         let (x, y) = (input.tensor("x")?, input.tensor("y")?);
@@ -122,7 +124,7 @@ pub const ADD: Op = Op {
 /// Rows of a table.
 pub const GATHER_ROWS: Op = Op {
     name: "gather_rows",
-    kernels: &["gather_rows"],
+    kernels: &[&kernels::layers::gather_rows::KERNEL],
     class: Class::Exact,
     expands: 8,
     make: |maker| {
@@ -168,7 +170,7 @@ fn sequences(level: Level) -> Vec<(usize, usize, usize)> {
 /// Means over the rows that count.
 pub const MASKED_MEAN: Op = Op {
     name: "masked_mean",
-    kernels: &["masked_mean"],
+    kernels: &[&kernels::layers::masked_mean::KERNEL],
     class: Class::Bound(|input| {
         let (x, lengths) = (input.tensor("x")?, input.tensor("lengths")?);
         let rows = x.rows / lengths.rows.max(1);
@@ -206,7 +208,7 @@ pub const MASKED_MEAN: Op = Op {
 /// Normalization of rows.
 pub const LAYER_NORM: Op = Op {
     name: "layer_norm",
-    kernels: &["layer_norm"],
+    kernels: &[&kernels::layers::layer_norm::KERNEL],
     class: Class::Bound(|input| {
         let x = input.tensor("x")?;
         let residual = input.tensor("residual").ok();
@@ -279,7 +281,7 @@ fn epsilon(input: &Input) -> Result<f32> {
 /// Exponentials of rows over their sums.
 pub const SOFTMAX: Op = Op {
     name: "softmax",
-    kernels: &["softmax"],
+    kernels: &[&kernels::layers::softmax::KERNEL],
     class: Class::Bound(|input| {
         let x = input.tensor("x")?;
         let (cols, mut all) = (x.cols, Vec::new());
@@ -334,7 +336,7 @@ pub const SOFTMAX: Op = Op {
 /// Attention, head by head, with padding that holds no numbers.
 pub const ATTENTION: Op = Op {
     name: "attention",
-    kernels: &["attention"],
+    kernels: &[&kernels::layers::attention::KERNEL],
     class: Class::Bound(|input| {
         let [q, k, v] = ["q", "k", "v"].map(|name| input.tensor(name));
         let (q, k, v, lengths) = (q?, k?, v?, input.tensor("lengths")?);
@@ -468,7 +470,7 @@ fn pixels(rng: Rng, [count, height, width, channels]: [usize; 4], codes: bool) -
 /// Windows as rows of a matrix.
 pub const IM2COL: Op = Op {
     name: "im2col",
-    kernels: &["im2col"],
+    kernels: &[&kernels::layers::im2col::KERNEL],
     class: Class::Exact,
     expands: 16,
     make: |maker| {
@@ -492,7 +494,7 @@ pub const IM2COL: Op = Op {
 /// The largest value under a window.
 pub const MAX_POOL: Op = Op {
     name: "max_pool",
-    kernels: &["max_pool"],
+    kernels: &[&kernels::layers::max_pool::KERNEL],
     class: Class::Exact,
     expands: 4,
     make: |maker| {

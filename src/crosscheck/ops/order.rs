@@ -3,9 +3,11 @@
 use crate::{
     DType,
     crosscheck::{
-        Level,
+        case::{Data, Input},
+        compare::Class,
         inputs::Admits,
-        ops::{Class, Data, Input, Op},
+        op::Op,
+        options::Level,
     },
     decide::order_key,
     dtype, kernels,
@@ -14,7 +16,7 @@ use crate::{
 /// The histogram of patterns.
 pub const HISTOGRAM: Op = Op {
     name: "histogram",
-    kernels: &["histogram"],
+    kernels: &[&kernels::order::histogram::KERNEL],
     class: Class::Exact,
     // A device of tiny limits takes hundreds of passes for a type of 32 bits: short ones are enough.
     expands: 64,
@@ -40,7 +42,7 @@ pub const HISTOGRAM: Op = Op {
 /// The values in some bins of a histogram.
 pub const HISTOGRAM_TAILS: Op = Op {
     name: "histogram_tails",
-    kernels: &["histogram_tails"],
+    kernels: &[&kernels::order::histogram_tails::KERNEL],
     class: Class::Exact,
     expands: 1,
     make: |maker| {
@@ -67,7 +69,7 @@ pub const HISTOGRAM_TAILS: Op = Op {
 /// Sorted rows; those of more than 4,096 weights are merged.
 pub const SORT_ROWS: Op = Op {
     name: "sort_rows",
-    kernels: &["sort_rows"],
+    kernels: &[&kernels::order::sort_rows::KERNEL],
     class: Class::Exact,
     expands: 4,
     make: |maker| {
@@ -85,7 +87,7 @@ pub const SORT_ROWS: Op = Op {
 /// Merged runs, with ties and the largest key.
 pub const MERGE_RUNS: Op = Op {
     name: "merge_runs",
-    kernels: &["merge_runs"],
+    kernels: &[&kernels::order::merge_runs::KERNEL],
     class: Class::Exact,
     expands: 1,
     make: |maker| {

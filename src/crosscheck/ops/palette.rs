@@ -3,12 +3,15 @@
 use crate::{
     DType, Error,
     crosscheck::{
-        Level,
+        case::{Data, Input},
+        compare::Class,
         inputs::{Admits, Rng, Values, WEIGHTS, shapes},
+        op::Op,
         ops::{
-            Class, Data, Grouping, Input, Op,
             affine::{packed_outputs, read_dtype, symbols, upload_packed, with_dtype},
+            grouping::Grouping,
         },
+        options::Level,
     },
     decide::{kmeans::Palette, order_key},
     kernels::{self, Assigner, Codebook},
@@ -17,7 +20,7 @@ use crate::{
 /// Codes of a palette, on its thresholds above all.
 pub const PALETTIZE: Op = Op {
     name: "palettize",
-    kernels: &["palettize"],
+    kernels: &[&kernels::palette::palettize::KERNEL],
     class: Class::Exact,
     // Tables are padded to powers of two.
     expands: 2,
@@ -75,7 +78,7 @@ pub const PALETTIZE: Op = Op {
 /// Weights from the codes of a palette, codes beyond its end among them.
 pub const DEPALETTIZE: Op = Op {
     name: "depalettize",
-    kernels: &["depalettize"],
+    kernels: &[&kernels::palette::depalettize::KERNEL],
     class: Class::Exact,
     expands: 8,
     make: |maker| {

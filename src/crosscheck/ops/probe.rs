@@ -3,16 +3,18 @@
 use crate::{
     Backend,
     crosscheck::{
-        Fingerprint,
-        ops::{Class, Data, Input, Op},
+        case::{Data, Input},
+        compare::Class,
+        op::Op,
+        report::Fingerprint,
     },
-    gpu::Numerics,
+    gpu::{NUMERICS as PROBE, Numerics},
 };
 
 /// What a device was found to do when it was opened, it does again.
 pub const NUMERICS: Op = Op {
     name: "numerics",
-    kernels: &["numerics"],
+    kernels: &[&PROBE],
     class: Class::Invariant("repeatable", |_, outputs| {
         let [(_, opened), (_, now)] = &outputs[..] else { return Ok(Some("no results".into())) };
         let differ = opened != now;

@@ -4,13 +4,15 @@ use crate::{
     Backend, DType, Result, Tensor,
     codec::{bitpack, sparse},
     crosscheck::{
-        Level, Maker,
-        inputs::{Admits, Rng, Values, WEIGHTS, weights},
+        case::{Data, Input, Outputs},
+        compare::Class,
+        inputs::{self, Admits, Maker, Rng, Values, WEIGHTS, weights},
+        op::Op,
         ops::{
-            Class, Data, Input, Op, Outputs,
             affine::{code, pack_rows, read_code, symbols, with_code},
             layers::activated,
         },
+        options::Level,
     },
     decide::affine::Scale,
     kernels::{
@@ -114,7 +116,7 @@ fn bounds(input: &Input, w: &[f64]) -> Result<Vec<(f64, f64)>> {
 /// Weights as floats of any type.
 pub const MATMUL_F32: Op = Op {
     name: "matmul_f32",
-    kernels: &["matmul_f32"],
+    kernels: &[&kernels::products::matmul_f32::KERNEL],
     class: Class::Bound(|input| {
         let w = input.tensor("weights")?;
         // F64 is taken as f32.
@@ -149,7 +151,7 @@ fn group(input: &Input, (n, k): (usize, usize)) -> Result<usize> {
 /// Weights as integer codes.
 pub const MATMUL_AFFINE: Op = Op {
     name: "matmul_affine",
-    kernels: &["matmul_affine"],
+    kernels: &[&kernels::products::matmul_affine::KERNEL],
     class: Class::Bound(|input| {
         let (codes, scales, zeros) =
             (input.tensor("codes")?, input.tensor("scales")?, input.tensor("zero_points")?);
@@ -221,7 +223,7 @@ fn fixed_depth(mut input: Input) -> Input {
 /// Weights as codes of tables.
 pub const MATMUL_PALETTE: Op = Op {
     name: "matmul_palette",
-    kernels: &["matmul_palette"],
+    kernels: &[&kernels::products::matmul_palette::KERNEL],
     class: Class::Bound(|input| {
         let (codes, entries) = (input.tensor("codes")?, input.tensor("entries")?);
         let group = group(input, (codes.rows, codes.cols))?;
@@ -269,7 +271,7 @@ pub const MATMUL_PALETTE: Op = Op {
 /// Weights of which a mask keeps some.
 pub const MATMUL_SPARSE: Op = Op {
     name: "matmul_sparse",
-    kernels: &["matmul_sparse"],
+    kernels: &[&kernels::products::matmul_sparse::KERNEL],
     class: Class::Bound(|input| {
         let (w, mask) = (input.tensor("weights")?, input.tensor("mask")?);
         let weight = |i: usize| f64::from(w.value(i) as f32) * f64::from(mask.bytes()[i]);
@@ -336,7 +338,7 @@ fn signs(on: &Backend, input: &Input, name: &str) -> Result<BinaryMatrix> {
 /// Signs times signs, with scales and a bias; and the sums alone.
 pub const MATMUL_BINARY: Op = Op {
     name: "matmul_binary",
-    kernels: &["matmul_binary"],
+    kernels: &[&kernels::products::matmul_binary::KERNEL],
     class: Class::Bound(|input| {
         let [a, w] = ["a", "w"].map(|name| input.tensor(name));
         let (a, w) = (a?, w?);
@@ -461,7 +463,7 @@ fn matmul_i8(
 /// Codes times codes: the integer sums, and the codes that they become.
 pub const MATMUL_I8: Op = Op {
     name: "matmul_i8",
-    kernels: &["matmul_i8"],
+    kernels: &[&kernels::products::matmul_i8::KERNEL, &kernels::products::matmul_i8_coop::KERNEL],
     class: Class::Exact,
     expands: 256,
     make: |maker| {
@@ -501,7 +503,7 @@ pub const MATMUL_I8: Op = Op {
 /// Codes times codes, as floats.
 pub const MATMUL_I8_FLOAT: Op = Op {
     name: "matmul_i8.float",
-    kernels: &["matmul_i8"],
+    kernels: &[&kernels::products::matmul_i8::KERNEL],
     class: Class::Bound(|input| {
         let [a, w] = ["a", "w"].map(|name| input.tensor(name));
         let (a, w, channels) = (a?, w?, input.tensor("channels")?);
@@ -570,11 +572,11 @@ pub const MATMUL_I8_FLOAT: Op = Op {
 /// Sums to codes without floats, on ties above all.
 pub const REQUANTIZE: Op = Op {
     name: "requantize",
-    kernels: &["requantize"],
+    kernels: &[&kernels::products::requantize::KERNEL],
     class: Class::Exact,
     expands: 1,
     make: |maker| {
-        for (turn, (m, n)) in super::super::shapes(maker.level).into_iter().enumerate() {
+        for (turn, (m, n)) in inputs::shapes(maker.level).into_iter().enumerate() {
             let rng = stream(maker, turn, "sums");
             let sum = |i: usize| match rng.at(i) % 9 {
                 0 => i32::MAX,
@@ -617,7 +619,7 @@ pub const REQUANTIZE: Op = Op {
 /// Activations to codes, each row on its own scale.
 pub const QUANTIZE_ROWS: Op = Op {
     name: "quantize_rows",
-    kernels: &["quantize_rows"],
+    kernels: &[&kernels::products::quantize_rows::KERNEL],
     class: Class::Exact,
     expands: 8,
     make: |maker| {

@@ -3,9 +3,12 @@
 use crate::{
     Backend, DType, Result,
     crosscheck::{
-        Level,
+        case::{Data, Input},
+        compare::Class,
         inputs::Admits,
-        ops::{Class, Data, Grouping, Input, Op},
+        op::Op,
+        ops::grouping::Grouping,
+        options::Level,
     },
     decide::{affine::SMALLEST, threshold::Limit},
     kernels::{self, BlockGrid},
@@ -15,7 +18,7 @@ use crate::{
 /// A mask from a threshold, ties above all.
 pub const MAGNITUDE_MASK: Op = Op {
     name: "magnitude_mask",
-    kernels: &["magnitude_mask"],
+    kernels: &[&kernels::prune::magnitude_mask::KERNEL],
     class: Class::Exact,
     expands: 2,
     make: |maker| {
@@ -56,7 +59,7 @@ pub const MAGNITUDE_MASK: Op = Op {
 /// Norms of blocks, as sums of integers.
 pub const MAGNITUDE_SUMS: Op = Op {
     name: "magnitude_sums",
-    kernels: &["magnitude_sums"],
+    kernels: &[&kernels::prune::magnitude_sums::KERNEL],
     class: Class::Exact,
     expands: 8,
     make: |maker| {
@@ -107,7 +110,7 @@ pub const MAGNITUDE_SUMS: Op = Op {
 /// The low bits of magnitudes that share the high ones.
 pub const MAGNITUDE_TAIL: Op = Op {
     name: "magnitude_tail",
-    kernels: &["magnitude_tail"],
+    kernels: &[&kernels::prune::magnitude_tail::KERNEL],
     class: Class::Exact,
     expands: 1,
     make: |maker| {
@@ -138,7 +141,7 @@ pub const MAGNITUDE_TAIL: Op = Op {
 /// The n largest of every m.
 pub const NM_MASK: Op = Op {
     name: "nm_mask",
-    kernels: &["nm_mask"],
+    kernels: &[&kernels::prune::nm_mask::KERNEL],
     class: Class::Exact,
     expands: 1,
     make: |maker| {
@@ -160,7 +163,7 @@ pub const NM_MASK: Op = Op {
 /// What keeps so many of every row.
 pub const ROW_THRESHOLD: Op = Op {
     name: "row_threshold",
-    kernels: &["row_threshold"],
+    kernels: &[&kernels::prune::row_threshold::KERNEL],
     class: Class::Exact,
     expands: 8,
     make: |maker| {
@@ -187,7 +190,11 @@ pub const ROW_THRESHOLD: Op = Op {
 /// Signs, and the mean magnitude of a row.
 pub const BINARIZE: Op = Op {
     name: "binarize",
-    kernels: &["binarize", "range", "magnitude_sums"],
+    kernels: &[
+        &kernels::palette::binarize::KERNEL,
+        &kernels::affine::range::KERNEL,
+        &kernels::prune::magnitude_sums::KERNEL,
+    ],
     class: Class::Exact,
     expands: 8,
     make: |maker| {

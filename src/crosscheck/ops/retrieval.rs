@@ -4,9 +4,11 @@ use crate::{
     Backend, Error, Result, Tensor,
     codec::retrieval::{bloomier, ribbon},
     crosscheck::{
-        Level,
-        inputs::Rng,
-        ops::{Class, Data, Input, Maker, Op, Outputs},
+        case::{Data, Input, Outputs},
+        compare::Class,
+        inputs::{Maker, Rng},
+        op::Op,
+        options::Level,
     },
     kernels,
 };
@@ -14,7 +16,7 @@ use crate::{
 /// Ribbons.
 pub const RIBBON_QUERY: Op = Op {
     name: "ribbon_query",
-    kernels: &["ribbon_query"],
+    kernels: &[&kernels::codes::ribbon_query::KERNEL],
     class: Class::Exact,
     expands: 3,
     make: positions,
@@ -24,7 +26,7 @@ pub const RIBBON_QUERY: Op = Op {
 /// Bloomier filters.
 pub const BLOOMIER_QUERY: Op = Op {
     name: "bloomier_query",
-    kernels: &["bloomier_query"],
+    kernels: &[&kernels::codes::bloomier_query::KERNEL],
     class: Class::Exact,
     expands: 4,
     make: positions,

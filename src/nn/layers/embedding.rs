@@ -2,7 +2,7 @@ use crate::{
     Backend, DType, Result, Tensor,
     decide::{affine::Scale, groups::Groups},
     kernels::{Codebook, depalettize, dequantize, gather_rows},
-    nn::{Model, Weight},
+    nn::{layers::weight::Weight, store::Model},
 };
 
 /// A table of vectors, one for every token: held compressed, restored row by row as rows are asked for.

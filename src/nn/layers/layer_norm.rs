@@ -1,7 +1,7 @@
 use crate::{
     Backend, Result, Tensor,
     kernels::layer_norm,
-    nn::{Model, layers::weight::bytes},
+    nn::{layers::weight::bytes, store::Model},
 };
 
 /// Layer normalization over the columns of every row.

@@ -5,9 +5,8 @@ use crate::{
         longest_row, matmul_binary, matmul_i8_with, quantize_rows,
     },
     nn::{
-        Model, Weight,
-        layers::weight::bytes,
-        store::{Int8Channel, Int8Channels},
+        layers::weight::{Weight, bytes},
+        store::{Int8Channel, Int8Channels, Model},
     },
 };
 

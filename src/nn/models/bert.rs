@@ -1,7 +1,14 @@
 use crate::{
     Backend, Error, Result, Tensor,
     kernels::{Activation, add, attention, masked_mean},
-    nn::{Arithmetic, Embedding, LayerNorm, Linear, Model},
+    nn::{
+        layers::{
+            embedding::Embedding,
+            layer_norm::LayerNorm,
+            linear::{Arithmetic, Linear},
+        },
+        store::Model,
+    },
 };
 use serde::Deserialize;
 use std::path::Path;

@@ -6,11 +6,11 @@ use crate::{
         range,
     },
     nn::{
-        Architecture, Model, Network,
         models::network::{
-            BATCH, after, expect_images, expect_windows, largest, patches, window_on,
+            Architecture, BATCH, Network, after, expect_images, expect_windows, largest, patches,
+            window_on,
         },
-        store::{Int8Channel, Int8Channels},
+        store::{Int8Channel, Int8Channels, Model},
     },
 };
 

@@ -1,7 +1,10 @@
 use crate::{
     Backend, Error, Result, Tensor,
     kernels::{Activation, Image, Window, im2col, max_pool},
-    nn::{Arithmetic, Linear, Model},
+    nn::{
+        layers::linear::{Arithmetic, Linear},
+        store::Model,
+    },
 };
 
 /// One layer of an [`Architecture`]. A dense layer after an image is one whose only window is the whole of it.

@@ -1,6 +1,7 @@
 //! Inner loops of codecs.
 
 pub(super) mod bytes;
+pub(crate) mod hash;
 pub(super) mod histogram;
 pub(crate) mod huffman;
 pub(crate) mod rans;

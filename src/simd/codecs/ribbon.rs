@@ -1,12 +1,75 @@
-//! The stream of a ribbon's results: the inner loop of [`crate::codec::retrieval::ribbon`].
+//! A ribbon and the stream of its results: the inner loop of the codec of that name, which says what a ribbon is and how one is
+//! made.
 
-use crate::codec::retrieval::{
-    NONE, STEP,
-    ribbon::{BUCKET, Ribbon},
-};
-#[cfg(target_arch = "x86_64")]
+use crate::simd::codecs::hash::{NONE, STEP, high, mix};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+
+/// Starts of a bucket.
+pub(crate) const BUCKET: usize = 128;
+
+/// A ribbon: where windows start, and its slots.
+pub(crate) struct Ribbon {
+    /// Slots by 64.
+    pub(crate) groups: usize,
+    /// Whether windows start in the order of positions.
+    pub(crate) ordered: bool,
+    pub(crate) seed: u32,
+    /// How far positions are shifted to fill 32 bits, if ordered.
+    pub(crate) shift: u32,
+    /// What the high part of a product with is the start.
+    pub(crate) scale: u32,
+    /// For each bucket how many of its low starts are bumped; none for the last ribbon.
+    pub(crate) bumps: Vec<u8>,
+    /// `t` words for each group of 64 slots, and a group of zeros.
+    pub(crate) slots: Vec<u64>,
+}
+
+impl Ribbon {
+    /// A ribbon without slots; `groups` is at least 1.
+    pub(crate) fn new(number: usize, ordered: bool, positions: usize, groups: usize) -> Self {
+        let starts = groups as u64 * 64 - 63;
+        let bits = positions.next_power_of_two().ilog2().max(1);
+        // Below 2^32 times the starts by the positions, so the last position starts before the end.
+        let scale = if ordered { (starts << bits) / positions as u64 } else { starts };
+        let seed = STEP.wrapping_mul(number as u32 + 1);
+        let (shift, scale) = (32 - bits, scale as u32);
+        Self { groups, ordered, seed, shift, scale, bumps: vec![], slots: vec![] }
+    }
+
+    /// Where a position's window starts, its coefficients, of which the first is 1, and its mask of 15 bits.
+    #[inline(always)]
+    pub(crate) fn equation(&self, position: u32) -> (u32, u64, u16) {
+        let low = mix(position.wrapping_add(self.seed));
+        let upper = mix(low.wrapping_add(STEP));
+        let other = mix(upper.wrapping_add(STEP));
+        let at = if self.ordered { position << self.shift } else { other };
+        let coefficients = u64::from(upper) << 32 | u64::from(low) | 1;
+        (high(at, self.scale), coefficients, other as u16 & 0x7fff)
+    }
+
+    /// Whether the bucket of this start has bumped it.
+    #[inline(always)]
+    pub(crate) fn bumped(&self, start: u32) -> bool {
+        let bump = self.bumps.get(start as usize / BUCKET).copied().unwrap_or(0);
+        start as usize % BUCKET < bump.into()
+    }
+
+    /// The result for a position, or [`NONE`] if it was bumped.
+    pub(crate) fn result(&self, position: u32, t: u32) -> u16 {
+        let (start, coefficients, mask) = self.equation(position);
+        if self.bumped(start) {
+            return NONE;
+        }
+        let (group, shift) = (start as usize / 64 * t as usize, start % 64);
+        let bit = |k: usize| {
+            let (low, high) = (self.slots[group + k], self.slots[group + t as usize + k]);
+            let window = low >> shift | (high << 1) << (63 - shift);
+            (((window & coefficients).count_ones() & 1) as u16) << k
+        };
+        (0..t as usize).map(bit).sum::<u16>() ^ mask & ((1 << t) - 1)
+    }
+}
 
 /// [`Ribbon::result`] for neighbouring positions from `first` on.
 pub(crate) fn results(ribbon: &Ribbon, t: u32, first: u32, out: &mut [u16]) {
@@ -29,9 +92,10 @@ fn plain(ribbon: &Ribbon, t: u32, first: u32, out: &mut [u16]) {
     }
 }
 
+/// [`mix`] of 16 lanes.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn mix(x: __m512i) -> __m512i {
+fn mixed(x: __m512i) -> __m512i {
     let x = _mm512_xor_si512(x, _mm512_srli_epi32::<16>(x));
     let x = _mm512_mullo_epi32(x, _mm512_set1_epi32(0x7feb_352d));
     let x = _mm512_xor_si512(x, _mm512_srli_epi32::<15>(x));
@@ -58,9 +122,9 @@ fn results_avx512<const VECTORS: usize>(ribbon: &Ribbon, t: u32, first: u32, out
     for (i, out) in out.chunks_mut(16).enumerate() {
         let position = first.wrapping_add(16 * i as u32);
         let position = _mm512_add_epi32(_mm512_set1_epi32(position as i32), lanes);
-        let low = mix(_mm512_add_epi32(position, _mm512_set1_epi32(ribbon.seed as i32)));
-        let high = mix(_mm512_add_epi32(low, step));
-        let other = mix(_mm512_add_epi32(high, step));
+        let low = mixed(_mm512_add_epi32(position, _mm512_set1_epi32(ribbon.seed as i32)));
+        let high = mixed(_mm512_add_epi32(low, step));
+        let other = mixed(_mm512_add_epi32(high, step));
         let at = if ribbon.ordered { _mm512_sll_epi32(position, shift) } else { other };
         let even = _mm512_srli_epi64::<32>(_mm512_mul_epu32(at, scale));
         let odd = _mm512_mul_epu32(_mm512_srli_epi64::<32>(at), scale);
@@ -99,34 +163,6 @@ fn results_avx512<const VECTORS: usize>(ribbon: &Ribbon, t: u32, first: u32, out
             } else {
                 result ^ others[i] as u16 & ((1 << t) - 1)
             };
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::retrieval::ribbon::{Parts, encode, parts};
-
-    #[test]
-    fn results_are_the_plain_ones() {
-        let mask: Vec<u32> =
-            (0..1000u32).map(|i| i.wrapping_mul(0x9e37_79b9) & 0x1111_0101).collect();
-        let survivors: u32 = mask.iter().map(|word| word.count_ones()).sum();
-        let values = vec![1; survivors as usize];
-        for t in 1..=15 {
-            let mut bytes = vec![];
-            encode(32_000, &mask, &values, (1, t), &mut bytes);
-            let Parts { ribbons, .. } = parts(&bytes, 32_000).unwrap().unwrap();
-            assert!(ribbons.len() > 1 && ribbons[0].bumps.iter().any(|b| *b > 0));
-            for ribbon in &ribbons {
-                for (first, len) in [(0, 100), (5, 1), (1003, 1024), (31_000, 1000)] {
-                    let (mut got, mut expected) = (vec![7; len], vec![7; len]);
-                    results(ribbon, t, first, &mut got);
-                    plain(ribbon, t, first, &mut expected);
-                    assert_eq!(got, expected, "{t} bits, from {first}");
-                }
-            }
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     DType, dtype,
     simd::products::{
         floats::{Avx512, Floats},
-        packed::Packed,
+        rows::Packed,
     },
 };
 use std::arch::x86_64::*;

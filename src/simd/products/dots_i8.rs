@@ -1,10 +1,12 @@
 use crate::simd::products::{
     blocks::{for_each_block, tasks},
+    codes::Codes,
+};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::products::{
     isa::{Avx2, Avx512Vnni, AvxVnni, Isa},
     panels, streams,
 };
-#[cfg(target_arch = "x86_64")]
-#[cfg(target_arch = "x86_64")]
 use std::ops::Range;
 
 /// Multiplies two matrices of 8-bit codes.
@@ -116,9 +118,6 @@ impl Panels {
         unreachable!("nothing was packed for {sizes:?}");
     }
 }
-
-/// A matrix of codes, and whether they are signed.
-pub(super) type Codes<'a> = (&'a [u32], bool);
 
 #[cfg(target_arch = "x86_64")]
 fn vectors<I: Isa>(

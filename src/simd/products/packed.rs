@@ -1,55 +1,16 @@
 //! Products with weights that are decoded on their way into the registers, for few rows of `x`: there the weights are read once, and
 //! writing them out as f32 would take longer than the sums.
 
+use crate::simd::products::rows::Packed;
 #[cfg(target_arch = "x86_64")]
-use crate::{
-    DType,
-    simd::products::{
-        blocks::{Block, for_each_block, tasks},
-        decode::{BLOCK, Decode, DecodeWork, mask, with},
-        floats::{Avx512, Floats, LANES},
-    },
+use crate::simd::products::{
+    blocks::{Block, for_each_block, tasks},
+    decode::{BLOCK, Decode, DecodeWork, mask, with},
+    floats::{Avx512, Floats, LANES},
 };
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 use std::ops::Range;
-
-/// Rows of weights as they are stored.
-#[derive(Clone, Copy)]
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "decoded with AVX-512 alone"))]
-pub(crate) enum Packed<'a> {
-    /// Elements of a float type.
-    Dense { words: &'a [u32], dtype: DType },
-    /// Codes that point into tables, each row from a fresh word; a code beyond its table takes the last entry.
-    Palette {
-        codes: &'a [u32],
-        bits: u32,
-        /// `[tables, k]`.
-        entries: &'a [f32],
-        k: usize,
-        /// Rows that share a table.
-        share: usize,
-    },
-    /// Integer codes, each row from a fresh word.
-    Affine {
-        codes: &'a [u32],
-        bits: u32,
-        symmetric: bool,
-        /// Bits of the scale, and the zero point.
-        scales: &'a [[u32; 2]],
-        /// Consecutive elements that share a scale.
-        group: usize,
-    },
-    /// The values where a mask has a bit; each of its rows is from a fresh word.
-    Sparse {
-        mask: &'a [u32],
-        /// How many survivors come before each word of the mask.
-        starts: &'a [u32],
-        values: &'a [u32],
-        dtype: DType,
-        survivors: usize,
-    },
-}
 
 /// Rows of `x` up to which decoding again for each few of them is cheaper than writing decoded rows out.
 pub(crate) const FEW: usize = 4;
@@ -321,6 +282,7 @@ mod tests {
     use super::*;
     use crate::simd::matmul_f32;
     use crate::{
+        DType,
         codec::bitpack,
         dtype::{decode, encode},
         words,

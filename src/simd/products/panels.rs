@@ -3,7 +3,7 @@
 
 use crate::simd::products::{
     blocks::{Block, for_each_block, tasks},
-    dots_i8::Codes,
+    codes::Codes,
     isa::{Isa, Work, flip},
 };
 use std::{arch::x86_64::*, borrow::Cow};

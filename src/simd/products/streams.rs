@@ -2,7 +2,7 @@
 
 use crate::simd::products::{
     blocks::{Block, for_each_block, tasks},
-    dots_i8::Codes,
+    codes::Codes,
     isa::{Isa, Work, flip},
     panels::{corrections, steps},
 };
