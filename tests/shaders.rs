@@ -53,6 +53,12 @@ fn every_shader_is_registered_and_has_host_and_test_in_its_wing() {
         let missing: Vec<_> = kernels.difference(&found).collect();
         assert!(missing.is_empty(), "{dir} has no file for {missing:?}");
     }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let benches = ["main", "jobs"].map(|f| format!("benches/kernels/{f}.rs"));
+    let benches = benches.map(|file| fs::read_to_string(root.join(file)).unwrap()).concat();
+    for kernel in kernels.iter().map(name) {
+        assert!(benches.contains(&format!("\"{kernel}\"")), "{kernel} has no bench");
+    }
 }
 
 #[test]
@@ -104,6 +110,96 @@ fn every_shader_validates_and_follows_the_binding_convention() {
         }
         assert!(seen_output, "{name}: writes nothing");
         assert!(workgroup_bytes(kernel) <= MAX_WORKGROUP_BYTES, "{name}: workgroup memory");
+    }
+}
+
+/// What WGSL's grammar refuses and naga takes: operators of which neither binds before the other, side by side without
+/// parentheses. Those are one of `&`, `|` and `^` beside anything else, a shift beside arithmetic or another shift, and `&&` beside
+/// `||`. Found from the operators of each expression between separators, at each depth of parentheses.
+fn mixed_operators(wgsl: &str) -> Vec<String> {
+    let lines = wgsl.lines().map(|line| line.split("//").next().unwrap_or(line));
+    let mut text = lines.collect::<Vec<_>>().join(" ");
+    // The brackets of types are no comparisons; those within others go first.
+    let types = r"\b(array|atomic|bitcast|coop_mat\w*|mat\dx\d|ptr|var|vec\d)\s*<[^<>;{}]*>";
+    let types = regex::Regex::new(types).unwrap();
+    while types.is_match(&text) {
+        text = types.replace_all(&text, "$1").into_owned();
+    }
+    let token = r"\w[\w.]*|->|<<=|>>=|<<|>>|[<>=!]=|&&|\|\||[-+*/%&|^]=|\+\+|--|\S";
+    let token = regex::Regex::new(token).unwrap();
+    let binary = [
+        "<<", ">>", "<", ">", "<=", ">=", "==", "!=", "&&", "||", "+", "-", "*", "/", "%", "&",
+        "|", "^",
+    ];
+    let words = ["return", "if", "while", "for", "else", "let", "var", "switch", "case"];
+    let (mut found, mut depths, mut after_operand) = (Vec::new(), vec![Vec::new()], false);
+    for token in token.find_iter(&text).map(|m| m.as_str()).chain([";"]) {
+        let operand = token.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        if operand && !words.contains(&token) {
+            after_operand = true;
+            continue;
+        }
+        match token {
+            "(" | "[" => depths.push(Vec::new()),
+            "." => {}
+            // The sign of a number is no operator between two.
+            _ if binary.contains(&token) => {
+                if after_operand {
+                    depths.last_mut().unwrap().push(token);
+                }
+            }
+            _ => {
+                let operators = std::mem::take(depths.last_mut().unwrap());
+                if !is_grammatical(&operators) {
+                    found.push(operators.join(" "));
+                }
+                if token == ")" || token == "]" {
+                    depths.pop();
+                }
+            }
+        }
+        after_operand = token == ")" || token == "]" || token == ".";
+    }
+    assert_eq!(depths.len(), 1, "parentheses");
+    found
+}
+
+/// Whether WGSL says in which order the operators of an expression apply.
+fn is_grammatical(operators: &[&str]) -> bool {
+    if operators.iter().any(|o| ["&", "|", "^"].contains(o)) {
+        return operators.iter().all(|o| *o == operators[0]);
+    }
+    let both = operators.contains(&"&&") && operators.contains(&"||");
+    let compares = |o: &&str| ["<", ">", "<=", ">=", "==", "!=", "&&", "||"].contains(o);
+    let shifts = |part: &[&str]| part.iter().any(|o| ["<<", ">>"].contains(o));
+    !both && operators.split(compares).all(|part| part.len() < 2 || !shifts(part))
+}
+
+#[test]
+fn operators_are_mixed_only_as_wgsl_allows() {
+    for kernel in kernels::ALL.iter() {
+        assert_eq!(mixed_operators(kernel.wgsl), [""; 0], "{}", kernel.name);
+    }
+    let refused = [
+        "x = a | b << c;",
+        "x = a & b | c;",
+        "if a & b == c { }",
+        "x = f(y, a + b << c)[3];",
+        "x = a << b << c;",
+        "x = (p) && (q) || r;",
+        "let x: vec2<u32> = vec2<u32>(a, b) >> c ^ d;",
+    ];
+    for wgsl in refused {
+        assert_eq!(mixed_operators(wgsl).len(), 1, "{wgsl}");
+    }
+    let taken = [
+        "x = a | (b << c) | d[i << 2u];",
+        "x = -a << b; if a << 1u < b && c { y <<= d + 1u; }",
+        "var<workgroup> rows: array<vec4<u32>, A * 64u>; // a | b << c",
+        "x = f(a << b, -c + d) | e; y = a.x * b - c;",
+    ];
+    for wgsl in taken {
+        assert_eq!(mixed_operators(wgsl), [""; 0], "{wgsl}");
     }
 }
 

@@ -23,7 +23,7 @@ fn window(at: u32) -> u32 {
     let w = at / 32u;
     let low = bytes[min(w, params.last)] >> (at % 32u);
     if at % 32u == 0u { return low; }
-    return low | bytes[min(w + 1u, params.last)] << (32u - at % 32u);
+    return low | (bytes[min(w + 1u, params.last)] << (32u - at % 32u));
 }
 
 @compute @workgroup_size(WG)
@@ -61,7 +61,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
         workgroupBarrier();
         let words = (min(ROWS * lanes, count - row * lanes) + 3u) / 4u;
         for (var w = lane; w < words; w += WG) {
-            let word = rows[4u * w] | rows[4u * w + 1u] << 8u | rows[4u * w + 2u] << 16u | rows[4u * w + 3u] << 24u;
+            let word = rows[4u * w] | (rows[4u * w + 1u] << 8u) | (rows[4u * w + 2u] << 16u) | (rows[4u * w + 3u] << 24u);
             symbols[first_word + row * lanes / 4u + w] = word;
         }
         workgroupBarrier();

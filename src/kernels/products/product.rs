@@ -5,7 +5,7 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::bitpack,
     gpu::{Gpu, Kernel},
-    kernels::layers::activation::Activation,
+    kernels::{layers::activation::Activation, tasks::ITERATIONS},
     simd::{FEW, Packed, decode_rows, matmul_f32, matmul_packed},
     words,
 };
@@ -240,8 +240,7 @@ impl Layout {
     fn new(rows: usize, cols: usize, wide: Option<u32>) -> Self {
         let quads = wide.unwrap_or(1);
         let wide = wide.is_some();
-        // A tile takes up to 9 iterations for 16 columns, of which a software device allows 65,535.
-        if rows >= 32 && cols <= 1 << 16 {
+        if takes_tiles(rows, cols) {
             return Self { tiled: true, rows: 64, lanes: 1, depth: 1, quads, wide };
         }
         // Room for 512 quads of x is shared by rows, lanes and what each lane takes; fewer than 16 lanes are too few to fill a
@@ -262,6 +261,12 @@ impl Layout {
 /// Device memory that tensors hold.
 pub(crate) fn bytes(tensors: &[&Tensor]) -> u64 {
     tensors.iter().map(|t| 4 * words(t.dtype(), t.elements()) as u64).sum()
+}
+
+/// Whether a device takes tiles of x and weights, rather than rows: for many rows, as long as an invocation may. A tile of 16
+/// columns takes up to 9 iterations; 16 of them leave room.
+pub(crate) fn takes_tiles(rows: usize, cols: usize) -> bool {
+    rows >= 32 && cols.div_ceil(16) <= ITERATIONS.div_ceil(16)
 }
 
 /// Refuses a group that straddles rows.

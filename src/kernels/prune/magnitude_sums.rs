@@ -1,6 +1,7 @@
 use crate::{
     Backend, Error, Result, Tensor, dtype,
     gpu::{Gpu, Kernel},
+    kernels::tasks::ITERATIONS,
     recipe::Norm,
     wgsl,
 };
@@ -141,8 +142,9 @@ fn on_gpu(
     if !gpu.numerics().rounds_exactly() {
         return refuse("the device does not round as IEEE");
     }
-    if grid.rows.min(rows) * grid.cols.min(cols) > 1 << 21 {
-        // 64 lanes over one block must stay below 65,535 iterations.
+    // The lanes of a workgroup share a block, then one of them adds their sums.
+    let lanes = KERNEL.workgroup as usize;
+    if (grid.rows.min(rows) * grid.cols.min(cols)).div_ceil(lanes) + lanes > ITERATIONS {
         return refuse("the block is too large");
     }
     let (down, across) = grid.count(rows, cols);
