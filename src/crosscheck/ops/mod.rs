@@ -12,6 +12,9 @@ mod products;
 mod prune;
 mod retrieval;
 
+#[doc(hidden)]
+pub use products::product_bound;
+
 use crate::crosscheck::op::Op;
 
 /// Every op.
