@@ -21,12 +21,8 @@
 
 #![deny(unsafe_code)]
 
-pub mod codec;
 pub mod crosscheck;
-pub mod decide;
-pub mod dtype;
 pub mod format;
-pub mod gpu;
 pub mod inspect;
 pub mod kernels;
 pub mod nn;
@@ -35,9 +31,17 @@ pub mod pipeline;
 pub mod plan;
 pub mod recipe;
 pub mod report;
-pub mod stage;
+
+// What the tests, benches, fuzzers and the program reach into, and what may change with every version.
+#[doc(hidden)]
+pub mod codec;
+#[doc(hidden)]
+pub mod dtype;
+#[doc(hidden)]
+pub mod gpu;
 
 mod backend;
+mod decide;
 mod digest;
 mod engine;
 mod error;
@@ -45,6 +49,7 @@ mod progress;
 mod quote;
 mod restore;
 mod simd;
+mod stage;
 mod tensor;
 mod treat;
 mod verify;
@@ -53,6 +58,7 @@ pub use backend::{Backend, Device};
 pub use decide::{affine, kmeans, threshold as prune};
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use gpu::{AdapterSummary, GpuOptions, adapters};
 pub use progress::{Cancel, Progress, Silent};
 pub use tensor::{Tensor, TensorInfo, words};
 

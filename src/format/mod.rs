@@ -12,22 +12,32 @@ mod output;
 mod quantized;
 mod safetensors;
 
-pub use crate::{
-    digest::{Digest, digest, short},
-    quote::{quoted, shown},
-};
+pub use crate::digest::Digest;
 pub use archive::{
     Archive, ArchivedTensor,
-    manifest::{COMPONENTS, Component, Manifest, Method, TensorManifest, code_bits, matrix},
+    manifest::{Component, Manifest, Method, TensorManifest},
 };
 pub use checkpoint::{Checkpoint, SourceFile};
+
+// For the program, tests and fuzzers.
+#[doc(hidden)]
+pub use crate::{
+    digest::{digest, short},
+    quote::{quoted, shown},
+};
+#[doc(hidden)]
+pub use archive::manifest::{COMPONENTS, code_bits, matrix};
+#[doc(hidden)]
 pub use chunks::CHUNK;
+#[doc(hidden)]
 pub use output::{
     OutputFile, OutputFolder,
     partial::{Origin, partial},
     target::{Target, spare},
 };
+#[doc(hidden)]
 pub use quantized::already_quantized;
+#[doc(hidden)]
 pub use safetensors::{
     header::{Header, MAX_NAME, MAX_TENSORS, read as read_header},
     header_text::{Entry, Preface, write_header},

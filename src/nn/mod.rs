@@ -6,12 +6,13 @@
 //!   backend it was loaded to, from tensor to tensor without reading back.
 //! - [`Network`]: dense and convolution layers one after the other (the LeNets), in floating point.
 //! - [`IntegerNetwork`]: the same without floating point between its first layer and its last, from a calibration.
-//! - `idx`, with the feature `cli`: the images that the LeNets classify.
 //! - [`Bert`]: an encoder of the Hugging Face family, from its folder.
 //!
 //! [`Arithmetic`] says how a layer takes its inputs: as they are, or quantized to 8 bits row by row, for integer products.
 
+// For the demo and its fuzzer.
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod idx;
 mod layers;
 mod models;
