@@ -1,5 +1,15 @@
 //! The kernels, in wings by subject: one file each, which holds the contract, the CPU reference and the GPU path.
 
+/// The kernels of a wing: of each its file, and what the file gives to the world. A new kernel is a line here beside its `mod`.
+macro_rules! kernels {
+    ($($(#[$attribute:meta])* $file:ident: $($name:ident),+;)+) => {
+        $($(#[$attribute])* pub use $file::{$($name),+};)+
+
+        /// The kernels of this wing.
+        pub(super) const KERNELS: &[&$crate::gpu::Kernel] = &[$(&$file::KERNEL),+];
+    };
+}
+
 pub(crate) mod affine;
 pub(crate) mod codes;
 pub(crate) mod expect;
@@ -10,11 +20,11 @@ pub(crate) mod products;
 pub(crate) mod prune;
 pub(crate) mod tasks;
 
-pub use crate::decide::{
-    groups::Groups,
-    histogram::{Histogram, TAIL},
-    order_key,
-    range::Range,
+#[doc(hidden)]
+pub use crate::decide::{histogram::TAIL, order_key};
+pub use crate::{
+    decide::{groups::Groups, histogram::Histogram, range::Range},
+    gpu::Kernel,
 };
 pub use affine::*;
 pub use codes::*;
@@ -24,10 +34,10 @@ pub use palette::*;
 pub use products::*;
 pub use prune::*;
 
-use crate::gpu::Kernel;
 use std::sync::LazyLock;
 
 /// Every kernel, by name, for the tests and benches that must not miss one.
+#[doc(hidden)]
 pub static ALL: LazyLock<Vec<&'static Kernel>> = LazyLock::new(|| {
     let wings = [
         affine::KERNELS,

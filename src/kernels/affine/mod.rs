@@ -5,13 +5,12 @@ pub(crate) mod dequantize;
 pub(crate) mod quantize;
 pub(crate) mod range;
 
-pub use clip_errors::{best_clips, clip_errors};
-pub use dequantize::dequantize;
-pub use quantize::{quantize, quantize_in_integers};
-pub use range::range;
+#[doc(hidden)]
+pub use quantize::quantize_in_integers;
 
-use crate::gpu::Kernel;
-
-/// The kernels of this wing.
-pub(super) const KERNELS: &[&Kernel] =
-    &[&clip_errors::KERNEL, &dequantize::KERNEL, &quantize::KERNEL, &range::KERNEL];
+kernels! {
+    clip_errors: best_clips, clip_errors;
+    dequantize: dequantize;
+    quantize: quantize;
+    range: range;
+}

@@ -8,21 +8,11 @@ pub(crate) mod ribbon_query;
 pub(crate) mod scatter;
 pub(crate) mod streams;
 
-pub use bloomier_query::bloomier_query;
-pub use huffman_decode::huffman_decode;
-pub use pack_codes::pack_codes;
-pub use rans_decode::rans_decode;
-pub use ribbon_query::ribbon_query;
-pub use scatter::{Order, Survivors, count_survivors, scatter};
-
-use crate::gpu::Kernel;
-
-/// The kernels of this wing.
-pub(super) const KERNELS: &[&Kernel] = &[
-    &bloomier_query::KERNEL,
-    &huffman_decode::KERNEL,
-    &pack_codes::KERNEL,
-    &rans_decode::KERNEL,
-    &ribbon_query::KERNEL,
-    &scatter::KERNEL,
-];
+kernels! {
+    bloomier_query: bloomier_query;
+    huffman_decode: huffman_decode;
+    pack_codes: pack_codes;
+    rans_decode: rans_decode;
+    ribbon_query: ribbon_query;
+    scatter: Order, Survivors, count_survivors, scatter;
+}

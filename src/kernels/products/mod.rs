@@ -15,29 +15,24 @@ pub(crate) mod requantize;
 
 pub(crate) use int8::longest_row;
 pub use int8::{Channels, Epilogue, Int8};
-pub use matmul_affine::{AffineMatrix, matmul_affine};
-pub use matmul_binary::{matmul_binary, xnor_dots};
-pub use matmul_f32::matmul_f32;
-pub use matmul_i8::{
-    Int8Weights, Tile, matmul_i8, matmul_i8_in_tiles, matmul_i8_with, matrix_units,
-};
-pub use matmul_i8_coop::{KERNEL as MATMUL_I8_COOP, matmul_i8_coop, matmul_i8_coop_as};
-pub use matmul_palette::{PaletteMatrix, matmul_palette};
-pub use matmul_sparse::{SparseMatrix, matmul_sparse};
-pub use quantize_rows::{Int8Rows, quantize_rows, quantize_rows_in_integers};
-pub use requantize::{multiplier, requantize};
+#[doc(hidden)]
+pub use matmul_binary::xnor_dots;
+#[doc(hidden)]
+pub use matmul_i8::{Tile, matmul_i8_in_tiles};
+#[doc(hidden)]
+pub use matmul_i8_coop::KERNEL as MATMUL_I8_COOP;
+#[doc(hidden)]
+pub use quantize_rows::quantize_rows_in_integers;
 
-use crate::gpu::Kernel;
-
-/// The kernels of this wing.
-pub(super) const KERNELS: &[&Kernel] = &[
-    &matmul_affine::KERNEL,
-    &matmul_binary::KERNEL,
-    &matmul_f32::KERNEL,
-    &matmul_i8::KERNEL,
-    &matmul_i8_coop::KERNEL,
-    &matmul_palette::KERNEL,
-    &matmul_sparse::KERNEL,
-    &quantize_rows::KERNEL,
-    &requantize::KERNEL,
-];
+kernels! {
+    matmul_affine: AffineMatrix, matmul_affine;
+    matmul_binary: matmul_binary;
+    matmul_f32: matmul_f32;
+    matmul_i8: Int8Weights, matmul_i8, matmul_i8_with, matrix_units;
+    #[doc(hidden)]
+    matmul_i8_coop: matmul_i8_coop, matmul_i8_coop_as;
+    matmul_palette: PaletteMatrix, matmul_palette;
+    matmul_sparse: SparseMatrix, matmul_sparse;
+    quantize_rows: Int8Rows, quantize_rows;
+    requantize: multiplier, requantize;
+}
