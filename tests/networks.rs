@@ -131,16 +131,78 @@ fn binary_weights_run_on_both_backends() {
     }
 }
 
+/// Wrong classes in percent with signs for weights and inputs, of networks that were not trained for it: after a ReLU all signs
+/// are the same, so that LeNet-300-100 has to guess.
+const GUESSED: f64 = 0.0;
+const SIGNS: f64 = 0.0;
+
+/// The mean magnitude as rows of signs have it: of magnitudes in steps of the 32767th part of the largest.
+fn mean_magnitude(row: &[f32]) -> f64 {
+    let largest = row.iter().fold(0f32, |m, x| m.max(x.abs()));
+    if largest == 0.0 {
+        return 0.0;
+    }
+    let steps = (32767.0 / f64::from(largest)) as f32;
+    let sum: f64 = row.iter().map(|x| f64::from((x.abs() * steps).round_ties_even())).sum();
+    f64::from((sum * f64::from(largest) / 32767.0 / row.len() as f64) as f32)
+}
+
+/// An output of a layer with signs for weights and inputs, by definition: the dot product of the signs times both mean magnitudes,
+/// before the bias.
+fn product_of_signs(x: &[f32], w: &[f32]) -> f64 {
+    let sign = |v: f32| if v < 0.0 { -1.0 } else { 1.0 };
+    let dot: f64 = x.iter().zip(w).map(|(x, w)| sign(*x) * sign(*w)).sum();
+    dot * mean_magnitude(x) * mean_magnitude(w)
+}
+
+/// The outputs of LeNet-300-100 with such layers.
+fn signs_by_definition(pixels: &[u8]) -> Vec<f64> {
+    let bytes = std::fs::read(asset("lenet-300-100.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let values = |name: String| -> Vec<f32> {
+        let data = tensors.tensor(&name).unwrap().data();
+        data.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
+    };
+    let mut x: Vec<f32> = pixels.iter().map(|p| f32::from(*p) / 255.0).collect();
+    for layer in ["fc1", "fc2"] {
+        let (w, bias) = (values(format!("{layer}.weight")), values(format!("{layer}.bias")));
+        let output = |(w, b): (&[f32], &f32)| product_of_signs(&x, w) + f64::from(*b);
+        x = w.chunks(x.len()).zip(&bias).map(|row| output(row).max(0.0) as f32).collect();
+    }
+    let (w, bias) = (values("fc3.weight".into()), values("fc3.bias".into()));
+    w.chunks(x.len()).zip(bias).map(|(w, b)| product_of_signs(&x, w) + f64::from(b)).collect()
+}
+
 #[test]
 fn binary_networks_give_the_same_bits_everywhere() {
     let (pixels, labels) = images();
-    for (name, architecture) in [("lenet-300-100", LENET_300_100), ("lenet-5", LENET_5)] {
+    for (name, architecture, expected) in
+        [("lenet-300-100", LENET_300_100, GUESSED), ("lenet-5", LENET_5, SIGNS)]
+    {
         let model = Model::open(&asset(&format!("{name}.safetensors"))).unwrap();
         let load = |on| Network::load(&model, on, architecture, Arithmetic::Binary).unwrap();
         let network = load(&CPU);
-        let after = error(&network.classify(&CPU, &pixels).unwrap(), &labels);
-        // Networks that were not trained for it: after a ReLU all signs are the same, so that LeNet-300-100 has to guess.
-        eprintln!("{name}, signs x signs: {after} %, {} bytes", network.bytes());
+        // A bit a weight, means and biases.
+        let float = Network::load(&model, &CPU, architecture, Arithmetic::Float).unwrap();
+        assert!(network.bytes() < float.bytes() / 20, "{name}: {} bytes", network.bytes());
+        let classes = network.classify(&CPU, &pixels).unwrap();
+        let after = error(&classes, &labels);
+        assert!((after - expected).abs() < 0.011, "{name}: {after} %");
+        let outputs = |network: &Network, on: &Backend| {
+            network.forward(on, &images_of(on, &pixels[..100 * 784])).unwrap()
+        };
+        let got = outputs(&network, &CPU);
+        if name == "lenet-300-100" {
+            let got = got.read_f32(&CPU).unwrap();
+            let expected = pixels.chunks(784).take(100).flat_map(signs_by_definition);
+            for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+                let near = (f64::from(*got) - expected).abs() <= 1e-5 * (1.0 + expected.abs());
+                assert!(near, "output {i}: {got}, not {expected}");
+            }
+        }
+        if let Some(on) = gpu() {
+            assert_eq!(bits(&outputs(&load(on), on), on), bits(&got, &CPU), "{name}");
+        }
     }
     // The layer itself, on inputs of either sign; rows of many lengths, one of zeros.
     let dir = tempfile::tempdir().unwrap();
@@ -164,13 +226,12 @@ fn binary_networks_give_the_same_bits_everywhere() {
             layer.forward(on, &Tensor::from_f32(on, &x, m).unwrap()).unwrap().read_f32(on).unwrap()
         };
         let got = run(&CPU);
-        let mean = |v: &[f32]| v.iter().map(|v| f64::from(v.abs())).sum::<f64>() / k as f64;
-        let sign = |v: f32| if v < 0.0 { -1.0 } else { 1.0 };
         for (i, got) in got.iter().enumerate() {
-            let (x, w) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
-            let dot: f64 = x.iter().zip(w).map(|(x, w)| sign(*x) * sign(*w)).sum();
-            let expected = (dot * mean(x) * mean(w) + f64::from(b[i % n])).max(0.0);
-            assert!((f64::from(*got) - expected).abs() < 1e-4 * (1.0 + dot.abs()), "{m} {n} {k}");
+            let product = product_of_signs(&x[i / n * k..][..k], &w[i % n * k..][..k]);
+            let b = f64::from(b[i % n]);
+            // Two products and a sum.
+            let bound = 3.1 * 0.5f64.powi(24) * (product.abs() + b.abs());
+            assert!((f64::from(*got) - (product + b).max(0.0)).abs() <= bound, "{m} {n} {k}");
         }
         if let Some(on) = gpu() {
             let bits = |y: Vec<f32>| y.into_iter().map(f32::to_bits).collect::<Vec<_>>();

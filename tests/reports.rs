@@ -1,6 +1,7 @@
 //! What the command line reports, as a user sees it: the numbers are right, every byte has its place, nothing is kept back.
 
 mod support;
+use approx::{assert_abs_diff_eq, assert_relative_eq};
 use serde_json::Value;
 use std::{fs, path::Path, process::Command};
 use support::{gpu, noise, words_of, write_checkpoint};
@@ -98,22 +99,17 @@ fn inspect_shows_the_range_and_the_moments_of_the_values_themselves() {
             let (min, max) =
                 finite.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
             // The parser of the JSON may be off by the last bit.
-            let same = |a: f64, b: f64| (a - b).abs() <= 1e-15 * b.abs();
-            assert!(
-                same(number("min"), min) && same(number("max"), max),
-                "{name} on {device}: {found}"
-            );
+            assert_relative_eq!(number("min"), min, epsilon = 0.0, max_relative = 1e-15);
+            assert_relative_eq!(number("max"), max, epsilon = 0.0, max_relative = 1e-15);
             let mean = finite.iter().sum::<f64>() / finite.len() as f64;
-            assert!(
-                (number("mean") - mean).abs() <= 1e-14 * max.abs().max(min.abs()),
-                "{name}: {mean}"
-            );
+            // Sums in another order, of values that may cancel.
+            let largest = max.abs().max(min.abs());
+            assert_abs_diff_eq!(number("mean"), mean, epsilon = 1e-14 * largest);
             let squares: f64 = finite.iter().map(|v| (v - mean) * (v - mean)).sum();
             let deviation = (squares / finite.len() as f64).sqrt();
-            assert!(
-                (number("deviation") - deviation).abs() <= 1e-8 * deviation,
-                "{name}: {deviation}"
-            );
+            // Squares of differences from a mean that is off by so little.
+            let found_deviation = number("deviation");
+            assert_relative_eq!(found_deviation, deviation, epsilon = 0.0, max_relative = 1e-8);
             assert_eq!(found["zeros"], finite.iter().filter(|v| **v == 0.0).count(), "{name}");
         };
         let exact = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
@@ -172,7 +168,7 @@ fn the_entropy_bound_counts_every_width_and_only_codes() {
         let place = Place::new(&[("a", DType::F32, vec![k, 61], f32_words(&values))]);
         let report = place.compress(&format!("quantize = {{ kind = \"palette\", k = {k} }}"));
         let bound = tensor(&report, "a")["entropy_bits"].as_f64().unwrap();
-        assert!((bound - f64::from(bits)).abs() < 1e-12, "{bits} bits: {bound}");
+        assert_relative_eq!(bound, f64::from(bits), epsilon = 0.0, max_relative = 1e-13);
     }
     // Half of the weights survive, of two values: a bit for each place in the mask, half a bit for the codes.
     let values: Vec<f32> = (0..64 * 36).map(|i| [0.1, 4.0, 0.2, -3.0][i % 4]).collect();
@@ -187,7 +183,7 @@ fn the_entropy_bound_counts_every_width_and_only_codes() {
         let verified = json(&["verify", &place.out]);
         for report in [report, verified] {
             let bound = tensor(&report, "a")["entropy_bits"].as_f64().unwrap();
-            assert!((bound - 1.5).abs() < 1e-12, "{bits} bits: {bound}");
+            assert_relative_eq!(bound, 1.5, epsilon = 0.0, max_relative = 1e-13);
         }
     }
 }
@@ -344,8 +340,8 @@ fn inspect_estimates_what_coders_make() {
             let estimate =
                 tensor(&estimates, name)["weights"]["palette4"][encode].as_f64().unwrap();
             let found = tensor(&report, name)["bits_per_weight"].as_f64().unwrap();
-            let off = found / estimate - 1.0;
-            assert!(off.abs() < 0.02, "{name}, {encode}: {estimate} and {found}, {off:.4}");
+            // An estimate: within two parts in a hundred.
+            assert_relative_eq!(found, estimate, epsilon = 0.0, max_relative = 0.02);
         }
     }
 }

@@ -53,6 +53,12 @@ fn every_shader_is_registered_and_has_host_and_test_in_its_wing() {
         let missing: Vec<_> = kernels.difference(&found).collect();
         assert!(missing.is_empty(), "{dir} has no file for {missing:?}");
     }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let benches = ["main", "jobs"].map(|f| format!("benches/kernels/{f}.rs"));
+    let benches = benches.map(|file| fs::read_to_string(root.join(file)).unwrap()).concat();
+    for kernel in kernels.iter().map(name) {
+        assert!(benches.contains(&format!("\"{kernel}\"")), "{kernel} has no bench");
+    }
 }
 
 #[test]

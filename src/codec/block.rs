@@ -1,4 +1,4 @@
-//! The coded form of a block of a tensor (see [`Blocks`](crate::stage)): where its survivors are, if it is pruned, and their
+//! The coded form of a block of a tensor (see `Blocks` in `src/stage`): where its survivors are, if it is pruned, and their
 //! codes or values, in a string of bytes of its own. Nothing outside it is needed to decode it but what the manifest says.
 //!
 //! - Of a block that is not pruned: the [`stream`] of its codes, or its values as [`floats`] codes them.

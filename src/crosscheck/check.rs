@@ -261,7 +261,7 @@ software one: Mesa's lavapipe (Debian and Ubuntu: apt-get install mesa-vulkan-dr
         if verdict.audited.changed > 0 {
             return Ok(Some(Failure::Changed(verdict.audited.changed)));
         }
-        match agree(op.class, input, &want, &first) {
+        match agree(op.class, input, (&self.reference, &want), (on, &first)) {
             Ok(Ok(distance)) => {
                 verdict.distance = distance;
                 Ok(None)
@@ -284,10 +284,18 @@ pub(super) fn attempt(op: &Op, on: &Backend, input: &Input) -> Result<Outputs> {
 fn agree(
     class: Class,
     input: &Input,
-    want: &Outputs,
-    got: &Outputs,
+    (reference, want): (&Backend, &Outputs),
+    (device, got): (&Backend, &Outputs),
 ) -> Result<std::result::Result<Distance, Failure>> {
-    let bounds = match class {
+    let bounds = |on: &Backend| match class {
+        Class::Ulps(ulps, floor, values) => {
+            let bound = |x: f64| (x, (ulps * ulp_at(x)).max(floor));
+            Ok(values(input)?.into_iter().map(bound).collect())
+        }
+        Class::Bound(bounds) => bounds(on, input),
+        Class::Exact | Class::Invariant(..) => Ok(Vec::new()),
+    };
+    match class {
         Class::Exact => {
             return Ok(exact(want, got).map_err(|d| Failure::Differs(d, "GPU")));
         }
@@ -300,18 +308,14 @@ fn agree(
             let elements = got.iter().map(|(_, d)| d.elements()).sum();
             return Ok(Ok(Distance { elements, ..Distance::default() }));
         }
-        Class::Ulps(ulps, floor, reference) => {
-            let bound = |x: f64| (x, (ulps * ulp_at(x)).max(floor));
-            reference(input)?.into_iter().map(bound).collect()
-        }
-        Class::Bound(reference) => reference(input)?,
-    };
+        Class::Ulps(..) | Class::Bound(_) => {}
+    }
     let mut distance = Distance::default();
-    for (outputs, on) in [(want, "reference"), (got, "GPU")] {
+    for (outputs, backend, on) in [(want, reference, "reference"), (got, device, "GPU")] {
         let Some((name, data)) = outputs.first() else {
             return Ok(Err(Failure::Broken("there is no output".into())));
         };
-        match within(&bounds, (name, data)) {
+        match within(&bounds(backend)?, (name, data)) {
             Ok(found) => distance = found,
             Err(difference) => return Ok(Err(Failure::Differs(difference, on))),
         }

@@ -1,12 +1,22 @@
 //! Whether two results agree: element by element, never on average, and a number that is none agrees with nothing.
 
 use crate::{
-    DType, Result,
+    Backend, DType, Result,
     crosscheck::case::{Data, Input, Outputs},
 };
 
-/// For every element of the first output, in order, the value that it approaches and how far from it it may lie.
-pub type Bounds = fn(&Input) -> Result<Vec<(f64, f64)>>;
+/// For every element of the first output, in order, the value that it approaches and how far from it it may lie on a backend: a
+/// device adds in another order than the CPU, and has worse exponentials.
+pub type Bounds = fn(&Backend, &Input) -> Result<Vec<(f64, f64)>>;
+
+/// Half an ulp of 1.
+pub(super) const U: f64 = 1.0 / (1 << 24) as f64;
+
+/// What `n` roundings, one after the other, may do to a number, as a share of it: Higham 2002, "Accuracy and Stability of
+/// Numerical Algorithms", lemma 3.1; of so many that they may do anything, twice their sum.
+pub(super) fn roundings(n: f64) -> f64 {
+    n * U / (1.0 - (n * U).min(0.5))
+}
 
 /// How closely a kernel's results must agree.
 #[derive(Clone, Copy)]

@@ -1,6 +1,6 @@
 //! Whether a GPU computes what the CPU backend computes: every kernel, on cases that are chosen to find out.
 //!
-//! A case is plain data ([`Input`]); a kernel says how cases are made and run ([`ops::Op`]) and how closely results must agree
+//! A case is plain data ([`Input`]); a kernel says how cases are made and run ([`Op`]) and how closely results must agree
 //! ([`Class`]). Every case runs twice on an audited device ([`crate::gpu::Gpu::audit`]) whose buffers start as one pattern and
 //! then as another: results must be equal, guards whole, inputs unchanged. A failing case is repeated, shrunk, and written to
 //! a file that replays it.

@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tersor::{
-    Backend, Cancel, DType, Device, Result, Silent, Tensor, dtype, gpu::GpuOptions,
+    Backend, Cancel, DType, Device, Result, Silent, Tensor,
+    crosscheck::{Class, Input, ops},
+    dtype,
+    gpu::GpuOptions,
     pipeline::Options,
 };
 
@@ -134,17 +137,38 @@ pub fn edges(workgroup: usize) -> [usize; 6] {
     [1, 2, workgroup - 1, workgroup, workgroup + 1, 3 * workgroup + 7]
 }
 
-/// Repeatable values in [-1, 1) (splitmix64).
+/// The generator splitmix64 of Vigna, from a state on: https://prng.di.unimi.it/splitmix64.c.
+pub fn splitmix64(mut state: u64) -> impl Iterator<Item = u64> {
+    std::iter::repeat_with(move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    })
+}
+
+/// Repeatable values in [-1, 1). A seed is hashed, for those of the generator that lie near each other are states of one stream.
 pub fn noise(seed: u64, len: usize) -> Vec<f32> {
-    (0..len as u64)
-        .map(|i| {
-            let mut z = (seed << 32 ^ i)
-                .wrapping_add(0x9e37_79b9_7f4a_7c15)
-                .wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (z >> 40) as f32 / (1u32 << 23) as f32 - 1.0
-        })
-        .collect()
+    let start = splitmix64(seed).next().expect("it has no end");
+    let value = |z: u64| (z >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
+    splitmix64(start).take(len).map(value).collect()
+}
+
+/// Runs an op of the cross-check on a backend, and demands that every element lies within the bounds of its f64 reference there:
+/// there is one, and tests and cross-check ask the same.
+pub fn check_op_on(on: &Backend, case: impl std::fmt::Debug, name: &str, input: &Input) {
+    let op = ops::ALL.iter().find(|op| op.name == name).unwrap();
+    let Class::Bound(bounds) = op.class else { panic!("{name} has no bounds") };
+    let got = (op.run)(on, input).unwrap();
+    let (expected, bounds): (Vec<_>, Vec<_>) = bounds(on, input).unwrap().into_iter().unzip();
+    assert_within(&(&case, on.name()), &expected, |i| bounds[i], &got[0].1.as_f32());
+}
+
+/// The same on every backend.
+pub fn check_op(case: impl std::fmt::Debug, name: &str, input: &Input) {
+    for on in backends() {
+        check_op_on(on, &case, name, input);
+    }
 }
 
 /// The types that hold weights.

@@ -1,10 +1,10 @@
 //! Layers of networks: activations, sums, norms, attention, windows over images.
 
 use crate::{
-    Result,
+    Backend, Result,
     crosscheck::{
         case::{Data, Input},
-        compare::Class,
+        compare::{Class, U, roundings},
         inputs::{Admits, Maker, Rng, Values, shapes},
         op::Op,
         options::Level,
@@ -12,8 +12,11 @@ use crate::{
     kernels::{self, Activation, Image, Window},
 };
 
-/// Half an ulp of 1.
-const U: f64 = 1.0 / (1 << 24) as f64;
+/// Half an ulp of 1 in f64.
+const U64: f64 = f64::EPSILON / 2.0;
+
+/// What the CPU's exponential is off by, in roundings: 2e-7.
+const EXP: f64 = 3.4;
 
 /// F32 of every kind and shape: the weights of all types, as values, up to `limit` in magnitude.
 fn floats(
@@ -66,7 +69,7 @@ pub(super) fn activated(activation: Activation, (x, bound): (f64, f64)) -> (f64,
 pub const ACTIVATE: Op = Op {
     name: "activate",
     kernels: &[&kernels::layers::activate::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|_, input| {
         let (x, activation) = (input.tensor("x")?, activation(input)?);
         Ok((0..x.elements()).map(|i| activated(activation, (x.value(i), 0.0))).collect())
     }),
@@ -171,7 +174,7 @@ fn sequences(level: Level) -> Vec<(usize, usize, usize)> {
 pub const MASKED_MEAN: Op = Op {
     name: "masked_mean",
     kernels: &[&kernels::layers::masked_mean::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|on, input| {
         let (x, lengths) = (input.tensor("x")?, input.tensor("lengths")?);
         let rows = x.rows / lengths.rows.max(1);
         let mut all = Vec::new();
@@ -181,8 +184,13 @@ pub const MASKED_MEAN: Op = Op {
                 let column = (0..length).map(|s| x.value((b * rows + s) * x.cols + c));
                 let n = length.max(1) as f64;
                 let (sum, magnitude) = column.fold((0.0, 0.0), |(a, m), v| (a + v, m + v.abs()));
-                let units = length as f64 / 16.0 + 12.0;
-                all.push((sum / n, U * units * magnitude / n + f64::from(f32::MIN_POSITIVE)));
+                let bound = match on {
+                    // In f64, rounded once; the other half is this sum's own.
+                    Backend::Cpu => U * (sum / n).abs() + 2.0 * U64 * (n + 2.0) * magnitude / n,
+                    // Sixteen sums, a tree of four steps, and a quotient, which WGSL lets be off by 2.5 ulps.
+                    Backend::Gpu(_) => roundings(n / 16.0 + 10.0) * magnitude / n,
+                };
+                all.push((sum / n, bound + f64::from(f32::MIN_POSITIVE)));
             }
         }
         Ok(all)
@@ -205,11 +213,34 @@ pub const MASKED_MEAN: Op = Op {
     },
 };
 
+/// How far a normalized value of magnitude `normal` may be off where all is done in f64: `n` columns, up to `m` deviations from
+/// zero. As much again is the oracle's own.
+fn in_f64(n: f64, m: f64, normal: f64) -> f64 {
+    2.0 * U64 * (n / 16.0 + 20.0) * (1.0 + m) * (1.0 + normal)
+}
+
+/// The same in f32 as the shader does it: sums of every 256th column and a tree of 8 steps.
+fn in_f32(n: f64, m: f64, normal: f64, residual: bool) -> f64 {
+    let sums = n / 256.0 + 9.0;
+    // The first mean, by which all are moved: its sum, and a quotient that WGSL lets be off by 2.5 ulps; in deviations.
+    let o = roundings(sums + 5.0) * m;
+    // What is left of the mean has the same, and the differences that it is of.
+    let rest = (sums + 6.0) * (1.0 + o);
+    // So has the variance, whose differences count twice, and which is squared, lessened by the square of the rest, and added
+    // to: of all that the root takes half. An inverse root is off by 2 ulps.
+    let scale = (sums + 8.0) / 2.0 * (1.0 + o * o) + o * rest + 1.0 + 4.0;
+    // Two differences and two products.
+    let units = rest + o + normal * (scale + 4.0);
+    // A residual is added in f32, to the value, to the mean and to what deviates.
+    let added = if residual { (2.0 + normal) * m } else { 0.0 };
+    roundings(units + added)
+}
+
 /// Normalization of rows.
 pub const LAYER_NORM: Op = Op {
     name: "layer_norm",
     kernels: &[&kernels::layers::layer_norm::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|on, input| {
         let x = input.tensor("x")?;
         let residual = input.tensor("residual").ok();
         let [gamma, beta] = ["gamma", "beta"].map(|name| input.tensor(name));
@@ -221,19 +252,20 @@ pub const LAYER_NORM: Op = Op {
                 x.value(i) + residual.map_or(0.0, |residual| residual.value(i))
             };
             let n = cols as f64;
-            let mean = (0..cols).map(z).sum::<f64>() / n;
+            let about = (0..cols).map(z).sum::<f64>() / n;
+            let mean = about + (0..cols).map(|c| z(c) - about).sum::<f64>() / n;
             let variance = (0..cols).map(|c| (z(c) - mean).powi(2)).sum::<f64>() / n;
             let s = (variance + epsilon).sqrt();
             let m = (0..cols).fold(0.0, |m: f64, c| m.max(z(c).abs()));
-            let o = U * (n / 256.0 + 12.0) * m / s;
             for c in 0..cols {
                 let normal = (z(c) - mean) / s;
                 let y = gamma.value(c) * normal + beta.value(c);
-                let mut units = (n / 256.0 + 32.0) * (1.0 + o + normal.abs() * (1.0 + o * o));
-                if residual.is_some() {
-                    units += (2.0 + normal.abs()) * m / s;
-                }
-                all.push((y, U * (units * gamma.value(c).abs() + y.abs())));
+                let share = match on {
+                    Backend::Cpu => in_f64(n, m / s, normal.abs()),
+                    Backend::Gpu(_) => in_f32(n, m / s, normal.abs(), residual.is_some()),
+                };
+                let floor = f64::from(f32::MIN_POSITIVE);
+                all.push((y, share * gamma.value(c).abs() + U * y.abs() + floor));
             }
         }
         Ok(all)
@@ -282,7 +314,7 @@ fn epsilon(input: &Input) -> Result<f32> {
 pub const SOFTMAX: Op = Op {
     name: "softmax",
     kernels: &[&kernels::layers::softmax::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|on, input| {
         let x = input.tensor("x")?;
         let (cols, mut all) = (x.cols, Vec::new());
         for r in 0..if cols == 0 { 0 } else { x.rows } {
@@ -292,11 +324,20 @@ pub const SOFTMAX: Op = Op {
             for c in 0..cols {
                 let below = highest - z(c);
                 let y = libm::exp(-below) / sum;
-                let n = cols as f64;
-                let units = n / 256.0 + 32.0 + 4.0 * n.ln() + 5.0 * below.min(200.0);
+                let (n, below_87) = (cols as f64, below.min(87.0));
+                // The mean of the distances that the sum is of is at most the logarithm of their number.
+                let units = match on {
+                    // A difference, an exponential and their means in the sum; the sum's quotient, and a product.
+                    Backend::Cpu => below_87 + n.ln() + 2.0 * EXP + 2.0,
+                    // The same, with exponentials that WGSL lets be off by 3 + 2 below ulps, and a quotient by 2.5; sums of every
+                    // 256th column and a tree of 8 steps.
+                    Backend::Gpu(_) => {
+                        5.0 * (below_87 + n.ln()) + 2.0 * 6.0 + 5.0 + 1.0 + n / 256.0 + 9.0
+                    }
+                };
                 // Far below the highest a result may be 0.
                 let floor = if below >= 87.0 { y } else { 0.0 };
-                all.push((y, U * y * units + 2f64.powi(-124) + floor));
+                all.push((y, roundings(units) * y + 2f64.powi(-124) + floor));
             }
         }
         Ok(all)
@@ -337,7 +378,7 @@ pub const SOFTMAX: Op = Op {
 pub const ATTENTION: Op = Op {
     name: "attention",
     kernels: &[&kernels::layers::attention::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|on, input| {
         let [q, k, v] = ["q", "k", "v"].map(|name| input.tensor(name));
         let (q, k, v, lengths) = (q?, k?, v?, input.tensor("lengths")?);
         let heads = input.number::<usize>("heads")?.max(1);
@@ -360,11 +401,26 @@ pub const ATTENTION: Op = Op {
                     let highest = scores.iter().copied().fold(f64::MIN, f64::max);
                     let p: Vec<f64> = scores.iter().map(|s| libm::exp(s - highest)).collect();
                     let sum: f64 = p.iter().sum();
-                    let units = 2.0 * (width as f64 + 18.0) * reach + length as f64 + 96.0;
+                    let (d, keys) = (width as f64, length as f64);
+                    // Of a result two exponentials of scores, each with the error of its score, which counts by the bound of
+                    // all scores, and of its distance from the highest, which is at most twice as far; and the sums.
+                    let units = match on {
+                        // The query is scaled by a rounded factor, then d products are added; a sum of all keys.
+                        Backend::Cpu => 2.0 * ((d + 4.0) * reach + EXP) + keys + 3.0,
+                        // Fours are added, then scaled. WGSL lets a power of 2 be off by 3 + 2 |t| ulps, t in powers of 2; every
+                        // block of 32 keys scales what was there by one more.
+                        Backend::Gpu(_) => {
+                            let blocks = (keys / 32.0).ceil();
+                            2.0 * ((d / 4.0 + 20.0) * reach + 6.0 + 8.0 * blocks)
+                                + (33.0 + 2.0 * blocks)
+                                + (10.0 + 2.0 * blocks)
+                                + 6.0
+                        }
+                    };
                     for c in 0..width {
                         let shares = (0..length).map(|j| p[j] / sum * v.value(at(j, head) + c));
                         let (y, m) = shares.fold((0.0, 0.0), |(y, m), s| (y + s, m + s.abs()));
-                        all[query + c] = (y, U * units * m + f64::from(f32::MIN_POSITIVE));
+                        all[query + c] = (y, roundings(units) * m + f64::from(f32::MIN_POSITIVE));
                     }
                 }
             }

@@ -5,7 +5,7 @@ use crate::{
     codec::{bitpack, sparse},
     crosscheck::{
         case::{Data, Input, Outputs},
-        compare::Class,
+        compare::{Class, U, roundings},
         inputs::{self, Admits, Maker, Rng, Values, WEIGHTS, weights},
         op::Op,
         ops::{
@@ -17,12 +17,9 @@ use crate::{
     decide::affine::Scale,
     kernels::{
         self, Activation, AffineMatrix, BinaryMatrix, Channels, Epilogue, Int8, PaletteMatrix,
-        SparseMatrix, Tile,
+        SparseMatrix, Tile, products::product::takes_tiles,
     },
 };
-
-/// Half an ulp of 1.
-const U: f64 = 1.0 / (1 << 24) as f64;
 
 /// Rows of x, columns, outputs: on both sides of what a workgroup takes at a time, of units and of tiles.
 fn shapes(level: Level) -> Vec<(usize, usize, usize)> {
@@ -92,8 +89,24 @@ fn activation(input: &Input) -> Result<Activation> {
         [input.number::<usize>("activation")? % 3])
 }
 
+/// How far a product of f32 activations `[rows, cols]` with weights may lie from the sum in real numbers, as a share of the sum
+/// of the magnitudes of its terms, on a backend: what the roundings do that a term meets on its way into an output.
+///
+/// One makes the weight from a code, one the term, and one adds the bias. On the CPU sixteen sums take every sixteenth term, and
+/// four steps add them up. A device that takes tiles, from 32 rows on, adds fours, each in three steps, one after the other. Else
+/// it shares a row out to invocations, at least sixteen where there is work for them, whose sums a tree of up to six steps adds:
+/// of units of up to 32 fours an invocation has one more than its share.
+pub fn product_bound(on: &Backend, rows: usize, cols: usize) -> f64 {
+    let sums = match on {
+        Backend::Cpu => cols.div_ceil(16) + 4,
+        Backend::Gpu(_) if takes_tiles(rows, cols) => cols.div_ceil(4) + 3,
+        Backend::Gpu(_) => cols.div_ceil(64) + 34 + 3 + 6,
+    };
+    roundings((sums + 3) as f64)
+}
+
 /// The sums in f64 and how far from them results may lie: `w` are the weights, row by row.
-fn bounds(input: &Input, w: &[f64]) -> Result<Vec<(f64, f64)>> {
+fn bounds(on: &Backend, input: &Input, w: &[f64]) -> Result<Vec<(f64, f64)>> {
     let (x, activation) = (input.tensor("x")?, activation(input)?);
     let bias = input.tensor("bias").ok();
     let k = x.cols;
@@ -107,7 +120,7 @@ fn bounds(input: &Input, w: &[f64]) -> Result<Vec<(f64, f64)>> {
             let (sum, size) = terms.fold((start, start.abs()), |(s, m), t| (s + t, m + t.abs()));
             // What is below the normal numbers may become zero, term by term.
             let vanishing = (k + 1) as f64 * f64::from(f32::MIN_POSITIVE);
-            all.push(activated(activation, (sum, (k + 8) as f64 * U * size + vanishing)));
+            all.push(activated(activation, (sum, product_bound(on, x.rows, k) * size + vanishing)));
         }
     }
     Ok(all)
@@ -117,10 +130,14 @@ fn bounds(input: &Input, w: &[f64]) -> Result<Vec<(f64, f64)>> {
 pub const MATMUL_F32: Op = Op {
     name: "matmul_f32",
     kernels: &[&kernels::products::matmul_f32::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|on, input| {
         let w = input.tensor("weights")?;
         // F64 is taken as f32.
-        bounds(input, &(0..w.elements()).map(|i| f64::from(w.value(i) as f32)).collect::<Vec<_>>())
+        bounds(
+            on,
+            input,
+            &(0..w.elements()).map(|i| f64::from(w.value(i) as f32)).collect::<Vec<_>>(),
+        )
     }),
     expands: 64,
     make: |maker| {
@@ -152,7 +169,7 @@ fn group(input: &Input, (n, k): (usize, usize)) -> Result<usize> {
 pub const MATMUL_AFFINE: Op = Op {
     name: "matmul_affine",
     kernels: &[&kernels::products::matmul_affine::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|on, input| {
         let (codes, scales, zeros) =
             (input.tensor("codes")?, input.tensor("scales")?, input.tensor("zero_points")?);
         let (code, group) = (read_code(input)?, group(input, (codes.rows, codes.cols))?);
@@ -163,7 +180,7 @@ pub const MATMUL_AFFINE: Op = Op {
             let value = if code.symmetric { signed } else { i32::from(raw) };
             f64::from(value - i32::from(zeros.bytes()[i / group])) * scales.value(i / group)
         };
-        bounds(input, &(0..codes.elements()).map(weight).collect::<Vec<_>>())
+        bounds(on, input, &(0..codes.elements()).map(weight).collect::<Vec<_>>())
     }),
     expands: 256,
     make: |maker| {
@@ -224,14 +241,14 @@ fn fixed_depth(mut input: Input) -> Input {
 pub const MATMUL_PALETTE: Op = Op {
     name: "matmul_palette",
     kernels: &[&kernels::products::matmul_palette::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|on, input| {
         let (codes, entries) = (input.tensor("codes")?, input.tensor("entries")?);
         let group = group(input, (codes.rows, codes.cols))?;
         let k = entries.cols;
         // A code beyond the table takes its last entry.
         let weight =
             |i: usize| entries.value(i / group * k + usize::from(codes.bytes()[i]).min(k - 1));
-        bounds(input, &(0..codes.elements()).map(weight).collect::<Vec<_>>())
+        bounds(on, input, &(0..codes.elements()).map(weight).collect::<Vec<_>>())
     }),
     expands: 256,
     make: |maker| {
@@ -272,10 +289,10 @@ pub const MATMUL_PALETTE: Op = Op {
 pub const MATMUL_SPARSE: Op = Op {
     name: "matmul_sparse",
     kernels: &[&kernels::products::matmul_sparse::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|on, input| {
         let (w, mask) = (input.tensor("weights")?, input.tensor("mask")?);
         let weight = |i: usize| f64::from(w.value(i) as f32) * f64::from(mask.bytes()[i]);
-        bounds(input, &(0..w.elements()).map(weight).collect::<Vec<_>>())
+        bounds(on, input, &(0..w.elements()).map(weight).collect::<Vec<_>>())
     }),
     expands: 64,
     make: |maker| {
@@ -339,7 +356,7 @@ fn signs(on: &Backend, input: &Input, name: &str) -> Result<BinaryMatrix> {
 pub const MATMUL_BINARY: Op = Op {
     name: "matmul_binary",
     kernels: &[&kernels::products::matmul_binary::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|_, input| {
         let [a, w] = ["a", "w"].map(|name| input.tensor(name));
         let (a, w) = (a?, w?);
         let [of_a, of_w] = ["a_scales", "w_scales"].map(|name| input.tensor(name));
@@ -504,7 +521,7 @@ pub const MATMUL_I8: Op = Op {
 pub const MATMUL_I8_FLOAT: Op = Op {
     name: "matmul_i8.float",
     kernels: &[&kernels::products::matmul_i8::KERNEL],
-    class: Class::Bound(|input| {
+    class: Class::Bound(|_, input| {
         let [a, w] = ["a", "w"].map(|name| input.tensor(name));
         let (a, w, channels) = (a?, w?, input.tensor("channels")?);
         let rows = input.tensor("row_scales").ok();

@@ -45,8 +45,10 @@ struct Params {
 /// - `lengths`: rows of each sequence, at most S; a sequence may be empty.
 /// - returns F32 `[sequences * S, heads * d]`.
 ///
-/// Agreement: `|error| <= 2^-24 (2 (d + 18) e + lengths[b] + 96) sum_j p[j] |v[b, j, h]|` against f64, where
-/// `e = max_j |q[b, i, h]| · |k[b, j, h]| / sqrt(d)` bounds the scores.
+/// Agreement: `|error| <= 2^-24 r sum_j p[j] |v[b, j, h]|` against f64, where `e = max_j |q[b, i, h]| · |k[b, j, h]| / sqrt(d)`
+/// bounds the scores and n is `lengths[b]`: on the CPU `r = 2 (d + 4) e + n + 10`, the roundings of two scores, their
+/// exponentials, and a sum over the keys; on a device `r = (d / 2 + 40) e + 20 ceil(n / 32) + 61`, since it adds by fours and
+/// blocks of 32 keys, and WGSL lets a power `2^t` be off by 3 + 2 |t| units in the last place.
 ///
 /// # Errors
 ///

@@ -33,9 +33,10 @@ struct Params {
 /// - `epsilon`: from 1e-30 to 1; BERT's is 1e-12.
 /// - returns F32 `[rows, cols]`.
 ///
-/// Agreement: against f64, with `m = max |z|` of the row and `o = 2^-24 (cols / 256 + 12) m / s`,
-/// `|error| <= 2^-24 (cols / 256 + 32) (1 + o + |n| (1 + o^2)) |gamma| + 2^-24 |y|`: a row may lie far from zero, as long as o
-/// is small. A residual is added in f32, which may cost another `2^-24 (2 + |n|) m / s |gamma|`.
+/// Agreement: against f64. On the CPU all is done in f64 and rounded once: `|error| <= 2^-24 |y|`, and `2^-52 (cols / 16 + 20) (1
+/// + m) (1 + |n|) |gamma|`, with `m = max |z| / s` of the row. On a device, with `c = cols / 256` and `o = 2^-24 (c + 14) m`,
+/// which must be small: `|error| <= 2^-24 (c + 15 + |n| ((c + 17) / 2 + 9)) |gamma| + 2^-24 |y|`, to first order in o: a row may
+/// lie far from zero. A residual is added in f32 there, which may cost another `2^-24 (2 + |n|) m |gamma|`.
 ///
 /// # Errors
 ///

@@ -30,8 +30,9 @@ struct Params {
 ///   gives equal weights.
 /// - returns F32 `[rows, cols]`; 0 where `x` lies 87 or more below the highest.
 ///
-/// Agreement: `|error| <= 2^-24 y (cols / 256 + 32 + 4 ln(cols) + 5 (highest - x)) + 2^-124` against f64: an exponential may be
-/// off by 3 + 2 |t| units in the last place.
+/// Agreement: `|error| <= 2^-24 y r + 2^-124` against f64, with `d = highest - x`: on the CPU `r = d + ln(cols) + 9`, the
+/// roundings of differences, exponentials and a quotient; on a device `r = 5 (d + ln(cols)) + cols / 256 + 27`, since WGSL lets
+/// an exponential of t be off by 3 + 2 |t| units in the last place and a quotient by 2.5.
 ///
 /// # Errors
 ///

@@ -113,8 +113,10 @@ impl AffineMatrix {
 /// - `x`: F32 `[M, K]`; `w`: `[N, K]`; `bias`: F32 `[1, N]`.
 /// - returns F32 `[M, N]`.
 ///
-/// Agreement: before the activation, within `(K + 8) * 2^-24 * (sum |x w| + |bias|)` of the sum in f64, where
-/// `w = (code - zero_point) * scale`; the CPU's bits depend on neither the machine nor M.
+/// Agreement: before the activation, within `r 2^-24 / (1 - r 2^-24) (sum |x w| + |bias|)` of the sum in f64, where `w = (code -
+/// zero_point) * scale`. r is the number of roundings that a term meets: on the CPU, where sixteen sums take every sixteenth
+/// term, `ceil(K / 16) + 7`; on a device, from 32 rows on and up to 2^16 columns, where fours are added one after the other,
+/// `ceil(K / 4) + 6`, else `ceil(K / 64) + 46`. The CPU's bits depend on neither the machine nor M.
 ///
 /// # Errors
 ///

@@ -11,7 +11,8 @@ use crate::simd::products::{
 /// - `out`: `[m, n]`.
 ///
 /// The same bits on every machine, with any number of threads, whatever the other rows: sixteen sums of every sixteenth product,
-/// products and sums rounded apart, are added pairwise. Within `(K + 8) 2^-24 sum_k |x w|` of the exact sum.
+/// products and sums rounded apart, are added pairwise: a term meets `r = ceil(K / 16) + 5` roundings, so that the result is within
+/// `r 2^-24 / (1 - r 2^-24) sum_k |x w|` of the exact sum.
 pub(crate) fn matmul_f32(x: &[f32], w: &[f32], (m, n, k): (usize, usize, usize), out: &mut [f32]) {
     assert!(x.len() == m * k && w.len() == n * k && out.len() == m * n);
     if out.is_empty() || k == 0 {
@@ -228,7 +229,8 @@ mod tests {
                     products.map(|(x, w)| f64::from(*x) * f64::from(*w)).collect();
                 let error = (products.iter().sum::<f64>() - f64::from(got[at])).abs();
                 let magnitude: f64 = products.iter().map(|p| p.abs()).sum();
-                assert!(error <= (k + 8) as f64 * 2f64.powi(-24) * magnitude, "{m} x {n} x {k}");
+                let r = (k.div_ceil(16) + 5) as f64 * 2f64.powi(-24);
+                assert!(error <= r / (1.0 - r) * magnitude, "{m} x {n} x {k}");
             }
         }
     }

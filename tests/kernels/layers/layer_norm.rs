@@ -1,9 +1,11 @@
 //! Normalization of rows: worked example, agreement with f64, refusals.
 
-use crate::support::{
-    CPU, assert_all_within, assert_within, backends, edges, matrix_f32, noise, tiny_gpu,
+use crate::support::{CPU, backends, check_op, check_op_on, edges, matrix_f32, noise, tiny_gpu};
+use tersor::{
+    DType, Error, Tensor,
+    crosscheck::{Data, Input},
+    kernels::layer_norm,
 };
-use tersor::{Backend, DType, Error, Result, Tensor, kernels::layer_norm};
 
 #[test]
 fn worked_example() {
@@ -31,53 +33,19 @@ fn worked_example() {
     }
 }
 
-/// A case, its result by definition, and the bound of each element.
-struct Case {
-    cols: usize,
-    x: Vec<f32>,
-    residual: Option<Vec<f32>>,
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
-    epsilon: f32,
-    expected: Vec<f64>,
-    bounds: Vec<f64>,
-}
-
-impl Case {
-    fn new(x: Vec<f32>, cols: usize, residual: Option<Vec<f32>>, epsilon: f32) -> Self {
-        let gamma: Vec<f32> = noise(101, cols).iter().map(|x| 1.0 + 0.5 * x).collect();
-        let beta = noise(102, cols);
-        let (mut expected, mut bounds) = (Vec::new(), Vec::new());
-        for start in (0..x.len()).step_by(cols) {
-            let z: Vec<f64> = (start..start + cols)
-                .map(|i| f64::from(x[i]) + residual.as_ref().map_or(0.0, |r| f64::from(r[i])))
-                .collect();
-            let mean = z.iter().sum::<f64>() / cols as f64;
-            let variance = z.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / cols as f64;
-            let s = (variance + f64::from(epsilon)).sqrt();
-            let m = z.iter().fold(0.0, |m: f64, z| m.max(z.abs()));
-            let u = 0.5f64.powi(24);
-            let o = u * (cols as f64 / 256.0 + 12.0) * m / s;
-            for (c, z) in z.iter().enumerate() {
-                let (gamma, n) = (f64::from(gamma[c]), (z - mean) / s);
-                let y = gamma * n + f64::from(beta[c]);
-                let mut units = (cols as f64 / 256.0 + 32.0) * (1.0 + o + n.abs() * (1.0 + o * o));
-                if residual.is_some() {
-                    units += (2.0 + n.abs()) * m / s;
-                }
-                expected.push(y);
-                bounds.push(u * (units * gamma.abs() + y.abs()));
-            }
-        }
-        Self { cols, x, residual, gamma, beta, epsilon, expected, bounds }
-    }
-
-    fn run(&self, on: &Backend) -> Result<Tensor> {
-        let all = |values: &[f32]| matrix_f32(on, values, (self.x.len() / self.cols, self.cols));
-        let row = |values: &[f32]| matrix_f32(on, values, (1, self.cols));
-        let residual = self.residual.as_ref().map(|residual| all(residual));
-        let (gamma, beta) = (row(&self.gamma), row(&self.beta));
-        layer_norm(on, &all(&self.x), residual.as_ref(), &gamma, &beta, self.epsilon)
+/// A case with gamma and beta of noise and epsilon 1e-12.
+fn case(x: &[f32], cols: usize, residual: Option<&[f32]>) -> Input {
+    let all = |values: &[f32]| Data::f32((x.len() / cols, cols), values);
+    let row = |values: &[f32]| Data::f32((1, cols), values);
+    let gamma: Vec<f32> = noise(101, cols).iter().map(|x| 1.0 + 0.5 * x).collect();
+    let input = Input::new()
+        .with("x", all(x))
+        .with("gamma", row(&gamma))
+        .with("beta", row(&noise(102, cols)))
+        .set("epsilon", 0);
+    match residual {
+        None => input,
+        Some(residual) => input.with("residual", all(residual)),
     }
 }
 
@@ -95,11 +63,10 @@ fn within_bounds_of_f64() {
                     .iter()
                     .map(|x| x * deviation + offset)
                     .collect();
-                let more = noise(9, rows * cols).iter().map(|x| x * deviation).collect();
-                for residual in [None, Some(more)] {
-                    let case = Case::new(x.clone(), cols, residual, 1e-12);
-                    let name = (rows, cols, deviation, offset, case.residual.is_some());
-                    assert_all_within(&name, &case.expected, |i| case.bounds[i], |on| case.run(on));
+                let more: Vec<f32> = noise(9, rows * cols).iter().map(|x| x * deviation).collect();
+                for residual in [None, Some(&more[..])] {
+                    let name = (rows, cols, deviation, offset, residual.is_some());
+                    check_op(name, "layer_norm", &case(&x, cols, residual));
                 }
             }
         }
@@ -109,28 +76,17 @@ fn within_bounds_of_f64() {
 #[test]
 fn large_offsets_cost_next_to_nothing() {
     // What the bound of a row around 0 allows, at mean 1000, and a constant row whose sums are not exact.
-    let centred: Vec<f32> = noise(4, 20 * 384);
-    let x: Vec<f32> = centred.iter().map(|x| x + 1e3).collect();
-    let case = Case::new(x, 384, None, 1e-12);
-    let bound =
-        |i: usize| 2.2e-6 * (1.0 + (case.expected[i] - f64::from(case.beta[i % 384])).abs());
-    assert_all_within(&"mean 1000", &case.expected, bound, |on| case.run(on));
-    let case = Case::new(vec![0.1; 384], 384, None, 1e-12);
-    assert_all_within(
-        &"constant",
-        &case.expected,
-        |i| 1e-6 * (1.0 + case.expected[i].abs()),
-        |on| case.run(on),
-    );
+    let x: Vec<f32> = noise(4, 20 * 384).iter().map(|x| x + 1e3).collect();
+    check_op("mean 1000", "layer_norm", &case(&x, 384, None));
+    check_op("constant", "layer_norm", &case(&[0.1; 384], 384, None));
 }
 
 #[test]
 fn folded_dispatch_and_nothing_at_all() {
     if let Some(tiny) = tiny_gpu() {
         // Eight workgroups of two rows, the last half empty, where one dimension has seven.
-        let case = Case::new(noise(8, 15 * 257), 257, Some(noise(9, 15 * 257)), 1e-5);
-        let got = case.run(tiny).unwrap().read_f32(tiny).unwrap();
-        assert_within(&"folded", &case.expected, |i| case.bounds[i], &got);
+        let case = case(&noise(8, 15 * 257), 257, Some(&noise(9, 15 * 257)));
+        check_op_on(tiny, "folded", "layer_norm", &case.set("epsilon", 1));
     }
     for on in backends() {
         for (rows, cols) in [(0, 3), (3, 0)] {

@@ -1,7 +1,13 @@
 //! Mean pooling: worked example, agreement with f64, refusals.
 
-use crate::support::{CPU, assert_all_within, backends, edges, matrix_f32, noise, tiny_gpu};
-use tersor::{DType, Error, Tensor, kernels::masked_mean};
+use crate::support::{
+    CPU, assert_all_within, backends, check_op, edges, matrix_f32, noise, tiny_gpu,
+};
+use tersor::{
+    DType, Error, Tensor,
+    crosscheck::{Data, Input},
+    kernels::masked_mean,
+};
 
 #[test]
 fn worked_example() {
@@ -14,22 +20,6 @@ fn worked_example() {
         assert_eq!((means.rows(), means.cols()), (3, 2));
         assert_eq!(means.read_f32(on).unwrap(), [2.5, 5.0, 5.0, 6.0, 0.0, 0.0], "{}", on.name());
     }
-}
-
-/// Sums of values and of magnitudes, by definition.
-fn expected(x: &[f32], (rows, cols): (usize, usize), lengths: &[u32]) -> (Vec<f64>, Vec<f64>) {
-    let mean = |of: fn(f64) -> f64| {
-        let mut means = Vec::new();
-        for (b, length) in lengths.iter().enumerate() {
-            for c in 0..cols {
-                let column = (0..*length as usize).map(|s| x[(b * rows + s) * cols + c]);
-                let sum: f64 = column.map(|x| of(f64::from(x))).sum();
-                means.push(sum / f64::from((*length).max(1)));
-            }
-        }
-        means
-    };
-    (mean(|x| x), mean(f64::abs))
 }
 
 #[test]
@@ -47,14 +37,10 @@ fn within_bounds_of_f64() {
                     .iter()
                     .map(|x| x + offset)
                     .collect();
-                let (means, magnitudes) = expected(&x, (rows, cols), &lengths);
-                let bound = |i: usize| {
-                    let length = f64::from(lengths[i / cols]);
-                    0.5f64.powi(24) * (length / 16.0 + 12.0) * magnitudes[i]
-                };
-                assert_all_within(&(rows, cols, &lengths), &means, bound, |on| {
-                    masked_mean(on, &matrix_f32(on, &x, (lengths.len() * rows, cols)), &lengths)
-                });
+                let input = Input::new()
+                    .with("x", Data::f32((lengths.len() * rows, cols), &x))
+                    .with("lengths", Data::u32((lengths.len(), 1), lengths.clone()));
+                check_op((rows, cols, &lengths), "masked_mean", &input);
             }
         }
     }

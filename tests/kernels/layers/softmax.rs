@@ -1,9 +1,13 @@
 //! Softmax of rows: worked example, agreement with f64, refusal.
 
 use crate::support::{
-    CPU, assert_all_within, assert_within, backends, edges, matrix_f32, noise, tiny_gpu,
+    CPU, assert_all_within, backends, check_op, check_op_on, edges, matrix_f32, noise, tiny_gpu,
 };
-use tersor::{DType, Error, Tensor, kernels::softmax};
+use tersor::{
+    DType, Error, Tensor,
+    crosscheck::{Data, Input},
+    kernels::softmax,
+};
 
 const INFINITE: f32 = f32::INFINITY;
 
@@ -33,21 +37,8 @@ fn worked_example() {
     }
 }
 
-/// By definition, and the bound of each element.
-fn expected(x: &[f32], cols: usize) -> (Vec<f64>, Vec<f64>) {
-    let (mut all, mut bounds) = (Vec::new(), Vec::new());
-    for row in x.chunks(cols) {
-        let highest = f64::from(row.iter().copied().fold(f32::MIN, f32::max));
-        let sum: f64 = row.iter().map(|x| libm::exp(f64::from(*x) - highest)).sum();
-        for x in row {
-            let t = highest - f64::from(*x);
-            let y = libm::exp(-t) / sum;
-            all.push(y);
-            let units = cols as f64 / 256.0 + 32.0 + 4.0 * libm::log(cols as f64) + 5.0 * t;
-            bounds.push(0.5f64.powi(24) * y * units + 0.5f64.powi(124));
-        }
-    }
-    (all, bounds)
+fn case(x: &[f32], cols: usize) -> Input {
+    Input::new().with("x", Data::f32((x.len() / cols, cols), x))
 }
 
 #[test]
@@ -61,13 +52,7 @@ fn within_bounds_of_f64() {
                     .iter()
                     .map(|x| x * scale + offset)
                     .collect();
-                let (y, bounds) = expected(&x, cols);
-                assert_all_within(
-                    &(cols, scale, rows),
-                    &y,
-                    |i| bounds[i],
-                    |on| softmax(on, &matrix_f32(on, &x, (x.len() / cols, cols))),
-                );
+                check_op((cols, scale, rows), "softmax", &case(&x, cols));
             }
         }
     }
@@ -92,10 +77,7 @@ fn the_highest_is_found_wherever_it_lies() {
 fn folded_dispatch_and_nothing_at_all() {
     if let Some(tiny) = tiny_gpu() {
         // Eight workgroups of two rows, the last half empty, where one dimension has seven.
-        let x = noise(8, 15 * 257);
-        let (y, bounds) = expected(&x, 257);
-        let got = softmax(tiny, &matrix_f32(tiny, &x, (15, 257))).unwrap();
-        assert_within(&"folded", &y, |i| bounds[i], &got.read_f32(tiny).unwrap());
+        check_op_on(tiny, "folded", "softmax", &case(&noise(8, 15 * 257), 257));
     }
     for on in backends() {
         for shape in [(0, 3), (3, 0)] {

@@ -1,8 +1,8 @@
 //! Products with weights of any float type: worked example, agreement, refusal.
 
 use crate::{
-    products::product::{COLS, LONG, OUTPUTS, PATHS, ROWS, check, check_bits},
-    support::{CPU, WEIGHTS, assert_within, backends, matrix, noise, tiny_gpu, words_of},
+    products::product::{COLS, LONG, OUTPUTS, PATHS, ROWS, check, check_bits, check_on},
+    support::{CPU, WEIGHTS, backends, matrix, noise, tiny_gpu, words_of},
 };
 use tersor::{
     Backend, DType, Error, Tensor,
@@ -120,14 +120,12 @@ fn folds_its_workgroups() {
     // Seven workgroups fit a dimension of this device.
     let Some(on) = tiny_gpu() else { return };
     for (rows, cols, outputs) in [(31, 28, 130), (600, 3, 5), (100, 7, 33)] {
-        let (x, w) = (noise(1, rows * cols), noise(2, outputs * cols));
-        let run = |on: &Backend| {
-            let w = Tensor::from_f32(on, &w, outputs)?;
-            matmul_f32(on, &Tensor::from_f32(on, &x, rows)?, &w, None, Activation::None)?
-                .read_f32(on)
+        let w = noise(2, outputs * cols);
+        let w64: Vec<f64> = w.iter().map(|w| f64::from(*w)).collect();
+        let run = |on: &Backend, x: &Tensor, bias: Option<&Tensor>, activation| {
+            matmul_f32(on, x, &Tensor::from_f32(on, &w, outputs)?, bias, activation)
         };
-        let expected: Vec<f64> = run(&CPU).unwrap().iter().map(|v| f64::from(*v)).collect();
-        assert_within(&(rows, cols, outputs), &expected, |_| 1e-4, &run(on).unwrap());
+        check_on(on, "folded", (rows, cols, outputs), &w64, run);
     }
 }
 

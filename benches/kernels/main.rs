@@ -1,8 +1,14 @@
 //! Every kernel on every backend: bytes that the step must move per second. Results are compared before they are timed. On a
 //! GPU the time is that of the device's own timestamps, transfers left out.
 
+mod jobs;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use std::time::{Duration, Instant};
+use jobs::{JOBS, Job, Output, job};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 use tersor::{
     Backend, DType, Device, Result, Tensor,
     affine::{AffineCode, ClipGrid, Scale},
@@ -77,41 +83,41 @@ fn words_of(i: &Inputs, t: Tensor, all: bool) -> Result<Vec<u32>> {
     if all { t.into_words(&i.on) } else { Ok(Vec::new()) }
 }
 
-/// Name, bytes written per weight, and how to run it.
-const KERNELS: [(&str, f64, Run); 14] = [
-    ("range per row", 0.0, |i, _| {
+/// Kernels of a checkpoint's weights: the kernel, what it does here, bytes written per weight, and how to run it.
+const KERNELS: [(&str, &str, f64, Run); 14] = [
+    ("range", "range per row", 0.0, |i, _| {
         Ok(range(&i.on, &i.weights, Groups::of(COLS))?
             .iter()
             .flat_map(|r| [r.min.to_bits(), r.max.to_bits()])
             .collect())
     }),
-    ("histogram", 0.0, |i, _| {
+    ("histogram", "histogram", 0.0, |i, _| {
         Ok(histogram(&i.on, &i.weights)?.counts.iter().map(|n| *n as u32).collect())
     }),
-    ("histogram, values of 64 bins", 0.0, |i, _| {
+    ("histogram_tails", "histogram, values of 64 bins", 0.0, |i, _| {
         let bins: Vec<u32> = (0..64).map(|b| (order_key::of_f32(0.01) >> 12) + b).collect();
         let found = histogram_tails(&i.on, &i.weights, &bins)?;
         Ok(found.into_iter().flat_map(|(key, n)| [key, n]).collect())
     }),
-    ("quantize int8 per row", 1.0, |i, all| {
+    ("quantize", "quantize int8 per row", 1.0, |i, all| {
         words_of(i, quantize(&i.on, &i.weights, INT8, Groups::of(COLS), &i.per_row)?, all)
     }),
-    ("clip search int4 per 128", 0.0, |i, _| {
+    ("clip_errors", "clip search int4 per 128", 0.0, |i, _| {
         best_clips(&i.on, &i.weights, INT4, Groups::of(128), &i.per_128)
     }),
-    ("dequantize int8", 1.0, |i, all| {
+    ("dequantize", "dequantize int8", 1.0, |i, all| {
         words_of(
             i,
             dequantize(&i.on, &i.int8, COLS, INT8, Groups::of(COLS), &i.per_row, i.dtype)?,
             all,
         )
     }),
-    ("palettize k = 16", 0.5, |i, all| {
+    ("palettize", "palettize k = 16", 0.5, |i, all| {
         let n = i.weights.elements();
         let assigner = [Assigner::new(&i.palette, i.dtype, n as u64)];
         words_of(i, palettize(&i.on, &i.weights, &assigner, Groups::of(n), 4)?, all)
     }),
-    ("depalettize k = 16", 0.5, |i, all| {
+    ("depalettize", "depalettize k = 16", 0.5, |i, all| {
         let book = Codebook { entries: &i.palette.entries, k: i.palette.entries.len(), bits: 4 };
         words_of(
             i,
@@ -119,22 +125,22 @@ const KERNELS: [(&str, f64, Run); 14] = [
             all,
         )
     }),
-    ("sort rows", 4.0, |i, all| words_of(i, sort_rows(&i.on, &i.weights)?, all)),
-    ("sort long rows", 4.0, |i, all| {
+    ("sort_rows", "sort rows", 4.0, |i, all| words_of(i, sort_rows(&i.on, &i.weights)?, all)),
+    ("merge_runs", "sort long rows", 4.0, |i, all| {
         let long = i.weights.clone().reshape(i.weights.rows() / 16, 16 * COLS)?;
         words_of(i, sort_rows(&i.on, &long)?, all)
     }),
-    ("mask 2:4", 0.125, |i, all| words_of(i, nm_mask(&i.on, &i.weights, 2, 4)?, all)),
-    ("mask by threshold", 0.125, |i, all| {
+    ("nm_mask", "mask 2:4", 0.125, |i, all| words_of(i, nm_mask(&i.on, &i.weights, 2, 4)?, all)),
+    ("magnitude_mask", "mask by threshold", 0.125, |i, all| {
         words_of(i, magnitude_mask(&i.on, &i.weights, Groups::of(COLS), &i.limits)?, all)
     }),
-    ("threshold per row", 0.0, |i, _| {
+    ("row_threshold", "threshold per row", 0.0, |i, _| {
         Ok(row_threshold(&i.on, &i.weights, COLS / 2)?
             .iter()
             .flat_map(|l| [l.threshold, l.ties_before as u32])
             .collect())
     }),
-    ("norms of rows", 0.0, |i, _| {
+    ("magnitude_sums", "norms of rows", 0.0, |i, _| {
         let grid = BlockGrid { rows: 1, cols: COLS, row0: 0, col0: 0 };
         Ok(magnitude_sums(&i.on, &i.weights, grid, Norm::L2, &[32767.0])?
             .iter()
@@ -143,12 +149,26 @@ const KERNELS: [(&str, f64, Run); 14] = [
     }),
 ];
 
+/// The kernels of [`ALL`] are those that a list here names, but for the device's own test, which runs when it is opened.
+fn every_kernel_is_here() {
+    let here = KERNELS.iter().map(|(kernel, ..)| *kernel).chain(JOBS).chain(["numerics"]);
+    let here: BTreeSet<_> = here.collect();
+    assert_eq!(here, ALL.iter().map(|kernel| kernel.name).collect());
+}
+
+/// Whether benches are only to be tried, once each, as `cargo test --benches` does.
+fn trying() -> bool {
+    std::env::args().any(|arg| arg == "--test")
+}
+
 fn bench(c: &mut Criterion) {
-    let mut backends = vec![(Backend::Cpu, 16 << 20)];
+    every_kernel_is_here();
+    let mut backends = vec![(Backend::Cpu, if trying() { 1 << 20 } else { 16 << 20 })];
     match Backend::open(Device::Gpu) {
         Ok(Backend::Gpu(gpu)) => {
             // A software adapter takes seconds for what a card does in a millisecond.
-            let elements = if gpu.adapter().software { 1 << 20 } else { 64 << 20 };
+            let few = gpu.adapter().software || trying();
+            let elements = if few { 1 << 20 } else { 64 << 20 };
             backends.push((Backend::Gpu(gpu), elements));
         }
         _ => println!("SKIPPED on GPU: no adapter"),
@@ -156,7 +176,7 @@ fn bench(c: &mut Criterion) {
     for dtype in [DType::BF16, DType::F32] {
         let reference = Inputs::new(Backend::Cpu, dtype, (1 << 20) / COLS);
         let expected: Vec<_> =
-            KERNELS.iter().map(|(_, _, run)| run(&reference, true).unwrap()).collect();
+            KERNELS.iter().map(|(.., run)| run(&reference, true).unwrap()).collect();
         for (on, elements) in &backends {
             let title = format!("{}/{}", on.name(), dtype.name());
             let open = || match on {
@@ -164,7 +184,7 @@ fn bench(c: &mut Criterion) {
                 Backend::Gpu(_) => Backend::open(Device::Gpu).unwrap(),
             };
             let small = Inputs::new(open(), dtype, (1 << 20) / COLS);
-            for ((name, _, run), expected) in KERNELS.iter().zip(&expected) {
+            for ((_, name, _, run), expected) in KERNELS.iter().zip(&expected) {
                 assert!(
                     run(&small, true).unwrap() == *expected,
                     "{name} on {title}: the results differ"
@@ -173,26 +193,66 @@ fn bench(c: &mut Criterion) {
             let inputs = Inputs::new(open(), dtype, elements / COLS);
             let mut group = c.benchmark_group(title);
             group.sample_size(10);
-            for (name, written, run) in KERNELS {
+            for (_, name, written, run) in KERNELS {
                 let read = dtype.bits() as f64 / 8.0;
                 group.throughput(Throughput::Bytes(((read + written) * *elements as f64) as u64));
                 group.bench_with_input(BenchmarkId::from_parameter(name), &inputs, |b, inputs| {
-                    b.iter_custom(|times| (0..times).map(|_| once(inputs, run)).sum());
+                    b.iter_custom(|times| {
+                        (0..times).map(|_| once(&inputs.on, || run(inputs, false))).sum()
+                    });
                 });
             }
         }
     }
 }
 
-/// The time of one run: the device's own, or the host's on the CPU.
-fn once(inputs: &Inputs, run: Run) -> Duration {
-    match &inputs.on {
-        Backend::Gpu(gpu) => {
-            gpu.timed(|| run(inputs, false)).expect("the adapter has timestamps").1
+/// The kernels of other things than weights: the same on every backend, floats to a ten-thousandth.
+fn bench_jobs(c: &mut Criterion) {
+    let results = |on: &Backend, job: &Job| -> Vec<(DType, Vec<u32>)> {
+        match (job.run)(on).unwrap() {
+            Output::Words(words) => vec![(DType::U32, words)],
+            Output::Tensors(all) => {
+                all.into_iter().map(|t| (t.dtype(), t.into_words(on).unwrap())).collect()
+            }
         }
+    };
+    let same = |(a, b): (&(DType, Vec<u32>), &(DType, Vec<u32>))| {
+        let floats = a.0 == DType::F32;
+        let near = |(a, b): (&u32, &u32)| {
+            let (x, y) = (f32::from_bits(*a), f32::from_bits(*b));
+            a == b || floats && (x - y).abs() <= 1e-4 * (1.0 + x.abs())
+        };
+        a.0 == b.0 && a.1.len() == b.1.len() && a.1.iter().zip(&b.1).all(near)
+    };
+    for on in [Some(Backend::Cpu), Backend::open(Device::Gpu).ok()].into_iter().flatten() {
+        let mut group = c.benchmark_group(format!("{}/others", on.name()));
+        group.sample_size(10);
+        for kernel in JOBS {
+            let Some(job) = job(kernel, &on).unwrap() else {
+                println!("SKIPPED: {kernel} on {}", on.name());
+                continue;
+            };
+            // What runs on matrix units alone is the product that the CPU does under another name.
+            let reference = kernel.strip_suffix("_coop").unwrap_or(kernel);
+            let expected = jobs::job(reference, &Backend::Cpu).unwrap().unwrap();
+            let (got, expected) = (results(&on, &job), results(&Backend::Cpu, &expected));
+            let agree = got.len() == expected.len() && got.iter().zip(&expected).all(same);
+            assert!(agree, "{kernel} on {}: the results differ", on.name());
+            group.throughput(Throughput::Bytes(job.bytes));
+            group.bench_function(kernel, |b| {
+                b.iter_custom(|times| (0..times).map(|_| once(&on, || (job.run)(&on))).sum());
+            });
+        }
+    }
+}
+
+/// The time of one run: the device's own, or the host's on the CPU.
+fn once<T>(on: &Backend, run: impl Fn() -> Result<T>) -> Duration {
+    match on {
+        Backend::Gpu(gpu) => gpu.timed(run).expect("the adapter has timestamps").1,
         Backend::Cpu => {
             let started = Instant::now();
-            std::hint::black_box(run(inputs, false).expect("the CPU does not fail"));
+            std::hint::black_box(run().expect("the CPU does not fail"));
             started.elapsed()
         }
     }
@@ -201,6 +261,6 @@ fn once(inputs: &Inputs, run: Run) -> Duration {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
-    targets = bench
+    targets = bench, bench_jobs
 }
 criterion_main!(benches);
