@@ -29,7 +29,7 @@ fn forged_with(
 ) {
     let source = Checkpoint::open(from).unwrap();
     let metadata = &source.files[0].metadata;
-    let text = &metadata.iter().find(|(k, _)| k == "tersor").unwrap().1;
+    let text = metadata.get("tersor").unwrap();
     let (mut manifest, _): (Manifest, Digest) =
         Manifest::parse(text, source.tensors.len()).unwrap();
     let target = Target::claim(to, &source, true).unwrap();

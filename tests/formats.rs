@@ -36,7 +36,78 @@ fn legal_oddities_are_read() {
     let names: Vec<_> =
         c.tensors.iter().map(|t| (t.name.as_str(), t.elements(), t.bytes)).collect();
     assert_eq!(names, [("s", 1, 4), ("z", 0, 0), ("b", 1, 1), ("odd", 1, 2)]);
-    assert_eq!(c.files[0].metadata, [("format".into(), "pt".into()), ("x".into(), "😀".into())]);
+    let pairs: Vec<_> = c.files[0].metadata.iter().collect();
+    assert_eq!(pairs, [("format", "pt"), ("x", "😀")]);
+}
+
+/// What the reference reader opens is opened, and comes back: no metadata, said so; long metadata, and much of it; long names,
+/// many dimensions, and every type.
+#[test]
+fn nothing_is_too_long_or_too_much_for_us_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let rank = format!("[{}16]", "1,".repeat(999));
+    let tensor = |name: &str, dtype: &str, shape: &str, start: usize, bytes: usize| {
+        let end = start + bytes;
+        format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{start},{end}]}}"#)
+    };
+    let long = "n".repeat(5000);
+    let pairs = (0..70_000).map(|i| format!(r#""key {i}":"value""#)).collect::<Vec<_>>().join(",");
+    let text = "a tag, ".repeat(3 << 20);
+    let weights = tensor("w", "F32", "[64,64]", 0, 1 << 14);
+    let with = |start: &str, rest: &str| format!("{{{start}{weights}{rest}}}");
+    let (f4, f6) =
+        (tensor("b", "F4", "[3,5,2]", 1 << 14, 15), tensor("b", "F6_E2M3", "[4,3]", 1 << 14, 9));
+    let cases: &[(String, usize)] = &[
+        (with(r#""__metadata__":null,"#, ""), 0),
+        (with(r#""__metadata__": null , "#, ""), 0),
+        (with(&format!(r#""__metadata__":{{"ss_tag_frequency":"{text}","format":"pt"}},"#), ""), 0),
+        (with(&format!(r#""__metadata__":{{{pairs}}},"#), ""), 0),
+        (with("", &format!(",{}", tensor(&long, "F32", "[64,64]", 1 << 14, 1 << 14))), 1 << 14),
+        (with("", &format!(",{}", tensor("b", "F32", &rank, 1 << 14, 64))), 64),
+        (with("", &format!(",{}", tensor("b", "F8_E4M3FNUZ", "[64,64]", 1 << 14, 4096))), 4096),
+        (with("", &format!(",{}", tensor("b", "F8_E5M2FNUZ", "[64,64]", 1 << 14, 4096))), 4096),
+        (with("", &format!(",{f4}")), 15),
+        (with("", &format!(",{f6}")), 9),
+        (with("", &format!(",{}", tensor("b", "F6_E3M2", "[1,20]", 1 << 14, 15))), 15),
+    ];
+    let [input, packed, back] = ["in", "packed", "back"].map(|n| dir.path().join(n));
+    for (i, (header, more)) in cases.iter().enumerate() {
+        let mut bytes = file(header, (1 << 14) + more);
+        let start = bytes.len() - (1 << 14) - more;
+        let weights: Vec<u8> = bytemuck::cast_slice(&support::noise(3, 4096)).to_vec();
+        bytes[start..start + (1 << 14)].copy_from_slice(&weights);
+        // Whatever is carried must come back as it was.
+        bytes[start + (1 << 14)..].iter_mut().zip(1..).for_each(|(b, i)| *b = (i * 37 % 251) as u8);
+        let reference = safetensors::SafeTensors::deserialize(&bytes);
+        assert!(reference.is_ok(), "{i}: the reference reads it: {:?}", reference.err());
+        fs::write(&input, &bytes).unwrap();
+        let options = support::options(&support::CPU);
+        let recipe = tersor::recipe::Recipe::preset("int8").unwrap();
+        let report = tersor::pipeline::compress(&input, &packed, &recipe, &options).unwrap();
+        assert_ne!(report.tensors[0].method, "kept", "{i}");
+        assert!(report.tensors[1..].iter().all(|t| t.method == "kept" || t.name == long), "{i}");
+        tersor::pipeline::decompress(&packed, &back, &options).unwrap();
+        tersor::pipeline::verify(&packed, Some(&input), &options).unwrap();
+        let [before, after] = [&input, &back].map(|p| Checkpoint::open(p).unwrap());
+        let pairs = |c: &Checkpoint| {
+            c.files[0]
+                .metadata
+                .sorted()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect::<Vec<_>>()
+        };
+        assert!(pairs(&before) == pairs(&after), "{i}: metadata");
+        assert_eq!(before.tensors.len(), after.tensors.len());
+        if let [_, kept] = &after.tensors[..] {
+            let all = fs::read(&back).unwrap();
+            assert_eq!(all[all.len() - more..], bytes[bytes.len() - more..], "{i}");
+            let original = &before.tensors[1];
+            assert_eq!(
+                (&kept.name, kept.dtype, &kept.shape),
+                (&original.name, original.dtype, &original.shape)
+            );
+        }
+    }
 }
 
 #[test]
@@ -103,14 +174,22 @@ fn a_header_of_100_mb_costs_little() {
     let empty = |i| Some(format!(r#""{i:x}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#));
     full_header(&path, "{", empty, "}", 0);
     refused("more than 1048576 tensors");
+    // All of it one dimension after the other, and half of them.
+    let one = |_| Some("1".into());
+    let start = r#"{"a":{"dtype":"U8","data_offsets":[0,1],"shape":["#;
+    full_header(&path, start, one, "]}}", 1);
+    refused("more than 16777216 numbers");
+    full_header(&path, start, |i| (i < 8 << 20).then(|| "1".into()), "]}}", 1);
+    refused("no tersor manifest");
+    // Metadata of any number and length is legal, and read whole before it is found to be no archive.
     let pair = |i| Some(format!(r#""{i:x}":"""#));
     full_header(&path, r#"{"__metadata__":{"#, pair, "}}", 0);
-    refused("more than 65536 pairs");
+    refused("no tersor manifest");
     let long = "x".repeat(99_000_000);
     full_header(&path, &format!(r#"{{"__metadata__":{{"a":"{long}"#), none, "\"}}", 0);
-    refused("a string of more than");
+    refused("no tersor manifest");
     full_header(&path, &format!("{{\"{long}"), none, "\":1}", 0);
-    refused("a string of more than");
+    refused("'1', expected '{'");
 
     // Manifests, which may be long where there are many tensors.
     let manifest = |start: &str, item: &dyn Fn(usize) -> Option<String>, end: &str| {

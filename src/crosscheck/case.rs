@@ -291,9 +291,9 @@ pub fn read(path: &Path) -> Result<(String, bool, Case)> {
     let none = || Error::format(path, "this is no case of a cross-check");
     let checkpoint = Checkpoint::open(path)?;
     let file = checkpoint.files.first().ok_or_else(none)?;
-    let text = file.metadata.iter().find(|(key, _)| key == KEY).ok_or_else(none)?;
+    let text = file.metadata.get(KEY).ok_or_else(none)?;
     let description: Description =
-        serde_json::from_str(&text.1).map_err(|e| Error::format(path, e.to_string()))?;
+        serde_json::from_str(text).map_err(|e| Error::format(path, e.to_string()))?;
     let mut input = Input { numbers: description.numbers, ..Input::default() };
     for (name, axes) in description.tensors {
         let info = checkpoint.tensors.iter().find(|t| t.name == name).ok_or_else(none)?;

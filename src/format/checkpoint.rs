@@ -3,7 +3,7 @@ use crate::{
     format::{
         folder::{Contents, hidden, list},
         output::target::real,
-        safetensors::{header, index::Index},
+        safetensors::{header, index::Index, metadata::Metadata},
     },
     quote::quoted,
 };
@@ -50,7 +50,7 @@ pub struct SourceFile {
     /// Where its data section starts.
     pub data_start: u64,
     /// Its `__metadata__`.
-    pub metadata: Vec<(String, String)>,
+    pub metadata: Metadata,
     file: File,
     modified: Option<SystemTime>,
 }

@@ -32,9 +32,10 @@ pub use safetensors::{
     header::{Header, MAX_NAME, MAX_TENSORS, read as read_header},
     header_text::{Entry, Preface, write_header},
 };
+    metadata::Metadata,
 
 pub(crate) use safetensors::{
-    header::MAX_HEADER,
+    header::{MAX_HEADER, MAX_RANK},
     header_text::{entry_length, header_length},
     index::index_text,
 };

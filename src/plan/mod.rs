@@ -6,7 +6,7 @@ use crate::{
     Error, Result, TensorInfo,
     decide::{affine::AffineCode, kmeans::entropy_entries, threshold::kept},
     format::{
-        CHUNK, COMPONENTS, Checkpoint, Entry, MAX_HEADER, MAX_NAME, MAX_TENSORS, Method,
+        CHUNK, COMPONENTS, Checkpoint, Entry, MAX_HEADER, MAX_NAME, MAX_RANK, MAX_TENSORS, Method,
         TensorManifest, already_quantized, header_length,
     },
     quote::quoted,
@@ -308,7 +308,7 @@ fn header_bytes(checkpoint: &Checkpoint, steps: &[Step], file: usize) -> Result<
 
 fn refuse_archives(checkpoint: &Checkpoint) -> Result<()> {
     for f in &checkpoint.files {
-        if f.metadata.iter().any(|(k, _)| k == "tersor") {
+        if f.metadata.get("tersor").is_some() {
             return Err(Error::format(
                 &f.path,
                 "this is a tersor archive already; decompress it first",
@@ -432,6 +432,9 @@ fn action(
     if let Some(Prune::Block { block: [r, c], .. }) = treatment.prune
         && u64::from(r).min(rows) * u64::from(c).min(cols) >= 1 << 34
     {
+    if t.shape.len() > MAX_RANK {
+        return keep("it has more dimensions than a manifest describes");
+    }
         return Err(format!("its blocks of {r} x {c} weights are too large to sum"));
     }
     let treat = Treat {

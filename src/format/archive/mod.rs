@@ -73,7 +73,7 @@ impl Archive {
         let stored = Checkpoint::open(path)?;
         let (mut tensors, mut chunks) = (Vec::new(), Vec::new());
         for (i, file) in stored.files.iter().enumerate() {
-            let Some((_, text)) = file.metadata.iter().find(|(k, _)| k == "tersor") else {
+            let Some(text) = file.metadata.get("tersor") else {
                 let why = "no tersor manifest: this is not a tersor archive; make one with `tersor compress`";
                 return Err(Error::format(&file.path, why));
             };
