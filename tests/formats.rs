@@ -499,3 +499,68 @@ proptest! {
         }
     }
 }
+
+/// An index of a variant, beside shards and beside the same weights in other precisions: in a folder, and named.
+#[test]
+fn an_index_of_a_variant_is_the_checkpoint_of_its_shards() {
+    let parent = tempfile::tempdir().unwrap();
+    let recipe = tersor::recipe::Recipe::preset("int8").unwrap();
+    let options = support::options(&support::CPU);
+    let weights = support::words_of(DType::BF16, &support::noise(1, 64 * 128));
+    for (base, variant, shard) in [
+        ("model", "bf16", "model.bf16-0000N-of-00002.safetensors"),
+        ("model", "fp16", "model.fp16-0000N-of-00002.safetensors"),
+        (
+            "diffusion_pytorch_model",
+            "fp16",
+            "diffusion_pytorch_model-0000N-of-00002.fp16.safetensors",
+        ),
+    ] {
+        let dir = parent.path().join(format!("{base} {variant}"));
+        fs::create_dir(&dir).unwrap();
+        let mut map = serde_json::Map::new();
+        for n in ["1", "2"] {
+            let (file, name) = (shard.replace('N', n), format!("layer.{n}.weight"));
+            write_checkpoint(
+                &dir.join(&file),
+                &[(&name, DType::BF16, vec![64, 128], weights.clone())],
+            );
+            map.insert(name, file.into());
+        }
+        let index = format!("{base}.safetensors.index.{variant}.json");
+        fs::write(dir.join(&index), serde_json::json!({ "weight_map": map }).to_string()).unwrap();
+        let (packed, back) = (dir.join("packed"), dir.join("back"));
+        for path in [&dir, &dir.join(&index)] {
+            let c = Checkpoint::open(path).unwrap();
+            assert_eq!((c.tensors.len(), c.files.len(), c.index.as_deref()), (2, 2, Some(&*index)));
+            let report = tersor::pipeline::compress(path, &packed, &recipe, &options).unwrap();
+            assert!(report.tensors.iter().all(|t| t.method != "kept") && report.tensors.len() == 2);
+            tersor::pipeline::decompress(&packed, &back, &options).unwrap();
+            assert_eq!(Checkpoint::open(&back).unwrap().index.as_deref(), Some(&*index));
+            fs::remove_dir_all(&packed).unwrap();
+            fs::remove_dir_all(&back).unwrap();
+        }
+        // The plain one comes before it, and takes its place in an output; named, it is the other way round.
+        let plain = format!("{base}.safetensors");
+        write_checkpoint(&dir.join(&plain), &[("w", DType::BF16, vec![64, 128], weights.clone())]);
+        write_checkpoint(
+            &dir.join(format!("{base}.ema.safetensors")),
+            &[("w", DType::U8, vec![4], vec![0])],
+        );
+        for (path, tensors, out) in [(&dir, 1, &index), (&dir.join(&index), 2, &plain)] {
+            let c = Checkpoint::open(path).unwrap();
+            assert_eq!(c.tensors.len(), tensors);
+            let carried: Vec<_> = c.carried().iter().map(|p| p.display().to_string()).collect();
+            assert_eq!(carried, [format!("{base}.ema.safetensors")]);
+            let why =
+                format!("{out} is left out: it belongs to the same weights in another precision");
+            assert!(c.remarks().contains(&why), "{:?}", c.remarks());
+            tersor::pipeline::compress(path, &packed, &recipe, &options).unwrap();
+            assert!(
+                !packed.join(out).exists()
+                    && packed.join(format!("{base}.ema.safetensors")).exists()
+            );
+            fs::remove_dir_all(&packed).unwrap();
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod folder;
 mod output;
 mod quantized;
 mod safetensors;
+mod variant;
 
 pub use crate::{
     digest::{Digest, digest, short},
