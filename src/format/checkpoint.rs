@@ -155,6 +155,12 @@ impl Checkpoint {
         Ok(Self { root, files, tensors, index: None, contents, is_folder: false })
     }
 
+    /// The folder that it lies in.
+    pub(super) fn folder(&self) -> &Path {
+        let path = if self.is_folder { Some(&*self.root) } else { self.root.parent() };
+        path.filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
     /// The folder's other files that are carried along, relative to it, sorted.
     pub fn carried(&self) -> &[PathBuf] {
         &self.contents.carried

@@ -28,7 +28,7 @@ pub use output::{
     partial::{Origin, partial},
     target::{Target, spare},
 };
-pub use quantized::already_quantized;
+pub use quantized::{Quantized, already_quantized};
 pub use safetensors::{
     header::{Header, MAX_NAME, MAX_TENSORS, read as read_header},
     header_text::{Entry, Preface, write_header},

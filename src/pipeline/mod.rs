@@ -147,6 +147,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     let engine = options.engine();
     let mut notes = Notes::default();
     notes.remark(&engine, &checkpoint);
+    plan.remarks.iter().for_each(|remark| notes.warn(&engine, remark.clone()));
     if options.resume && !checkpoint.is_folder {
         notes.warn(&engine, "a single file is not resumed, it is always made anew".into());
     } else if !options.resume && left.symlink_metadata().is_ok() {

@@ -32,6 +32,8 @@ pub struct Plan {
     pub output_bytes: u64,
     /// Upper bound of the memory that the job takes beside the program itself.
     pub memory_bytes: u64,
+    /// What a user should know of the checkpoint's tensors, a sentence each.
+    pub remarks: Vec<String>,
 }
 
 /// What will be done to one tensor.
@@ -178,7 +180,7 @@ impl Plan {
         let mut used = vec![false; recipe.rules.len()];
         let (mut steps, mut wrong) = (Vec::with_capacity(checkpoint.tensors.len()), Vec::new());
         let mut importance = HashMap::new();
-        for (t, carried) in checkpoint.tensors.iter().zip(quantized) {
+        for (t, carried) in checkpoint.tensors.iter().zip(quantized.reasons) {
             let found = recipe.rules.iter().position(|r| r.matches(&t.name, t.dtype, &t.shape));
             let Some(rule) = found else {
                 wrong.push(format!(
@@ -190,7 +192,7 @@ impl Plan {
             used[rule] = true;
             let mut planned = match treatments[rule].keeps() {
                 true => Ok(Action::Keep(why_kept(t, &recipe.rules, rule).into())),
-                false => action(t, &treatments[rule], carried),
+                false => action(t, &treatments[rule], carried.as_deref()),
             };
             if let Ok(Action::Keep(why)) = &mut planned {
                 // A million tensors have few reasons.
@@ -239,7 +241,8 @@ impl Plan {
         let index = if checkpoint.index.is_some() { headers } else { 0 };
         let output_bytes = steps.iter().map(|s| s.bytes).sum::<u64>() + headers + index;
         let memory_bytes = bounds::memory(&steps, unit_bytes, threads);
-        Ok(Self { steps, header_bytes, output_bytes, memory_bytes })
+        let remarks = quantized.remark.into_iter().collect();
+        Ok(Self { steps, header_bytes, output_bytes, memory_bytes, remarks })
     }
 
     /// The plan as a table.
@@ -429,12 +432,12 @@ fn action(
     if longest > Some(MAX_NAME) {
         return keep("its name is too long for the names of its components");
     }
-    if let Some(Prune::Block { block: [r, c], .. }) = treatment.prune
-        && u64::from(r).min(rows) * u64::from(c).min(cols) >= 1 << 34
-    {
     if t.shape.len() > MAX_RANK {
         return keep("it has more dimensions than a manifest describes");
     }
+    if let Some(Prune::Block { block: [r, c], .. }) = treatment.prune
+        && u64::from(r).min(rows) * u64::from(c).min(cols) >= 1 << 34
+    {
         return Err(format!("its blocks of {r} x {c} weights are too large to sum"));
     }
     let treat = Treat {
