@@ -214,6 +214,11 @@ impl Checkpoint {
         self.carried().iter().map(len).sum()
     }
 
+    /// Bytes of all its files: of the weights, the index, and what is carried along.
+    pub fn total_bytes(&self) -> u64 {
+        self.bytes() + self.index_bytes() + self.carried_bytes()
+    }
+
     /// Reads `buf.len()` bytes of a file from position `offset` on; from any thread.
     ///
     /// # Errors

@@ -202,7 +202,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             Described::new(&archive, reports)
         })
     })?;
-    let mut report = finish(&engine, checkpoint.bytes(), described.bytes, started, described);
+    let mut report = finish(&engine, checkpoint.total_bytes(), described.bytes, started, described);
     report.warnings = notes.warnings;
     report.resumed_files = notes.resumed;
     report.repaired_tiles += notes.repaired;
@@ -268,7 +268,7 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
             let restored = Checkpoint::open(path)?;
             options.progress.begin("verifying", total);
             verify::restored(&engine, &archive, &restored)?;
-            Ok(restored.bytes() + restored.index_bytes())
+            Ok(restored.total_bytes())
         })
     })?;
     let mut report = finish(&engine, described.bytes, written, started, described);
@@ -292,7 +292,8 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
         options.progress.begin("verifying", total);
         verify::check(&engine, &archive, source.as_ref())
     })?;
-    let original = source.as_ref().map_or(total, Checkpoint::bytes);
+    let alone = total + archive.stored.carried_bytes();
+    let original = source.as_ref().map_or(alone, Checkpoint::total_bytes);
     let described = Described::new(&archive, reports)?;
     Ok(finish(&engine, original, described.bytes, started, described))
 }
@@ -306,9 +307,12 @@ struct Described {
 
 impl Described {
     fn new(archive: &Archive, tensors: Vec<TensorReport>) -> Result<Self> {
-        let index = archive.stored.index_bytes();
-        let overhead = verify::overhead(archive, &tensors, index)?;
-        Ok(Self { bytes: archive.stored.bytes() + index, tensors, overhead })
+        let mut overhead = verify::overhead(archive, &tensors, archive.stored.index_bytes())?;
+        let carried = archive.stored.carried_bytes();
+        if carried > 0 {
+            overhead.push(ComponentReport { name: "carried", bytes: carried });
+        }
+        Ok(Self { bytes: archive.stored.total_bytes(), tensors, overhead })
     }
 }
 
