@@ -54,7 +54,7 @@ pub use decide::{affine, kmeans, threshold as prune};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use progress::{Cancel, Progress, Silent};
-pub use tensor::{Tensor, TensorInfo, words};
+pub use tensor::{Scaled, Storage, Stored, Tensor, TensorInfo, words};
 
 /// The README's example is compiled and run with the tests.
 #[cfg(doctest)]

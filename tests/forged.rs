@@ -41,7 +41,7 @@ fn forged_with(
     let mut at = 0;
     let entry = |t: &tersor::TensorInfo| {
         let mut bytes = vec![0; t.bytes as usize];
-        source.read_at(0, t.offset, &mut bytes).unwrap();
+        source.read_at(0, t.offset(), &mut bytes).unwrap();
         change(&t.name, &mut bytes);
         out.write_at(at, &bytes).unwrap();
         let start = at;

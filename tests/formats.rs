@@ -375,10 +375,10 @@ fn links_into_a_cache_are_followed_and_a_shrinking_file_is_an_error() {
     fs::copy(&blob, snapshot.join("model.safetensors")).unwrap();
     let c = Checkpoint::open(&snapshot).unwrap();
     let mut bytes = [0; 16];
-    c.read_at(0, c.tensors[0].offset, &mut bytes).unwrap();
+    c.read_at(0, c.tensors[0].offset(), &mut bytes).unwrap();
     assert!(c.unchanged().is_ok());
     fs::OpenOptions::new().write(true).open(&blob).unwrap().set_len(40).unwrap();
-    let error = c.read_at(0, c.tensors[0].offset, &mut bytes).unwrap_err().to_string();
+    let error = c.read_at(0, c.tensors[0].offset(), &mut bytes).unwrap_err().to_string();
     assert!(error.contains("shorter"), "{error}");
     assert!(c.unchanged().is_err());
 }

@@ -71,7 +71,7 @@ fn contents(path: &Path) -> BTreeMap<String, (DType, Vec<u64>, Vec<u8>)> {
         .iter()
         .map(|t| {
             let mut bytes = vec![0; t.bytes as usize];
-            c.read_at(t.file, t.offset, &mut bytes).unwrap();
+            c.read_at(t.file, t.offset(), &mut bytes).unwrap();
             (t.name.clone(), (t.dtype, t.shape.clone(), bytes))
         })
         .collect()

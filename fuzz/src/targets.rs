@@ -72,7 +72,7 @@ fn header(data: &[u8], _: &Path) {
             name: t.name.as_str().into(),
             dtype: t.dtype,
             shape: (&t.shape[..]).into(),
-            bytes: t.offset - start..t.offset - start + t.bytes,
+            bytes: t.offset() - start..t.offset() - start + t.bytes,
         })
     };
     let mut again = vec![0; 8];

@@ -1,7 +1,7 @@
 //! A case as plain data: what a kernel is given, and what it gives. It shrinks, goes to a file and comes back without knowing
 //! which kernel it is for.
 
-use crate::{Backend, DType, Error, Result, Tensor, format::Checkpoint, words};
+use crate::{Backend, DType, Error, Result, Tensor, format::Checkpoint, stage::Source, words};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, path::Path};
 
@@ -304,7 +304,7 @@ pub fn read(path: &Path) -> Result<(String, bool, Case)> {
         let (rows, cols) = (rows as usize, cols as usize);
         let mut data = vec![0; words(info.dtype, rows * cols)];
         let bytes = &mut bytemuck::cast_slice_mut(&mut data)[..info.bytes as usize];
-        checkpoint.read_at(info.file, info.offset, bytes)?;
+        Source::File(&checkpoint, info).read_at(0, bytes)?;
         input.tensors.push((name, Data { axes, ..Data::new(info.dtype, (rows, cols), data) }));
     }
     Ok((

@@ -32,8 +32,8 @@ pub use quantized::{Quantized, already_quantized};
 pub use safetensors::{
     header::{Header, MAX_NAME, MAX_TENSORS, read as read_header},
     header_text::{Entry, Preface, write_header},
-};
     metadata::Metadata,
+};
 
 pub(crate) use safetensors::{
     header::{MAX_HEADER, MAX_RANK},

@@ -266,7 +266,7 @@ fn kept(
         archive.read_at(info, start, &mut bytes)?;
         if let Some((checkpoint, original)) = source {
             let mut expected = vec![0; bytes.len()];
-            checkpoint.read_at(original.file, original.offset + start, &mut expected)?;
+            Source::File(checkpoint, original).read_at(start, &mut expected)?;
             if bytes != expected {
                 return Err(Error::Differs {
                     path: archive.stored.files[t.file].path.clone(),
@@ -351,7 +351,7 @@ fn kept_again(
         let mut expected = vec![0; (stored.bytes - start).min(CHUNK) as usize];
         let mut found = expected.clone();
         archive.read_at(stored, start, &mut expected)?;
-        checkpoint.read_at(info.file, info.offset + start, &mut found)?;
+        Source::File(checkpoint, info).read_at(start, &mut found)?;
         engine.progress.advance(found.len() as u64);
         Ok(found == expected)
     });
@@ -370,7 +370,7 @@ pub fn blank(archive: &Archive, t: &ArchivedTensor) -> TensorReport {
         })
         .collect();
     let entry = |(_, info): (&str, &TensorInfo)| {
-        let start = info.offset - archive.stored.files[info.file].data_start;
+        let start = info.offset() - archive.stored.files[info.file].data_start;
         let (name, shape) = (info.name.as_str().into(), info.shape.as_slice().into());
         entry_length(Entry { name, dtype: info.dtype, shape, bytes: start..start + info.bytes })
     };
@@ -603,7 +603,7 @@ mod tests {
         assert!(archive.tensors.iter().any(|t| t.treated.is_none()) && tensors.len() > 3);
         for t in tensors {
             let mut bad = good.clone();
-            bad[(t.offset + t.bytes) as usize - 1] ^= 1;
+            bad[(t.offset() + t.bytes) as usize - 1] ^= 1;
             fs::write(&back, bad).unwrap();
             let error = again().unwrap_err().to_string();
             let what = format!("restored tensor {}", quoted(&t.name));

@@ -137,7 +137,7 @@ impl Archive {
     ///
     /// [`Error::Digest`] if a chunk is damaged, [`Error::Io`].
     pub fn read_at(&self, info: &TensorInfo, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let start = info.offset - self.stored.files[info.file].data_start + offset;
+        let start = info.offset() - self.stored.files[info.file].data_start + offset;
         let mut done = 0;
         while done < buf.len() {
             let at = start + done as u64;

@@ -1,5 +1,6 @@
 //! Checkpoints that are quantized already: codes, and all that gives them their meaning, are carried bit for bit.
 
+mod decoded;
 mod layout;
 mod marks;
 mod siblings;

@@ -4,7 +4,7 @@
 //! text nor a tree of it, refuses everything the format forbids, and says what was found and what was expected.
 
 use crate::{
-    DType, Error, Result, TensorInfo,
+    DType, Error, Result, Storage, TensorInfo,
     format::safetensors::{json::Json, metadata::Metadata},
     quote::quoted,
 };
@@ -126,11 +126,11 @@ fn check_layout(
     data_start: u64,
     file_len: u64,
 ) -> Result<()> {
-    tensors.sort_by_key(|t| (t.offset, t.bytes));
+    tensors.sort_by_key(|t| (t.offset(), t.bytes));
     let mut expected = 0;
     for t in tensors.iter() {
-        if t.offset != expected {
-            let what = if t.offset < expected {
+        if t.offset() != expected {
+            let what = if t.offset() < expected {
                 "overlaps what is before it"
             } else {
                 "leaves a hole before it"
@@ -138,7 +138,7 @@ fn check_layout(
             let why = format!(
                 "tensor {} {what}: it starts at {}, expected {expected}",
                 quoted(&t.name),
-                t.offset
+                t.offset()
             );
             return Err(Error::format(path, why));
         }
@@ -153,17 +153,19 @@ fn check_layout(
         return Err(Error::format(path, why));
     }
     // Only now is known that positions in the file are numbers of 64 bits too.
-    tensors.iter_mut().for_each(|t| t.offset += data_start);
+    for t in tensors {
+        t.storage = Storage::Plain { offset: t.offset() + data_start };
+    }
     Ok(())
 }
 
 struct Parser<'a, R> {
     json: Json<'a, R>,
     header: Header,
-    /// The number of the file, which its tensors carry.
-    file: usize,
     /// Dimensions of the tensors so far.
     dimensions: usize,
+    /// The number of the file, which its tensors carry.
+    file: usize,
 }
 
 /// The parts of one tensor's entry as they arrive.
@@ -223,9 +225,9 @@ impl<R: Read> Parser<'_, R> {
             let key = quoted(key);
             return self.json.refuse(format!("metadata key {key} appears twice, expected once"));
         }
+        self.header.metadata = metadata;
         Ok(())
     }
-        self.header.metadata = metadata;
 
     fn tensor(&mut self, name: String) -> Result<()> {
         if name.contains('\0') {
@@ -310,7 +312,7 @@ impl<R: Read> Parser<'_, R> {
             dtype,
             shape,
             file: self.file,
-            offset: start,
+            storage: Storage::Plain { offset: start },
             bytes: end - start,
         });
         Ok(())
