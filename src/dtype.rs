@@ -14,6 +14,8 @@ pub enum DType {
     BF16,
     F8E4M3,
     F8E5M2,
+    F8E4M3FNUZ,
+    F8E5M2FNUZ,
     F8E8M0,
     F6E2M3,
     F6E3M2,
@@ -32,13 +34,15 @@ pub enum DType {
 
 impl DType {
     /// Every type with its spelling in a safetensors header.
-    pub const ALL: [(Self, &str); 20] = [
+    pub const ALL: [(Self, &str); 22] = [
         (Self::F64, "F64"),
         (Self::F32, "F32"),
         (Self::F16, "F16"),
         (Self::BF16, "BF16"),
         (Self::F8E4M3, "F8_E4M3"),
         (Self::F8E5M2, "F8_E5M2"),
+        (Self::F8E4M3FNUZ, "F8_E4M3FNUZ"),
+        (Self::F8E5M2FNUZ, "F8_E5M2FNUZ"),
         (Self::F8E8M0, "F8_E8M0"),
         (Self::F6E2M3, "F6_E2M3"),
         (Self::F6E3M2, "F6_E3M2"),
@@ -61,7 +65,8 @@ impl DType {
             Self::F64 | Self::C64 | Self::I64 | Self::U64 => 64,
             Self::F32 | Self::I32 | Self::U32 => 32,
             Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 16,
-            Self::F8E4M3 | Self::F8E5M2 | Self::F8E8M0 | Self::I8 | Self::U8 | Self::Bool => 8,
+            Self::F8E4M3 | Self::F8E5M2 | Self::F8E4M3FNUZ | Self::F8E5M2FNUZ | Self::F8E8M0 => 8,
+            Self::I8 | Self::U8 | Self::Bool => 8,
             Self::F6E2M3 | Self::F6E3M2 => 6,
             Self::F4 => 4,
         }

@@ -61,7 +61,7 @@ pub use dtype::DType;
 pub use error::{Cause, Error, Result};
 pub use gpu::{AdapterSummary, GpuOptions, adapters};
 pub use progress::{Cancel, Progress, Silent};
-pub use tensor::{Tensor, TensorInfo, words};
+pub use tensor::{Scaled, Storage, Stored, Tensor, TensorInfo, words};
 
 /// The README's example is compiled and run with the tests.
 #[cfg(doctest)]

@@ -1,26 +1,78 @@
 use crate::{Backend, DType, Error, Result, dtype, gpu};
 
-/// One tensor of a checkpoint: what it is, and where its bytes lie.
+/// One tensor of a checkpoint: what it is, and how it is stored. Its elements are read through
+/// [`Source`](crate::stage::Source), which knows every way of storing them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Its name; data, never a path.
     pub name: String,
-    /// Its element type.
+    /// The type of its elements as they are read.
     pub dtype: DType,
     /// Its shape; empty for a scalar.
     pub shape: Vec<u64>,
     /// Index of its file in [`Checkpoint::files`](crate::format::Checkpoint).
     pub file: usize,
-    /// Byte position of its data in that file.
-    pub offset: u64,
-    /// Length of its data in bytes.
+    /// How it is stored there.
+    pub storage: Storage,
+    /// Bytes that its elements take as they are read.
     pub bytes: u64,
+}
+
+/// How the elements of a tensor are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// As they are read, one after the other from this byte of the file on.
+    Plain {
+        /// That byte.
+        offset: u64,
+    },
+    /// As narrow codes with scales beside them, which reading multiplies.
+    Scaled(Box<Scaled>),
+}
+
+/// Codes with a scale for every tile. A tensor of these is a stack of matrices one below the other, and the scales are as many
+/// matrices of a scale for every tile, of which those at the lower and at the right edge may be cut:
+///
+/// ```text
+/// w[m, r, c] = code[m, r, c] x scale[m, r / tile rows, c / tile columns]
+/// ```
+///
+/// as one f32 multiplication, whose result is the element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scaled {
+    /// The codes, row by row: floats of 8 bits, or of 4, two in a byte, of which the one in the low bits comes first.
+    pub codes: Stored,
+    /// The scales, row by row: floats, of which F8_E8M0 are powers of two.
+    pub scales: Stored,
+    /// Rows and columns of one matrix.
+    pub matrix: [u64; 2],
+    /// Rows and columns of a tile.
+    pub tile: [u64; 2],
+}
+
+/// Plain elements somewhere in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Their type.
+    pub dtype: DType,
+    /// Index of their file.
+    pub file: usize,
+    /// Where they start in it.
+    pub offset: u64,
 }
 
 impl TensorInfo {
     /// Number of elements: the product of the shape, 1 for a scalar. Readers have checked that it fits.
     pub fn elements(&self) -> u64 {
         elements(&self.shape)
+    }
+
+    /// Where its bytes start in its file, or those of its codes.
+    pub fn offset(&self) -> u64 {
+        match &self.storage {
+            Storage::Plain { offset } => *offset,
+            Storage::Scaled(scaled) => scaled.codes.offset,
+        }
     }
 
     /// Rows of the matrix view: the first dimension, or 1 for fewer than two dimensions.

@@ -105,7 +105,7 @@ fn weightless_brings_back_survivors_and_says_what_else() {
         let values = |path: &Path| -> Vec<f32> {
             let c = tersor::format::Checkpoint::open(path).unwrap();
             let mut bytes = vec![0; c.tensors[0].bytes as usize];
-            c.read_at(0, c.tensors[0].offset, &mut bytes).unwrap();
+            c.read_at(0, c.tensors[0].offset(), &mut bytes).unwrap();
             bytemuck::pod_collect_to_vec(&bytes)
         };
         let (found, expected) = (values(&back), values(&exact));

@@ -27,7 +27,7 @@ fn forged_with(
 ) {
     let source = Checkpoint::open(from).unwrap();
     let metadata = &source.files[0].metadata;
-    let text = &metadata.iter().find(|(k, _)| k == "tersor").unwrap().1;
+    let text = metadata.get("tersor").unwrap();
     let (mut manifest, _): (Manifest, Digest) =
         Manifest::parse(text, source.tensors.len()).unwrap();
     let target = Target::claim(to, &source, true).unwrap();
@@ -39,7 +39,7 @@ fn forged_with(
     let mut at = 0;
     let entry = |t: &tersor::TensorInfo| {
         let mut bytes = vec![0; t.bytes as usize];
-        source.read_at(0, t.offset, &mut bytes).unwrap();
+        source.read_at(0, t.offset(), &mut bytes).unwrap();
         change(&t.name, &mut bytes);
         out.write_at(at, &bytes).unwrap();
         let start = at;

@@ -37,7 +37,78 @@ fn legal_oddities_are_read() {
     let names: Vec<_> =
         c.tensors.iter().map(|t| (t.name.as_str(), t.elements(), t.bytes)).collect();
     assert_eq!(names, [("s", 1, 4), ("z", 0, 0), ("b", 1, 1), ("odd", 1, 2)]);
-    assert_eq!(c.files[0].metadata, [("format".into(), "pt".into()), ("x".into(), "😀".into())]);
+    let pairs: Vec<_> = c.files[0].metadata.iter().collect();
+    assert_eq!(pairs, [("format", "pt"), ("x", "😀")]);
+}
+
+/// What the reference reader opens is opened, and comes back: no metadata, said so; long metadata, and much of it; long names,
+/// many dimensions, and every type.
+#[test]
+fn nothing_is_too_long_or_too_much_for_us_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let rank = format!("[{}16]", "1,".repeat(999));
+    let tensor = |name: &str, dtype: &str, shape: &str, start: usize, bytes: usize| {
+        let end = start + bytes;
+        format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{start},{end}]}}"#)
+    };
+    let long = "n".repeat(5000);
+    let pairs = (0..70_000).map(|i| format!(r#""key {i}":"value""#)).collect::<Vec<_>>().join(",");
+    let text = "a tag, ".repeat(3 << 20);
+    let weights = tensor("w", "F32", "[64,64]", 0, 1 << 14);
+    let with = |start: &str, rest: &str| format!("{{{start}{weights}{rest}}}");
+    let (f4, f6) =
+        (tensor("b", "F4", "[3,5,2]", 1 << 14, 15), tensor("b", "F6_E2M3", "[4,3]", 1 << 14, 9));
+    let cases: &[(String, usize)] = &[
+        (with(r#""__metadata__":null,"#, ""), 0),
+        (with(r#""__metadata__": null , "#, ""), 0),
+        (with(&format!(r#""__metadata__":{{"ss_tag_frequency":"{text}","format":"pt"}},"#), ""), 0),
+        (with(&format!(r#""__metadata__":{{{pairs}}},"#), ""), 0),
+        (with("", &format!(",{}", tensor(&long, "F32", "[64,64]", 1 << 14, 1 << 14))), 1 << 14),
+        (with("", &format!(",{}", tensor("b", "F32", &rank, 1 << 14, 64))), 64),
+        (with("", &format!(",{}", tensor("b", "F8_E4M3FNUZ", "[64,64]", 1 << 14, 4096))), 4096),
+        (with("", &format!(",{}", tensor("b", "F8_E5M2FNUZ", "[64,64]", 1 << 14, 4096))), 4096),
+        (with("", &format!(",{f4}")), 15),
+        (with("", &format!(",{f6}")), 9),
+        (with("", &format!(",{}", tensor("b", "F6_E3M2", "[1,20]", 1 << 14, 15))), 15),
+    ];
+    let [input, packed, back] = ["in", "packed", "back"].map(|n| dir.path().join(n));
+    for (i, (header, more)) in cases.iter().enumerate() {
+        let mut bytes = file(header, (1 << 14) + more);
+        let start = bytes.len() - (1 << 14) - more;
+        let weights: Vec<u8> = bytemuck::cast_slice(&support::noise(3, 4096)).to_vec();
+        bytes[start..start + (1 << 14)].copy_from_slice(&weights);
+        // Whatever is carried must come back as it was.
+        bytes[start + (1 << 14)..].iter_mut().zip(1..).for_each(|(b, i)| *b = (i * 37 % 251) as u8);
+        let reference = safetensors::SafeTensors::deserialize(&bytes);
+        assert!(reference.is_ok(), "{i}: the reference reads it: {:?}", reference.err());
+        fs::write(&input, &bytes).unwrap();
+        let options = support::options(&support::CPU);
+        let recipe = tersor::recipe::Recipe::preset("int8").unwrap();
+        let report = tersor::pipeline::compress(&input, &packed, &recipe, &options).unwrap();
+        assert_ne!(report.tensors[0].method, "kept", "{i}");
+        assert!(report.tensors[1..].iter().all(|t| t.method == "kept" || t.name == long), "{i}");
+        tersor::pipeline::decompress(&packed, &back, &options).unwrap();
+        tersor::pipeline::verify(&packed, Some(&input), &options).unwrap();
+        let [before, after] = [&input, &back].map(|p| Checkpoint::open(p).unwrap());
+        let pairs = |c: &Checkpoint| {
+            c.files[0]
+                .metadata
+                .sorted()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect::<Vec<_>>()
+        };
+        assert!(pairs(&before) == pairs(&after), "{i}: metadata");
+        assert_eq!(before.tensors.len(), after.tensors.len());
+        if let [_, kept] = &after.tensors[..] {
+            let all = fs::read(&back).unwrap();
+            assert_eq!(all[all.len() - more..], bytes[bytes.len() - more..], "{i}");
+            let original = &before.tensors[1];
+            assert_eq!(
+                (&kept.name, kept.dtype, &kept.shape),
+                (&original.name, original.dtype, &original.shape)
+            );
+        }
+    }
 }
 
 #[test]
@@ -104,14 +175,22 @@ fn a_header_of_100_mb_costs_little() {
     let empty = |i| Some(format!(r#""{i:x}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#));
     full_header(&path, "{", empty, "}", 0);
     refused("more than 1048576 tensors");
+    // All of it one dimension after the other, and half of them.
+    let one = |_| Some("1".into());
+    let start = r#"{"a":{"dtype":"U8","data_offsets":[0,1],"shape":["#;
+    full_header(&path, start, one, "]}}", 1);
+    refused("more than 16777216 numbers");
+    full_header(&path, start, |i| (i < 8 << 20).then(|| "1".into()), "]}}", 1);
+    refused("no tersor manifest");
+    // Metadata of any number and length is legal, and read whole before it is found to be no archive.
     let pair = |i| Some(format!(r#""{i:x}":"""#));
     full_header(&path, r#"{"__metadata__":{"#, pair, "}}", 0);
-    refused("more than 65536 pairs");
+    refused("no tersor manifest");
     let long = "x".repeat(99_000_000);
     full_header(&path, &format!(r#"{{"__metadata__":{{"a":"{long}"#), none, "\"}}", 0);
-    refused("a string of more than");
+    refused("no tersor manifest");
     full_header(&path, &format!("{{\"{long}"), none, "\":1}", 0);
-    refused("a string of more than");
+    refused("'1', expected '{'");
 
     // Manifests, which may be long where there are many tensors.
     let manifest = |start: &str, item: &dyn Fn(usize) -> Option<String>, end: &str| {
@@ -177,7 +256,7 @@ fn a_long_config_costs_little() {
     assert!(done.3 < 100_000_000, "{done:?}");
     let quantized = |rest: &str| {
         config(3, rest);
-        already_quantized(&Checkpoint::open(&folder).unwrap()).map(|reasons| reasons[0].is_some())
+        already_quantized(&Checkpoint::open(&folder).unwrap()).map(|q| q.reasons[0].is_some())
     };
     assert!(!quantized("\"quantization_config\":null").unwrap());
     assert!(quantized("\"quantization_config\":{\"x\":[1]}").unwrap());
@@ -193,7 +272,7 @@ fn weights_of_8_bits_with_scales_are_left_alone() {
             tensors.iter().map(|(n, d)| (*n, *d, vec![2, 2], vec![0; 4 * d.bits() / 32])).collect();
         write_checkpoint(&path, &all);
         let checkpoint = Checkpoint::open(&path).unwrap();
-        let reasons = already_quantized(&checkpoint).unwrap();
+        let reasons = already_quantized(&checkpoint).unwrap().reasons;
         let mut names: Vec<_> = checkpoint.tensors.iter().zip(reasons).collect();
         names.retain(|(_, reason)| reason.is_some());
         let mut names: Vec<_> = names.into_iter().map(|(t, _)| t.name.clone()).collect();
@@ -210,7 +289,7 @@ fn weights_of_8_bits_with_scales_are_left_alone() {
     assert_eq!(carried(&[("w", f8), ("w_scale", f32), ("l.w", f8)]), ["w", "w_scale"]);
     assert_eq!(carried(&[("l.weight", f32), ("l.weight_scale", f32)]), [""; 0]);
     let packed = [("l.qweight", DType::I32), ("l.scales", f32), ("l.weight", f32)];
-    assert_eq!(carried(&packed), ["l.scales"]);
+    assert_eq!(carried(&packed), ["l.qweight", "l.scales", "l.weight"]);
     let packed = [("l.weight.quant_map", f32), ("l.weight.absmax", f32), ("m.bias", f32)];
     assert_eq!(carried(&packed), ["l.weight.absmax", "l.weight.quant_map"]);
 }
@@ -297,10 +376,10 @@ fn links_into_a_cache_are_followed_and_a_shrinking_file_is_an_error() {
     fs::copy(&blob, snapshot.join("model.safetensors")).unwrap();
     let c = Checkpoint::open(&snapshot).unwrap();
     let mut bytes = [0; 16];
-    c.read_at(0, c.tensors[0].offset, &mut bytes).unwrap();
+    c.read_at(0, c.tensors[0].offset(), &mut bytes).unwrap();
     assert!(c.unchanged().is_ok());
     fs::OpenOptions::new().write(true).open(&blob).unwrap().set_len(40).unwrap();
-    let error = c.read_at(0, c.tensors[0].offset, &mut bytes).unwrap_err().to_string();
+    let error = c.read_at(0, c.tensors[0].offset(), &mut bytes).unwrap_err().to_string();
     assert!(error.contains("shorter"), "{error}");
     assert!(c.unchanged().is_err());
 }
@@ -418,6 +497,71 @@ proptest! {
         }
         if let (Ok(ours), Ok(reference)) = (&ours, &reference) {
             prop_assert_eq!(ours.tensors.len(), reference.len());
+        }
+    }
+}
+
+/// An index of a variant, beside shards and beside the same weights in other precisions: in a folder, and named.
+#[test]
+fn an_index_of_a_variant_is_the_checkpoint_of_its_shards() {
+    let parent = tempfile::tempdir().unwrap();
+    let recipe = tersor::recipe::Recipe::preset("int8").unwrap();
+    let options = support::options(&support::CPU);
+    let weights = support::words_of(DType::BF16, &support::noise(1, 64 * 128));
+    for (base, variant, shard) in [
+        ("model", "bf16", "model.bf16-0000N-of-00002.safetensors"),
+        ("model", "fp16", "model.fp16-0000N-of-00002.safetensors"),
+        (
+            "diffusion_pytorch_model",
+            "fp16",
+            "diffusion_pytorch_model-0000N-of-00002.fp16.safetensors",
+        ),
+    ] {
+        let dir = parent.path().join(format!("{base} {variant}"));
+        fs::create_dir(&dir).unwrap();
+        let mut map = serde_json::Map::new();
+        for n in ["1", "2"] {
+            let (file, name) = (shard.replace('N', n), format!("layer.{n}.weight"));
+            write_checkpoint(
+                &dir.join(&file),
+                &[(&name, DType::BF16, vec![64, 128], weights.clone())],
+            );
+            map.insert(name, file.into());
+        }
+        let index = format!("{base}.safetensors.index.{variant}.json");
+        fs::write(dir.join(&index), serde_json::json!({ "weight_map": map }).to_string()).unwrap();
+        let (packed, back) = (dir.join("packed"), dir.join("back"));
+        for path in [&dir, &dir.join(&index)] {
+            let c = Checkpoint::open(path).unwrap();
+            assert_eq!((c.tensors.len(), c.files.len(), c.index.as_deref()), (2, 2, Some(&*index)));
+            let report = tersor::pipeline::compress(path, &packed, &recipe, &options).unwrap();
+            assert!(report.tensors.iter().all(|t| t.method != "kept") && report.tensors.len() == 2);
+            tersor::pipeline::decompress(&packed, &back, &options).unwrap();
+            assert_eq!(Checkpoint::open(&back).unwrap().index.as_deref(), Some(&*index));
+            fs::remove_dir_all(&packed).unwrap();
+            fs::remove_dir_all(&back).unwrap();
+        }
+        // The plain one comes before it, and takes its place in an output; named, it is the other way round.
+        let plain = format!("{base}.safetensors");
+        write_checkpoint(&dir.join(&plain), &[("w", DType::BF16, vec![64, 128], weights.clone())]);
+        write_checkpoint(
+            &dir.join(format!("{base}.ema.safetensors")),
+            &[("w", DType::U8, vec![4], vec![0])],
+        );
+        for (path, tensors, out) in [(&dir, 1, &index), (&dir.join(&index), 2, &plain)] {
+            let c = Checkpoint::open(path).unwrap();
+            assert_eq!(c.tensors.len(), tensors);
+            let carried: Vec<_> = c.carried().iter().map(|p| p.display().to_string()).collect();
+            assert_eq!(carried, [format!("{base}.ema.safetensors")]);
+            let why =
+                format!("{out} is left out: it belongs to the same weights in another precision");
+            assert!(c.remarks().contains(&why), "{:?}", c.remarks());
+            tersor::pipeline::compress(path, &packed, &recipe, &options).unwrap();
+            assert!(
+                !packed.join(out).exists()
+                    && packed.join(format!("{base}.ema.safetensors")).exists()
+            );
+            fs::remove_dir_all(&packed).unwrap();
         }
     }
 }

@@ -28,7 +28,7 @@ fn restored(archive: &Path) -> String {
     let tensors: BTreeMap<&str, _> = checkpoint.tensors.iter().map(|t| (&*t.name, t)).collect();
     for (name, t) in tensors {
         let mut bytes = vec![0; t.bytes as usize];
-        checkpoint.read_at(t.file, t.offset, &mut bytes).unwrap();
+        checkpoint.read_at(t.file, t.offset(), &mut bytes).unwrap();
         hash.update(line(name, t.dtype.name(), &t.shape).as_bytes());
         hash.update(&bytes);
     }

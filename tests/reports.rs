@@ -223,11 +223,30 @@ fn every_byte_is_accounted_for() {
     }
     let index = r#"{"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}}"#;
     fs::write(input.join("model.safetensors.index.json"), index).unwrap();
+    // So is what is carried along: the same weights in another layout, and what is no weights.
+    let words = f32_words(&noise(4, 4096));
+    let consolidated = input.join("consolidated.safetensors");
+    write_checkpoint(&consolidated, &[("layers.a", DType::F32, vec![64, 64], words)]);
+    fs::create_dir(input.join("1_Pooling")).unwrap();
+    fs::write(input.join("1_Pooling/config.json"), "{}").unwrap();
+    fs::write(input.join("left out.bin"), "12345").unwrap();
+    let sizes = |folder: &std::path::Path| -> u64 {
+        support::tree(folder).values().map(|bytes| bytes.len() as u64).sum()
+    };
+    let (given, back) = (sizes(&input) - 5, dir.path().join("back"));
     let (input, folder) = (input.to_str().unwrap(), output.to_str().unwrap());
     let report = json(&["compress", input, "-o", folder, "--preset", "int4", "--device", "cpu"]);
-    let size: u64 =
-        fs::read_dir(&output).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    let size = sizes(&output);
     assert_eq!((accounted(&report), &report["output_bytes"]), (size, &Value::from(size)));
+    assert_eq!(report["input_bytes"], given);
+    let carried = report["overhead"].as_array().unwrap().last().unwrap();
+    let whole = fs::metadata(&consolidated).unwrap().len() + 2;
+    assert_eq!((&carried["name"], &carried["bytes"]), (&"carried".into(), &whole.into()));
+    let restored = json(&["decompress", folder, "-o", back.to_str().unwrap()]);
+    assert_eq!((accounted(&restored), &restored["input_bytes"]), (size, &Value::from(size)));
+    assert_eq!(restored["output_bytes"], sizes(&back));
+    let against = json(&["verify", folder, "--against", input]);
+    assert_eq!(against["input_bytes"], given);
     let index = output.join("model.safetensors.index.json");
     for archive in [folder, index.to_str().unwrap()] {
         let verified = json(&["verify", archive]);

@@ -72,7 +72,7 @@ fn header(data: &[u8], _: &Path) {
             name: t.name.as_str().into(),
             dtype: t.dtype,
             shape: (&t.shape[..]).into(),
-            bytes: t.offset - start..t.offset - start + t.bytes,
+            bytes: t.offset() - start..t.offset() - start + t.bytes,
         })
     };
     let mut again = vec![0; 8];
@@ -87,10 +87,8 @@ fn header(data: &[u8], _: &Path) {
         assert_eq!((&a.name, a.dtype, &a.shape, a.bytes), (&b.name, b.dtype, &b.shape, b.bytes));
     }
     // One of ours is passed over.
-    let mut pairs = header.metadata.clone();
-    pairs.retain(|(key, _)| key != "tersor");
-    pairs.sort_unstable();
-    assert_eq!(read.metadata, pairs);
+    let pairs = header.metadata.sorted().filter(|(key, _)| *key != "tersor");
+    assert_eq!(read.metadata, pairs.collect());
 }
 
 /// An index beside the shards `one`, of tensors a and b, and `two`, of tensor c.

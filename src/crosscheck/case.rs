@@ -1,7 +1,7 @@
 //! A case as plain data: what a kernel is given, and what it gives. It shrinks, goes to a file and comes back without knowing
 //! which kernel it is for.
 
-use crate::{Backend, DType, Error, Result, Tensor, format::Checkpoint, words};
+use crate::{Backend, DType, Error, Result, Tensor, format::Checkpoint, stage::Source, words};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, path::Path};
 
@@ -291,9 +291,9 @@ pub fn read(path: &Path) -> Result<(String, bool, Case)> {
     let none = || Error::format(path, "this is no case of a cross-check");
     let checkpoint = Checkpoint::open(path)?;
     let file = checkpoint.files.first().ok_or_else(none)?;
-    let text = file.metadata.iter().find(|(key, _)| key == KEY).ok_or_else(none)?;
+    let text = file.metadata.get(KEY).ok_or_else(none)?;
     let description: Description =
-        serde_json::from_str(&text.1).map_err(|e| Error::format(path, e.to_string()))?;
+        serde_json::from_str(text).map_err(|e| Error::format(path, e.to_string()))?;
     let mut input = Input { numbers: description.numbers, ..Input::default() };
     for (name, axes) in description.tensors {
         let info = checkpoint.tensors.iter().find(|t| t.name == name).ok_or_else(none)?;
@@ -304,7 +304,7 @@ pub fn read(path: &Path) -> Result<(String, bool, Case)> {
         let (rows, cols) = (rows as usize, cols as usize);
         let mut data = vec![0; words(info.dtype, rows * cols)];
         let bytes = &mut bytemuck::cast_slice_mut(&mut data)[..info.bytes as usize];
-        checkpoint.read_at(info.file, info.offset, bytes)?;
+        Source::File(&checkpoint, info).read_at(0, bytes)?;
         input.tensors.push((name, Data { axes, ..Data::new(info.dtype, (rows, cols), data) }));
     }
     Ok((

@@ -10,6 +10,7 @@ use crate::{
     dtype,
     format::Checkpoint,
     quote::quoted,
+    stage::Source,
     words,
 };
 use std::{collections::BTreeMap, path::Path};
@@ -65,7 +66,7 @@ fn tile(checkpoint: &Checkpoint, info: &TensorInfo, at: u64) -> Result<Data> {
     let size = info.dtype.bytes(1) as u64;
     let mut data = vec![0; words(info.dtype, len)];
     let bytes = &mut bytemuck::cast_slice_mut(&mut data)[..len * size as usize];
-    checkpoint.read_at(info.file, info.offset + at * size, bytes)?;
+    Source::File(checkpoint, info).read_at(at * size, bytes)?;
     let width = width(info).min(len);
     Ok(Data::new(info.dtype, (len / width, width), data).axes("rows", "cols"))
 }

@@ -3,7 +3,8 @@ use crate::{
     format::{
         folder::{Contents, hidden, list},
         output::target::real,
-        safetensors::{header, index::Index},
+        safetensors::{header, index::Index, metadata::Metadata},
+        variant::{choose, is_index, variant},
     },
     quote::quoted,
 };
@@ -14,11 +15,6 @@ use std::{
     path::{Path, PathBuf},
     time::SystemTime,
 };
-
-/// The index that a folder's own name for its checkpoint calls for; others are taken where there is only one.
-const INDEX: &str = "model.safetensors.index.json";
-/// How the name of an index ends.
-const INDEX_ENDING: &str = ".safetensors.index.json";
 
 /// A checkpoint on disk, opened and checked: its files and its tensors. Data is read by position, never mapped: a file that
 /// shrinks meanwhile is an error, not a crash.
@@ -50,13 +46,22 @@ pub struct SourceFile {
     /// Where its data section starts.
     pub data_start: u64,
     /// Its `__metadata__`.
-    pub metadata: Vec<(String, String)>,
+    pub metadata: Metadata,
     file: File,
     modified: Option<SystemTime>,
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a `*.safetensors.index.json`, or a folder with either.
+    /// Opens a `.safetensors` file, an index (`*.safetensors.index.json`, `*.safetensors.index.VARIANT.json`), or a folder with
+    /// either. Of the checkpoints in a folder it takes
+    ///
+    /// 1. the index `model.safetensors.index.json`, else the file `model.safetensors`;
+    /// 2. the only index of no variant;
+    /// 3. the only file of no variant;
+    /// 4. of several indices of variants, or else files, the first by name, where all are variants of one checkpoint; those of
+    ///    `model` come first.
+    ///
+    /// Other precisions of the same weights are left out of the folder's other files, and said to be.
     ///
     /// # Errors
     ///
@@ -69,7 +74,7 @@ impl Checkpoint {
         if !kind.is_file() {
             return Err(Error::format(path, "this is neither a regular file nor a folder"));
         }
-        if name_of(path).ends_with(".index.json") {
+        if is_index(path) || name_of(path).ends_with(".index.json") {
             let root =
                 path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             return Self::open_index(path, root);
@@ -78,42 +83,25 @@ impl Checkpoint {
     }
 
     fn open_folder(root: &Path) -> Result<Self> {
-        let listed: Vec<_> = list(root)?.into_iter().filter(|p| !hidden(p)).collect();
-        let ending = |ending: &str| -> Result<Vec<&PathBuf>> {
-            let named = listed.iter().filter(|p| name_of(p).ends_with(ending));
-            let of_files = named.filter_map(|p| match fs::metadata(p) {
-                Ok(meta) => meta.is_file().then_some(Ok(p)),
-                Err(e) if e.kind() == ErrorKind::NotFound => None,
-                Err(e) => Some(Err(Error::Io { path: p.clone(), source: e })),
-            });
-            of_files.collect()
-        };
-        let (indices, files) = (ending(INDEX_ENDING)?, ending(".safetensors")?);
-        let named = |paths: &[&PathBuf], name: &str| paths.iter().any(|p| p.ends_with(name));
-        let found = match (&indices[..], &files[..]) {
-            _ if named(&indices, INDEX) => return Self::open_index(&root.join(INDEX), root),
-            _ if named(&files, "model.safetensors") => root.join("model.safetensors"),
-            ([one], _) => return Self::open_index(one, root),
-            ([], [one]) => (*one).clone(),
-            ([], []) => {
-                return Err(Error::Usage(format!(
-                    "{}: the folder holds no {INDEX} and no .safetensors file",
-                    root.display()
-                )));
+        let listed = list(root)?.into_iter().filter(|p| !hidden(p)).map(|p| (name_of(&p), p));
+        let mut names = Vec::new();
+        for (name, path) in listed.filter(|(name, _)| variant(name).is_some()) {
+            match fs::metadata(&path) {
+                Ok(meta) if meta.is_file() => names.push(name),
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(Error::Io { path, source: e });
+                }
+                _ => {}
             }
-            (indices, files) => {
-                let (kind, n) = match indices.len() {
-                    0 => (".safetensors files", files.len()),
-                    n => (INDEX_ENDING, n),
-                };
-                return Err(Error::Usage(format!(
-                    "{}: {n} {kind} but no {INDEX}; name one of them",
-                    root.display(),
-                )));
-            }
-        };
-        let open = Self::with_files(root, &[found])?;
-        open.in_folder(None)
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let found =
+            choose(&names).map_err(|why| Error::Usage(format!("{}: {why}", root.display())))?;
+        let path = root.join(found);
+        match is_index(&path) {
+            true => Self::open_index(&path, root),
+            false => Self::with_files(root, &[path])?.in_folder(None),
+        }
     }
 
     fn open_index(path: &Path, root: &Path) -> Result<Self> {
@@ -167,6 +155,12 @@ impl Checkpoint {
         Ok(Self { root, files, tensors, index: None, contents, is_folder: false })
     }
 
+    /// The folder that it lies in.
+    pub(super) fn folder(&self) -> &Path {
+        let path = if self.is_folder { Some(&*self.root) } else { self.root.parent() };
+        path.filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
     /// The folder's other files that are carried along, relative to it, sorted.
     pub fn carried(&self) -> &[PathBuf] {
         &self.contents.carried
@@ -218,6 +212,11 @@ impl Checkpoint {
     pub fn carried_bytes(&self) -> u64 {
         let len = |p: &PathBuf| fs::metadata(self.root.join(p)).map_or(0, |m| m.len());
         self.carried().iter().map(len).sum()
+    }
+
+    /// Bytes of all its files: of the weights, the index, and what is carried along.
+    pub fn total_bytes(&self) -> u64 {
+        self.bytes() + self.index_bytes() + self.carried_bytes()
     }
 
     /// Reads `buf.len()` bytes of a file from position `offset` on; from any thread.

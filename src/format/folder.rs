@@ -1,6 +1,10 @@
 //! What lies beside the weights in the folder of a checkpoint: what is carried along, and what is left out, and why.
 
-use crate::{Error, Result, quote::shown};
+use crate::{
+    Error, Result,
+    format::variant::{is_precision, variant},
+    quote::shown,
+};
 use std::{
     ffi::OsStr,
     fs::{self, File},
@@ -32,7 +36,8 @@ impl Contents {
     pub fn of(root: &Path, shards: &[&str], index: Option<&str>) -> Result<Self> {
         let mut contents = Self::default();
         let own = |name: &OsStr| shards.iter().copied().chain(index).any(|own| name == own);
-        contents.walk(root, Path::new(""), 0, &own)?;
+        let variant = index.or(shards.first().copied()).and_then(variant);
+        contents.walk(root, Path::new(""), 0, &own, variant)?;
         Ok(contents)
     }
 
@@ -42,6 +47,7 @@ impl Contents {
         folder: &Path,
         depth: usize,
         own: &impl Fn(&OsStr) -> bool,
+        variant: Option<(&str, &str)>,
     ) -> Result<()> {
         for path in list(&root.join(folder))? {
             let Some(name) = path.file_name() else { continue };
@@ -55,12 +61,15 @@ impl Contents {
                 (Ok(meta), true) if meta.is_dir() => "it is a link to a folder",
                 (Ok(meta), false) if meta.is_dir() && depth == MAX_DEPTH => "it is too deep",
                 (Ok(meta), false) if meta.is_dir() => {
-                    self.walk(root, &relative, depth + 1, own)?;
+                    self.walk(root, &relative, depth + 1, own, None)?;
                     continue;
                 }
                 (Ok(meta), _) if !meta.is_file() => "it is no regular file",
                 (Err(e), true) if e.kind() == ErrorKind::NotFound => "it is a link to nothing",
                 (Err(e), _) => return Err(Error::Io { path, source: e }),
+                (Ok(_), _) if variant.is_some_and(|own| is_same(&path, own)) => {
+                    "it belongs to the same weights in another precision"
+                }
                 (Ok(_), _) => match not_carried(&path, depth) {
                     Some(why) => why,
                     None => {
@@ -84,6 +93,14 @@ impl Contents {
         });
         self.left_out.iter().map(left_out).chain(whole)
     }
+}
+
+/// Whether a file belongs to the same weights as a checkpoint and variant, in another precision.
+fn is_same(path: &Path, (base, own): (&str, &str)) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    variant(&name).is_some_and(|(of, other)| {
+        of == base && other != own && [own, other].iter().all(|v| v.is_empty() || is_precision(v))
+    })
 }
 
 /// Why a regular file is not carried along.

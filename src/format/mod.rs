@@ -12,6 +12,7 @@ mod folder;
 mod output;
 mod quantized;
 mod safetensors;
+mod variant;
 
 pub use crate::digest::Digest;
 pub use archive::{Archive, ArchivedTensor, manifest::Manifest};
@@ -34,11 +35,12 @@ pub use output::{
     target::{Target, spare},
 };
 #[doc(hidden)]
-pub use quantized::already_quantized;
+pub use quantized::{Quantized, already_quantized};
 #[doc(hidden)]
 pub use safetensors::{
     header::{Header, MAX_NAME, MAX_TENSORS, read as read_header},
     header_text::{Entry, Preface, write_header},
+    metadata::Metadata,
 };
 
 pub(crate) use safetensors::{

@@ -54,8 +54,7 @@ impl Model {
     /// As [`Checkpoint::open`] and [`Archive::open`].
     pub fn open(path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let archived =
-            |f: &crate::format::SourceFile| f.metadata.iter().any(|(k, _)| k == "tersor");
+        let archived = |f: &crate::format::SourceFile| f.metadata.get("tersor").is_some();
         let stored = match checkpoint.files.iter().any(archived) {
             true => Stored::Archive(Archive::open(path)?),
             false => Stored::Checkpoint(checkpoint),

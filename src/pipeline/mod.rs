@@ -142,6 +142,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     let engine = options.engine();
     let mut notes = Notes::default();
     notes.remark(&engine, &checkpoint);
+    plan.remarks.iter().for_each(|remark| notes.warn(&engine, remark.clone()));
     if options.resume && !checkpoint.is_folder {
         notes.warn(&engine, "a single file is not resumed, it is always made anew".into());
     } else if !options.resume && left.symlink_metadata().is_ok() {
@@ -207,7 +208,8 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             Described::new(&archive, reports)
         })
     })?;
-    Ok(finish(&engine, (checkpoint.bytes(), described.bytes), started, described, notes))
+    let bytes = (checkpoint.total_bytes(), described.bytes);
+    Ok(finish(&engine, bytes, started, described, notes))
 }
 
 /// Restores a checkpoint from an archive, on the backend of the options.
@@ -257,7 +259,7 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
             let restored = Checkpoint::open(path)?;
             engine.begin("verifying", total);
             verify::restored(&engine, &archive, &restored)?;
-            Ok(restored.bytes() + restored.index_bytes())
+            Ok(restored.total_bytes())
         })
     })?;
     Ok(finish(&engine, (described.bytes, written), started, described, notes))
@@ -279,7 +281,8 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
         engine.begin("verifying", total);
         verify::check(&engine, &archive, source.as_ref(), |_| Made::default())
     })?;
-    let original = source.as_ref().map_or(total, Checkpoint::bytes);
+    let alone = total + archive.stored.carried_bytes();
+    let original = source.as_ref().map_or(alone, Checkpoint::total_bytes);
     let described = Described::new(&archive, reports)?;
     Ok(finish(&engine, (original, described.bytes), started, described, Notes::default()))
 }
@@ -293,9 +296,12 @@ struct Described {
 
 impl Described {
     fn new(archive: &Archive, tensors: Vec<TensorReport>) -> Result<Self> {
-        let index = archive.stored.index_bytes();
-        let overhead = overhead(archive, &tensors, index)?;
-        Ok(Self { bytes: archive.stored.bytes() + index, tensors, overhead })
+        let mut overhead = overhead(archive, &tensors, archive.stored.index_bytes())?;
+        let carried = archive.stored.carried_bytes();
+        if carried > 0 {
+            overhead.push(ComponentReport { name: "carried", bytes: carried });
+        }
+        Ok(Self { bytes: archive.stored.total_bytes(), tensors, overhead })
     }
 }
 

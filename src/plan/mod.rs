@@ -9,7 +9,7 @@ pub use step::{Action, ImportanceOf, Step, Treat};
 use crate::{
     Error, Result, TensorInfo,
     decide::kmeans::entropy_entries,
-    form::{Affine, COMPONENTS, Method, Palette, TensorManifest, View},
+    form::{Affine, COMPONENTS, MAX_RANK, Method, Palette, TensorManifest, View},
     format::{Checkpoint, MAX_NAME, already_quantized, numbers_of_experts},
     quote::quoted,
     recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
@@ -36,6 +36,8 @@ pub struct Plan {
     pub output_bytes: u64,
     /// Upper bound of the memory that the job takes beside the program itself.
     pub memory_bytes: u64,
+    /// What a user should know of the checkpoint's tensors, a sentence each.
+    pub remarks: Vec<String>,
 }
 
 /// One line of `tersor plan --json`.
@@ -81,7 +83,7 @@ impl Plan {
         let mut used = vec![false; recipe.rules.len()];
         let (mut steps, mut wrong) = (Vec::with_capacity(checkpoint.tensors.len()), Vec::new());
         let mut importance = HashMap::new();
-        for (t, carried) in checkpoint.tensors.iter().zip(quantized) {
+        for (t, carried) in checkpoint.tensors.iter().zip(quantized.reasons) {
             let found = recipe.rules.iter().position(|r| r.matches(&t.name, t.dtype, &t.shape));
             let Some(rule) = found else {
                 wrong.push(format!(
@@ -93,7 +95,7 @@ impl Plan {
             used[rule] = true;
             let mut planned = match treatments[rule].keeps() {
                 true => Ok(Action::Keep(why_kept(t, &recipe.rules, rule).into())),
-                false => action(t, &treatments[rule], carried, is_stack(t, &experts)),
+                false => action(t, &treatments[rule], carried.as_deref(), is_stack(t, &experts)),
             };
             if let Ok(Action::Keep(why)) = &mut planned {
                 // A million tensors have few reasons.
@@ -142,7 +144,8 @@ impl Plan {
         let index = if checkpoint.index.is_some() { headers } else { 0 };
         let output_bytes = steps.iter().map(|s| s.bytes).sum::<u64>() + headers + index;
         let memory_bytes = bounds::memory(&steps, unit_bytes, threads);
-        Ok(Self { steps, header_bytes, output_bytes, memory_bytes })
+        let remarks = quantized.remark.into_iter().collect();
+        Ok(Self { steps, header_bytes, output_bytes, memory_bytes, remarks })
     }
 
     /// The plan as a table.
@@ -169,7 +172,7 @@ impl Plan {
 
 fn refuse_archives(checkpoint: &Checkpoint) -> Result<()> {
     for f in &checkpoint.files {
-        if f.metadata.iter().any(|(k, _)| k == "tersor") {
+        if f.metadata.get("tersor").is_some() {
             return Err(Error::format(
                 &f.path,
                 "this is a tersor archive already; decompress it first",
@@ -291,6 +294,9 @@ fn action(
     let longest = manifest.components().iter().map(|c| t.name.len() + 1 + c.name.len()).max();
     if longest > Some(MAX_NAME) {
         return keep("its name is too long for the names of its components");
+    }
+    if t.shape.len() > MAX_RANK {
+        return keep("it has more dimensions than a manifest describes");
     }
     if let Some(Prune::Block { block: [r, c], .. }) = treatment.prune
         && u64::from(r).min(rows) * u64::from(c).min(cols) >= 1 << 34

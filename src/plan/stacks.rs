@@ -36,7 +36,14 @@ mod tests {
     fn stacks_are_known_by_name_or_by_the_number_of_experts() {
         let stack = |name: &str, shape: &[u64], experts: &[u64]| {
             let (name, shape) = (name.to_owned(), shape.to_vec());
-            let info = TensorInfo { name, dtype: DType::BF16, shape, file: 0, offset: 0, bytes: 0 };
+            let info = TensorInfo {
+                name,
+                dtype: DType::BF16,
+                shape,
+                file: 0,
+                storage: crate::Storage::Plain { offset: 0 },
+                bytes: 0,
+            };
             is_stack(&info, &experts.iter().copied().collect())
         };
         for name in [

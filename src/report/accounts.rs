@@ -38,7 +38,7 @@ pub fn account(
         })
         .collect();
     let entry = |(_, info): (&str, &TensorInfo)| {
-        let start = info.offset - archive.stored.files[info.file].data_start;
+        let start = info.offset() - archive.stored.files[info.file].data_start;
         let (name, shape) = (info.name.as_str().into(), info.shape.as_slice().into());
         entry_length(Entry { name, dtype: info.dtype, shape, bytes: start..start + info.bytes })
     };

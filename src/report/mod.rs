@@ -26,9 +26,9 @@ pub struct Report {
     pub repaired_tiles: u64,
     /// Why tiles ran on the CPU although a GPU was opened, each reason once.
     pub cpu_reasons: Vec<String>,
-    /// Size of the checkpoint's files that are compressed.
+    /// Size of the checkpoint's files: those that are compressed, the index, and what is carried along.
     pub input_bytes: u64,
-    /// Size of the archive's files, headers and index included.
+    /// Size of the archive's files: headers, the index and what is carried along included.
     pub output_bytes: u64,
     /// `input_bytes / output_bytes`.
     pub ratio: f64,
@@ -38,7 +38,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Files of a folder that an interrupted run had finished, and that were not made again.
     pub resumed_files: u64,
-    /// Bytes of the archive that belong to no tensor alone: `header` (chunk digests, other metadata), `padding`, `index`.
+    /// Bytes of the archive that belong to no tensor alone: `header` (chunk digests, other metadata), `padding`, `index`, and the
+    /// `carried` files of a folder.
     /// With the `bytes` of all tensors they add up to the size of the archive: `output_bytes`, or `input_bytes` where it is
     /// restored.
     pub overhead: Vec<ComponentReport>,
@@ -175,7 +176,7 @@ impl RetrievalReport {
 /// Bytes of one component.
 #[derive(Clone, Debug, Serialize)]
 pub struct ComponentReport {
-    /// `codes`, `scales`, ..., the tensor itself as `kept`; or `header`, `padding`, `index`.
+    /// `codes`, `scales`, ..., the tensor itself as `kept`; or `header`, `padding`, `index`, `carried`.
     pub name: &'static str,
     /// Stored bytes.
     pub bytes: u64,

@@ -1,9 +1,10 @@
 //! How a tensor is cut into blocks and units, and where their elements come from.
 
+mod scaled;
 mod strips;
 
 use crate::{
-    DType, Result, TensorInfo,
+    DType, Result, Storage, TensorInfo,
     digest::{Digest, digest},
     form::View,
     format::{Archive, Checkpoint},
@@ -236,12 +237,24 @@ impl<'a> Source<'a> {
     /// As [`Checkpoint::read_at`] or [`Archive::read_at`].
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         match self {
-            Self::File(checkpoint, info) => {
-                checkpoint.read_at(info.file, info.offset + offset, bytes)
-            }
+            Self::File(checkpoint, info) => read_elements(checkpoint, info, offset, bytes),
             Self::Archive(archive, info) => archive.read_at(info, offset, bytes),
             Self::Transposed(strips) => strips.read_at(offset, bytes),
         }
+    }
+}
+
+/// Bytes of a tensor's elements in the order of storage, from `offset` on, whole elements: the one place that knows how they are
+/// stored.
+fn read_elements(
+    checkpoint: &Checkpoint,
+    info: &TensorInfo,
+    offset: u64,
+    bytes: &mut [u8],
+) -> Result<()> {
+    match &info.storage {
+        Storage::Plain { offset: start } => checkpoint.read_at(info.file, start + offset, bytes),
+        Storage::Scaled(scaled) => scaled::read_at(checkpoint, scaled, offset, bytes),
     }
 }
 

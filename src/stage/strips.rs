@@ -4,7 +4,7 @@ use crate::{
     DType, Result, TensorInfo,
     form::View,
     format::Checkpoint,
-    stage::{Blocks, Unit},
+    stage::{Blocks, Unit, read_elements},
     words,
 };
 use std::{
@@ -138,13 +138,13 @@ impl<'a> Strips<'a> {
                 &mut bytemuck::cast_slice_mut(&mut buffer)[..count * stride * size];
             let offset = |i: usize, skip: u64| {
                 let row = matrix * self.blocks.cols + cols.start + (from + i) as u64;
-                self.info.offset + (row * self.height + skip) * size as u64
+                (row * self.height + skip) * size as u64
             };
             match whole {
-                true => self.checkpoint.read_at(self.info.file, offset(0, 0), bytes)?,
+                true => read_elements(self.checkpoint, self.info, offset(0, 0), bytes)?,
                 false => {
                     for (i, part) in bytes.chunks_mut(stride * size).enumerate() {
-                        self.checkpoint.read_at(self.info.file, offset(i, rows.start), part)?;
+                        read_elements(self.checkpoint, self.info, offset(i, rows.start), part)?;
                     }
                 }
             }

@@ -253,7 +253,7 @@ fn kept(
         archive.read_at(info, start, &mut bytes)?;
         if let Some((checkpoint, original)) = source {
             let mut expected = vec![0; bytes.len()];
-            checkpoint.read_at(original.file, original.offset + start, &mut expected)?;
+            Source::File(checkpoint, original).read_at(start, &mut expected)?;
             if bytes != expected {
                 return Err(Error::Differs {
                     path: archive.stored.files[t.file].path.clone(),
@@ -337,7 +337,7 @@ fn kept_again(
         let mut expected = vec![0; (stored.bytes - start).min(CHUNK) as usize];
         let mut found = expected.clone();
         archive.read_at(stored, start, &mut expected)?;
-        checkpoint.read_at(info.file, info.offset + start, &mut found)?;
+        Source::File(checkpoint, info).read_at(start, &mut found)?;
         engine.advance(found.len() as u64);
         Ok(found == expected)
     });
@@ -389,7 +389,7 @@ mod tests {
         assert!(archive.tensors.iter().any(|t| t.treated.is_none()) && tensors.len() > 3);
         for t in tensors {
             let mut bad = good.clone();
-            bad[(t.offset + t.bytes) as usize - 1] ^= 1;
+            bad[(t.offset() + t.bytes) as usize - 1] ^= 1;
             fs::write(&back, bad).unwrap();
             let error = again().unwrap_err().to_string();
             let what = format!("restored tensor {}", quoted(&t.name));

@@ -196,7 +196,11 @@ fn keys() -> Vec<(Vec<u8>, &'static str)> {
         (with(r#"{"__metadata__":{"k"},A}"#), "header, byte 21: '}', expected ':'"),
         (with(r#"{"__metadata__":[],A}"#), "header, byte 17: '[', expected '{'"),
         (with(r#"{"__metadata__":"format",A}"#), r#"header, byte 17: '"', expected '{'"#),
-        (with(r#"{"__metadata__":null,A}"#), "header, byte 17: 'n', expected '{'"),
+        (with(r#"{"__metadata__":none,A}"#), "header, byte 20: 'n', expected '{' or null"),
+        (
+            with(r#"{"__metadata__":null,A,"__metadata__":{}}"#),
+            "header, byte 90: __metadata__ appears twice, expected once",
+        ),
         (
             with(r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16],"extra":1}}"#),
             r#"header, byte 62: tensor "a": key "extra" is not known"#,
@@ -282,10 +286,7 @@ fn names() -> Vec<(Vec<u8>, &'static str)> {
         (raw(b"a\nb"), "header, byte 3: a control character in a string, expected an escape"),
         (raw(b"a\x1fb"), "header, byte 3: a control character in a string, expected an escape"),
         (raw(b"\x1b[31m"), "header, byte 2: a control character in a string, expected an escape"),
-        (
-            raw(br"a\u0000"),
-            r#"header, byte 11: tensor name "a\0": expected at most 1024 bytes and no NUL"#,
-        ),
+        (raw(br"a\u0000"), r#"header, byte 11: tensor name "a\0": expected no NUL"#),
         (raw(br"\x41"), "header, byte 4: an unknown escape in a string"),
         (raw(br"\q"), "header, byte 4: an unknown escape in a string"),
         (raw(br"\u12g4"), r#"header, byte 7: \u, expected four hexadecimal digits"#),
@@ -301,18 +302,6 @@ fn names() -> Vec<(Vec<u8>, &'static str)> {
         (raw(b"\xed\xa0\x80"), "header, byte 6: a string that is not UTF-8"),
         (raw(b"\xf4\x90\x80\x80"), "header, byte 7: a string that is not UTF-8"),
         (raw(b"\xe2\x82"), "header, byte 5: a string that is not UTF-8"),
-        (
-            raw("n".repeat(1025).as_bytes()),
-            r#"header, byte 1029: tensor name "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…": expected at most 1024 bytes and no NUL"#,
-        ),
-        (
-            raw("é".repeat(513).as_bytes()),
-            r#"header, byte 1030: tensor name "éééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééé…": expected at most 1024 bytes and no NUL"#,
-        ),
-        (
-            raw("n".repeat((1 << 20) + 1).as_bytes()),
-            "header, byte 1048579: a string of more than 1048576 bytes",
-        ),
         (shown(""), r#"header, byte 17: tensor "": dtype "X9" is not known"#),
         (shown(" "), r#"header, byte 18: tensor " ": dtype "X9" is not known"#),
         (shown(ansi), r#"header, byte 27: tensor "\u{1b}[31m": dtype "X9" is not known"#),
@@ -471,31 +460,7 @@ fn sizes() -> Vec<(Vec<u8>, &'static str)> {
 
 /// More than there may be.
 fn limits() -> Vec<(Vec<u8>, &'static str)> {
-    let metadata = |pairs: &[(String, usize)]| {
-        let pair = |(key, len): &(String, usize)| format!("\"{key}\":\"{}\"", "x".repeat(*len));
-        let pairs: Vec<_> = pairs.iter().map(pair).collect();
-        file(format!("{{\"__metadata__\":{{{}}}}}", pairs.join(",")), 0)
-    };
-    let numbered = |n: usize, len| (0..n).map(|i| (i.to_string(), len)).collect::<Vec<_>>();
-    let rank = |n: usize| format!("[{}]", vec!["1"; n].join(","));
     vec![
-        (
-            file(format!("{{{}}}", entry("a", "U8", &rank(33), "[0,1]")), 1),
-            r#"header, byte 92: tensor "a": more than 32 numbers"#,
-        ),
-        (
-            file(format!("{{{}}}", entry("a", "U8", &rank(100_001), "[0,1]")), 1),
-            r#"header, byte 92: tensor "a": more than 32 numbers"#,
-        ),
-        (metadata(&numbered(65_537, 0)), "header, byte 709803: more than 65536 pairs of metadata"),
-        (
-            metadata(&[("a".into(), 17 << 20)]),
-            "header, byte 16842752: a string of more than 16777215 bytes",
-        ),
-        (
-            metadata(&numbered(9, 2 << 20)),
-            "header, byte 16777287: a string of more than 2097144 bytes",
-        ),
         (
             file(format!("{{\"a\":{{\"dtype\":\"{}\"}}}}", "F".repeat(2000)), 0),
             "header, byte 2015: a string of more than 1024 bytes",

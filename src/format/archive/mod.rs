@@ -73,7 +73,7 @@ impl Archive {
         let stored = Checkpoint::open(path)?;
         let (mut tensors, mut chunks) = (Vec::new(), Vec::new());
         for (i, file) in stored.files.iter().enumerate() {
-            let Some((_, text)) = file.metadata.iter().find(|(k, _)| k == "tersor") else {
+            let Some(text) = file.metadata.get("tersor") else {
                 let why = "no tersor manifest: this is not a tersor archive; make one with `tersor compress`";
                 return Err(Error::format(&file.path, why));
             };
@@ -137,7 +137,7 @@ impl Archive {
     ///
     /// [`Error::Digest`] if a chunk is damaged, [`Error::Io`].
     pub fn read_at(&self, info: &TensorInfo, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let start = info.offset - self.stored.files[info.file].data_start + offset;
+        let start = info.offset() - self.stored.files[info.file].data_start + offset;
         let mut done = 0;
         while done < buf.len() {
             let at = start + done as u64;

@@ -4,9 +4,9 @@
 //! text nor a tree of it, refuses everything the format forbids, and says what was found and what was expected.
 
 use crate::{
-    DType, Error, Result, TensorInfo,
-    form::{MAX_RANK, described_bytes},
-    format::safetensors::json::Json,
+    DType, Error, Result, Storage, TensorInfo,
+    form::described_bytes,
+    format::safetensors::{json::Json, metadata::Metadata},
     quote::quoted,
 };
 use std::{io::Read, path::Path};
@@ -15,19 +15,20 @@ use std::{io::Read, path::Path};
 pub const MAX_HEADER: u64 = 100_000_000;
 /// Most tensors in one file.
 pub const MAX_TENSORS: usize = 1 << 20;
-/// Longest name, in bytes.
+/// Longest name of a tensor that a manifest describes, in bytes; one that is carried may be as long as the header.
 pub const MAX_NAME: usize = 1024;
-/// Most pairs of metadata.
-const MAX_PAIRS: usize = 1 << 16;
-/// Most bytes of metadata, a manifest of ours aside: nobody describes a file in more, and it is held in memory.
-const MAX_METADATA: usize = 16 << 20;
+/// Most dimensions of all tensors together: a dimension takes two bytes of a header and eight of memory.
+const MAX_DIMENSIONS: usize = 16 << 20;
+/// Longest name of a type.
+const MAX_TYPE: usize = 1024;
+
 /// A parsed header.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
     /// By position in the file.
     pub tensors: Vec<TensorInfo>,
     /// `__metadata__`, in the order of the file.
-    pub metadata: Vec<(String, String)>,
+    pub metadata: Metadata,
     /// Where the data section starts: 8 bytes of length and the header itself.
     pub data_start: u64,
 }
@@ -65,6 +66,7 @@ pub fn read(path: &Path, mut reader: impl Read, file_len: u64, file: usize) -> R
     let mut parser = Parser {
         json: Json::new(path, reader.take(length)),
         header: Header { data_start: 8 + length, ..Default::default() },
+        dimensions: 0,
         file,
     };
     parser.object()?;
@@ -123,11 +125,11 @@ fn check_layout(
     data_start: u64,
     file_len: u64,
 ) -> Result<()> {
-    tensors.sort_by_key(|t| (t.offset, t.bytes));
+    tensors.sort_by_key(|t| (t.offset(), t.bytes));
     let mut expected = 0;
     for t in tensors.iter() {
-        if t.offset != expected {
-            let what = if t.offset < expected {
+        if t.offset() != expected {
+            let what = if t.offset() < expected {
                 "overlaps what is before it"
             } else {
                 "leaves a hole before it"
@@ -135,7 +137,7 @@ fn check_layout(
             let why = format!(
                 "tensor {} {what}: it starts at {}, expected {expected}",
                 quoted(&t.name),
-                t.offset
+                t.offset()
             );
             return Err(Error::format(path, why));
         }
@@ -150,13 +152,17 @@ fn check_layout(
         return Err(Error::format(path, why));
     }
     // Only now is known that positions in the file are numbers of 64 bits too.
-    tensors.iter_mut().for_each(|t| t.offset += data_start);
+    for t in tensors {
+        t.storage = Storage::Plain { offset: t.offset() + data_start };
+    }
     Ok(())
 }
 
 struct Parser<'a, R> {
     json: Json<'a, R>,
     header: Header,
+    /// Dimensions of the tensors so far.
+    dimensions: usize,
     /// The number of the file, which its tensors carry.
     file: usize,
 }
@@ -195,40 +201,37 @@ impl<R: Read> Parser<'_, R> {
     }
 
     fn metadata(&mut self) -> Result<()> {
-        self.json.expect(b'{')?;
-        let (mut first, mut room) = (true, MAX_METADATA);
-        while self.json.another(b'}', &mut first)? {
-            if self.header.metadata.len() == MAX_PAIRS {
-                return self.json.refuse(format!("more than {MAX_PAIRS} pairs of metadata"));
-            }
-            let key = self.json.key()?;
-            self.json.expect(b'"')?;
-            // A manifest grows with the tensors it describes; the archive's reader holds it against their number.
-            let value = match key.as_str() {
-                "tersor" => self.json.string(usize::MAX)?,
-                _ => {
-                    let value = self.json.string(room.saturating_sub(key.len()))?;
-                    room -= key.len() + value.len();
-                    value
-                }
-            };
-            self.header.metadata.push((key, value));
+        // There may be none, said so.
+        if !self.json.object_or_null()? {
+            return Ok(());
         }
-        let mut keys: Vec<_> = self.header.metadata.iter().map(|(k, _)| k.as_str()).collect();
-        keys.sort_unstable();
-        if let Some(w) = keys.windows(2).find(|w| w[0] == w[1]) {
-            let key = quoted(w[0]);
+        let (mut text, mut ends) = (Vec::new(), Vec::new());
+        let mut first = true;
+        while self.json.another(b'}', &mut first)? {
+            let end = |text: &Vec<u8>| text.len() as u32; // A header is shorter than 2^32 bytes.
+            self.json.expect(b'"')?;
+            self.json.string_onto(&mut text)?;
+            let key = end(&text);
+            self.json.expect(b':')?;
+            self.json.expect(b'"')?;
+            self.json.string_onto(&mut text)?;
+            ends.push([key, end(&text)]);
+        }
+        text.shrink_to_fit();
+        let text = String::from_utf8(text).expect("every string of it is text");
+        let metadata = Metadata::new(text, ends);
+        if let Some(key) = metadata.repeated() {
+            let key = quoted(key);
             return self.json.refuse(format!("metadata key {key} appears twice, expected once"));
         }
+        self.header.metadata = metadata;
         Ok(())
     }
 
     fn tensor(&mut self, name: String) -> Result<()> {
-        if name.len() > MAX_NAME || name.contains('\0') {
+        if name.contains('\0') {
             let name = quoted(&name);
-            return self.json.refuse(format!(
-                "tensor name {name}: expected at most {MAX_NAME} bytes and no NUL"
-            ));
+            return self.json.refuse(format!("tensor name {name}: expected no NUL"));
         }
         if self.header.tensors.len() == MAX_TENSORS {
             return self.json.refuse(format!("more than {MAX_TENSORS} tensors"));
@@ -241,7 +244,7 @@ impl<R: Read> Parser<'_, R> {
             let again = match key.as_str() {
                 "dtype" => {
                     self.json.expect(b'"')?;
-                    let dtype = self.json.string(MAX_NAME)?;
+                    let dtype = self.json.string(MAX_TYPE)?;
                     let Some(known) = DType::parse(&dtype) else {
                         let (name, dtype) = (quoted(&name), quoted(&dtype));
                         return self
@@ -251,7 +254,8 @@ impl<R: Read> Parser<'_, R> {
                     entry.dtype.replace(known).is_some()
                 }
                 "shape" => {
-                    let shape = self.json.numbers(MAX_RANK, &name)?;
+                    let shape = self.json.numbers(MAX_DIMENSIONS - self.dimensions, &name)?;
+                    self.dimensions += shape.len();
                     entry.shape.replace(shape).is_some()
                 }
                 "data_offsets" => {
@@ -307,7 +311,7 @@ impl<R: Read> Parser<'_, R> {
             dtype,
             shape,
             file: self.file,
-            offset: start,
+            storage: Storage::Plain { offset: start },
             bytes: end - start,
         });
         Ok(())

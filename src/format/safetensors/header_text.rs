@@ -3,7 +3,10 @@
 use crate::{
     DType,
     form::TensorManifest,
-    format::archive::manifest::{self, Manifest},
+    format::{
+        archive::manifest::{self, Manifest},
+        safetensors::metadata::Metadata,
+    },
 };
 use std::{
     borrow::Cow,
@@ -37,12 +40,18 @@ impl Entry<'_> {
 }
 
 /// What a header says before its tensors.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Preface<'a> {
     /// The manifest of an archive.
     pub manifest: Option<&'a Manifest>,
     /// Every other pair of metadata; one of ours is passed over.
-    pub metadata: &'a [(String, String)],
+    pub metadata: &'a Metadata,
+}
+
+impl Default for Preface<'_> {
+    fn default() -> Self {
+        Self { manifest: None, metadata: Metadata::NONE }
+    }
 }
 
 /// Where the header's own digest stands while it is computed.
@@ -71,7 +80,7 @@ pub(crate) type Described<'a> = &'a mut dyn Iterator<Item = (&'a str, &'a Tensor
 /// how long it will be.
 pub(crate) fn header_length<'a, 'm>(
     manifest: Option<(&[crate::digest::Digest], Described<'m>)>,
-    metadata: &[(String, String)],
+    metadata: &Metadata,
     tensors: impl IntoIterator<Item = Entry<'a>>,
 ) -> u64 {
     let mut count = Count(0);
@@ -106,12 +115,11 @@ pub(in crate::format) fn before_digest(chunks: &[crate::digest::Digest]) -> Vec<
 fn write_parts<'a>(
     out: &mut impl Write,
     manifest: Option<impl FnOnce(&mut Escaped<'_>) -> io::Result<()>>,
-    metadata: &[(String, String)],
+    metadata: &Metadata,
     tensors: impl IntoIterator<Item = Entry<'a>>,
 ) -> io::Result<()> {
-    let mut metadata: Vec<_> = metadata.iter().filter(|(key, _)| key != "tersor").collect();
-    metadata.sort_unstable();
-    let any = manifest.is_some() || !metadata.is_empty();
+    let mut metadata = metadata.sorted().filter(|(key, _)| *key != "tersor").peekable();
+    let any = manifest.is_some() || metadata.peek().is_some();
     out.write_all(b"{")?;
     if any {
         out.write_all(b"\"__metadata__\":{")?;
@@ -208,8 +216,8 @@ mod tests {
             tensors: [(name.to_owned(), described.clone())].into(),
             chunks: vec![[1; 16], [2; 16]],
         };
-        let metadata = [("z", "\u{0}"), ("tersor", "another's"), ("b\"", "\\")]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let metadata = [("z", "\u{0}"), ("tersor", "another's"), ("b\"", "\\")];
+        let metadata: Metadata = metadata.into_iter().collect();
         let entries = || {
             let entry = |name: &'static str, bytes: Range<u64>| Entry {
                 name: name.into(),

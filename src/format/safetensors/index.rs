@@ -31,19 +31,8 @@ impl Index {
     ///
     /// [`Error::Format`] for a shard that is missing or leaves the folder, and for everything malformed; [`Error::Io`].
     pub fn read(path: &Path, root: &Path) -> Result<Self> {
-        #[derive(serde::Deserialize)]
-        struct Text {
-            weight_map: Map,
-        }
-        let Map { shards, mut listed } = read_json::<Text>(path, MAX_HEADER)?.weight_map;
-        if shards.is_empty() {
-            return Err(Error::format(path, "weight_map is empty, expected at least one tensor"));
-        }
-        let mut sorted: Vec<(String, u32)> = shards.into_iter().collect();
-        sorted.sort_unstable();
-        let mut place = vec![0; sorted.len()];
-        for ((name, at), i) in sorted.iter().zip(0..) {
-            check_basename(path, name)?;
+        let index = Self::parse(path)?;
+        for name in &index.shards {
             let shard = root.join(name);
             let there = match fs::metadata(&shard) {
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename) => {
@@ -54,10 +43,41 @@ impl Index {
             if !there {
                 return Err(Error::format(path, format!("shard {} is missing", quoted(name))));
             }
+        }
+        Ok(index)
+    }
+
+    /// Reads an index, wherever its shards are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] for a name that leaves the folder, and for everything malformed; [`Error::Io`].
+    pub fn parse(path: &Path) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        struct Text {
+            weight_map: Map,
+        }
+        let text = read_object(path, MAX_HEADER)?;
+        let read = serde_json::from_slice::<Text>(&text);
+        let Map { shards, mut listed } =
+            read.map_err(|e| Error::format(path, json_error(&e)))?.weight_map;
+        if shards.is_empty() {
+            return Err(Error::format(path, "weight_map is empty, expected at least one tensor"));
+        }
+        let mut sorted: Vec<(String, u32)> = shards.into_iter().collect();
+        sorted.sort_unstable();
+        let mut place = vec![0; sorted.len()];
+        for ((name, at), i) in sorted.iter().zip(0..) {
+            check_basename(path, name)?;
             place[*at as usize] = i;
         }
         listed.values_mut().for_each(|at| *at = place[*at as usize]);
         Ok(Self { shards: sorted.into_iter().map(|(name, _)| name).collect(), listed })
+    }
+
+    /// The names of all tensors, and the number of the shard of each.
+    pub fn names(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.listed.iter().map(|(name, shard)| (name.as_str(), *shard as usize))
     }
 
     /// The shards within their folder.
@@ -172,23 +192,20 @@ impl<'de> serde::Deserialize<'de> for Map {
     }
 }
 
-/// Reads an object from a JSON file of at most `most` bytes.
+/// The text of a JSON file of at most `most` bytes, which starts like an object.
 ///
 /// # Errors
 ///
-/// [`Error::Format`] if it is longer or malformed, [`Error::Io`].
-pub(in crate::format) fn read_json<T: serde::de::DeserializeOwned>(
-    path: &Path,
-    most: u64,
-) -> Result<T> {
+/// [`Error::Format`] if it is longer or no object, [`Error::Io`].
+pub(in crate::format) fn read_object(path: &Path, most: u64) -> Result<Vec<u8>> {
     let len = fs::metadata(path).map_err(Error::io(path))?.len();
     if len > most {
         return Err(Error::format(path, format!("{len} bytes, expected at most {most}")));
     }
     let text = fs::read(path).map_err(Error::io(path))?;
     // Lists would be read as the values of an object's keys in turn.
-    if text.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Error::format(path, "no JSON object"));
+    match text.trim_ascii_start().first() {
+        Some(b'{') => Ok(text),
+        _ => Err(Error::format(path, "no JSON object")),
     }
-    serde_json::from_slice(&text).map_err(|e| Error::format(path, json_error(&e)))
 }

@@ -73,14 +73,38 @@ impl<'a, R: Read> Json<'a, R> {
     /// A key and its colon.
     pub fn key(&mut self) -> Result<String> {
         self.expect(b'"')?;
-        let key = self.string(1 << 20)?;
+        let key = self.string(usize::MAX)?;
         self.expect(b':')?;
         Ok(key)
     }
 
-    /// The rest of a string whose opening quote has been read.
+    /// The rest of a string of at most `most` bytes whose opening quote has been read.
     pub fn string(&mut self, most: usize) -> Result<String> {
         self.text.clear();
+        self.rest_of_string(most)?;
+        // A short text leaves its buffer behind for the next one; one that fills it takes it along rather than be copied.
+        let text = match self.text.len() {
+            len if len < BUFFER.max(self.text.capacity() / 2) => self.text.clone(),
+            _ => std::mem::take(&mut self.text),
+        };
+        String::from_utf8(text).or_else(|_| self.not_text())
+    }
+
+    /// Puts such a rest at the end of what is there.
+    pub fn string_onto(&mut self, text: &mut Vec<u8>) -> Result<()> {
+        let start = text.len();
+        std::mem::swap(&mut self.text, text);
+        let read = self.rest_of_string(usize::MAX);
+        std::mem::swap(&mut self.text, text);
+        read?;
+        str::from_utf8(&text[start..]).map(|_| ()).or_else(|_| self.not_text())
+    }
+
+    fn not_text<T>(&self) -> Result<T> {
+        self.refuse("a string that is not UTF-8")
+    }
+
+    fn rest_of_string(&mut self, most: usize) -> Result<()> {
         loop {
             self.fill()?;
             let rest = &self.buffer[self.next..];
@@ -107,12 +131,7 @@ impl<'a, R: Read> Json<'a, R> {
             }
         }
         self.next += 1;
-        // A short text leaves its buffer behind for the next one; one that fills it takes it along rather than be copied.
-        let text = match self.text.len() {
-            len if len < BUFFER.max(self.text.capacity() / 2) => self.text.clone(),
-            _ => std::mem::take(&mut self.text),
-        };
-        String::from_utf8(text).or_else(|_| self.refuse("a string that is not UTF-8"))
+        Ok(())
     }
 
     /// An escape, from its backslash on.
@@ -186,6 +205,18 @@ impl<'a, R: Read> Json<'a, R> {
         match self.after_spaces()? {
             Some(byte) if byte == wanted => Ok(()),
             found => self.refuse(format!("{}, expected {:?}", shown(found), wanted as char)),
+        }
+    }
+
+    /// The start of an object, or null: whether it is the former.
+    pub fn object_or_null(&mut self) -> Result<bool> {
+        match self.after_spaces()? {
+            Some(b'{') => Ok(true),
+            Some(b'n') => match [self.next()?, self.next()?, self.next()?] {
+                [Some(b'u'), Some(b'l'), Some(b'l')] => Ok(false),
+                _ => self.refuse("'n', expected '{' or null"),
+            },
+            found => self.refuse(format!("{}, expected '{{'", shown(found))),
         }
     }
 

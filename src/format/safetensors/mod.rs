@@ -4,3 +4,4 @@ pub(in crate::format) mod header;
 pub(in crate::format) mod header_text;
 pub(in crate::format) mod index;
 mod json;
+pub(in crate::format) mod metadata;
