@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The recipes that ship with the binary, by name.
-pub const PRESETS: [(&str, &str); 8] = [
+pub const PRESETS: [(&str, &str); 10] = [
     ("int8", include_str!("../recipes/int8.toml")),
     ("int4", include_str!("../recipes/int4.toml")),
     ("palette8", include_str!("../recipes/palette8.toml")),
     ("palette4", include_str!("../recipes/palette4.toml")),
+    ("coded4", include_str!("../recipes/coded4.toml")),
+    ("coded3", include_str!("../recipes/coded3.toml")),
     ("sparse24", include_str!("../recipes/sparse24.toml")),
     ("deep", include_str!("../recipes/deep.toml")),
     ("weightless", include_str!("../recipes/weightless.toml")),

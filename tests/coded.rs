@@ -49,6 +49,33 @@ fn pruned(name: &str) -> Option<PathBuf> {
 }
 
 #[test]
+fn coded_presets_cost_the_bits_of_their_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, packed) = (dir.path().join("in"), dir.path().join("out"));
+    // Matrices of the least size for which they promise it, of light and of heavy tails, and an embedding.
+    let flat = support::noise(1, 384 * 384);
+    let heavy: Vec<f32> = support::noise(2, 384 * 1536).iter().map(|x| x * x * x).collect();
+    let tensors = [("q.weight", 384, &flat), ("up.weight", 1536, &heavy), ("embed", 1536, &heavy)];
+    let words = tensors.map(|(name, cols, values)| {
+        (name, DType::F32, vec![384, cols], support::words_of(DType::F32, values))
+    });
+    write_checkpoint(&input, &words);
+    for (name, bits) in [("coded4", 4.0), ("coded3", 3.0)] {
+        let report = preset(name, &input, &packed);
+        let cost = |embedding: bool| {
+            let counted = report.tensors.iter().filter(|t| (t.name == "embed") == embedding);
+            let sums = counted.fold((0, 0), |(bytes, weights), t| {
+                (bytes + t.bytes, weights + t.shape.iter().product::<u64>())
+            });
+            8.0 * sums.0 as f64 / sums.1 as f64
+        };
+        let (matrices, embedding) = (cost(false), cost(true));
+        assert!(matrices > bits - 0.03 && matrices <= bits, "{name}: {matrices} bits a weight");
+        assert!((embedding - bits - 1.0).abs() <= 0.03, "{name}: {embedding} bits a weight");
+    }
+}
+
+#[test]
 fn deep_beats_the_ratios_of_deep_compression() {
     let dir = tempfile::tempdir().unwrap();
     let packed = dir.path().join("deep.safetensors");
@@ -316,7 +343,7 @@ fn every_set_of_instructions_makes_the_same_file() {
         &input,
         &[("a.weight", DType::BF16, vec![900, 400], support::words_of(DType::BF16, &cubes))],
     );
-    for preset in ["int8", "palette4", "deep", "weightless", "lossless"] {
+    for preset in ["int8", "palette4", "coded4", "deep", "weightless", "lossless"] {
         let made = ["", "avx2", "none"].map(|simd| {
             let out = dir.path().join(format!("{preset}{simd}"));
             let mut job = support::tersor();

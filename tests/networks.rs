@@ -58,9 +58,15 @@ fn lenets_classify_with_compressed_weights() {
         let float = Network::load(&model, &CPU, architecture, Arithmetic::Float).unwrap();
         let before = error(&float.classify(&CPU, &pixels).unwrap(), &labels);
         assert!((before - expected).abs() < 0.011, "{name}: {before} %");
-        for (preset, worse) in
-            [("int8", 0.1), ("int4", 0.3), ("palette8", 0.1), ("palette4", 0.3), ("sparse24", 2.0)]
-        {
+        for (preset, worse) in [
+            ("int8", 0.1),
+            ("int4", 0.3),
+            ("palette8", 0.1),
+            ("palette4", 0.3),
+            ("coded4", 0.3),
+            ("coded3", 0.5),
+            ("sparse24", 2.0),
+        ] {
             let path =
                 archive(dir.path(), &original, &Recipe::preset(preset).unwrap(), "a.safetensors");
             let model = Model::open(&path).unwrap();
@@ -546,7 +552,7 @@ fn bert_agrees_with_pytorch() {
             );
         }
     }
-    for preset in ["int8", "int4", "palette8", "palette4", "sparse24"] {
+    for preset in ["int8", "int4", "palette8", "palette4", "coded4", "sparse24"] {
         let archive = archive(dir.path(), &folder, &Recipe::preset(preset).unwrap(), preset);
         let got = cosines(&archive, &CPU, Arithmetic::Mixed);
         assert!(got.0 >= 0.9 || preset == "sparse24", "{preset}: {got:?}");

@@ -101,7 +101,7 @@ enum DeviceName {
 /// Which recipe to use.
 #[derive(Args)]
 struct RecipeArgs {
-    /// A recipe that comes with tersor: int8, int4, palette8, palette4, sparse24, deep, weightless, lossless
+    /// A recipe that comes with tersor: int8, int4, palette8, palette4, coded4, coded3, sparse24, deep, weightless, lossless
     #[arg(
         long,
         value_name = "NAME",
