@@ -139,16 +139,20 @@ class Treated:
 
     def __init__(self, name, about, stored):
         self.name, self.stored, self.parts = name, stored, []
-        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "shape"}
-        flags = [about.get("axis", 1), about.get("coded", True), about.get("pruned", True)]
-        need(set(about) <= keys and None not in about.values() and json.dumps(flags) == "[1, true, true]", "what describes it")
+        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "shape", "stack"}
+        flags = [about.get("axis", 1), *(about.get(key, True) for key in ("coded", "pruned", "stack"))]
+        need(set(about) <= keys and None not in about.values() and json.dumps(flags) == "[1, true, true, true]", "what describes it")
         self.dtype, self.shape, self.digest = about["dtype"], naturals(about["shape"], 0, 32), unbase64(about["digest"])
         need(self.dtype in MANTISSA and size_of(self.dtype, self.shape) > 0, "its type or shape")
         self.axis, self.pruned, self.patterns = "axis" in about, "pruned" in about, f"<u{BITS[self.dtype] // 8}"
-        self.rows = self.shape[0] if len(self.shape) > 1 else 1
-        self.cols = math.prod(self.shape) // self.rows
+        # A stack is so many matrices, one below the other.
+        need("stack" not in about or len(self.shape) == 3, "a stack of matrices of other than 3 dimensions")
+        self.matrices, of_one = (self.shape[0], self.shape[1:]) if "stack" in about else (1, self.shape)
+        rows = of_one[0] if len(of_one) > 1 else 1
+        self.cols = math.prod(of_one) // rows
         if self.axis:
-            self.rows, self.cols = self.cols, self.rows
+            rows, self.cols = self.cols, rows
+        self.rows = self.matrices * rows
         # A block is so many rows, or a piece of one.
         self.height = max(1, BLOCK // (4 * ceil(self.cols * BITS[self.dtype], 32)))
         self.coded = self.part("coded", "U8", None) if "coded" in about else None
@@ -213,7 +217,7 @@ class Treated:
         self.body.end()
         need(digest(b"".join(digests)) == self.digest, "it does not restore to its digest")
         matrix = np.concatenate(restored)
-        return (matrix.reshape(self.rows, self.cols).T if self.axis else matrix).tobytes()
+        return (matrix.reshape(self.matrices, -1, self.cols).swapaxes(1, 2) if self.axis else matrix).tobytes()
 
     def block(self, height, width):
         """Of the next block, which weights survive, their codes or patterns, and whether each code must have an entry."""

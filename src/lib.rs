@@ -40,6 +40,8 @@ pub mod codec;
 pub mod dtype;
 #[doc(hidden)]
 pub mod gpu;
+#[doc(hidden)]
+pub mod stage;
 
 mod backend;
 mod decide;
@@ -50,7 +52,6 @@ mod progress;
 mod quote;
 mod restore;
 mod simd;
-mod stage;
 mod tensor;
 mod treat;
 mod verify;

@@ -535,7 +535,9 @@ fn an_index_of_a_variant_is_the_checkpoint_of_its_shards() {
             let c = Checkpoint::open(path).unwrap();
             assert_eq!((c.tensors.len(), c.files.len(), c.index.as_deref()), (2, 2, Some(&*index)));
             let report = tersor::pipeline::compress(path, &packed, &recipe, &options).unwrap();
-            assert!(report.tensors.iter().all(|t| !t.method.is_kept()) && report.tensors.len() == 2);
+            assert!(
+                report.tensors.iter().all(|t| !t.method.is_kept()) && report.tensors.len() == 2
+            );
             tersor::pipeline::decompress(&packed, &back, &options).unwrap();
             assert_eq!(Checkpoint::open(&back).unwrap().index.as_deref(), Some(&*index));
             fs::remove_dir_all(&packed).unwrap();

@@ -312,11 +312,11 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"shape\":[16,32]}", "\"shape\":[2,8,32],\"stack\":false}"),
-            "manifest, byte 179: not in the canonical form",
+            "manifest, byte 175: not in the canonical form",
         ),
         (
             other("\"shape\":[16,32]}", "\"shape\":[2,8,32],\"stack\":1}"),
-            r#"manifest: tensor "w": invalid type: integer `1`, expected a boolean at line 1 column 99"#,
+            r#"manifest: tensor "w": invalid type: integer `1`, expected a boolean at line 1 column 92"#,
         ),
         (
             other("\"shape\":[16,32]}", "\"shape\":[16,32]},\"x\":1"),
