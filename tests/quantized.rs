@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use support::{CPU, options, write_checkpoint};
 use tersor::{
     DType::{self, BF16, Bool, F4, F8E4M3, F8E8M0, F16, F32, I8, I16, I32, I64, U8, U32},
+    form::View,
     format::{Checkpoint, already_quantized},
     pipeline::{compress, decompress},
     plan::{Action, Plan},
@@ -696,7 +697,7 @@ fn codes_with_scales_are_read_as_weights() {
             let (first, rest) = (info.rows() as usize, info.cols() as usize);
             let view = if axis == 0 { (first, rest) } else { (rest, first) };
             let blocks = Blocks::new(F32, (view.0 as u64, view.1 as u64));
-            let source = Source::open(&c, &info, axis);
+            let source = Source::open(&c, &info, View { axis, stack: false });
             for unit in blocks.units(0).iter().chain(&blocks.units_of(0..blocks.rows.min(3), 1)) {
                 let got = source.load(&blocks, unit).unwrap();
                 let start = unit.start(&blocks) as usize;
