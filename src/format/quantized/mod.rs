@@ -153,7 +153,7 @@ impl Module {
             self.codes || self.f8 && self.scale || self.integers && told || told && !self.weight;
         quantized.then(|| match self.layout {
             Some(layout) if layout != Layout::Scaled => layout,
-            _ if self.packed && self.scales || self.scales && self.biases => Layout::Mlx,
+            _ if self.scales && (self.packed || self.biases) => Layout::Mlx,
             _ if self.narrow => Layout::Narrow,
             _ if self.f8 => Layout::F8,
             _ if self.codes || self.integers => Layout::Integers,
