@@ -1,6 +1,6 @@
 //! Attention: worked example, agreement with f64, padding, refusals.
 
-use crate::support::{CPU, backends, check_op, check_op_on, gpu, matrix_f32, noise, tiny_gpu};
+use crate::support::{CPU, backends, check_op_on, gpu, matrix_f32, noise, tiny_gpu};
 use std::fmt::Debug;
 use tersor::{
     DType, Error, Tensor,
@@ -43,8 +43,12 @@ fn case(rows: usize, heads: usize, width: usize, lengths: &[u32], reach: f32) ->
     input.with("lengths", Data::u32((lengths.len(), 1), lengths.to_vec()))
 }
 
+/// A case of noise on every backend. The bound holds for any numbers: all roundings of a score's d products may go one way. Those
+/// of noise do not, and leave errors of about the square root: a tenth of the bound is enough.
+const CASE: (&str, f64) = ("attention", 0.1);
+
 fn check(name: impl Debug, input: &Input) {
-    check_op(name, "attention", input);
+    backends().for_each(|on| check_op_on(on, &name, CASE, input));
 }
 
 #[test]
@@ -99,7 +103,7 @@ fn folded_dispatch_and_nothing_at_all() {
         check("70,000 sequences", &case(2, 1, 4, &lengths, 1.0));
     }
     if let Some(tiny) = tiny_gpu() {
-        check_op_on(tiny, "folded in three", "attention", &case(3, 8, 4, &[3; 32], 1.0));
+        check_op_on(tiny, "folded in three", CASE, &case(3, 8, 4, &[3; 32], 1.0));
     }
     for on in backends() {
         let run = |shape, heads, lengths: &[u32]| {

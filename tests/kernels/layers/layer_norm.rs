@@ -86,7 +86,7 @@ fn folded_dispatch_and_nothing_at_all() {
     if let Some(tiny) = tiny_gpu() {
         // Eight workgroups of two rows, the last half empty, where one dimension has seven.
         let case = case(&noise(8, 15 * 257), 257, Some(&noise(9, 15 * 257)));
-        check_op_on(tiny, "folded", "layer_norm", &case.set("epsilon", 1));
+        check_op_on(tiny, "folded", ("layer_norm", 1.0), &case.set("epsilon", 1));
     }
     for on in backends() {
         for (rows, cols) in [(0, 3), (3, 0)] {
