@@ -86,7 +86,7 @@ impl Palette {
         let Passes { elements, unit, group, .. } = *passes;
         let table = self.table(group);
         Memory {
-            thread: unit * if selected { 24 } else { 8 }
+            thread: unit * if selected { 40 } else { 8 }
                 + solved(passes, group)
                 + unit.div_ceil(group) * table,
             shared: if across { elements / group * table } else { 0 },
@@ -98,11 +98,12 @@ impl Palette {
     /// it is the best for so many bits.
     pub fn memory_of_survey(self, passes: &Passes, selected: bool, by_entropy: bool) -> Memory {
         let Passes { elements, unit, group, .. } = *passes;
-        let exact = if passes.wide() { SLOTS as u64 * 4096 * 8 } else { 0 };
+        let count = if selected { 16 } else { 8 };
+        let exact = if passes.wide() { SLOTS as u64 * 4096 * count } else { 0 };
         // Error and bits of every union of cells.
         let unions = if by_entropy { 1 << 20 } else { 0 };
         Memory {
-            survey: if selected { (16 << 20) + unit * 24 } else { passes.histogram() },
+            survey: if selected { (32 << 20) + unit * 40 } else { passes.histogram() },
             shared: exact
                 + solved(passes, elements.min(3 << 19))
                 + elements / group * self.table(group)

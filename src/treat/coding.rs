@@ -23,7 +23,7 @@ impl Job<'_> {
             Encode::Streams(coder) => return Ok((Coding::Streams(coder), None)),
         };
         let Tables::Palettes(tables) = tables else { unreachable!("there is one palette") };
-        let bins = self.survivors_histogram(&self.units, mask)?.bins();
+        let bins = self.survivors(mask)?;
         let survivors: f64 = bins.weights.iter().sum();
         let squares: f64 = bins.values.iter().zip(&bins.weights).map(|(v, n)| n * v * v).sum();
         let entries = tables[0].0.iter().map(|e| f64::from(*e) * f64::from(*e));
