@@ -161,7 +161,13 @@ fn product_of_signs(x: &[f32], w: &[f32]) -> f64 {
     dot * mean_magnitude(x) * mean_magnitude(w)
 }
 
-/// The outputs of LeNet-300-100 with such layers.
+/// An output of a layer with signs for weights alone.
+fn product_with_signs(x: &[f32], w: &[f32]) -> f64 {
+    let signed = |(x, w): (&f32, &f32)| if *w < 0.0 { -f64::from(*x) } else { f64::from(*x) };
+    x.iter().zip(w).map(signed).sum::<f64>() * mean_magnitude(w)
+}
+
+/// The outputs of LeNet-300-100 with such layers: the first takes its inputs as they are (Rastegari et al. 2016).
 fn signs_by_definition(pixels: &[u8]) -> Vec<f64> {
     let bytes = std::fs::read(asset("lenet-300-100.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -170,9 +176,11 @@ fn signs_by_definition(pixels: &[u8]) -> Vec<f64> {
         data.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
     };
     let mut x: Vec<f32> = pixels.iter().map(|p| f32::from(*p) / 255.0).collect();
-    for layer in ["fc1", "fc2"] {
+    for (layer, product) in
+        [("fc1", product_with_signs as fn(&[f32], &[f32]) -> f64), ("fc2", product_of_signs)]
+    {
         let (w, bias) = (values(format!("{layer}.weight")), values(format!("{layer}.bias")));
-        let output = |(w, b): (&[f32], &f32)| product_of_signs(&x, w) + f64::from(*b);
+        let output = |(w, b): (&[f32], &f32)| product(&x, w) + f64::from(*b);
         x = w.chunks(x.len()).zip(&bias).map(|row| output(row).max(0.0) as f32).collect();
     }
     let (w, bias) = (values("fc3.weight".into()), values("fc3.bias".into()));
