@@ -167,7 +167,7 @@ fn product_with_signs(x: &[f32], w: &[f32]) -> f64 {
     x.iter().zip(w).map(signed).sum::<f64>() * mean_magnitude(w)
 }
 
-/// The outputs of LeNet-300-100 with such layers: the first takes its inputs as they are (Rastegari et al. 2016).
+/// The outputs of LeNet-300-100 with such layers: the first and the last take their inputs as they are (Rastegari et al. 2016).
 fn signs_by_definition(pixels: &[u8]) -> Vec<f64> {
     let bytes = std::fs::read(asset("lenet-300-100.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -184,7 +184,7 @@ fn signs_by_definition(pixels: &[u8]) -> Vec<f64> {
         x = w.chunks(x.len()).zip(&bias).map(|row| output(row).max(0.0) as f32).collect();
     }
     let (w, bias) = (values("fc3.weight".into()), values("fc3.bias".into()));
-    w.chunks(x.len()).zip(bias).map(|(w, b)| product_of_signs(&x, w) + f64::from(b)).collect()
+    w.chunks(x.len()).zip(bias).map(|(w, b)| product_with_signs(&x, w) + f64::from(b)).collect()
 }
 
 #[test]
