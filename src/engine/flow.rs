@@ -10,6 +10,11 @@ use std::sync::{PoisonError, atomic::Ordering::Relaxed};
 impl Engine<'_> {
     /// Has the device do `work`, if there is one. `None` where the CPU is to do it: there is none, it was given up, or it has not
     /// done it, which is noted. An error that is not the device's is returned, since the CPU would not mend it.
+    ///
+    /// [`Cause::Refused`] counts as the device's, though the mistake may be in a shader or a call of this crate: that drivers
+    /// refuse what is valid happens, from here the two cannot be told apart, and a user's job must finish either way. It is
+    /// never hidden: the note, the report and the exit status say that work was redone, and the words of the cause whose
+    /// mistake it may be.
     pub(super) fn try_device<T>(
         &self,
         work: impl FnOnce(&Backend, &Gpu) -> Result<T>,
@@ -182,7 +187,15 @@ mod tests {
             let (done, counts) = job(&on, &|_| Err(failed.lock().unwrap().take().unwrap()));
             assert_eq!(done.unwrap().len(), 1);
             assert_eq!((counts.repaired, counts.cpu, counts.gpu), (1, 1, 0));
-            assert_eq!(counts.reasons, [reason]);
+            let says = match cause {
+                Cause::Beyond => "beyond the device: thus",
+                Cause::Refused => {
+                    "not accepted by wgpu or the driver, a mistake there or in tersor: thus"
+                }
+                _ => "the device failed: thus",
+            };
+            assert_eq!(reason, format!("range: {says}"));
+            assert!(counts.reasons.iter().eq([&reason]), "{counts:?}");
         }
     }
 }
