@@ -60,6 +60,15 @@ pub enum Error {
         /// What would have been right.
         expected: String,
     },
+    /// Coded data is nothing that the encoder writes. A kernel does not know where it came from: who has read it from a file
+    /// makes [`Error::Format`] of this.
+    #[error("{kernel}: malformed data: {why}")]
+    Malformed {
+        /// The kernel that refused.
+        kernel: &'static str,
+        /// What was found.
+        why: String,
+    },
     /// A tensor holds NaN or infinite values where the recipe says `nonfinite = "error"`.
     #[error(
         "tensor {}: {count} of its values are NaN or infinite; use nonfinite = \"keep\" to store it unchanged",
@@ -168,6 +177,11 @@ impl Error {
         expected: impl ToString,
     ) -> Self {
         Self::Shape { kernel, what, got: got.to_string(), expected: expected.to_string() }
+    }
+
+    /// An [`Error::Malformed`] of `kernel`.
+    pub fn malformed(kernel: &'static str, why: impl ToString) -> Self {
+        Self::Malformed { kernel, why: why.to_string() }
     }
 
     /// An [`Error::Gpu`] of `kernel`: the device has not what it takes.

@@ -231,9 +231,9 @@ impl Tensor {
     ///
     /// As [`Tensor::read`].
     pub fn into_words(self, on: &Backend) -> Result<Vec<u32>> {
-        match self.data {
-            Data::Cpu(words) => Ok(words),
-            Data::Gpu(_) => self.read(on),
+        match (self.data, on) {
+            (Data::Cpu(words), Backend::Cpu) => Ok(words),
+            (data, on) => Self { data, ..self }.read(on),
         }
     }
 
@@ -270,4 +270,27 @@ impl Tensor {
 
 fn elsewhere(found: &'static str) -> Error {
     Error::Backend { kernel: "tensor", found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tensor;
+    use crate::{Backend, Device, Error};
+
+    #[test]
+    fn words_come_only_from_the_backend_a_tensor_lives_on() {
+        let of = |on: &Backend| Tensor::from_f32(on, &[1.0, 2.0], 1).unwrap();
+        let words = vec![1f32.to_bits(), 2f32.to_bits()];
+        assert_eq!(of(&Backend::Cpu).into_words(&Backend::Cpu).unwrap(), words);
+        let on = match Backend::open(Device::Gpu) {
+            Ok(on) => on,
+            Err(e) if std::env::var_os("TERSOR_REQUIRE_GPU").is_some() => panic!("{e}"),
+            Err(e) => return eprintln!("SKIPPED: {e}"),
+        };
+        assert_eq!(of(&on).into_words(&on).unwrap(), words);
+        for (lives, asked) in [(&Backend::Cpu, &on), (&on, &Backend::Cpu)] {
+            let error = of(lives).into_words(asked).unwrap_err();
+            assert!(matches!(error, Error::Backend { .. }), "{error}");
+        }
+    }
 }

@@ -10,6 +10,11 @@ use std::sync::{PoisonError, atomic::Ordering::Relaxed};
 impl Engine<'_> {
     /// Has the device do `work`, if there is one. `None` where the CPU is to do it: there is none, it was given up, or it has not
     /// done it, which is noted. An error that is not the device's is returned, since the CPU would not mend it.
+    ///
+    /// [`Cause::Refused`] counts as the device's, though the mistake may be in a shader or a call of this crate: that drivers
+    /// refuse what is valid happens, from here the two cannot be told apart, and a user's job must finish either way. It is
+    /// never hidden: the note, the report and the exit status say that work was redone, and the words of the cause whose
+    /// mistake it may be.
     pub(super) fn try_device<T>(
         &self,
         work: impl FnOnce(&Backend, &Gpu) -> Result<T>,
@@ -31,6 +36,10 @@ impl Engine<'_> {
     /// # Errors
     ///
     /// [`Error::Gpu`] if the device cannot, fails, is found wrong, or was given up meanwhile; whatever else the two return.
+    ///
+    /// # Panics
+    ///
+    /// If `expected` does.
     pub(super) fn on_device<T: Same>(
         &self,
         task: Task,
@@ -43,12 +52,16 @@ impl Engine<'_> {
         }
         let first = self.is_first_of_kind(task);
         let picked = first || self.draws(task);
-        // What the host does with the results of a device must be prepared for anything.
-        let done = gpu::quietly(|| device(picked))
-            .unwrap_or_else(|| Err(self.distrust(task.chain, "its results make no sense")));
-        if first && done.is_err() {
+        let done = gpu::quietly(|| device(picked));
+        if first && !matches!(done, Some(Ok(_))) {
             self.forget_kind(task);
         }
+        // What the host does with the results of a device must be prepared for anything; but a panic is a mistake of ours
+        // where the CPU panics too, and that one is neither silent nor held.
+        let Some(done) = done else {
+            expected()?;
+            return Err(self.distrust(task.chain, "its results make no sense"));
+        };
         let done = done?;
         if picked {
             let expected = expected()?;
@@ -96,18 +109,51 @@ mod tests {
         kernels::range,
         stage::Blocks,
     };
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    /// What a kernel is given is the caller's affair: had the CPU to do it again, a mistake would look like a bad card.
-    #[test]
-    fn a_mistake_of_the_caller_is_returned_and_a_failure_of_the_device_repaired() {
-        let open = || match Backend::open(Device::Gpu) {
+    fn open() -> Option<Backend> {
+        match Backend::open(Device::Gpu) {
             Ok(on) => Some(on),
             Err(e) if std::env::var_os("TERSOR_REQUIRE_GPU").is_some() => panic!("{e}"),
             Err(e) => {
                 eprintln!("SKIPPED: {e}");
                 None
             }
+        }
+    }
+
+    /// A card is not blamed for a mistake that the CPU makes as well.
+    #[test]
+    fn a_panic_is_the_devices_only_where_the_cpu_does_not_panic() {
+        let Some(on) = open() else { return };
+        let (blocks, cancel) = (Blocks::new(DType::F32, (4, 32)), Cancel::new());
+        let chain = Chain { kernel: "range", tensor: "w", needs: Needs::default() };
+        let job = |ours: bool| {
+            let engine = Engine::new(&on, &Silent, &cancel, 0, 0.0);
+            let mut elements = vec![1.0f32.to_bits(); 128];
+            let run = || {
+                engine.run(chain, &blocks, &blocks.units(0)[0], &mut elements, |on, tiles| {
+                    assert!(!ours, "a mistake of ours");
+                    assert!(matches!(on, Backend::Cpu), "a result out of bounds");
+                    range(on, &tiles[0].weights, Groups::of(128))
+                })
+            };
+            let done = catch_unwind(AssertUnwindSafe(run));
+            (done, engine.counts())
         };
+        let (done, counts) = job(false);
+        assert_eq!(done.expect("the CPU does not panic").unwrap().len(), 1);
+        let reason = counts.reasons.first().expect("it is noted");
+        assert!(reason.contains("its results make no sense"), "{reason}");
+        let (done, counts) = job(true);
+        let panic = done.expect_err("both panic");
+        assert_eq!(panic.downcast_ref(), Some(&"a mistake of ours"));
+        assert_eq!((counts.repaired, counts.reasons.len()), (0, 0), "{counts:?}");
+    }
+
+    /// What a kernel is given is the caller's affair: had the CPU to do it again, a mistake would look like a bad card.
+    #[test]
+    fn a_mistake_of_the_caller_is_returned_and_a_failure_of_the_device_repaired() {
         let (Some(on), Some(other)) = (open(), open()) else { return };
         let (blocks, cancel) = (Blocks::new(DType::F32, (4, 32)), Cancel::new());
         let unit = &blocks.units(0)[0];
@@ -141,7 +187,15 @@ mod tests {
             let (done, counts) = job(&on, &|_| Err(failed.lock().unwrap().take().unwrap()));
             assert_eq!(done.unwrap().len(), 1);
             assert_eq!((counts.repaired, counts.cpu, counts.gpu), (1, 1, 0));
-            assert_eq!(counts.reasons, [reason]);
+            let says = match cause {
+                Cause::Beyond => "beyond the device: thus",
+                Cause::Refused => {
+                    "not accepted by wgpu or the driver, a mistake there or in tersor: thus"
+                }
+                _ => "the device failed: thus",
+            };
+            assert_eq!(reason, format!("range: {says}"));
+            assert!(counts.reasons.iter().eq([&reason]), "{counts:?}");
         }
     }
 }

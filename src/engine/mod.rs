@@ -233,6 +233,7 @@ impl<'a> Engine<'a> {
                 return Ok(None);
             }
             let device = |_| match device(on) {
+                // Data that makes no sense; a mistake of the caller, which is not the device's either, passes through.
                 Err(Error::Format { .. }) => {
                     expected()?;
                     Err(self.distrust(chain, "it finds fault with a sound archive"))

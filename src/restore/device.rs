@@ -259,10 +259,10 @@ impl Restorer<'_> {
         }
     }
 
-    /// What a kernel refuses is wrong with the archive.
+    /// What a kernel finds malformed is wrong with the archive; any other mistake is not.
     fn named(&self, first: usize, error: Error) -> Error {
         match error {
-            Error::Shape { got, .. } => self.refuse(&format!("blocks from {first} on: {got}")),
+            Error::Malformed { why, .. } => self.refuse(&format!("blocks from {first} on: {why}")),
             error => error,
         }
     }

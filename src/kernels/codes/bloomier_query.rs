@@ -36,9 +36,9 @@ struct Params {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if the bytes are malformed; [`Error::Gpu`] if the device fails.
+/// [`Error::Malformed`] if the bytes are malformed; [`Error::Gpu`] if the device fails.
 pub fn bloomier_query(on: &Backend, bytes: &[u8], positions: usize) -> Result<(Tensor, Tensor)> {
-    let malformed = |Malformed(why)| Error::shape(KERNEL.name, "bytes", why, "what encode wrote");
+    let malformed = |Malformed(why)| Error::malformed(KERNEL.name, why);
     match on {
         Backend::Cpu => crate::kernels::codes::streams::on_cpu(positions, |mask, values| {
             bloomier::decode(bytes, mask, values).map_err(malformed)

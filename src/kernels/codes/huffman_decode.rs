@@ -36,7 +36,7 @@ struct Params {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if a stream is malformed; [`Error::Gpu`] if the device fails.
+/// [`Error::Malformed`] if a stream is malformed; [`Error::Gpu`] if the device fails.
 pub fn huffman_decode(on: &Backend, streams: &[(&[u8], usize)]) -> Result<Tensor> {
     let symbols = crate::kernels::codes::streams::symbols_of(streams);
     match on {
@@ -46,7 +46,7 @@ pub fn huffman_decode(on: &Backend, streams: &[(&[u8], usize)]) -> Result<Tensor
 }
 
 fn refused(stream: usize, why: Malformed) -> Error {
-    Error::shape(KERNEL.name, "streams", format!("{why}, in stream {stream}"), "well formed")
+    Error::malformed(KERNEL.name, format!("{why}, in stream {stream}"))
 }
 
 fn reference(streams: &[(&[u8], usize)], symbols: usize) -> Result<Vec<u32>> {
@@ -65,7 +65,7 @@ fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tenso
         let read = Stream::read(stream, *symbols).map_err(|e| refused(i, e))?;
         // Positions count bits.
         if bytes.len() + stream.len() >= 1 << 28 {
-            return Err(Error::shape(KERNEL.name, "streams", "2^28 bytes or more", "fewer"));
+            return Err(Error::beyond(KERNEL.name, "streams of 2^28 bytes or more"));
         }
         tables.extend(read.code);
         for (block, at) in read.blocks.iter().zip((0..*symbols).step_by(BLOCK)) {

@@ -35,7 +35,7 @@ struct Params {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if a stream is malformed or has a wrong number of symbols; [`Error::Gpu`] if the device fails.
+/// [`Error::Malformed`] if a stream is malformed or has a wrong number of symbols; [`Error::Gpu`] if the device fails.
 pub fn rans_decode(on: &Backend, streams: &[(&[u8], usize)]) -> Result<Tensor> {
     let symbols = crate::kernels::codes::streams::symbols_of(streams);
     match on {
@@ -45,7 +45,7 @@ pub fn rans_decode(on: &Backend, streams: &[(&[u8], usize)]) -> Result<Tensor> {
 }
 
 fn malformed(stream: usize, why: impl std::fmt::Display) -> Error {
-    Error::shape(KERNEL.name, "streams", format!("stream {stream}: {why}"), "what encode wrote")
+    Error::malformed(KERNEL.name, format!("{why}, in stream {stream}"))
 }
 
 fn reference(streams: &[(&[u8], usize)], symbols: usize) -> Result<Vec<u32>> {

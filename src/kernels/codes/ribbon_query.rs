@@ -37,9 +37,9 @@ struct Params {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if the bytes are malformed; [`Error::Gpu`] if the device fails.
+/// [`Error::Malformed`] if the bytes are malformed; [`Error::Gpu`] if the device fails.
 pub fn ribbon_query(on: &Backend, bytes: &[u8], positions: usize) -> Result<(Tensor, Tensor)> {
-    let malformed = |Malformed(why)| Error::shape(KERNEL.name, "bytes", why, "what encode wrote");
+    let malformed = |Malformed(why)| Error::malformed(KERNEL.name, why);
     match on {
         Backend::Cpu => crate::kernels::codes::streams::on_cpu(positions, |mask, values| {
             ribbon::decode(bytes, mask, values).map_err(malformed)

@@ -88,7 +88,8 @@ pub enum Order {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if an index goes beyond its block; [`Error::Gpu`] if the device fails.
+/// [`Error::Malformed`] if an index goes beyond its block; [`Error::Shape`] if a block has not its symbols among those of
+/// `index`; [`Error::Gpu`] if the device fails.
 pub fn count_survivors(on: &Backend, index: &Tensor, blocks: &[Survivors]) -> Result<Vec<usize>> {
     expect(index, blocks)?;
     match on {
@@ -132,8 +133,8 @@ pub fn count_survivors(on: &Backend, index: &Tensor, blocks: &[Survivors]) -> Re
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if an index does not fit its block or its codes, or `dtype` holds no weights; [`Error::Gpu`] if the device
-/// fails.
+/// [`Error::Malformed`] if an index does not fit its block or its codes; [`Error::Shape`] if a block has not its symbols or codes
+/// among those there are, or `dtype` holds no weights; [`Error::Gpu`] if the device fails.
 ///
 /// # Source
 ///
@@ -206,10 +207,10 @@ pub fn scatter(
 }
 
 fn refused(block: usize) -> Error {
-    let found = format!("block {block}: an index that does not fit");
-    Error::shape(KERNEL.name, "blocks", found, "what encode wrote")
+    Error::malformed(KERNEL.name, format!("block {block}: an index that does not fit"))
 }
 
+/// Where symbols and weights lie is the caller's affair, not that of the data.
 fn expect(index: &Tensor, blocks: &[Survivors]) -> Result<()> {
     let bytes = 4 * words(index.dtype(), index.elements());
     for (i, b) in blocks.iter().enumerate() {
@@ -218,7 +219,9 @@ fn expect(index: &Tensor, blocks: &[Survivors]) -> Result<()> {
             IndexKind::Gaps(_) => b.symbols.len().min(b.weights.len()),
         };
         if b.symbols.end > bytes || b.symbols.len() != symbols || b.weights.len() > LONGEST {
-            return Err(refused(i));
+            let found = format!("{:?} of {:?} in block {i}", b.symbols, b.weights);
+            let expected = format!("{symbols} symbols within {bytes} bytes");
+            return Err(Error::shape(KERNEL.name, "blocks", found, expected));
         }
     }
     Ok(())

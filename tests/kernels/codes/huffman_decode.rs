@@ -109,7 +109,7 @@ fn damaged_bytes_are_refused_or_are_other_symbols() {
     {
         let bytes = stream(&random(length, length, symbol));
         let refused = |on: &Backend, bytes: &[u8]| match run(on, &[(bytes, length)]) {
-            Err(Error::Shape { what: "streams", .. }) => true,
+            Err(Error::Malformed { .. }) => true,
             Err(e) => panic!("{e}"),
             Ok(_) => false,
         };
