@@ -497,7 +497,9 @@ fn importance_moves_the_palette() {
         dir.path().join("imp.safetensors"),
         dir.path().join("out.safetensors"),
     );
-    let values = noise(3, 64 * 64);
+    // The first column is a quarter as wide as the others: eight entries for it alone have a sixteenth of the squared error.
+    let mut values = noise(3, 64 * 64);
+    values.iter_mut().step_by(64).for_each(|w| *w *= 0.25);
     write_checkpoint(
         &input,
         &[("a.weight", DType::F32, vec![64, 64], words_of(DType::F32, &values))],
@@ -523,7 +525,7 @@ fn importance_moves_the_palette() {
         let restored: Vec<f32> = bytemuck::pod_collect_to_vec(&contents(&back)["a.weight"].2);
         (0..64).map(|r| (restored[r * 64] - values[r * 64]).powi(2)).sum::<f32>()
     };
-    assert!(column_error(true, "tensor") < 0.8 * column_error(false, "tensor"));
+    assert!(column_error(true, "tensor") < 0.1 * column_error(false, "tensor"));
     // With one value per row that counts, eight entries restore it exactly.
     assert_eq!(column_error(true, "channel"), 0.0);
 }
