@@ -4,50 +4,119 @@
 //! number of runs takes O(B log B) time and O(B) memory; λ is moved until it chooses k. Where ties leave no λ that does, the
 //! layered program decides.
 //!
+//! The error of a run is a difference of prefix sums. Those of f64 decide wherever a bound on their rounding is less than 2^-20
+//! of the error that is left; elsewhere, as where a few values are 10^9 times the others, [`Twofold`] ones do.
+//!
 //! Every number that can change the result is computed with `+ - * /` in a fixed order, or by the `libm` crate, so that every
-//! machine finds the same partition. Errors are equal if their f64 values are; then the lower boundary wins.
+//! machine finds the same partition. Errors are equal if their computed values are; then the lower boundary wins.
 //!
 //! Sources: Grønlund, Larsen, Mathiasen, Nielsen, Schneider, Song 2017, arXiv 1701.07204; Aggarwal, Schieber, Tokuyama 1994.
 
-use crate::decide::kmeans::Bins;
+use crate::decide::kmeans::{
+    Bins,
+    twofold::{Twofold, two_sum},
+};
+
+/// The share of the error, 2^-20, that the rounding of f64 sums may hide.
+const ROUNDING: f64 = 1.0 / 1_048_576.0;
+
+/// Prices tried by interpolation. Only data whose error changes by many orders of magnitude between two numbers of runs need
+/// more.
+const GUESSES: usize = 40;
 
 /// Boundaries `0 = c₀ < c₁ < .. < cₖ = B` of the k runs of least squared error.
 ///
 /// Needs `1 <= k < bins.len()`.
-pub(super) fn optimal_cuts(bins: &Bins, sums: &Sums, k: usize) -> Vec<usize> {
+pub(super) fn optimal_cuts(bins: &Bins, k: usize) -> Vec<usize> {
     if k == 1 {
-        return vec![0, sums.len];
+        return vec![0, bins.values.len()];
     }
+    let sums = Sums::new(bins);
     let mut cuts = companded(bins, k);
-    lloyd(bins, sums, &mut cuts);
-    // For a smooth density the error falls as k^-2, so a run is worth about 2 SSE / k.
-    let price = 1.93 * sums.error(&cuts) / k as f64;
-    search(sums, k, price.max(f64::MIN_POSITIVE))
+    lloyd(bins, &sums, &mut cuts);
+    let (cuts, price) = search(&sums, k, first_price(sums.error(&cuts), k));
+    match sums.rounding(k) <= ROUNDING * sums.error(&cuts) {
+        true => cuts,
+        false => exactly_optimal(&ExactSums::new(bins), k, cuts, price),
+    }
+}
+
+/// For a smooth density the error falls as k^-2, so a run is worth about 2 SSE / k.
+fn first_price(error: f64, k: usize) -> f64 {
+    (1.93 * error / k as f64).max(f64::MIN_POSITIVE)
+}
+
+/// The same from sums of twice the precision, and from a partition into k runs and its price to begin with.
+fn exactly_optimal(sums: &ExactSums, k: usize, mut cuts: Vec<usize>, price: f64) -> Vec<usize> {
+    let mut error = sums.error(&cuts);
+    let mut start = if price > 0.0 && price <= error { price } else { first_price(error, k) };
+    loop {
+        let better = search(sums, k, start).0;
+        let before = error;
+        error = sums.error(&better);
+        if error < before {
+            cuts = better;
+        }
+        // The program adds prices to errors: those that are far below the price are lost, so the price has to fit the error.
+        if !(error > 0.0 && error < ROUNDING * before) {
+            return cuts;
+        }
+        start = first_price(error, k);
+    }
+}
+
+/// What the partitions of bins cost: their error, less whatever is the same for all.
+trait Costs {
+    type Cost: Copy + PartialOrd;
+    const ZERO: Self::Cost;
+    const INFINITY: Self::Cost;
+
+    /// Number of bins.
+    fn len(&self) -> usize;
+
+    /// What costs `before` and a run of bins i..j more.
+    fn then(&self, before: Self::Cost, i: usize, j: usize) -> Self::Cost;
+
+    /// With the price of a run.
+    fn paid(cost: Self::Cost, price: f64) -> Self::Cost;
+
+    /// The error of a partition.
+    fn error(&self, cuts: &[usize]) -> f64;
 }
 
 /// Prefix sums of weights and of mean-centred values. The error of a partition is a constant minus the sum of its gains, so
 /// no prefix sum of squares is needed, which is faster and better conditioned.
-pub(super) struct Sums {
+struct Sums {
     len: usize,
     /// Weight and moment of the bins before each.
     before: Vec<[f64; 2]>,
     total: f64,
     mean: f64,
+    /// The largest distance from the mean, the sum of all, and the least weight.
+    farthest: f64,
+    distances: f64,
+    lightest: f64,
 }
 
 impl Sums {
-    pub(super) fn new(bins: &Bins) -> Self {
+    fn new(bins: &Bins) -> Self {
         let len = bins.values.len();
         let weights: f64 = bins.weights.iter().sum();
         let mean = bins.values.iter().zip(&bins.weights).map(|(v, w)| v * w).sum::<f64>() / weights;
         let (mut before, mut total) = (vec![[0.0; 2]; len + 1], 0.0);
+        let (mut distances, mut lightest) = (0.0, f64::INFINITY);
+        let (mut moment, mut lost) = (0.0, 0.0);
         for i in 0..len {
             let (v, w) = (bins.values[i] - mean, bins.weights[i]);
-            let [weight, moment] = before[i];
-            before[i + 1] = [weight + w, moment + w * v];
+            let (sum, rest) = two_sum(moment, w * v);
+            (moment, lost) = (sum, lost + rest);
+            before[i + 1] = [before[i][0] + w, moment + lost];
             total += w * v * v;
+            distances += (w * v).abs();
+            lightest = f64::min(lightest, w);
         }
-        Self { len, before, total, mean }
+        let farthest = (bins.values[0] - mean).abs().max((bins.values[len - 1] - mean).abs());
+        Self { len, before, total, mean, farthest, distances, lightest }
     }
 
     /// By how much the error falls when bins i..j get a centroid of their own.
@@ -58,35 +127,150 @@ impl Sums {
         moment * moment / (weight_j - weight_i)
     }
 
-    pub(super) fn weight(&self, i: usize, j: usize) -> f64 {
-        self.before[j][0] - self.before[i][0]
-    }
-
-    pub(super) fn centroid(&self, i: usize, j: usize) -> f64 {
+    fn centroid(&self, i: usize, j: usize) -> f64 {
         let ([weight_i, moment_i], [weight_j, moment_j]) = (self.before[i], self.before[j]);
         (moment_j - moment_i) / (weight_j - weight_i) + self.mean
     }
 
-    pub(super) fn error(&self, cuts: &[usize]) -> f64 {
+    /// By how much the partition into k runs that the program finds may be worse than the best, at most.
+    ///
+    /// With A the sum of distances from the mean, R the largest, u = 2^-53: a prefix moment is off by 3 u A, for the rounding of
+    /// values, of products, and its own; a gain by twice that, times 2 R, and by 6 u of itself. Every one of k comparisons may
+    /// be decided wrongly by the errors of two gains. Weights are whole numbers, exact up to 2^53.
+    fn rounding(&self, k: usize) -> f64 {
+        let unit = 0.5 * f64::EPSILON;
+        let moment = 6.0 * unit * self.distances;
+        let weight = self.before[self.len][0];
+        let of_weights = if weight < 1.0 / unit { 0.0 } else { 2.0 * unit * weight };
+        let gain = 2.0 * self.farthest * moment
+            + moment * moment / self.lightest
+            + of_weights * self.farthest * self.farthest
+            + 6.0 * unit * self.total;
+        2.0 * k as f64 * gain
+    }
+}
+
+impl Costs for Sums {
+    type Cost = f64;
+    const ZERO: f64 = 0.0;
+    const INFINITY: f64 = f64::INFINITY;
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    fn then(&self, before: f64, i: usize, j: usize) -> f64 {
+        before - self.gain(i, j)
+    }
+
+    #[inline(always)]
+    fn paid(cost: f64, price: f64) -> f64 {
+        cost + price
+    }
+
+    fn error(&self, cuts: &[usize]) -> f64 {
         self.total
             - cuts.windows(2).filter(|c| c[1] > c[0]).map(|c| self.gain(c[0], c[1])).sum::<f64>()
     }
 }
 
-/// Moves the price until the free program chooses k runs.
-fn search(sums: &Sums, k: usize, start: f64) -> Vec<usize> {
+/// Sums of weights, values and squares, from zero outwards: those up to a value contain none that are larger, so whatever the
+/// values beyond, a run's differences keep 106 bits less those of the number of weights.
+pub(super) struct ExactSums {
+    /// From the first value that is not below zero up to each bin; negative below it.
+    upto: Vec<[Twofold; 3]>,
+}
+
+impl ExactSums {
+    pub(super) fn new(bins: &Bins) -> Self {
+        let zero = bins.values.partition_point(|v| *v < 0.0);
+        let mut upto = vec![[Twofold::ZERO; 3]; bins.values.len() + 1];
+        let of_bin = |i: usize| {
+            let (v, w) = (bins.values[i], bins.weights[i]);
+            let moment = Twofold::product(v, w);
+            [Twofold::new(w), moment, moment * v]
+        };
+        for i in zero..bins.values.len() {
+            let more = of_bin(i);
+            upto[i + 1] = std::array::from_fn(|t| upto[i][t] + more[t]);
+        }
+        for i in (0..zero).rev() {
+            let more = of_bin(i);
+            upto[i] = std::array::from_fn(|t| upto[i + 1][t] - more[t]);
+        }
+        Self { upto }
+    }
+
+    #[inline(always)]
+    fn sum(&self, of: usize, i: usize, j: usize) -> Twofold {
+        self.upto[j][of] - self.upto[i][of]
+    }
+
+    pub(super) fn weight(&self, i: usize, j: usize) -> f64 {
+        self.sum(0, i, j).value()
+    }
+
+    pub(super) fn centroid(&self, i: usize, j: usize) -> f64 {
+        self.sum(1, i, j).value() / self.weight(i, j)
+    }
+
+    /// The squared error from the centroid, which may be rounded: what that adds is as far below the square of the centroid as
+    /// these sums are exact.
+    #[inline(always)]
+    fn cost(&self, i: usize, j: usize) -> Twofold {
+        let (weight, moment) = (self.sum(0, i, j), self.sum(1, i, j));
+        let centroid = moment.value() / weight.value();
+        self.sum(2, i, j) - (moment + (moment - weight * centroid)) * centroid
+    }
+}
+
+impl Costs for ExactSums {
+    type Cost = Twofold;
+    const ZERO: Twofold = Twofold::ZERO;
+    const INFINITY: Twofold = Twofold::INFINITY;
+
+    fn len(&self) -> usize {
+        self.upto.len() - 1
+    }
+
+    #[inline(always)]
+    fn then(&self, before: Twofold, i: usize, j: usize) -> Twofold {
+        before + self.cost(i, j)
+    }
+
+    #[inline(always)]
+    fn paid(cost: Twofold, price: f64) -> Twofold {
+        cost + Twofold::new(price)
+    }
+
+    fn error(&self, cuts: &[usize]) -> f64 {
+        let runs = cuts.windows(2).map(|c| self.cost(c[0], c[1]));
+        runs.fold(Twofold::ZERO, |sum, cost| sum + cost).value()
+    }
+}
+
+/// Moves the price until the free program chooses k runs. They and the price.
+fn search<S: Costs>(sums: &S, k: usize, start: f64) -> (Vec<usize>, f64) {
     // The price below which there are too many runs, and above which too few, with how many.
     let (mut low, mut high) = (0.0, f64::INFINITY);
-    let (mut runs_low, mut runs_high) = (sums.len as f64, 1.0);
+    let (mut runs_low, mut runs_high) = (sums.len(), 1);
     // The best partitions at those two prices.
     let (mut many, mut few) = (Vec::new(), Vec::new());
     // The number of runs is about proportional to price^(-1/power).
     let (mut price, mut power, mut previous) = (start, 3.0, None);
+    // While only one side is known: the least step, squared each time.
+    let mut leap = 1.03;
     for step in 0.. {
         let cuts = priced(sums, price);
         let runs = cuts.len() - 1;
         if runs == k {
-            return cuts;
+            return (cuts, price);
+        }
+        // Where the price of as many runs as lie between two partitions finds none between them, both are best at it.
+        if step > GUESSES && high.is_finite() && low > 0.0 && !(runs_high < runs && runs < runs_low)
+        {
+            break;
         }
         // The price was probably close to that of one run more or less.
         let near = if runs > k { runs as f64 - 0.5 } else { runs as f64 + 0.5 };
@@ -97,43 +281,47 @@ fn search(sums: &Sums, k: usize, start: f64) -> Vec<usize> {
         }
         let guess = libm::exp(here.0 + power * here.1);
         if runs > k {
-            (low, runs_low, many) = (price, runs as f64, cuts);
+            (low, runs_low, many) = (price, runs, cuts);
         } else {
-            (high, runs_high, few) = (price, runs as f64, cuts);
+            (high, runs_high, few) = (price, runs, cuts);
         }
-        if step > 80 || high.is_finite() && high - low <= 1e-13 * high {
+        if high.is_finite() && high - low <= 1e-13 * high {
             break;
         }
         price = if low > 0.0 && high.is_finite() {
-            if step % 4 == 3 {
+            if step >= GUESSES {
+                (sums.error(&few) - sums.error(&many)) / (runs_low - runs_high) as f64
+            } else if step % 4 == 3 {
                 low.sqrt() * high.sqrt()
             } else {
-                let share = libm::log(runs_low / k as f64) / libm::log(runs_low / runs_high);
+                let (of_low, of_high) = (runs_low as f64, runs_high as f64);
+                let share = libm::log(of_low / k as f64) / libm::log(of_low / of_high);
                 libm::exp(
                     libm::log(low) + share.clamp(0.1, 0.9) * (libm::log(high) - libm::log(low)),
                 )
             }
         } else if low > 0.0 {
-            guess.max(low * 1.03)
+            guess.max(low * leap)
         } else {
-            guess.min(high / 1.03)
+            guess.min(high / leap)
         };
+        leap *= leap;
         if !(price > low && price < high) {
             break;
         }
     }
     // Ties leave no price that k runs are best for. Small problems are decided by the layered program, which prefers lower
     // boundaries throughout; it would take seconds for large ones.
-    if k * sums.len <= 1 << 20 || many.is_empty() || few.is_empty() {
-        return layered(sums, k);
+    if k * sums.len() <= 1 << 20 || many.is_empty() || few.is_empty() {
+        return (layered(sums, k), price);
     }
-    spliced(&few, &many, k)
+    (spliced(&few, &many, k), price)
 }
 
 /// A best partition into k runs from two that are equally good at one price, with fewer and with more runs.
 ///
 /// The one with more is followed up to a run that lies within a run of the other, and the other from the end of that on. Such
-/// a run exists because the gain is Monge, and for the same reason neither path gets worse by changing over.
+/// a run exists because the cost is Monge, and for the same reason neither path gets worse by changing over.
 fn spliced(few: &[usize], many: &[usize], k: usize) -> Vec<usize> {
     let ahead = k - (few.len() - 1);
     let inside = |i: &usize| few[*i] <= many[i + ahead] && many[i + ahead + 1] <= few[i + 1];
@@ -145,11 +333,11 @@ fn spliced(few: &[usize], many: &[usize], k: usize) -> Vec<usize> {
 
 /// The best partition for a price per run, the number of runs left free.
 ///
-/// `best[j] = min over i < j of best[i] - gain(i, j) + price`. The gain is Monge, so once a later i is better it stays better:
+/// `best[j] = min over i < j of best[i] + cost(i, j) + price`. The cost is Monge, so once a later i is better it stays better:
 /// a queue holds the candidates with the j from which each is best, found by binary search.
-fn priced(sums: &Sums, price: f64) -> Vec<usize> {
-    let n = sums.len;
-    let (mut best, mut from) = (vec![0.0; n + 1], vec![0u32; n + 1]);
+fn priced<S: Costs>(sums: &S, price: f64) -> Vec<usize> {
+    let n = sums.len();
+    let (mut best, mut from) = (vec![S::ZERO; n + 1], vec![0u32; n + 1]);
     let mut queue: Vec<(u32, u32)> = Vec::with_capacity(64);
     queue.push((0, 1));
     let mut head = 0;
@@ -158,12 +346,12 @@ fn priced(sums: &Sums, price: f64) -> Vec<usize> {
             head += 1;
         }
         let i = queue[head].0 as usize;
-        best[j] = best[i] - sums.gain(i, j) + price;
+        best[j] = S::paid(sums.then(best[i], i, j), price);
         from[j] = i as u32;
         if j == n {
             break;
         }
-        let value = |i: usize, t: usize| best[i] - sums.gain(i, t);
+        let value = |i: usize, t: usize| sums.then(best[i], i, t);
         loop {
             let (last, since) = queue[queue.len() - 1];
             let (last, t) = (last as usize, (since as usize).max(j + 1));
@@ -211,17 +399,17 @@ fn priced(sums: &Sums, price: f64) -> Vec<usize> {
 }
 
 /// The best partition into exactly k runs: one divide-and-conquer pass a run, O(k B log B) time and O(k B) memory.
-pub(super) fn layered(sums: &Sums, k: usize) -> Vec<usize> {
-    let n = sums.len;
-    let mut before = vec![f64::NEG_INFINITY; n + 1];
+fn layered<S: Costs>(sums: &S, k: usize) -> Vec<usize> {
+    let n = sums.len();
+    let mut before = vec![S::INFINITY; n + 1];
     let mut now = before.clone();
     let mut from = vec![0u32; (k + 1) * (n + 1)];
-    for (j, gain) in before.iter_mut().enumerate().skip(1) {
-        *gain = sums.gain(0, j);
+    for (j, cost) in before.iter_mut().enumerate().skip(1) {
+        *cost = sums.then(S::ZERO, 0, j);
     }
     for layer in 2..=k {
         let from = &mut from[layer * (n + 1)..][..n + 1];
-        now[..layer].fill(f64::NEG_INFINITY);
+        now[..layer].fill(S::INFINITY);
         // (first and last j to find, first and last i to try)
         let mut stack = vec![(layer, n, layer - 1, n - 1)];
         while let Some((j0, j1, i0, i1)) = stack.pop() {
@@ -229,14 +417,14 @@ pub(super) fn layered(sums: &Sums, k: usize) -> Vec<usize> {
                 continue;
             }
             let j = (j0 + j1) / 2;
-            let (mut most, mut at) = (f64::NEG_INFINITY, i0);
-            for (i, gained) in before.iter().enumerate().take(i1.min(j - 1) + 1).skip(i0) {
-                let value = gained + sums.gain(i, j);
-                if value > most {
-                    (most, at) = (value, i);
+            let (mut least, mut at) = (S::INFINITY, i0);
+            for (i, cost) in before.iter().enumerate().take(i1.min(j - 1) + 1).skip(i0) {
+                let value = sums.then(*cost, i, j);
+                if value < least {
+                    (least, at) = (value, i);
                 }
             }
-            (now[j], from[j]) = (most, at as u32);
+            (now[j], from[j]) = (least, at as u32);
             if j > j0 {
                 stack.push((j0, j - 1, i0, at));
             }
@@ -364,7 +552,7 @@ mod tests {
                     if k >= bins.values.len() {
                         continue;
                     }
-                    let cuts = optimal_cuts(&bins, &sums, k);
+                    let cuts = optimal_cuts(&bins, k);
                     assert_eq!(cuts.len(), k + 1, "{law}");
                     assert!(cuts.windows(2).all(|c| c[0] < c[1]), "{law}");
                     let (got, best) = (sums.error(&cuts), sums.error(&layered(&sums, k)));
@@ -409,7 +597,7 @@ mod tests {
                 brute(&sums, k, 0, &mut vec![0], &mut best);
                 let error = sums.error(&layered(&sums, k));
                 assert!((error - best.0).abs() <= 1e-12 * sums.total, "seed {seed}, k = {k}");
-                let error = sums.error(&optimal_cuts(&bins, &sums, k));
+                let error = sums.error(&optimal_cuts(&bins, k));
                 assert!((error - best.0).abs() <= 1e-12 * sums.total, "seed {seed}, k = {k}");
             }
         }
@@ -441,7 +629,7 @@ mod tests {
     fn a_tie_goes_to_the_lower_boundary() {
         // Three equal gaps into two runs: {0} {1 2} and {0 1} {2} are equally good.
         let bins = Bins { values: vec![0.0, 1.0, 2.0], weights: vec![1.0; 3] };
-        assert_eq!(optimal_cuts(&bins, &Sums::new(&bins), 2), [0, 1, 3]);
+        assert_eq!(optimal_cuts(&bins, 2), [0, 1, 3]);
         assert_eq!(layered(&Sums::new(&bins), 2), [0, 1, 3]);
     }
 }
