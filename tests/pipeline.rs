@@ -7,6 +7,7 @@ use support::{CPU, WEIGHTS, gpu, noise, options, tiny_gpu, words_of, write_check
 use tersor::{
     Backend, Cancel, DType, Error,
     format::{Archive, Checkpoint},
+    kmeans::{Bins, palette},
     pipeline::{Options, compress, decompress, verify},
     recipe::{PRESETS, Recipe},
     report::Report,
@@ -416,6 +417,103 @@ fn importance_moves_the_palette() {
     assert!(column_error(true, "tensor") < 0.8 * column_error(false, "tensor"));
     // With one value per row that counts, eight entries restore it exactly.
     assert_eq!(column_error(true, "channel"), 0.0);
+}
+
+/// A checkpoint of one F32 tensor after palettes with some importance, or none, whose shape is that of the tensor or a row's.
+fn with_importance(
+    (rows, cols): (usize, usize),
+    values: &[f32],
+    importance: Option<&[f32]>,
+    quantize: &str,
+) -> Vec<f32> {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (input, output, back) =
+        (at("in.safetensors"), at("out.safetensors"), at("back.safetensors"));
+    let weights = |path: &Path, shape: Vec<usize>, values: &[f32]| {
+        write_checkpoint(path, &[("a.weight", DType::F32, shape, words_of(DType::F32, values))]);
+    };
+    weights(&input, vec![rows, cols], values);
+    let mut text = format!("version = 1\n[[rule]]\nmatch = \"*\"\nquantize = {{ {quantize} }}\n");
+    if let Some(importance) = importance {
+        let shape = if importance.len() == cols { vec![cols] } else { vec![rows, cols] };
+        weights(&at("importance.safetensors"), shape, importance);
+        let path = at("importance.safetensors");
+        text += &format!("importance = {:?}\n", path.to_str().unwrap());
+    }
+    run(&input, &output, &Recipe::parse(&text).unwrap(), &CPU);
+    decompress(&output, &back, &options(&CPU)).unwrap();
+    bytemuck::pod_collect_to_vec(&contents(&back)["a.weight"].2)
+}
+
+#[test]
+fn a_massive_column_leaves_the_others_their_importance() {
+    const ROWS: usize = 32;
+    const COLS: usize = 256;
+    let values: Vec<f32> =
+        noise(4, ROWS * COLS).iter().map(|u| (0.999 * u).atanh() * 0.02).collect();
+    for massive in [1e6f32, 1e9, 1e12] {
+        let importance: Vec<f32> = (0..COLS).map(|c| if c == 7 { massive } else { 1.0 }).collect();
+        for (granularity, k, rows) in [("channel", 16, 1), ("tensor", 256, ROWS)] {
+            let quantize = format!("kind = \"palette\", k = {k}, granularity = \"{granularity}\"");
+            let back = with_importance((ROWS, COLS), &values, Some(&importance), &quantize);
+            let squared = |i: usize| f64::from(values[i] - back[i]).powi(2);
+            let found: f64 =
+                (0..ROWS * COLS).map(|i| f64::from(importance[i % COLS]) * squared(i)).sum();
+            // An entry for every weight of the column, and the best of the others for the rest.
+            let bound = values.chunks(rows * COLS).map(|values| {
+                let rest = values.iter().enumerate().filter(|(i, _)| i % COLS != 7);
+                let mut rest: Vec<f64> = rest.map(|(_, v)| f64::from(*v)).collect();
+                rest.sort_by(f64::total_cmp);
+                let bins = Bins::of_sorted(rest.iter().map(|v| (*v, 1.0)));
+                let p = palette(&bins, k - rows, DType::F32);
+                let entry = |v: &f64| p.thresholds.iter().filter(|t| f64::from(**t) < *v).count();
+                rest.iter().map(|v| (v - f64::from(p.entries[entry(v)])).powi(2)).sum::<f64>()
+            });
+            let bound: f64 = bound.sum();
+            // What the rounding of entries to f32 adds is weighed, too.
+            let rounding = f64::from(massive) * ROWS as f64 * (0.1 * 2f64.powi(-25)).powi(2);
+            assert!(
+                found <= bound * 1.000_01 + rounding,
+                "{massive}, {granularity}: {} of what a named palette has",
+                found / bound
+            );
+        }
+    }
+}
+
+#[test]
+fn no_importance_in_a_whole_table_is_the_same_for_all_of_it() {
+    const ROWS: usize = 8;
+    const COLS: usize = 64;
+    let values = noise(5, ROWS * COLS);
+    let at_rows = |zero: std::ops::Range<usize>| -> Vec<f32> {
+        let of = |i: usize| if zero.contains(&(i / COLS)) { 0.0 } else { (i % 5) as f32 };
+        (0..ROWS * COLS).map(of).collect()
+    };
+    let tables = [
+        ("granularity = \"channel\"", 3..4),
+        ("granularity = \"group\", group = 2", 2..4),
+        ("granularity = \"tensor\"", 0..8),
+    ];
+    for (granularity, zero) in tables {
+        let quantize = format!("kind = \"palette\", k = 8, {granularity}");
+        let plain = with_importance((ROWS, COLS), &values, None, &quantize);
+        let importance = at_rows(zero.clone());
+        let found = with_importance((ROWS, COLS), &values, Some(&importance), &quantize);
+        let span = zero.start * COLS..zero.end * COLS;
+        assert_eq!(found[span.clone()], plain[span], "{granularity}");
+        assert!(zero.len() == ROWS || found != plain, "{granularity}: the others are weighed");
+        // Weights without importance beside others that have some take the nearest entry.
+        let some = at_rows(0..0);
+        let found = with_importance((ROWS, COLS), &values, Some(&some), &quantize);
+        let table = |i: usize| i / COLS / zero.len();
+        for (i, (v, q)) in values.iter().zip(&found).enumerate() {
+            let nearest = (0..found.len()).filter(|j| table(*j) == table(i));
+            let nearest = nearest.map(|j| (found[j] - v).abs()).fold(f32::INFINITY, f32::min);
+            assert!((q - v).abs() <= nearest + 1e-6, "{granularity}: {v} as {q}");
+        }
+    }
 }
 
 #[test]

@@ -73,9 +73,10 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
             let table = u64::from(k) * 12 + if group > 1 << 17 { 68 << 10 } else { 0 };
             match TableRows::of(&blocks, group) {
                 TableRows::Many => {
-                    let counts = if selected { (16 << 20) + unit * 24 } else { histogram };
+                    let counts = if selected { (32 << 20) + unit * 40 } else { histogram };
                     survey = survey.max(look + counts);
-                    let exact = if wide { SLOTS as u64 * 4096 * 8 } else { 0 };
+                    let count = if selected { 16 } else { 8 };
+                    let exact = if wide { SLOTS as u64 * 4096 * count } else { 0 };
                     // Error and bits of every union of cells.
                     let unions = match treat.treatment.quantize {
                         Some(Quantize::Entropy { .. }) => 1 << 20,
@@ -86,7 +87,7 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
                 of_units => {
                     let across = of_units == TableRows::AcrossBlocks;
                     shared += if across { tables * table } else { 0 };
-                    thread += unit * if selected { 24 } else { 8 } + solved(group);
+                    thread += unit * if selected { 40 } else { 8 } + solved(group);
                     thread += unit.div_ceil(group) * table;
                 }
             }

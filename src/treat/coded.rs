@@ -152,7 +152,7 @@ impl Job<'_> {
             None => unreachable!("the tensor is coded"),
         };
         let Tables::Palettes(tables) = tables else { unreachable!("there is one palette") };
-        let bins = self.survivors_histogram(&self.units, mask)?.bins();
+        let bins = self.survivors(mask)?;
         let survivors: f64 = bins.weights.iter().sum();
         let squares: f64 = bins.values.iter().zip(&bins.weights).map(|(v, n)| n * v * v).sum();
         let entries = tables[0].0.iter().map(|e| f64::from(*e) * f64::from(*e));

@@ -1,4 +1,8 @@
 //! Weights for the squared errors of a tensor.
+//!
+//! They are whole multiples of 2^-62 of a power of two above the largest, so that all sums of them are exact, whatever their
+//! order, and none that is above zero is lost beside others: 2^38 below the largest they still have the 24 bits of an f32.
+//! Where all weights that share a palette have an importance of zero, each of them counts as one.
 
 use crate::{
     Error, Result, dtype,
@@ -8,13 +12,14 @@ use crate::{
 };
 use rayon::prelude::*;
 
-/// A weight per element, or per column, in whole 65,535ths of the largest.
+/// A weight per element, or per column.
 pub(super) struct Importance<'a> {
     source: Source<'a>,
     /// Of the tensor, or of a single row.
     blocks: Blocks,
     per_column: bool,
-    inverse: f64,
+    /// A power of two.
+    scale: f64,
 }
 
 impl<'a> Importance<'a> {
@@ -22,7 +27,7 @@ impl<'a> Importance<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Format`] if it holds anything but finite numbers from 0 on, or only zeros.
+    /// [`Error::Format`] if it holds anything but finite numbers from 0 on.
     pub fn open(treat: &'a Treat) -> Result<Option<Self>> {
         let (Some(found), manifest) = (&treat.importance, &treat.manifest) else { return Ok(None) };
         let info = &found.file.tensors[found.tensor];
@@ -48,25 +53,28 @@ impl<'a> Importance<'a> {
             }
         });
         let largest = largest.try_reduce(|| 0.0, |a, b| Ok(a.max(b)))?;
-        if largest == 0.0 {
-            return Err(refuse("it is all zero".into()));
-        }
-        Ok(Some(Self { source, blocks, per_column, inverse: 65535.0 / f64::from(largest) }))
+        // Of zeros it may be anything.
+        let exponent = (f64::from(largest.max(f32::MIN_POSITIVE)).to_bits() >> 52) as i32 - 1023;
+        let scale = libm::exp2(f64::from(61 - exponent));
+        Ok(Some(Self { source, blocks, per_column, scale }))
     }
 
-    /// The importance of every element of a unit.
+    /// The importance of every element of a unit, below 2^62.
     ///
     /// # Errors
     ///
     /// As [`Source::load`].
-    pub fn of(&self, unit: &Unit) -> Result<Vec<u32>> {
+    pub fn of(&self, unit: &Unit) -> Result<Vec<u64>> {
         let rows = if self.per_column { 0..1 } else { unit.rows.clone() };
         let part = Unit { index: 0, rows, cols: unit.cols.clone() };
         let mut values = vec![0.0; part.elements()];
         let words = self.source.load(&self.blocks, &part)?;
         dtype::decode(self.blocks.dtype, &words, 0, &mut values);
-        let whole = |v: f32| (f64::from(v) * self.inverse).round_ties_even() as u32;
-        let weights: Vec<u32> = values.into_iter().map(whole).collect();
+        let whole = |v: f32| match v > 0.0 {
+            true => ((f64::from(v) * self.scale).round_ties_even() as u64).max(1),
+            false => 0,
+        };
+        let weights: Vec<u64> = values.into_iter().map(whole).collect();
         Ok(if self.per_column { weights.repeat(unit.shape().0) } else { weights })
     }
 }

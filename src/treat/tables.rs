@@ -243,20 +243,27 @@ impl Job<'_> {
         let size = self.groups().size as u64;
         let (rows, step) =
             (size / self.blocks.cols, self.blocks.rows_per_unit(self.engine.unit_bytes));
-        let tables = (0..self.blocks.rows / rows).map(|g| {
-            let units = self.blocks.units_of(g * rows..(g + 1) * rows, step);
-            let plain = self.counts_all(mask);
-            let histogram = self.survivors_histogram(&units, mask)?;
-            let goal = match self.treat.treatment.quantize {
+        let (dtype, goal) = (
+            self.blocks.dtype,
+            match self.treat.treatment.quantize {
                 Some(Quantize::Entropy { bits }) => Goal::Entropy(bits),
                 _ => Goal::Entries(self.k()),
+            },
+        );
+        let tables = (0..self.blocks.rows / rows).map(|g| {
+            let units = self.blocks.units_of(g * rows..(g + 1) * rows, step);
+            let palette = match self.counts_all(mask) {
+                true => palette_of_histogram(&self.histogram(&units)?, goal, dtype, |tails| {
+                    self.tails(&units, tails)
+                }),
+                false => {
+                    let (histogram, weigh) = self.important_histogram(&units, mask)?;
+                    palette_of_histogram(&histogram, goal, dtype, |tails| {
+                        self.selected_tails(&units, mask, weigh, tails)
+                    })
+                }
             };
-            let palette =
-                palette_of_histogram(&histogram, goal, self.blocks.dtype, |tails| match plain {
-                    true => self.tails(&units, tails),
-                    false => self.selected_tails(&units, mask, tails),
-                })?;
-            Ok(self.table(palette, size))
+            Ok(self.table(palette?, size))
         });
         tables.collect()
     }
@@ -266,27 +273,38 @@ impl Job<'_> {
         matches!(mask, Mask::All) && self.importance.is_none()
     }
 
-    pub(super) fn survivors_histogram(&self, units: &[Unit], mask: &Mask) -> Result<Histogram> {
-        match self.counts_all(mask) {
-            true => self.histogram(units),
-            false => self.selected_histogram(units, mask),
-        }
+    /// The survivors of the tensor, each counted as one.
+    pub(super) fn survivors(&self, mask: &Mask) -> Result<Bins> {
+        Ok(match mask {
+            Mask::All => self.histogram(&self.units)?.bins(),
+            _ => self.selected_histogram(&self.units, mask, false)?.bins(),
+        })
     }
 
     /// The smallest palette of the tensor, of a power of two of entries, whose error relative to the survivors is within a
     /// limit.
     pub(super) fn fewest_bits(&self, mask: &Mask, limit: f64) -> Result<Method> {
-        let histogram = self.survivors_histogram(&self.units, mask)?;
-        let mut error = 0.0;
+        let dtype = self.blocks.dtype;
+        let error: Box<dyn Fn(usize) -> f64> = match self.counts_all(mask) {
+            true => {
+                let histogram = self.histogram(&self.units)?;
+                Box::new(move |k| relative_error(&histogram, k, dtype))
+            }
+            false => {
+                let histogram = self.important_histogram(&self.units, mask)?.0;
+                Box::new(move |k| relative_error(&histogram, k, dtype))
+            }
+        };
+        let mut least = 0.0;
         for bits in 1..=8 {
             let k = 1 << bits;
-            error = relative_error(&histogram, k, self.blocks.dtype);
-            if error <= limit {
+            least = error(k);
+            if least <= limit {
                 return Ok(Method::Palette { k: k as u32, rows: 0 });
             }
         }
         let why =
-            format!("a palette of 256 entries has an error of {error:.3e}, max_error is {limit}");
+            format!("a palette of 256 entries has an error of {least:.3e}, max_error is {limit}");
         Err(Error::Recipe(format!("tensor {}: {why}", quoted(self.name))))
     }
 
@@ -308,58 +326,87 @@ impl Job<'_> {
         Ok(tails.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The histogram of survivors by their importance, and whether they have any; each counts as one if none has.
+    fn important_histogram(&self, units: &[Unit], mask: &Mask) -> Result<(Histogram<u128>, bool)> {
+        if self.importance.is_some() {
+            let histogram = self.selected_histogram(units, mask, true)?;
+            if histogram.counts.iter().any(|n| *n > 0) {
+                return Ok((histogram, true));
+            }
+        }
+        Ok((self.selected_histogram(units, mask, false)?, false))
+    }
+
     /// The histogram of only the survivors, or of weights of unequal importance. It has the bins of F32 for every type:
     /// those of narrower ones hold a single value each.
-    fn selected_histogram(&self, units: &[Unit], mask: &Mask) -> Result<Histogram> {
+    fn selected_histogram(
+        &self,
+        units: &[Unit],
+        mask: &Mask,
+        weigh: bool,
+    ) -> Result<Histogram<u128>> {
         let per_thread = units.len().div_ceil(rayon::current_num_threads()).max(1);
         let counted = units.par_chunks(per_thread).map(|units| {
-            let mut histogram = Histogram::new(DType::F32);
+            let mut histogram = Histogram::of_nothing(DType::F32);
             for unit in units {
-                let (values, weights) = self.selected(unit, mask)?;
+                let (values, weights) = self.selected(unit, mask, weigh)?;
                 for (v, w) in values.iter().zip(weights) {
                     let key = order_key::of_f32(*v);
-                    histogram.counts[(key >> 12) as usize] += u64::from(w);
-                    histogram.lows[(key >> 12) as usize] += u64::from(w) * u64::from(key & 0xfff);
+                    histogram.counts[(key >> 12) as usize] += u128::from(w);
+                    histogram.lows[(key >> 12) as usize] += u128::from(w) * u128::from(key & 0xfff);
                 }
             }
             Ok(histogram)
         });
-        let merge = |mut a: Histogram, b: Histogram| {
+        let merge = |mut a: Histogram<u128>, b: Histogram<u128>| {
             a.merge(&b);
             a
         };
         let all = counted.collect::<Result<Vec<_>>>()?.into_iter().reduce(merge);
-        Ok(all.unwrap_or_else(|| Histogram::new(DType::F32)))
+        Ok(all.unwrap_or_else(|| Histogram::of_nothing(DType::F32)))
     }
 
     /// Counts the values in some bins of that histogram.
-    fn selected_tails(&self, units: &[Unit], mask: &Mask, tails: Tails) -> Result<Tails> {
+    fn selected_tails(
+        &self,
+        units: &[Unit],
+        mask: &Mask,
+        weigh: bool,
+        tails: Tails<u128>,
+    ) -> Result<Tails<u128>> {
         let tails = Mutex::new(tails);
         units.par_iter().try_for_each(|unit| {
-            let (values, weights) = self.selected(unit, mask)?;
+            let (values, weights) = self.selected(unit, mask, weigh)?;
             let keys = values.into_iter().map(order_key::of_f32);
             let mut tails = tails.lock().unwrap_or_else(PoisonError::into_inner);
-            tails.add(keys.zip(weights.into_iter().map(u64::from)));
+            tails.add(keys.zip(weights.into_iter().map(u128::from)));
             Ok(())
         })?;
         Ok(tails.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The importance of the elements of a unit: one each if they are not to be weighed.
+    fn importance_of(&self, unit: &Unit, weigh: bool) -> Result<Vec<u64>> {
+        match &self.importance {
+            Some(importance) if weigh => importance.of(unit),
+            _ => Ok(vec![1; unit.elements()]),
+        }
+    }
+
     /// The survivors of a unit and their importance.
-    fn selected(&self, unit: &Unit, mask: &Mask) -> Result<(Vec<f32>, Vec<u32>)> {
+    fn selected(&self, unit: &Unit, mask: &Mask, weigh: bool) -> Result<(Vec<f32>, Vec<u64>)> {
         let (elements, bits) = self.load(unit, mask)?;
         let mut values = vec![0.0; unit.elements()];
         dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
-        let mut weights = match &self.importance {
-            Some(importance) => importance.of(unit)?,
-            None => vec![1; values.len()],
-        };
+        let mut weights = self.importance_of(unit, weigh)?;
         if !bits.is_empty() {
             let cols = unit.shape().1;
             let words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
-            let kept = sparse::gather(crate::DType::F32, &words, cols, &bits);
+            let kept = sparse::gather(DType::F32, &words, cols, &bits);
             values = kept.into_iter().map(f32::from_bits).collect();
-            weights = sparse::gather(crate::DType::U32, &weights, cols, &bits);
+            let words = bytemuck::cast_slice(&weights);
+            let kept = sparse::gather(DType::U64, words, cols, &bits);
+            weights = bytemuck::pod_collect_to_vec(&kept);
         }
         Ok((values, weights))
     }
@@ -418,20 +465,22 @@ impl Job<'_> {
         let per_table = self.groups().size / cols;
         let mut values = vec![0.0; rows * cols];
         dtype::decode(self.blocks.dtype, elements, 0, &mut values);
-        let mut weights = match &self.importance {
-            Some(importance) => importance.of(unit)?,
-            None => vec![1; rows * cols],
-        };
+        let mut survives = vec![1u64; rows * cols];
         if !mask.is_empty() {
             let row_words = cols.div_ceil(32);
-            for (i, w) in weights.iter_mut().enumerate() {
-                *w *= mask[i / cols * row_words + i % cols / 32] >> (i % cols % 32) & 1;
+            for (i, s) in survives.iter_mut().enumerate() {
+                *s = u64::from(mask[i / cols * row_words + i % cols / 32] >> (i % cols % 32) & 1);
             }
         }
-        let tables = values.par_chunks(per_table * cols).zip(weights.par_chunks(per_table * cols));
+        let mut weights = self.importance_of(unit, true)?;
+        weights.iter_mut().zip(&survives).for_each(|(w, s)| *w *= s);
+        let len = per_table * cols;
+        let tables =
+            values.par_chunks(len).zip(weights.par_chunks(len)).zip(survives.par_chunks(len));
         Ok(tables
-            .map(|(values, weights)| {
-                let mut pairs: Vec<(u32, u32)> = values
+            .map(|((values, weights), survives)| {
+                let weights = if weights.iter().any(|w| *w > 0) { weights } else { survives };
+                let mut pairs: Vec<(u32, u64)> = values
                     .iter()
                     .zip(weights)
                     .filter(|(_, w)| **w > 0)
@@ -439,7 +488,7 @@ impl Job<'_> {
                     .collect();
                 pairs.sort_unstable();
                 let bins = Bins::of_sorted(
-                    pairs.iter().map(|(k, w)| (f64::from(order_key::to_f32(*k)), f64::from(*w))),
+                    pairs.iter().map(|(k, w)| (f64::from(order_key::to_f32(*k)), *w as f64)),
                 );
                 self.table(palette(&bins, self.k(), self.blocks.dtype), values.len() as u64)
             })
