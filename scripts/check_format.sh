@@ -62,6 +62,19 @@ for archive in map(pathlib.Path, ["tests/golden/1/deep", "tests/golden/1/folder-
             refused += 1
         path.write_bytes(good)
     assert isinstance(restore(copy), bytes), f"{copy}: the copy itself is refused"
-assert restored >= 31 and refused == 20, f"{restored} restored, {refused} refused"
+# Folders whose index or file is of a variant, or that hold several: by the rule of docs/format.md.
+for names, found in [
+    (["model.safetensors.index.json"], "model.safetensors.index.json"),
+    (["model.safetensors.index.fp16.json"], "model.safetensors.index.fp16.json"),
+    (["a.safetensors.index.json", "b.safetensors.index.json"], None),
+]:
+    folder = scratch / "folder"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree("tests/golden/1/folder-affine", folder)
+    index = next(folder.glob("*.index.json")).rename(scratch / "index")
+    for name in names:
+        shutil.copy(index, folder / name)
+    assert isinstance(restore(folder), bytes) == (found is not None), f"{names}: not {found}"
+assert restored >= 34 and refused == 20, f"{restored} restored, {refused} refused"
 print(f"format: {restored} golden archives restored by read_archive.py, {refused} damaged ones refused")
 PYTHON

@@ -10,14 +10,15 @@ import base64
 import json
 import math
 import os
+import re
 import sys
 
 import numpy as np
 from blake3 import blake3
 from coded_blocks import Bytes, Refused, ceil, coded_block, fields, need
 
-BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6,
-        "F4": 4, "C64": 64, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8}
+BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E4M3FNUZ": 8,
+        "F8_E5M2FNUZ": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4, "C64": 64, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8}
 # Of the types that are treated, the bits of the mantissa.
 MANTISSA = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7, "F8_E4M3": 3, "F8_E5M2": 2}
 CHUNK, BLOCK, PIECE = 4 << 20, 1 << 20, 1_441_440
@@ -87,8 +88,8 @@ class File:
 
         for name, entry in sorted(entries.items(), key=lambda item: naturals(item[1]["data_offsets"], 2, 2)):
             need(set(entry) == {"dtype", "shape", "data_offsets"}, f"tensor {name!r}: its keys")
-            need(len(name.encode()) <= 1024 and "\0" not in name, f"tensor {name!r:.99}: its name")
-            (start, end), dtype, shape = entry["data_offsets"], entry["dtype"], naturals(entry["shape"], 0, 32)
+            need("\0" not in name, f"tensor {name!r:.99}: its name")
+            (start, end), dtype, shape = entry["data_offsets"], entry["dtype"], naturals(entry["shape"], 0, 1 << 24)
             at = len(data) - len(raw.left)
             need(start == at and end == at + size_of(dtype, shape), f"tensor {name!r}: not the bytes that it should have")
             self.stored[name] = dtype, shape, raw.take(end - start)
@@ -107,16 +108,46 @@ class File:
         return [found[at] for at in sorted(found)]
 
 
+def is_index(name):
+    return re.search(r"\.safetensors\.index\.(.+\.)?json$", name) is not None
+
+
+def kind_of(name):
+    """Of a file or an index its checkpoint, its variant ("" for none), and whether it is a numbered shard; None of others."""
+    index = re.fullmatch(r"([^.]*)(?:\.(.*?))?\.safetensors\.index\.(?:(.+)\.)?json", name)
+    if index:
+        return index[1], index[3] or index[2] or "", False
+    shard = re.fullmatch(r"([^.]*?)(?:\.(.*))?-\d+-of-\d+(?:\.(.*))?\.safetensors", name)
+    if shard:
+        return shard[1], shard[2] or shard[3] or "", True
+    file = re.fullmatch(r"([^.]*)(?:\.(.*))?\.safetensors", name)
+    return file and (file[1], file[2] or "", False)
+
+
+def choose(names):
+    """The index or file that a folder stands for."""
+    names = [name for name in names if name[0] != "." and kind_of(name)]
+    for usual in ("model.safetensors.index.json", "model.safetensors"):
+        if usual in names:
+            return usual
+    indices, files = [n for n in names if is_index(n)], [n for n in names if not is_index(n)]
+    plain = [[n for n in kind if not kind_of(n)[1]] for kind in (indices, files)]
+    if len(plain[0]) == 1 or not plain[0] and len(plain[1]) == 1:
+        return (plain[0] or plain[1])[0]
+    need(not plain[0], "the folder has several plain indices")
+    variants = indices or [n for n in files if not plain[1] and not kind_of(n)[2]]
+    variants = [n for n in variants if kind_of(n)[0] == "model"] or variants
+    need(len({kind_of(n)[0] for n in variants}) == 1, "the folder has no file to begin with, or several")
+    return variants[0]
+
+
 def read_archive(path):
     """Metadata and tensors of a file, or of the shards that the index of a folder lists."""
     if os.path.isdir(path):
-        named = [name for name in os.listdir(path) if name.endswith((".safetensors.index.json", ".safetensors")) and name[0] != "."]
-        usual = [name for name in ("model.safetensors.index.json", "model.safetensors") if name in named]
-        choice = usual[:1] or [name for name in named if name.endswith(".json")] or named
-        need(len(choice) == 1, "the folder has no file to begin with, or several")
-        path = os.path.join(path, choice[0])
+        files = sorted(name for name in os.listdir(path) if os.path.isfile(os.path.join(path, name)))
+        path = os.path.join(path, choose(files))
     folder, shards, text = os.path.dirname(path), [os.path.basename(path)], None
-    if path.endswith(".index.json"):
+    if is_index(path):
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
         shards = sorted(set(parse_json(text)["weight_map"].values()))
@@ -142,6 +173,7 @@ class Treated:
         keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "shape", "stack"}
         flags = [about.get("axis", 1), *(about.get(key, True) for key in ("coded", "pruned", "stack"))]
         need(set(about) <= keys and None not in about.values() and json.dumps(flags) == "[1, true, true, true]", "what describes it")
+        need(len(name.encode()) <= 1024, "its name is too long")
         self.dtype, self.shape, self.digest = about["dtype"], naturals(about["shape"], 0, 32), unbase64(about["digest"])
         need(self.dtype in MANTISSA and size_of(self.dtype, self.shape) > 0, "its type or shape")
         self.axis, self.pruned, self.patterns = "axis" in about, "pruned" in about, f"<u{BITS[self.dtype] // 8}"

@@ -2,7 +2,7 @@ use crate::{
     Error, Result, TensorInfo,
     format::{
         folder::{Contents, hidden, list},
-        output::target::real,
+        real::real,
         safetensors::{header, index::Index, metadata::Metadata},
         variant::{choose, is_index, variant},
     },

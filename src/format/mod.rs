@@ -11,6 +11,7 @@ mod experts;
 mod folder;
 mod output;
 mod quantized;
+mod real;
 mod safetensors;
 mod variant;
 

@@ -13,6 +13,7 @@ use crate::{
             rename::{exchange, recover, rename_new},
             temporary::{delete_leftovers, parent, sync_folder},
         },
+        real::real,
     },
     quote::shown,
 };
@@ -198,21 +199,6 @@ pub fn spare(output: &Path, read: impl IntoIterator<Item = impl AsRef<Path>>) ->
         }
     }
     Ok(())
-}
-
-/// Where a path leads; `None` where to nothing.
-///
-/// # Errors
-///
-/// [`Error::Io`] if that cannot be told.
-pub(in crate::format) fn real(path: &Path) -> Result<Option<PathBuf>> {
-    use ErrorKind::{InvalidFilename, NotADirectory, NotFound};
-    match fs::canonicalize(path) {
-        Ok(real) => Ok(Some(real)),
-        // What is below a file, or has a name too long to exist, does not.
-        Err(e) if matches!(e.kind(), NotFound | NotADirectory | InvalidFilename) => Ok(None),
-        Err(e) => Err(Error::Io { path: path.into(), source: e }),
-    }
 }
 
 /// Why a folder is nothing that an output could have been, if so: what it holds and no output would, or that it holds
