@@ -1,6 +1,7 @@
 //! Files: the only module that opens or writes them.
 //!
 //! - `safetensors/`: headers and indices, read strictly.
+//! - `quantized/`: what of a checkpoint is quantized already.
 //! - `archive/`: what a tersor archive says of itself.
 //! - `output/`: files that appear in their place whole, or not at all.
 
