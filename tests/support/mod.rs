@@ -167,7 +167,7 @@ pub fn check_op_on(
     let got = (op.run)(on, input).unwrap();
     let (expected, bounds): (Vec<_>, Vec<_>) = bounds(on, input).unwrap().into_iter().unzip();
     let got = got[0].1.as_f32();
-    assert_within(&(&case, on.name()), &expected, |i| share * bounds[i], &got);
+    assert_within(&(&case, on.name()), &expected, |i| share * bounds[i], got);
 }
 
 /// The same on every backend, with all of the bounds.

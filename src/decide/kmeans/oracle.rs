@@ -240,7 +240,7 @@ fn clusters_of_every_scale_take_the_entries_that_lower_the_error_most() {
             .collect();
         check(&format!("every magnitude, {seed}"), &wide, |_| 1);
         let tiny: Vec<f32> =
-            (0..40).map(|i| f32::from_bits((random() * 99.0) as u32 | i % 2 << 31)).collect();
+            (0..40).map(|i| f32::from_bits((random() * 99.0) as u32 | ((i % 2) << 31))).collect();
         check(&format!("subnormal, {seed}"), &tiny, |_| 1);
     }
 }
@@ -281,7 +281,8 @@ fn three_outliers_among_8192_weights_cost_one_entry() {
     let mut random = noise(3);
     let mut body: Vec<f64> = (0..8189)
         .map(|_| {
-            let gaussian = (-2.0 * random().max(1e-18).ln()).sqrt() * (6.28 * random()).cos();
+            let gaussian =
+                (-2.0 * random().max(1e-18).ln()).sqrt() * (std::f64::consts::TAU * random()).cos();
             f64::from((0.02 * gaussian) as f32)
         })
         .collect();
