@@ -42,8 +42,8 @@ pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
     let tensors = plan.tensors(&checkpoint, recipe);
     let report = Report {
         ok: true,
-        input_bytes: checkpoint.total_bytes(),
-        output_bytes: plan.output_bytes + checkpoint.carried_bytes(),
+        input_bytes: checkpoint.total_bytes()?,
+        output_bytes: plan.output_bytes + checkpoint.carried_bytes()?,
         memory_bytes: plan.memory_bytes,
         tensors: &tensors,
     };
