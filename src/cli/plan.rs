@@ -1,7 +1,9 @@
 use crate::cli::{Common, RecipeArgs, table};
 use clap::Args;
 use std::path::{Path, PathBuf};
-use tersor::{Result, Silent, format::Checkpoint, pipeline, plan::PlannedTensor, recipe::Recipe};
+use tersor::{
+    Progress, Result, Silent, format::Checkpoint, pipeline, plan::PlannedTensor, recipe::Recipe,
+};
 
 #[derive(Args)]
 pub struct Plan {
@@ -35,11 +37,13 @@ pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
     let backend = common.backend()?;
     let options = common.options(backend, &Silent, false);
     let plan = pipeline::plan(&checkpoint, recipe, &options)?;
+    let progress = common.progress();
+    plan.remarks.iter().for_each(|remark| progress.warn(remark));
     let tensors = plan.tensors(&checkpoint, recipe);
     let report = Report {
         ok: true,
-        input_bytes: checkpoint.bytes(),
-        output_bytes: plan.output_bytes,
+        input_bytes: checkpoint.total_bytes()?,
+        output_bytes: plan.output_bytes + checkpoint.carried_bytes()?,
         memory_bytes: plan.memory_bytes,
         tensors: &tensors,
     };

@@ -203,20 +203,30 @@ impl Checkpoint {
     }
 
     /// Bytes of the file that lists the shards, if there is one.
-    pub fn index_bytes(&self) -> u64 {
-        let path = self.index.as_ref().map(|name| self.root.join(name));
-        path.and_then(|p| fs::metadata(p).ok()).map_or(0, |m| m.len())
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if that cannot be told.
+    pub fn index_bytes(&self) -> Result<u64> {
+        self.index.as_ref().map_or(Ok(0), |name| length(self.root.join(name)))
     }
 
     /// Bytes of the folder's other files that are carried along.
-    pub fn carried_bytes(&self) -> u64 {
-        let len = |p: &PathBuf| fs::metadata(self.root.join(p)).map_or(0, |m| m.len());
-        self.carried().iter().map(len).sum()
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if that cannot be told.
+    pub fn carried_bytes(&self) -> Result<u64> {
+        self.carried().iter().map(|p| length(self.root.join(p))).sum()
     }
 
     /// Bytes of all its files: of the weights, the index, and what is carried along.
-    pub fn total_bytes(&self) -> u64 {
-        self.bytes() + self.index_bytes() + self.carried_bytes()
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if that cannot be told.
+    pub fn total_bytes(&self) -> Result<u64> {
+        Ok(self.bytes() + self.index_bytes()? + self.carried_bytes()?)
     }
 
     /// Reads `buf.len()` bytes of a file from position `offset` on; from any thread.
@@ -250,6 +260,10 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+fn length(path: PathBuf) -> Result<u64> {
+    fs::metadata(&path).map(|m| m.len()).map_err(Error::io(path))
 }
 
 fn name_of(path: &Path) -> String {

@@ -47,8 +47,8 @@ pub(super) fn is_index(path: &Path) -> bool {
 pub(super) fn choose<'a>(names: &[&'a str]) -> Result<&'a str, String> {
     let index = "model.safetensors.index.json";
     for own in [index, "model.safetensors"] {
-        if names.contains(&own) {
-            return Ok(names.iter().find(|n| **n == own).copied().unwrap_or(own));
+        if let Some(found) = names.iter().find(|n| **n == own) {
+            return Ok(found);
         }
     }
     let of_kind = |indices: bool| {

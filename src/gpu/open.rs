@@ -231,14 +231,27 @@ fn rank(kind: wgpu::DeviceType) -> u32 {
     }
 }
 
+/// The name of an API in reports.
+fn api(backend: wgpu::Backend) -> &'static str {
+    match backend {
+        wgpu::Backend::Noop => "Noop",
+        wgpu::Backend::Vulkan => "Vulkan",
+        wgpu::Backend::Metal => "Metal",
+        wgpu::Backend::Dx12 => "Dx12",
+        wgpu::Backend::Gl => "Gl",
+        wgpu::Backend::BrowserWebGpu => "BrowserWebGpu",
+    }
+}
+
 fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
     let (info, limits, software) = (adapter.get_info(), adapter.limits(), is_software(adapter));
     let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
     let kind = if software { ", software" } else { "" };
+    let api = api(info.backend);
     AdapterSummary {
-        title: format!("{} ({:?}, {driver}{kind})", info.name, info.backend),
+        title: format!("{} ({api}, {driver}{kind})", info.name),
         name: info.name,
-        backend: format!("{:?}", info.backend),
+        backend: api.into(),
         driver,
         vendor: info.vendor,
         software,

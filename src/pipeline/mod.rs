@@ -139,6 +139,8 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     let importance = recipe.rules.iter().filter_map(|r| r.treatment.importance.as_ref());
     spare(output, importance)?;
     let target = Target::claim(output, &checkpoint, options.force)?;
+    // Before the output takes its place: nothing may fail after that.
+    let input_bytes = checkpoint.total_bytes()?;
     let plan = plan(&checkpoint, recipe, options)?;
     let engine = options.engine();
     let mut notes = Notes::default();
@@ -209,7 +211,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             Described::new(&archive, reports)
         })
     })?;
-    let bytes = (checkpoint.total_bytes(), described.bytes);
+    let bytes = (input_bytes, described.bytes);
     Ok(finish(&engine, bytes, started, described, notes))
 }
 
@@ -260,7 +262,7 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
             let restored = Checkpoint::open(path)?;
             engine.begin("verifying", total);
             verify::restored(&engine, &archive, &restored)?;
-            Ok(restored.total_bytes())
+            restored.total_bytes()
         })
     })?;
     Ok(finish(&engine, (described.bytes, written), started, described, notes))
@@ -282,8 +284,10 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
         engine.begin("verifying", total);
         verify::check(&engine, &archive, source.as_ref(), |_| Made::default())
     })?;
-    let alone = total + archive.stored.carried_bytes();
-    let original = source.as_ref().map_or(alone, Checkpoint::total_bytes);
+    let original = match &source {
+        Some(source) => source.total_bytes()?,
+        None => total + archive.stored.carried_bytes()?,
+    };
     let described = Described::new(&archive, reports)?;
     Ok(finish(&engine, (original, described.bytes), started, described, Notes::default()))
 }
@@ -297,12 +301,12 @@ struct Described {
 
 impl Described {
     fn new(archive: &Archive, tensors: Vec<TensorReport>) -> Result<Self> {
-        let mut overhead = overhead(archive, &tensors, archive.stored.index_bytes())?;
-        let carried = archive.stored.carried_bytes();
+        let mut overhead = overhead(archive, &tensors, archive.stored.index_bytes()?)?;
+        let carried = archive.stored.carried_bytes()?;
         if carried > 0 {
             overhead.push(ComponentReport { name: "carried", bytes: carried });
         }
-        Ok(Self { bytes: archive.stored.total_bytes(), tensors, overhead })
+        Ok(Self { bytes: archive.stored.total_bytes()?, tensors, overhead })
     }
 }
 

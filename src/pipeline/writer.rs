@@ -153,7 +153,7 @@ pub fn write<'a>(
         let filled = fill(0, &|reserve| OutputFile::create(&target, reserve, expected))?;
         return Ok((Sealed::File(filled.out, target), filled.notes));
     }
-    let (expected, cancel) = (expected + checkpoint.carried_bytes(), engine.cancel);
+    let (expected, cancel) = (expected + checkpoint.carried_bytes()?, engine.cancel);
     let mut folder = match origin {
         None => OutputFolder::create(target, expected)?,
         Some(origin) => OutputFolder::resume(target, expected, checkpoint, origin, cancel)?,

@@ -94,7 +94,10 @@ impl Plan {
             };
             used[rule] = true;
             let mut planned = match treatments[rule].keeps() {
-                true => Ok(Action::Keep(why_kept(t, &recipe.rules, rule).into())),
+                // That it is codes says more of it than its type or the rule.
+                true => Ok(Action::Keep(
+                    carried.unwrap_or_else(|| why_kept(t, &recipe.rules, rule).into()),
+                )),
                 false => action(t, &treatments[rule], carried.as_deref(), is_stack(t, &experts)),
             };
             if let Ok(Action::Keep(why)) = &mut planned {

@@ -14,6 +14,7 @@ use crate::{
             temporary::{delete_leftovers, parent, sync_folder},
         },
         real::real,
+        variant::is_index,
     },
     quote::shown,
 };
@@ -25,7 +26,7 @@ use std::{
 };
 
 /// What repositories of models hold beside the weights.
-const SIDE_FILES: [&str; 33] = [
+const SIDE_FILES: [&str; 34] = [
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -33,6 +34,7 @@ const SIDE_FILES: [&str; 33] = [
     "config_sentence_transformers.json",
     "configuration.json",
     "generation_config.json",
+    "hf_quant_config.json",
     "image_processor_config.json",
     "LICENSE",
     "LICENSE.md",
@@ -207,10 +209,7 @@ fn foreign(folder: &Path, outputs: &BTreeSet<PathBuf>) -> Result<Option<String>>
     let at_root = list(folder)?;
     let name = |p: &Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let weights = |p: &Path| name(p).ends_with(".safetensors");
-    let known = |p: &Path| {
-        let name = name(p);
-        weights(p) || name.ends_with(".safetensors.index.json") || SIDE_FILES.contains(&&*name)
-    };
+    let known = |p: &Path| weights(p) || is_index(p) || SIDE_FILES.contains(&&*name(p));
     let mut left: Vec<PathBuf> = at_root.iter().rev().cloned().collect();
     while let Some(path) = left.pop() {
         let relative = path.strip_prefix(folder).unwrap_or(&path);
