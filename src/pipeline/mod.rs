@@ -1,5 +1,6 @@
 //! The jobs, as sentences: open, plan, survey, stage, kernel, readback, encode, write, verify, report.
 
+mod archive;
 mod writer;
 
 use crate::{

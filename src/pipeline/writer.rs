@@ -9,6 +9,7 @@ use crate::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, Origin, OutputFile,
         OutputFolder, Preface, Target, index_text,
     },
+    pipeline::archive::Components,
     plan::Treat,
     quote::quoted,
     recipe::NonFinite,
@@ -271,10 +272,8 @@ impl<'a> FileWriter<'a> {
         manifest: &mut Manifest,
     ) -> Result<()> {
         let source = Source::open(checkpoint, info, treat.manifest.view);
-        let (out, at, begun) = (&self.out, self.at, engine.mark());
-        match engine
-            .again(&info.name, || encode(engine, &info.name, &source, treat, limit, out, at))
-        {
+        let (to, begun) = (Components { out: &self.out, start: self.at }, engine.mark());
+        match engine.again(&info.name, || encode(engine, &info.name, &source, treat, limit, &to)) {
             Ok(stored) if treat.manifest.coded && stored.bytes() >= info.bytes => {
                 let why = format!(
                     "coded, it would take {} bytes, as it is {}",

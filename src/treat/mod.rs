@@ -3,31 +3,27 @@
 
 mod binary;
 pub(crate) mod chains;
-mod coded;
 mod coding;
 mod importance;
 mod job;
 mod masks;
 mod model_limits;
 mod parts;
-mod plain;
 mod scales;
 mod tables;
 mod writer;
 
 pub use model_limits::{ModelLimit, model_limits};
+pub use writer::{Components, PartsWriter, Writers, Written};
 
 use crate::{
-    Result, digest::digest, engine::Engine, form::TensorManifest, format::OutputFile, plan::Treat,
-    recipe::Quantize, report::Retrieved, stage::Source,
+    Result, digest::digest, engine::Engine, form::TensorManifest, plan::Treat, recipe::Quantize,
+    report::Retrieved, stage::Source,
 };
-use coded::Coded;
 use job::Job;
 use masks::Mask;
-use plain::Plain;
 use rayon::prelude::*;
 use tables::Tables;
-use writer::{Components, PartsWriter};
 
 /// What was written of a tensor.
 #[derive(Debug)]
@@ -51,20 +47,19 @@ impl Stored {
     }
 }
 
-/// Encodes a tensor and writes its components from `start` of the data section on.
+/// Encodes a tensor and has a writer of `to` lay out its parts.
 ///
 /// # Errors
 ///
-/// [`Error::NonFinite`](crate::Error::NonFinite) if it holds NaN or infinite values: what was written then is to be written
-/// over.
+/// Those of `to` and its writer; [`Error::NonFinite`](crate::Error::NonFinite) if it holds NaN or infinite values: what was
+/// written then is to be written over.
 pub fn encode(
     engine: &Engine,
     name: &str,
     source: &Source,
     treat: &Treat,
     limit: Option<ModelLimit>,
-    out: &OutputFile,
-    start: u64,
+    to: &impl Writers,
 ) -> Result<Stored> {
     let mut job = Job::new(engine, name, source, treat)?;
     let mask = Mask::survey(&job, limit)?;
@@ -74,14 +69,14 @@ pub fn encode(
     let tables = Tables::survey(&job, &mask)?;
     match treat.treatment.encode {
         None => {
-            let mut plain = Plain::new(&job.manifest, job.blocks, out, start);
+            let mut plain = to.plain(&job.manifest, job.blocks)?;
             lay_out(&job, &mask, &tables, &mut plain)
         }
         Some(encode) => {
             let (coding, remark) = job.coding(encode, &mask, &tables)?;
-            let mut coded = Coded::new(&job.manifest, job.blocks, coding, out, start);
+            let mut coded = to.coded(&job.manifest, job.blocks, coding)?;
             let stored = lay_out(&job, &mask, &tables, &mut coded)?;
-            Ok(Stored { retrieved: coded.retrieved, remark, ..stored })
+            Ok(Stored { remark, ..stored })
         }
     }
 }
@@ -112,7 +107,7 @@ fn lay_out<W: PartsWriter>(
             flushed += lost;
         }
     }
-    let components = writer.finish()?;
+    let Written { components, retrieved } = writer.finish()?;
     let manifest = TensorManifest { digest: digest(&digests), ..job.manifest.clone() };
-    Ok(Stored { components, manifest, flushed, retrieved: None, remark: None })
+    Ok(Stored { components, manifest, flushed, retrieved, remark: None })
 }

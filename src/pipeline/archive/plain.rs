@@ -7,10 +7,7 @@ use crate::{
     format::OutputFile,
     restore::Parts,
     stage::{Blocks, Unit},
-    treat::{
-        chains::Stretch,
-        writer::{Components, PartsWriter},
-    },
+    treat::{Components, PartsWriter, Written, chains::Stretch},
 };
 use rayon::prelude::*;
 
@@ -115,8 +112,8 @@ impl PartsWriter for Plain<'_> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Components> {
-        Ok(std::mem::take(&mut self.components))
+    fn finish(&mut self) -> Result<Written> {
+        Ok(Written { components: std::mem::take(&mut self.components), retrieved: None })
     }
 }
 

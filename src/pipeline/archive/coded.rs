@@ -9,13 +9,11 @@ use crate::{
     },
     form::TensorManifest,
     format::OutputFile,
+    pipeline::archive::plain::write_tables,
     report::Retrieved,
     restore::Parts,
     stage::{Blocks, Unit},
-    treat::{
-        plain::write_tables,
-        writer::{Components, PartsWriter},
-    },
+    treat::{PartsWriter, Written},
 };
 use rayon::prelude::*;
 
@@ -49,7 +47,7 @@ pub(super) struct Coded<'a> {
     end: u64,
     lengths: Vec<u32>,
     /// What a retrieval structure has made of it so far.
-    pub retrieved: Option<Retrieved>,
+    retrieved: Option<Retrieved>,
 }
 
 impl<'a> Coded<'a> {
@@ -131,8 +129,10 @@ impl PartsWriter for Coded<'_> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Components> {
+    fn finish(&mut self) -> Result<Written> {
         self.out.write_at(self.start + self.tables.0, bytemuck::cast_slice(&self.lengths))?;
-        Ok(vec![("coded", DType::U8, vec![self.end - self.start], self.start..self.end)])
+        let bytes = self.start..self.end;
+        let components = vec![("coded", DType::U8, vec![bytes.end - bytes.start], bytes)];
+        Ok(Written { components, retrieved: self.retrieved })
     }
 }
