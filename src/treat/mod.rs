@@ -51,9 +51,8 @@ impl Stored {
 ///
 /// # Errors
 ///
-/// Those of `to` and its writer;
-/// [`Error::NonFinite`](crate::Error::NonFinite) if it holds NaN or infinite values: what was written then is to be written
-/// over.
+/// Those of `to` and its writer; [`Error::NonFinite`](crate::Error::NonFinite) if it holds NaN or infinite values: what was
+/// written then is to be written over.
 pub fn encode(
     engine: &Engine,
     name: &str,
