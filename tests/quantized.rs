@@ -635,7 +635,7 @@ fn codes_with_scales_are_read_as_weights() {
         }
         let exponents = bytes(count, 200);
         let scales = support::words_of(
-            scale_type.is_weight().then_some(scale_type).unwrap_or(F32),
+            if scale_type.is_weight() { scale_type } else { F32 },
             &support::noise(7, count),
         );
         let words = |b: &[u8]| {
@@ -645,7 +645,7 @@ fn codes_with_scales_are_read_as_weights() {
         };
         let kept = if scale_type.is_weight() { scales.clone() } else { words(&exponents) };
         let (stored_name, stored_type, stored_shape) = match dtype {
-            F4 => (format!("{name}_blocks"), U8, [&scale_shape[..], &[16]].concat()),
+            F4 => (format!("{name}_blocks"), U8, [scale_shape, &[16]].concat()),
             _ => (name.to_owned(), dtype, shape.to_vec()),
         };
         // Something before them, so that offsets are not zero.
