@@ -17,6 +17,16 @@ pub enum Device {
 }
 
 /// Where kernels run; opened once. Both produce the same bytes.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Device};
+///
+/// let on = Backend::open(Device::Cpu)?;
+/// assert_eq!(on.name(), "cpu");
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Debug)]
 pub enum Backend {
     /// This machine's processor: the references, over blocks of rows in parallel.

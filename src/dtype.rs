@@ -4,6 +4,17 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use std::sync::LazyLock;
 
 /// Element types of a checkpoint. Widths are in bits, because some are narrower than a byte.
+///
+/// # Example
+///
+/// ```
+/// use tersor::DType;
+///
+/// assert_eq!(DType::parse("F8_E4M3"), Some(DType::F8E4M3));
+/// assert_eq!(DType::BF16.name(), "BF16");
+/// assert_eq!((DType::F4.bits(), DType::F4.bytes(3)), (4, 2)); // 12 bits are two bytes
+/// assert!(DType::F16.is_weight() && !DType::I8.is_weight());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the names are the format's own")]

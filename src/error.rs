@@ -5,6 +5,17 @@ use std::path::PathBuf;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong. Each variant names the thing, what was found and what was expected.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Error, Tensor};
+///
+/// // Three weights make no two rows.
+/// let error = Tensor::from_f32(&Backend::Cpu, &[1.0, 2.0, 3.0], 2).unwrap_err();
+/// assert_eq!(error.to_string(), "upload: weights is 3, expected a multiple of 2 rows");
+/// assert!(matches!(error, Error::Shape { what: "weights", .. }));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

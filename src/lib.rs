@@ -1,6 +1,27 @@
 //! tersor makes neural-network checkpoints small: it clusters, quantizes and prunes their weights with compute shaders on any
 //! GPU, and a CPU backend computes the same bytes.
 //!
+//! ```
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("model.safetensors");
+//! # let bytes: Vec<u8> = (0..64).flat_map(|_| (-127..=127).flat_map(|i: i32| (i as f32).to_le_bytes())).collect();
+//! # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![64, 255], &bytes);
+//! # safetensors::serialize_to_file([("w", view.unwrap())], None, &path).unwrap();
+//! use tersor::{Backend, Cancel, Device, Silent, pipeline, recipe::Recipe};
+//!
+//! // `path`: a checkpoint of one F32 matrix, 64 x 255, whose rows are -127, -126, ... 127.
+//! let small = path.with_file_name("small.safetensors");
+//! let (on, cancel) = (Backend::open(Device::Cpu)?, Cancel::new());
+//! let options = pipeline::Options::new(&on, &Silent, &cancel);
+//! pipeline::compress(&path, &small, &Recipe::preset("int8")?, &options)?;
+//!
+//! let report = pipeline::verify(&small, Some(&path), &options)?;
+//! assert_eq!(report.tensors[0].method.as_str(), "int8 per channel");
+//! assert_eq!(report.tensors[0].error.max_abs_error, Some(0.0)); // whole numbers at scale 1
+//! assert!(report.ratio > 3.5); // a byte for each float, a scale for each row, a header
+//! # Ok::<(), tersor::Error>(())
+//! ```
+//!
 //! # Which function to use
 //!
 //! - A checkpoint on disk becomes an archive, and an archive a checkpoint again: [`pipeline::compress`],

@@ -32,11 +32,41 @@ pub struct Quantized {
 ///
 /// `w ≈ (code - zero_point) * scale`; see [`AffineCode::scale`] and [`kernels::quantize`].
 ///
+/// - `weights`: `[rows, cols]`, finite; F64 is taken as f32, rounded to nearest even.
+/// - `group`: a divisor of `cols`.
+/// - `objective`: the scale of the group's range, or that of the clip of it with the least squared error: see
+///   [`kernels::best_clips`].
+/// - returns the codes, and `rows * cols / group` scales.
+///
 /// Agreement: exact.
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if the code has not 2 to 8 bits, the group does not divide the row or a weight is not finite; [`Error::Gpu`] if the device fails.
+/// [`Error::Shape`] if the code has not 2 to 8 bits, the group does not divide the row or a weight is not finite;
+/// [`Error::Gpu`] if the device fails.
+///
+/// # Source
+///
+/// Jacob et al. 2018, arXiv 1712.05877; symmetric weights: Krishnamoorthi 2018, arXiv 1806.08342.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, affine::AffineCode, ops, recipe::Objective};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[7.0, -3.0, 1.0, 0.2, 70.0, -30.0, 10.0, 2.0], 2)?;
+/// let int4 = AffineCode { bits: 4, symmetric: true };
+/// let quantized = ops::quantize(&on, &weights, int4, None, Objective::Range)?;
+/// // The largest of a row is code 7; the rest are rounded to the nearest step.
+/// assert_eq!([quantized.scales[0].scale, quantized.scales[1].scale], [1.0, 10.0]);
+/// assert_eq!(quantized.codes.read(&on)?, [0x01d7, 0x01d7]);
+/// assert_eq!(
+///     quantized.dequantize(&on)?.read_f32(&on)?,
+///     [7.0, -3.0, 1.0, 0.0, 70.0, -30.0, 10.0, 0.0]
+/// );
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn quantize(
     on: &Backend,
     weights: &Tensor,
@@ -99,6 +129,11 @@ pub struct Palettized {
 /// Replaces every weight of a matrix by the nearest of the `k` best values: k-means in one dimension, exact but for what
 /// [`kmeans::palette_of_histogram`] says of F32.
 ///
+/// `w ≈ entries[code]`, with the at most `k` entries that have the least `sum of (w - entries[code])²`
+///
+/// - `weights`: `[rows, cols]`, finite; F64 is taken as f32, rounded to nearest even.
+/// - returns the codes, of as few bits as number the entries, and the entries, ascending.
+///
 /// Agreement: exact.
 ///
 /// # Errors
@@ -108,6 +143,20 @@ pub struct Palettized {
 /// # Source
 ///
 /// Grønlund et al. 2017, arXiv 1701.07204.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, ops};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[0.0, 10.0, 1.0, 11.0, 15.0], 1)?;
+/// let palette = ops::palettize(&on, &weights, 2)?;
+/// assert_eq!(palette.entries, [0.5, 12.0]); // the means of {0, 1} and {10, 11, 15}
+/// assert_eq!(palette.codes.read(&on)?, [0b11010]); // a bit for each weight, the first lowest
+/// assert_eq!(palette.depalettize(&on)?.read_f32(&on)?, [0.5, 12.0, 0.5, 12.0, 12.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn palettize(on: &Backend, weights: &Tensor, k: usize) -> Result<Palettized> {
     if !(2..=256).contains(&k) {
         return Err(Error::shape("palettize", "k", k, "2 to 256"));
@@ -162,6 +211,11 @@ pub struct Pruned {
 
 /// Keeps the share `density` of a matrix that is largest in magnitude; ties go to the lower index.
 ///
+/// `floor(density * n + 0.5)` of the n weights survive
+///
+/// - `weights`: `[rows, cols]`, finite; F64 is taken as f32, rounded to nearest even.
+/// - returns the mask, and the survivors in the type of the weights.
+///
 /// Agreement: exact.
 ///
 /// # Errors
@@ -171,6 +225,20 @@ pub struct Pruned {
 /// # Source
 ///
 /// Han, Pool, Tran, Dally 2015, arXiv 1506.02626.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, ops};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[1.0, -3.0, 2.0, 0.5, -2.0, 2.0], 2)?;
+/// let pruned = ops::prune_magnitude(&on, &weights, 0.5)?;
+/// // Three survive: -3, and of the three twos the first and the second.
+/// assert_eq!(pruned.restore(&on)?.read_f32(&on)?, [0.0, -3.0, 2.0, 0.0, -2.0, 0.0]);
+/// assert_eq!((pruned.mask[0], pruned.mask[1], pruned.density()), (0b110, 0b010, 0.5));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn prune_magnitude(on: &Backend, weights: &Tensor, density: f64) -> Result<Pruned> {
     if !(0.0..=1.0).contains(&density) {
         return Err(Error::shape("prune", "density", density, "0 to 1"));
@@ -191,13 +259,31 @@ pub fn prune_magnitude(on: &Backend, weights: &Tensor, density: f64) -> Result<P
     Pruned::new(on, weights, mask)
 }
 
-/// Keeps the `n` largest of every `m` consecutive weights of a row.
+/// Keeps the `n` largest of every `m` consecutive weights of a row; ties, shapes and bounds are those of [`kernels::nm_mask`].
+///
+/// Returns the mask, and the survivors in the type of the weights.
 ///
 /// Agreement: exact.
 ///
 /// # Errors
 ///
 /// As [`kernels::nm_mask`].
+///
+/// # Source
+///
+/// Zhou et al. 2021, arXiv 2102.04010; 2:4: Mishra et al. 2021, arXiv 2104.08378.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, ops};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[1.0, -3.0, 2.0, 2.0, 5.0, 0.0, 6.0, 7.0], 1)?;
+/// let pruned = ops::prune_nm(&on, &weights, 2, 4)?;
+/// assert_eq!(pruned.restore(&on)?.read_f32(&on)?, [0.0, -3.0, 2.0, 0.0, 0.0, 0.0, 6.0, 7.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn prune_nm(on: &Backend, weights: &Tensor, n: u32, m: u32) -> Result<Pruned> {
     Pruned::new(on, weights, kernels::nm_mask(on, weights, n, m)?)
 }

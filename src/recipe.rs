@@ -27,6 +27,32 @@ pub const PRESETS: [(&str, &str); 10] = [
 ];
 
 /// A parsed and checked recipe.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{DType, recipe::Recipe};
+///
+/// let recipe = Recipe::parse(
+///     r#"
+///     version = 1
+///     [[rule]]
+///     match = "*.weight"
+///     min_dims = 2
+///     prune = { kind = "n:m", n = 2, m = 4 }
+///     [[rule]]
+///     match = "*"
+///     keep = true
+///     "#,
+/// )?;
+/// let first = |name, shape: &[u64]| {
+///     recipe.rules.iter().position(|rule| rule.matches(name, DType::F32, shape))
+/// };
+/// assert_eq!(first("fc.weight", &[10, 84]), Some(0));
+/// assert_eq!(first("norm.weight", &[84]), Some(1)); // one dimension
+/// assert_eq!(first("fc.bias", &[10]), Some(1));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Recipe {
     /// In the order of the file.
@@ -415,6 +441,17 @@ impl Recipe {
     /// # Errors
     ///
     /// [`Error::Usage`] if there is none of that name.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tersor::recipe::{Quantize, Recipe};
+    ///
+    /// let quantize = &Recipe::preset("int8")?.rules[0].treatment.quantize;
+    /// assert!(matches!(quantize, Some(Quantize::Affine { bits: 8, symmetric: true, .. })));
+    /// assert!(Recipe::preset("int5").is_err());
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
     pub fn preset(name: &str) -> Result<Self> {
         let names = || PRESETS.map(|(n, _)| n).join(", ");
         let found = PRESETS.iter().find(|(n, _)| *n == name);
@@ -478,6 +515,26 @@ impl Recipe {
     /// # Errors
     ///
     /// [`Error::Recipe`] with the line of an unknown key or a wrong type, or naming the rule whose values make no sense.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tersor::recipe::{Prune, Recipe};
+    ///
+    /// let recipe = Recipe::parse(
+    ///     r#"
+    ///     version = 1
+    ///     [[rule]]
+    ///     match = "*"
+    ///     prune = { kind = "channel", density = 0.25 }
+    ///     "#,
+    /// )?;
+    /// assert!(matches!(recipe.rules[0].treatment.prune, Some(Prune::Channel { density: 0.25, .. })));
+    ///
+    /// let error = Recipe::parse("version = 2").unwrap_err();
+    /// assert_eq!(error.to_string(), "recipe: version 2 is not known, expected 1");
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
     pub fn parse(text: &str) -> Result<Self> {
         let file: File = toml::from_str(text).map_err(|e| {
             let lines: Vec<String> = e.to_string().lines().map(printable).collect();

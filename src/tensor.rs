@@ -2,6 +2,24 @@ use crate::{Backend, DType, Error, Result, dtype, gpu};
 
 /// One tensor of a checkpoint: what it is, and how it is stored. Its elements are read through
 /// [`Source`](crate::stage::Source), which knows every way of storing them.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{DType, Storage, TensorInfo};
+///
+/// // 64 filters of 3 channels and 5 x 5 pixels: a matrix of 64 rows.
+/// let filters = TensorInfo {
+///     name: "conv.weight".into(),
+///     dtype: DType::BF16,
+///     shape: vec![64, 3, 5, 5],
+///     file: 0,
+///     storage: Storage::Plain { offset: 128 },
+///     bytes: 2 * 64 * 75,
+/// };
+/// assert_eq!((filters.rows(), filters.cols(), filters.elements()), (64, 75, 4800));
+/// assert_eq!(filters.offset(), 128);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Its name; data, never a path.
@@ -92,6 +110,22 @@ pub(crate) fn elements(shape: &[u64]) -> u64 {
 }
 
 /// A matrix of one element type that lives on one backend: what kernels take and return. Row-major, no strides.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor};
+///
+/// let on = Backend::Cpu;
+/// let matrix = Tensor::from_f32(&on, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2)?;
+/// assert_eq!((matrix.rows(), matrix.cols(), matrix.dtype()), (2, 3, DType::F32));
+/// assert_eq!(matrix.reshape(3, 2)?.read_f32(&on)?, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+///
+/// // Two BF16 to a word, the first in the low half: 0x3f80 is 1, 0xc000 is -2.
+/// let narrow = Tensor::new(&on, DType::BF16, 1, 2, vec![0xc000_3f80])?;
+/// assert_eq!(narrow.read_f32(&on)?, [1.0, -2.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Tensor {
     dtype: DType,
@@ -108,6 +142,14 @@ enum Data {
 }
 
 /// Words that `elements` elements of `dtype` take.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{DType, words};
+///
+/// assert_eq!([DType::U8, DType::F16, DType::F32, DType::F64].map(|d| words(d, 5)), [2, 3, 5, 10]);
+/// ```
 pub fn words(dtype: DType, elements: usize) -> usize {
     (elements * dtype.bits()).div_ceil(32)
 }

@@ -86,3 +86,46 @@ fn the_command_line_is_a_feature() {
     assert_eq!(with(&[]), only);
     assert_eq!(with(&["--no-default-features"]), [""; 0]);
 }
+
+/// The fenced blocks of a file's doc comments: what stands behind the opening fence, and the code.
+fn fenced(text: &str) -> Vec<(String, String)> {
+    let (mut blocks, mut open) = (Vec::<(String, String)>::new(), false);
+    let docs = text.lines().map(str::trim_start);
+    for line in docs.filter_map(|l| l.strip_prefix("///").or(l.strip_prefix("//!"))) {
+        match (line.trim_start().strip_prefix("```"), open) {
+            (Some(info), false) => blocks.push((info.trim().into(), String::new())),
+            (Some(_), true) => {}
+            (None, true) => {
+                let (_, code) = blocks.last_mut().expect("a block is open");
+                code.push_str(line);
+                code.push('\n');
+                continue;
+            }
+            (None, false) => continue,
+        }
+        open = !open;
+    }
+    blocks
+}
+
+#[test]
+fn public_items_have_examples_that_run_and_assert() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut run, mut not_run) = (0, Vec::new());
+    for path in sources("src") {
+        let name = path.strip_prefix(root).unwrap().display().to_string().replace('\\', "/");
+        for (info, code) in fenced(&fs::read_to_string(&path).unwrap()) {
+            match &*info {
+                "" => {
+                    assert!(code.contains("assert"), "{name}: an example asserts nothing:\n{code}");
+                    run += 1;
+                }
+                "text" => {}
+                _ => not_run.push((name.clone(), info)),
+            }
+        }
+    }
+    assert!(run >= 30, "{run} examples");
+    // It takes a GPU.
+    assert_eq!(not_run, [("src/crosscheck/run.rs".to_owned(), "no_run".to_owned())]);
+}

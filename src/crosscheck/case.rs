@@ -145,6 +145,19 @@ impl Data {
 }
 
 /// What a kernel is given: named matrices and named numbers.
+///
+/// # Example
+///
+/// ```
+/// use tersor::crosscheck::{Data, Input};
+///
+/// let matrix = Data::u8((2, 2), &[1, 2, 3, 4]).axes("rows", "cols");
+/// let input = Input::new().with("codes", matrix).set("bits", 3);
+/// assert_eq!(input.number::<u32>("bits")?, 3);
+/// // Smaller by the first row, as a failing case shrinks.
+/// assert_eq!(input.without("rows", 0..1).tensor("codes")?.bytes(), [3, 4]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Input {
     /// Matrices; the first is the one that a failure shows.

@@ -37,6 +37,49 @@ const TRIES: usize = 200;
 ///
 /// [`Error::Usage`] if no op has such a name, [`Error::Interrupted`], what opening the model fails with, and [`Error::Io`] if
 /// a replay file cannot be written. What a device does wrong is in the report.
+///
+/// # Example
+///
+/// ```no_run
+/// use std::path::Path;
+/// use tersor::{Cancel, crosscheck};
+/// use tersor::crosscheck::{Admits, Class, Data, Input, Level, Op, Options, Pair};
+/// use tersor::kernels::{self, Groups};
+///
+/// /// What matters of the range of a matrix: its largest magnitude.
+/// const ABSMAX: Op = Op {
+///     name: "absmax",
+///     kernels: &[],
+///     class: Class::Exact,
+///     expands: 4,
+///     make: |maker| {
+///         for w in maker.weights(Admits::Finite) {
+///             maker.emit(w.source, Input::new().with("weights", w.data));
+///         }
+///     },
+///     run: |on, input| {
+///         let weights = input.tensor("weights")?.upload(on)?;
+///         let ranges = kernels::range(on, &weights, Groups::of(weights.elements()))?;
+///         let absmax = ranges.first().map_or(0.0, |range| range.absmax());
+///         Ok(vec![("absmax", Data::f32((1, 1), &[absmax]))])
+///     },
+/// };
+///
+/// let options = Options {
+///     level: Level::Quick,
+///     seed: 0,
+///     ops: None,
+///     model: None,
+///     folder: Path::new("failures"),
+///     adapter: None,
+///     progress: &|_op| {},
+///     cancel: &Cancel::new(),
+/// };
+/// let pair = Pair::open(None)?;
+/// let report = crosscheck::run(&pair, &[&ABSMAX], &options)?;
+/// assert!(report.ok);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn run(pair: &Pair, ops: &[&Op], options: &Options) -> Result<Report> {
     let wanted = match options.ops {
         None => None,

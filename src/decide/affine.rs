@@ -27,6 +27,16 @@ pub struct Scale {
 
 impl AffineCode {
     /// Smallest and largest code: -127 to 127 for 8 bits, so that integer products are safe everywhere.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tersor::affine::AffineCode;
+    ///
+    /// let limits = |bits, symmetric| AffineCode { bits, symmetric }.limits();
+    /// assert_eq!([limits(8, true), limits(4, true)], [(-127, 127), (-8, 7)]);
+    /// assert_eq!(limits(4, false), (0, 15));
+    /// ```
     pub fn limits(self) -> (i32, i32) {
         let half = 1 << (self.bits - 1);
         match (self.symmetric, self.bits) {
@@ -53,6 +63,21 @@ impl AffineCode {
     ///
     /// `scale = f32(f64(high - low) * clip / 64 / steps)`, zero if the largest magnitude is below 2^-110;
     /// `zero_point = rne(-low * clip / 64 / scale)`, clamped to the codes.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tersor::{affine::{AffineCode, Scale}, kernels::Range};
+    ///
+    /// let range = Range { min: -2.0, max: 13.0 };
+    /// // 15 steps of 1 from -2 on; or 7 steps up to 13.
+    /// let uint4 = AffineCode { bits: 4, symmetric: false };
+    /// assert_eq!(uint4.scale(range, 64), Scale { scale: 1.0, zero_point: 2 });
+    /// let int4 = AffineCode { bits: 4, symmetric: true };
+    /// assert_eq!(int4.scale(range, 64), Scale { scale: 13.0 / 7.0, zero_point: 0 });
+    /// // Clipped at half of the range.
+    /// assert_eq!(uint4.scale(range, 32), Scale { scale: 0.5, zero_point: 2 });
+    /// ```
     pub fn scale(self, range: Range, clip: u32) -> Scale {
         if range.absmax() < SMALLEST {
             return Scale::default();
@@ -83,6 +108,16 @@ pub const CLIP_COUNT: usize = 33;
 pub type ClipErrors = [u64; CLIP_COUNT];
 
 /// The clip of least error, in 64ths; ties to the larger.
+///
+/// # Example
+///
+/// ```
+/// use tersor::affine::{CLIP_COUNT, best_clip};
+///
+/// let mut errors = [5; CLIP_COUNT];
+/// (errors[4], errors[9]) = (1, 1);
+/// assert_eq!(best_clip(&errors), 32 + 9);
+/// ```
 pub fn best_clip<T: Ord>(errors: &[T; CLIP_COUNT]) -> u32 {
     let best = errors.iter().enumerate().rev().min_by(|a, b| a.1.cmp(b.1));
     CLIPS.start() + best.map_or(CLIP_COUNT - 1, |(i, _)| i) as u32

@@ -6,6 +6,17 @@ use std::ops::Range;
 ///
 /// Groups have one size, which divides the row, so that they never straddle rows; a tile that is a piece of one long row,
 /// or of a tensor that is a single group, may start and end inside a group.
+///
+/// # Example
+///
+/// ```
+/// use tersor::kernels::Groups;
+///
+/// // A tile that starts at element 6: the rest of a group of four, then whole ones, the last one cut.
+/// let groups = Groups::of(4).from(6);
+/// assert_eq!(groups.count(9), 3);
+/// assert_eq!([0, 1, 2].map(|g| groups.span(g, 9)), [0..2, 2..6, 6..9]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Groups {
     /// Elements per group.

@@ -1,6 +1,16 @@
 //! How far the weights of a group reach.
 
 /// The smallest and the largest weight of a group, in IEEE total order: a NaN of either sign lies outside the infinities.
+///
+/// # Example
+///
+/// ```
+/// use tersor::kernels::Range;
+///
+/// let both = Range { min: -2.0, max: 1.0 }.union(Range { min: 0.0, max: 1.5 });
+/// assert_eq!((both.min, both.max, both.absmax()), (-2.0, 1.5, 2.0));
+/// assert!(!Range { min: 0.0, max: f32::NAN }.is_finite());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Range {
     /// The smallest weight.

@@ -25,6 +25,14 @@ impl Limit {
 }
 
 /// How many of `n` weights survive at a density: `floor(density * n + 0.5)`.
+///
+/// # Example
+///
+/// ```
+/// use tersor::prune::kept;
+///
+/// assert_eq!([kept(0.5, 5), kept(0.1, 4), kept(0.125, 4), kept(1.0, 9)], [3, 0, 1, 9]);
+/// ```
 pub fn kept(density: f64, n: u64) -> u64 {
     ((density * n as f64 + 0.5).floor() as u64).min(n)
 }
@@ -76,6 +84,17 @@ pub fn threshold(histogram: &Histogram, keep: u64) -> Threshold {
 }
 
 /// The exact threshold, given the counts of the low 12 bits of those that share its upper bits.
+///
+/// # Example
+///
+/// ```
+/// use tersor::prune::refine;
+///
+/// // Of the low bits, one weight has 5 and three have 2: the second largest is one of these three.
+/// let mut tail = vec![0; 4096];
+/// (tail[5], tail[2]) = (1, 3);
+/// assert_eq!(refine(0x3f800, 2, &tail), (0x3f80_0002, 1));
+/// ```
 pub fn refine(prefix: u32, keep: u64, tail: &[u64]) -> (u32, u64) {
     let mut left = keep;
     for (low, n) in tail.iter().enumerate().rev() {
@@ -113,6 +132,14 @@ pub fn limit<E>(
 }
 
 /// The `keep` largest of the norms, ties to the lowest index, as a bit for each, first in the low bit. At most all are kept.
+///
+/// # Example
+///
+/// ```
+/// use tersor::prune::largest;
+///
+/// assert_eq!(largest(&[3, 5, 3, 5, 1], 3), [0b01011]); // both fives, and the first three
+/// ```
 pub fn largest(norms: &[u64], keep: u64) -> Vec<u32> {
     if keep == 0 {
         return vec![0; norms.len().div_ceil(32)];

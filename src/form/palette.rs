@@ -19,6 +19,14 @@ pub struct Palette {
 pub(super) type Text = (u32, u64);
 
 /// Bits of a code that tells `k` entries apart.
+///
+/// # Example
+///
+/// ```
+/// use tersor::form::code_bits;
+///
+/// assert_eq!([1, 2, 3, 16, 17, 256].map(code_bits), [1, 1, 2, 4, 5, 8]);
+/// ```
 pub fn code_bits(k: u32) -> u8 {
     (k.max(2) - 1).ilog2() as u8 + 1
 }

@@ -7,6 +7,15 @@ pub const MAX_RANK: usize = 32;
 
 /// Bytes of a tensor, or `None` where they are no whole number below 2^64, or the product of its dimensions leaves that range
 /// on the way, as the reference implementation has it.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{DType, form::described_bytes};
+///
+/// assert_eq!(described_bytes(DType::F4, &[2, 3]), Some(3));
+/// assert_eq!(described_bytes(DType::F4, &[3]), None); // 12 bits are no whole bytes
+/// ```
 pub fn described_bytes(dtype: DType, shape: &[u64]) -> Option<u64> {
     let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d))?;
     let bits = elements.checked_mul(dtype.bits() as u64)?;
@@ -16,6 +25,17 @@ pub fn described_bytes(dtype: DType, shape: &[u64]) -> Option<u64> {
 /// How a tensor is seen as a matrix, whose rows are channels: `[d0, d1, ...]` as d0 rows of all the rest, one dimension as one
 /// row. A stack of matrices `[experts, out, in]` is `experts x out` rows, one matrix below the other, so that a channel of an
 /// expert is a channel.
+///
+/// # Example
+///
+/// ```
+/// use tersor::form::View;
+///
+/// let view = |axis, stack| View { axis, stack };
+/// assert_eq!(view(0, false).matrix(&[64, 3, 5, 5]), (64, 75));
+/// assert_eq!(view(1, false).matrix(&[3, 4]), (4, 3)); // stored [in, out]
+/// assert_eq!(view(0, true).matrix(&[8, 2, 3]), (16, 3)); // eight experts, one below the other
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct View {
     /// 1 where rows are the columns of storage: of the tensor, or of every matrix of a stack.
@@ -48,6 +68,14 @@ impl View {
 }
 
 /// 32-bit words that a row of codes takes.
+///
+/// # Example
+///
+/// ```
+/// use tersor::form::words_per_row;
+///
+/// assert_eq!([words_per_row(8, 4), words_per_row(9, 4), words_per_row(32, 3)], [1, 2, 3]);
+/// ```
 pub fn words_per_row(cols: u64, bits: u8) -> u64 {
     (cols * u64::from(bits)).div_ceil(32)
 }

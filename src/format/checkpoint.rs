@@ -66,6 +66,24 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`Error::Format`] for anything malformed, [`Error::Io`], [`Error::Usage`] if the path holds no checkpoint.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("model.safetensors");
+    /// # let bytes = [0f32; 6].map(f32::to_le_bytes).concat();
+    /// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2, 3], &bytes);
+    /// # safetensors::serialize_to_file([("w", view.unwrap())], None, &path).unwrap();
+    /// use tersor::{DType, format::Checkpoint};
+    ///
+    /// // `path`: a checkpoint of one F32 matrix, `w`.
+    /// let checkpoint = Checkpoint::open(&path)?;
+    /// let w = &checkpoint.tensors[0];
+    /// assert_eq!((&*w.name, w.dtype, &w.shape[..], w.bytes), ("w", DType::F32, &[2, 3][..], 24));
+    /// assert!(!checkpoint.is_folder);
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
     pub fn open(path: &Path) -> Result<Self> {
         let kind = fs::metadata(path).map_err(Error::io(path))?;
         if kind.is_dir() {

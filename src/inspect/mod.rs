@@ -74,6 +74,26 @@ pub struct WeightSummary {
 /// # Errors
 ///
 /// [`crate::Error::Io`], [`crate::Error::Format`] if a file changes; [`crate::Error::Interrupted`].
+///
+/// # Example
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.safetensors");
+/// # let bytes = [0f32, 1.0, 3.0, 4.0].map(f32::to_le_bytes).concat();
+/// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 4], &bytes);
+/// # safetensors::serialize_to_file([("w", view.unwrap())], None, &path).unwrap();
+/// use tersor::{Backend, Cancel, Silent, format::Checkpoint, inspect::inspect, pipeline::Options};
+///
+/// // `path`: a checkpoint of one F32 matrix, [[0, 1, 3, 4]].
+/// let cancel = Cancel::new();
+/// let all = inspect(&Checkpoint::open(&path)?, &Options::new(&Backend::Cpu, &Silent, &cancel))?;
+/// let weights = all[0].weights.as_ref().unwrap();
+/// assert_eq!((weights.min, weights.max, weights.mean), (Some(0.0), Some(4.0), Some(2.0)));
+/// assert_eq!((weights.zeros, weights.nonfinite), (1, 0));
+/// assert_eq!(weights.entropy_bits, 2.0); // four values, each a quarter of all
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn inspect(checkpoint: &Checkpoint, options: &Options) -> Result<Vec<TensorSummary>> {
     let engine = options.engine();
     options.run(|| {

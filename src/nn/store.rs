@@ -17,6 +17,23 @@ use crate::{
 use std::path::{Path, PathBuf};
 
 /// The weights of a network by name: a checkpoint as it is, or an archive in the form that it stores.
+///
+/// # Example
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.safetensors");
+/// # let bytes = [0f32; 6].map(f32::to_le_bytes).concat();
+/// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![3, 2], &bytes);
+/// # safetensors::serialize_to_file([("fc.weight", view.unwrap())], None, &path).unwrap();
+/// use tersor::{DType, nn::Model};
+///
+/// // `path`: a checkpoint of one F32 matrix, `fc.weight`.
+/// let model = Model::open(&path)?;
+/// assert_eq!(model.shape("fc.weight"), Some((DType::F32, &[3, 2][..])));
+/// assert!(!model.has("fc.bias"));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,

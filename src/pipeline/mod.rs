@@ -25,6 +25,16 @@ use std::{path::Path, sync::Arc, time::Instant};
 use writer::{FileWriter, Notes, Start, write};
 
 /// How a job runs.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Cancel, Silent, pipeline::Options};
+///
+/// let (on, cancel) = (Backend::Cpu, Cancel::new());
+/// let options = Options { threads: 2, memory: 1 << 30, ..Options::new(&on, &Silent, &cancel) };
+/// assert!(!options.force && !options.resume);
+/// ```
 #[derive(Clone, Copy)]
 pub struct Options<'a> {
     /// Where kernels run.
@@ -107,6 +117,27 @@ impl Options<'_> {
 /// # Errors
 ///
 /// As [`Plan::new`]; [`Error::Usage`] if the memory does not suffice.
+///
+/// # Example
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.safetensors");
+/// # let bytes: Vec<u8> = (0..64).flat_map(|_| (-127..=127).flat_map(|i: i32| (i as f32).to_le_bytes())).collect();
+/// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![64, 255], &bytes);
+/// # safetensors::serialize_to_file([("w", view.unwrap())], None, &path).unwrap();
+/// use tersor::{Backend, Cancel, Silent, format::Checkpoint, pipeline, recipe::Recipe};
+///
+/// // `path`: a checkpoint of one F32 matrix, 64 x 255.
+/// let (checkpoint, recipe) = (Checkpoint::open(&path)?, Recipe::preset("int8")?);
+/// let cancel = Cancel::new();
+/// let options = pipeline::Options::new(&Backend::Cpu, &Silent, &cancel);
+/// let plan = pipeline::plan(&checkpoint, &recipe, &options)?;
+/// let table = plan.tensors(&checkpoint, &recipe);
+/// assert_eq!((&*table[0].name, &*table[0].method), ("w", "int8 per channel"));
+/// assert_eq!(table[0].bytes, 64 * 256 + 64 * 4); // codes, and a scale for each row
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn plan(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Result<Plan> {
     let unit = options.unit_bytes().max(1 << 20);
     let plan = Plan::new(checkpoint, recipe, unit, options.workers())?;
@@ -130,6 +161,27 @@ pub fn plan(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Resu
 /// # Errors
 ///
 /// Everything that can go wrong, with nothing left at the output.
+///
+/// # Example
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.safetensors");
+/// # let bytes: Vec<u8> = (0..64).flat_map(|_| (-127..=127).flat_map(|i: i32| (i as f32).to_le_bytes())).collect();
+/// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![64, 255], &bytes);
+/// # safetensors::serialize_to_file([("w", view.unwrap())], None, &path).unwrap();
+/// use tersor::{Backend, Cancel, Silent, pipeline, recipe::Recipe};
+///
+/// // `path`: a checkpoint of one F32 matrix, 64 x 255, whose rows are -127, -126, ... 127.
+/// let output = path.with_extension("tersor.safetensors");
+/// let cancel = Cancel::new();
+/// let options = pipeline::Options::new(&Backend::Cpu, &Silent, &cancel);
+/// let report = pipeline::compress(&path, &output, &Recipe::preset("int8")?, &options)?;
+/// assert_eq!(report.tensors[0].method.as_str(), "int8 per channel");
+/// assert_eq!(report.tensors[0].error.max_abs_error, Some(0.0)); // whole numbers at scale 1
+/// assert_eq!(report.output_bytes, output.metadata().unwrap().len());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let mut checkpoint = Checkpoint::open(input)?;
@@ -220,6 +272,27 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
 /// # Errors
 ///
 /// Everything that can go wrong, with nothing left at the output.
+///
+/// # Example
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.safetensors");
+/// # let bytes: Vec<u8> = (0..64).flat_map(|_| (-127..=127).flat_map(|i: i32| (i as f32).to_le_bytes())).collect();
+/// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![64, 255], &bytes);
+/// # safetensors::serialize_to_file([("w", view.unwrap())], None, &path).unwrap();
+/// use tersor::{Backend, Cancel, Silent, pipeline, recipe::Recipe};
+///
+/// // `path`: a checkpoint of one F32 matrix.
+/// let (archive, restored) = (path.with_file_name("small"), path.with_file_name("restored"));
+/// let cancel = Cancel::new();
+/// let options = pipeline::Options::new(&Backend::Cpu, &Silent, &cancel);
+/// pipeline::compress(&path, &archive, &Recipe::preset("lossless")?, &options)?;
+/// pipeline::decompress(&archive, &restored, &options)?;
+/// let data = |path| std::fs::read(path).unwrap().into_iter().rev().take(64 * 255 * 4);
+/// assert!(data(&path).eq(data(&restored))); // every bit is back
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let mut archive = Archive::open(input)?;
@@ -274,6 +347,31 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
 /// # Errors
 ///
 /// [`Error::Digest`], [`Error::Verify`] if it does not hold; [`Error::Format`], [`Error::Io`].
+///
+/// # Example
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.safetensors");
+/// # let bytes: Vec<u8> = (0..64).flat_map(|_| (-127..=127).flat_map(|i: i32| (i as f32).to_le_bytes())).collect();
+/// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![64, 255], &bytes);
+/// # safetensors::serialize_to_file([("w", view.unwrap())], None, &path).unwrap();
+/// use tersor::{Backend, Cancel, Error, Silent, pipeline, recipe::Recipe};
+///
+/// // `path`: a checkpoint of one F32 matrix.
+/// let archive = path.with_file_name("small.safetensors");
+/// let cancel = Cancel::new();
+/// let options = pipeline::Options::new(&Backend::Cpu, &Silent, &cancel);
+/// pipeline::compress(&path, &archive, &Recipe::preset("int8")?, &options)?;
+/// assert!(pipeline::verify(&archive, Some(&path), &options)?.ok);
+///
+/// // A flipped bit is found.
+/// let mut bytes = std::fs::read(&archive).unwrap();
+/// *bytes.last_mut().unwrap() ^= 1;
+/// std::fs::write(&archive, bytes).unwrap();
+/// assert!(matches!(pipeline::verify(&archive, None, &options), Err(Error::Digest { .. })));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let archive = Archive::open(input)?;

@@ -24,6 +24,15 @@ pub struct Bins {
 }
 
 /// What a palette is to be good for.
+///
+/// # Example
+///
+/// ```
+/// use tersor::kmeans::Goal;
+///
+/// assert_eq!(Goal::Entries(16).entries(), 16);
+/// assert_eq!(Goal::Entropy(2.5).entries(), 32); // four times what three bits number
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {
     /// The least squared error of at most so many entries, 1 to 256: [`palette`].
@@ -83,6 +92,15 @@ impl Bins {
     }
 
     /// Bins of values in ascending order, equal ones together.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tersor::kmeans::Bins;
+    ///
+    /// let bins = Bins::of_sorted([(-1.0, 1.0), (2.0, 1.0), (2.0, 3.0)]);
+    /// assert_eq!((bins.values, bins.weights), (vec![-1.0, 2.0], vec![1.0, 4.0]));
+    /// ```
     pub fn of_sorted(sorted: impl IntoIterator<Item = (f64, f64)>) -> Self {
         let sorted = sorted.into_iter();
         let room = sorted.size_hint().1.unwrap_or(0);
@@ -118,6 +136,17 @@ impl Bins {
 /// # Source
 ///
 /// Grønlund et al. 2017, arXiv 1701.07204.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{DType, kmeans::{Bins, palette}};
+///
+/// let bins = Bins::of_sorted([0.0, 1.0, 10.0, 11.0, 15.0].map(|value| (value, 1.0)));
+/// let best = palette(&bins, 2, DType::F32);
+/// assert_eq!(best.entries, [0.5, 12.0]); // the means of {0, 1} and {10, 11, 15}
+/// assert_eq!(best.thresholds, [6.25]);
+/// ```
 pub fn palette(bins: &Bins, k: usize, dtype: DType) -> Palette {
     Palette::nearest(dtype, &optimal_centroids(bins, k))
 }
@@ -151,6 +180,18 @@ fn optimal_centroids(bins: &Bins, k: usize) -> Vec<f64> {
 /// # Source
 ///
 /// Chou, Lookabaugh, Gray 1989.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{DType, kmeans::{Bins, entropy_palette}};
+///
+/// // A half, a quarter and two eighths of eight weights are 1.75 bits.
+/// let bins = Bins::of_sorted([(-4.0, 2.0), (0.0, 4.0), (3.0, 1.0), (8.0, 1.0)]);
+/// assert_eq!(entropy_palette(&bins, 1.75, DType::F32).entries, [-4.0, 0.0, 3.0, 8.0]);
+/// // With less the two nearest share a code, at the mean of four 0 and a 3.
+/// assert_eq!(entropy_palette(&bins, 1.7, DType::F32).entries, [-4.0, 0.6, 8.0]);
+/// ```
 pub fn entropy_palette(bins: &Bins, bits: f64, dtype: DType) -> Palette {
     if bins.values.is_empty() {
         return Palette { entries: vec![0.0], thresholds: Vec::new() };

@@ -88,6 +88,24 @@ impl<N: Count> Tails<N> {
 /// # Errors
 ///
 /// Those of `count`.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor, kernels, kmeans::{Goal, palette_of_histogram}};
+///
+/// let on = Backend::Cpu;
+/// // The first two share a bin of the histogram.
+/// let weights = Tensor::from_f32(&on, &[1.0, 1.0f32.next_up(), 2.0], 1)?;
+/// let histogram = kernels::histogram(&on, &weights)?;
+/// let palette = palette_of_histogram(&histogram, Goal::Entries(3), DType::F32, |mut tails| {
+///     let found = kernels::histogram_tails(&on, &weights, tails.bins())?;
+///     tails.add(found.into_iter().map(|(key, n)| (key, n.into())));
+///     Ok(tails)
+/// })?;
+/// assert_eq!(palette.entries, [1.0, 1.0f32.next_up(), 2.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn palette_of_histogram<N: Count>(
     histogram: &Histogram<N>,
     goal: Goal,
@@ -133,7 +151,24 @@ fn around_boundaries<N: Count>(histogram: &Histogram<N>, centroids: &[f64]) -> V
 }
 
 /// The error of the best palette of `k` entries relative to the weights of a histogram, `‖w - q‖ / ‖w‖`: at most so much,
-/// since weights that share a bin are taken to lie as far from its mean as they can.
+/// since weights that share a bin are taken to lie as far from its mean as they can. 0 where the error is.
+///
+/// - `k`: 1 to 256; `dtype`: that of the entries.
+///
+/// Agreement: exact: one written order of f64 operations.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor, kernels, kmeans::relative_error};
+///
+/// let on = Backend::Cpu;
+/// let histogram = kernels::histogram(&on, &Tensor::from_f32(&on, &[3.0, 5.0], 1)?)?;
+/// assert_eq!(relative_error(&histogram, 2, DType::F32), 0.0);
+/// // One entry is 4: the error is √(1 + 1), the norm √(9 + 25).
+/// assert_eq!(relative_error(&histogram, 1, DType::F32), (2f64 / 34.0).sqrt());
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn relative_error<N: Count>(histogram: &Histogram<N>, k: usize, dtype: DType) -> f64 {
     let bins = histogram.bins();
     let hidden: f64 = histogram.hidden().iter().map(|(_, h)| h).sum();

@@ -69,6 +69,28 @@ impl Archive {
     /// # Errors
     ///
     /// [`Error::Format`] if it is not an archive or malformed, [`Error::Digest`] if a header is damaged, [`Error::Io`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("model.safetensors");
+    /// # let bytes: Vec<u8> = (0..64).flat_map(|_| (-127..=127).flat_map(|i: i32| (i as f32).to_le_bytes())).collect();
+    /// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![64, 255], &bytes);
+    /// # safetensors::serialize_to_file([("w", view.unwrap())], None, &path).unwrap();
+    /// use tersor::{Backend, Cancel, DType, Silent, format::Archive, pipeline, recipe::Recipe};
+    ///
+    /// // `path`: a checkpoint of one F32 matrix, `w`, 64 x 255.
+    /// let output = path.with_file_name("small.safetensors");
+    /// let cancel = Cancel::new();
+    /// let options = pipeline::Options::new(&Backend::Cpu, &Silent, &cancel);
+    /// pipeline::compress(&path, &output, &Recipe::preset("int8")?, &options)?;
+    /// let archive = Archive::open(&output)?;
+    /// let w = &archive.tensors[0];
+    /// assert_eq!(archive.original(w), (DType::F32, &[64, 255][..]));
+    /// assert!(archive.components(w).map(|(name, _)| name).eq(["codes", "scales"]));
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
     pub fn open(path: &Path) -> Result<Self> {
         let stored = Checkpoint::open(path)?;
         let (mut tensors, mut chunks) = (Vec::new(), Vec::new());

@@ -47,6 +47,23 @@ const SLICE: usize = 4096;
 ///
 /// [`Error::Shape`] if the elements are no weights or the grids do not fit the groups; [`Error::Gpu`] if the device fails, or
 /// does not round as IEEE.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, affine::{AffineCode, ClipGrid}, kernels::{self, Groups}};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 1.0], 1)?;
+/// let (groups, int2) = (Groups::of(8), AffineCode { bits: 2, symmetric: true });
+/// let range = kernels::range(&on, &weights, groups)?[0];
+/// let errors = kernels::clip_errors(&on, &weights, int2, groups, &[ClipGrid::new(int2, range)])?;
+/// // The largest code is 1. Clipped at half of the range the 1 becomes 1/2, else the seven halves
+/// // become 1: in units of 1/32767, where 1/2 is 16384, an error of 16383 each.
+/// assert_eq!(errors[0][0], 16383 * 16383);
+/// assert_eq!(errors[0][32], 7 * 16383 * 16383);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn clip_errors(
     on: &Backend,
     weights: &Tensor,
@@ -74,9 +91,28 @@ pub fn clip_errors(
 /// The clip of least error of every group, in 64ths of its range: [`best_clip`] of [`clip_errors`], decided on the device where
 /// groups are short. Meant for tiles of whole groups.
 ///
+/// `clips[g]` is the largest of 32 to 64 at which the error of group `g` is least
+///
+/// Agreement: exact, as the errors are.
+///
 /// # Errors
 ///
 /// As [`clip_errors`].
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, affine::{AffineCode, ClipGrid}, kernels::{self, Groups}};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 1.0], 1)?;
+/// let (groups, int2) = (Groups::of(8), AffineCode { bits: 2, symmetric: true });
+/// let range = kernels::range(&on, &weights, groups)?[0];
+/// let best = kernels::best_clips(&on, &weights, int2, groups, &[ClipGrid::new(int2, range)])?;
+/// // The largest code is 1, and the step s has the error 7 (s - 1/2)² + (s - 1)²: least at 4.5 / 8.
+/// assert_eq!(best, [36]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn best_clips(
     on: &Backend,
     weights: &Tensor,

@@ -46,6 +46,20 @@ struct Params {
 /// # Errors
 ///
 /// [`Error::Shape`] if `dtype` holds no weights, or codes or scales do not fit; [`Error::Gpu`] if the device fails.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor, affine::{AffineCode, Scale}, kernels::{self, Groups}};
+///
+/// let on = Backend::Cpu;
+/// // The codes 2, -4, 0 and 2.
+/// let codes = Tensor::new(&on, DType::U32, 1, 1, vec![0x20c2])?;
+/// let (int4, half) = (AffineCode { bits: 4, symmetric: true }, Scale { scale: 0.5, zero_point: 0 });
+/// let weights = kernels::dequantize(&on, &codes, 4, int4, Groups::of(4), &[half], DType::F32)?;
+/// assert_eq!(weights.read_f32(&on)?, [1.0, -2.0, 0.0, 1.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn dequantize(
     on: &Backend,
     codes: &Tensor,

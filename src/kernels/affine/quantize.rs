@@ -54,6 +54,20 @@ struct Params {
 /// # Source
 ///
 /// Jacob et al. 2018, arXiv 1712.05877.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, affine::{AffineCode, Scale}, kernels::{self, Groups}};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[1.0, -2.0, 0.25, 0.75], 1)?;
+/// let (int4, half) = (AffineCode { bits: 4, symmetric: true }, Scale { scale: 0.5, zero_point: 0 });
+/// let codes = kernels::quantize(&on, &weights, int4, Groups::of(4), &[half])?;
+/// // 2, -4, and the ties 0.5 and 1.5, which go to the even 0 and 2.
+/// assert_eq!(codes.read(&on)?, [0x20c2]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn quantize(
     on: &Backend,
     weights: &Tensor,

@@ -43,6 +43,19 @@ const SLICE: usize = 1 << 16;
 /// # Errors
 ///
 /// [`Error::Shape`](crate::Error::Shape) if the elements are no weights; [`Error::Gpu`](crate::Error::Gpu) if the device fails.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels::{self, Groups}};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[1.0, -2.0, 3.0, 0.0, 0.5, 0.5, 4.0, -8.0], 2)?;
+/// let ranges = kernels::range(&on, &weights, Groups::of(4))?;
+/// let ends: Vec<_> = ranges.iter().map(|r| (r.min, r.max)).collect();
+/// assert_eq!(ends, [(-2.0, 3.0), (-8.0, 4.0)]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn range(on: &Backend, weights: &Tensor, groups: Groups) -> Result<Vec<Range>> {
     crate::kernels::expect::expect_weights(KERNEL.name, weights)?;
     if weights.elements() == 0 {

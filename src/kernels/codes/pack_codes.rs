@@ -34,6 +34,19 @@ struct Params {
 /// # Errors
 ///
 /// [`Error::Shape`] if a part is not U8 or no whole number of rows, or `bits` not 1 to 8; [`Error::Gpu`] if the device fails.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// // A byte for each symbol: 1, 2, 3, 0 and 3, 3, 0, 1.
+/// let symbols = Tensor::new(&on, DType::U8, 1, 8, vec![0x0003_0201, 0x0100_0303])?;
+/// let codes = kernels::pack_codes(&on, &[symbols], 4, 2)?;
+/// assert_eq!(codes.read(&on)?, [0b00_11_10_01, 0b01_00_11_11]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn pack_codes(on: &Backend, parts: &[Tensor], cols: usize, bits: u32) -> Result<Tensor> {
     if !(1..=8).contains(&bits) {
         return Err(Error::shape(KERNEL.name, "bits", bits, "1 to 8"));

@@ -37,6 +37,17 @@ struct Params {
 /// # Source
 ///
 /// That of the [`Activation`].
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels::{self, Activation}};
+///
+/// let on = Backend::Cpu;
+/// let x = Tensor::from_f32(&on, &[-1.0, 0.0, 2.0], 1)?;
+/// assert_eq!(kernels::activate(&on, &x, Activation::Relu)?.read_f32(&on)?, [0.0, 0.0, 2.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn activate(on: &Backend, x: &Tensor, activation: Activation) -> Result<Tensor> {
     expect_f32(KERNEL.name, "x", x, (x.rows(), x.cols()))?;
     match on {

@@ -33,6 +33,18 @@ struct Params {
 /// # Errors
 ///
 /// [`Error::Shape`] if a type is not F32 or the shapes do not fit; [`Error::Gpu`] if the device fails.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let x = Tensor::from_f32(&on, &[1.0, 2.0, 3.0, 4.0], 2)?;
+/// let bias = Tensor::from_f32(&on, &[10.0, 20.0], 1)?;
+/// assert_eq!(kernels::add(&on, &x, &bias)?.read_f32(&on)?, [11.0, 22.0, 13.0, 24.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn add(on: &Backend, x: &Tensor, y: &Tensor) -> Result<Tensor> {
     for (what, t) in [("x", x), ("y", y)] {
         if t.dtype() != DType::F32 {

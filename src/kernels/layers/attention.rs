@@ -59,6 +59,23 @@ struct Params {
 ///
 /// Vaswani et al. 2017, arXiv 1706.03762; block by block with a running maximum: Milakov and Gimelshein 2018, arXiv 1805.02867,
 /// and Dao et al. 2022, arXiv 2205.14135.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// // One head of four columns. Queries of zero like all keys equally: the mean of the values.
+/// let q = Tensor::from_f32(&on, &[0.0; 8], 2)?;
+/// let v = Tensor::from_f32(&on, &[1.0, 2.0, 3.0, 4.0, 3.0, 4.0, 5.0, 6.0], 2)?;
+/// let y = kernels::attention(&on, &q, &q, &v, 1, &[2])?;
+/// assert_eq!(y.read_f32(&on)?, [2.0, 3.0, 4.0, 5.0, 2.0, 3.0, 4.0, 5.0]);
+/// // With a second row that is padding.
+/// let y = kernels::attention(&on, &q, &q, &v, 1, &[1])?;
+/// assert_eq!(y.read_f32(&on)?, [1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn attention(
     on: &Backend,
     q: &Tensor,

@@ -34,6 +34,18 @@ struct Params {
 ///
 /// [`Error::Shape`] if a row is not a whole number of words, or a number is no row of the table; [`Error::Gpu`] if the device
 /// fails.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let table = Tensor::from_f32(&on, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3)?;
+/// let rows = kernels::gather_rows(&on, &table, &[2, 0, 2])?;
+/// assert_eq!(rows.read_f32(&on)?, [5.0, 6.0, 1.0, 2.0, 5.0, 6.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn gather_rows(on: &Backend, table: &Tensor, rows: &[u32]) -> Result<Tensor> {
     let bits = table.cols() * table.dtype().bits();
     if !bits.is_multiple_of(32) {

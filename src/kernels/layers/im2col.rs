@@ -78,6 +78,17 @@ impl Window {
     ///
     /// [`Error::Shape`] if the image, the window or the stride is empty, the window is larger than the padded image, or the
     /// padded image has 2^31 pixels in a line.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tersor::kernels::{Image, Window};
+    ///
+    /// let image = Image { count: 1, height: 28, width: 28, channels: 6 };
+    /// let places = Window { height: 5, width: 5, stride: 2, padding: 1 }.output(image)?;
+    /// assert_eq!((places.height, places.width, places.channels), (13, 13, 6)); // 25 / 2 + 1
+    /// # Ok::<(), tersor::Error>(())
+    /// ```
     pub fn output(self, image: Image) -> Result<Image> {
         Ok(Image {
             height: self.places("height", image.height, self.height)?,
@@ -166,6 +177,22 @@ pub(crate) fn expect_size(
 /// # Source
 ///
 /// Chellapilla, Puri and Simard 2006, "High Performance Convolutional Neural Networks for Document Processing".
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels::{self, Image, Window}};
+///
+/// let on = Backend::Cpu;
+/// // 1 2 3
+/// // 4 5 6
+/// let x = Tensor::from_f32(&on, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 6)?;
+/// let image = Image { count: 1, height: 2, width: 3, channels: 1 };
+/// let window = Window { height: 2, width: 2, stride: 1, padding: 0 };
+/// let columns = kernels::im2col(&on, &x, image, window, 0)?;
+/// assert_eq!(columns.read_f32(&on)?, [1.0, 2.0, 4.0, 5.0, 2.0, 3.0, 5.0, 6.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn im2col(on: &Backend, x: &Tensor, image: Image, window: Window, fill: u8) -> Result<Tensor> {
     let codes = expect_image(KERNEL.name, x, image)?;
     let places = window.output(image)?;

@@ -46,6 +46,19 @@ struct Params {
 ///
 /// Ba, Kiros and Hinton 2016, arXiv 1607.06450; the sums: Chan, Golub and LeVeque 1983, "Algorithms for computing the sample
 /// variance" (the corrected two-pass algorithm).
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let row = |values: [f32; 2]| Tensor::from_f32(&on, &values, 1);
+/// let (x, gamma, beta) = (row([1.0, 3.0])?, row([2.0, 2.0])?, row([1.0, 0.0])?);
+/// let y = kernels::layer_norm(&on, &x, None, &gamma, &beta, 1e-12)?;
+/// assert_eq!(y.read_f32(&on)?, [-1.0, 2.0]); // mean 2, variance 1: 2 * -1 + 1, 2 * 1 + 0
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn layer_norm(
     on: &Backend,
     x: &Tensor,

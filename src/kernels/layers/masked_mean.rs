@@ -46,6 +46,18 @@ struct Params {
 /// # Source
 ///
 /// Reimers and Gurevych 2019, arXiv 1908.10084 (mean pooling).
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// // Two sequences of two rows, of which the last one is padding.
+/// let x = Tensor::from_f32(&on, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 99.0, 99.0], 4)?;
+/// assert_eq!(kernels::masked_mean(&on, &x, &[2, 1])?.read_f32(&on)?, [2.0, 3.0, 5.0, 6.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn masked_mean(on: &Backend, x: &Tensor, lengths: &[u32]) -> Result<Tensor> {
     expect_f32(KERNEL.name, "x", x, (x.rows(), x.cols()))?;
     let rows = expect_sequences(KERNEL.name, x.rows(), lengths)?;

@@ -51,6 +51,21 @@ struct Params {
 /// # Source
 ///
 /// Scherer, Müller and Behnke 2010, "Evaluation of Pooling Operations in Convolutional Architectures for Object Recognition".
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels::{self, Image, Window}};
+///
+/// let on = Backend::Cpu;
+/// // 1  5 |  2  0
+/// // 3 -1 | -2 -3
+/// let x = Tensor::from_f32(&on, &[1.0, 5.0, 2.0, 0.0, 3.0, -1.0, -2.0, -3.0], 8)?;
+/// let image = Image { count: 1, height: 2, width: 4, channels: 1 };
+/// let window = Window { height: 2, width: 2, stride: 2, padding: 0 };
+/// assert_eq!(kernels::max_pool(&on, &x, image, window, true)?.read_f32(&on)?, [5.0, 2.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn max_pool(
     on: &Backend,
     x: &Tensor,

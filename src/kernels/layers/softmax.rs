@@ -41,6 +41,17 @@ struct Params {
 /// # Source
 ///
 /// Bridle 1990, "Probabilistic interpretation of feedforward classification network outputs".
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let x = Tensor::from_f32(&on, &[7.0, 7.0, 0.0, -100.0], 2)?;
+/// assert_eq!(kernels::softmax(&on, &x)?.read_f32(&on)?, [0.5, 0.5, 1.0, 0.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn softmax(on: &Backend, x: &Tensor) -> Result<Tensor> {
     expect_f32(KERNEL.name, "x", x, (x.rows(), x.cols()))?;
     match on {

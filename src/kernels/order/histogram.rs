@@ -32,6 +32,21 @@ struct Params {
 /// any thread, until [`Counting::finish`].
 ///
 /// Agreement: exact (integer sums).
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor, kernels::Counting};
+///
+/// let on = Backend::Cpu;
+/// let mut counting = Counting::new(&on, DType::F32)?;
+/// for tile in [[1.0, 2.0, 1.0], [2.0, f32::NAN, 2.0]] {
+///     counting.add(&on, &Tensor::from_f32(&on, &tile, 1)?)?;
+/// }
+/// let histogram = counting.finish(&on)?;
+/// assert_eq!((histogram.total(), histogram.nonfinite()), (6, 1));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Debug)]
 pub enum Counting {
     /// On the CPU.
@@ -291,11 +306,26 @@ fn add_on_gpu(gpu: &Gpu, windows: &[(u32, u32, [Buffer; 3])], weights: &Tensor) 
     Ok(())
 }
 
-/// The histogram of one tensor.
+/// The histogram of one tensor: a [`Counting`] of a single tile, with its formula and agreement.
+///
+/// - `weights`: a weight type, any shape; F64 is taken as f32, rounded to nearest even.
 ///
 /// # Errors
 ///
 /// As [`Counting`].
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[2.0, 0.0, 1.0, -0.0, 2.0, -3.0], 2)?;
+/// let bins = kernels::histogram(&on, &weights)?.bins();
+/// assert_eq!(bins.values, [-3.0, 0.0, 1.0, 2.0]);
+/// assert_eq!(bins.weights, [1.0, 2.0, 1.0, 2.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn histogram(on: &Backend, weights: &Tensor) -> Result<Histogram> {
     let mut counting = Counting::new(on, weights.dtype())?;
     counting.add(on, weights)?;

@@ -37,6 +37,19 @@ struct Params {
 /// # Errors
 ///
 /// [`Error::Shape`] if the elements are no weights or the bins are not ascending; [`Error::Gpu`] if the device fails.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[1.0, 2.0, 1.0f32.next_up(), 1.0], 1)?;
+/// // The key of a positive number is its pattern with the highest bit set: 0xbf800000 that of 1.
+/// let tails = kernels::histogram_tails(&on, &weights, &[0xbf800])?;
+/// assert_eq!(tails, [(0xbf80_0000, 2), (0xbf80_0001, 1)]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn histogram_tails(on: &Backend, weights: &Tensor, bins: &[u32]) -> Result<Vec<(u32, u32)>> {
     crate::kernels::expect::expect_weights(KERNEL.name, weights)?;
     if !bins.is_sorted_by(|a, b| a < b) || bins.last().is_some_and(|b| *b >= 1 << 20) {

@@ -39,6 +39,18 @@ const STEP: usize = 16;
 /// # Source
 ///
 /// Green, McColl, Bader 2012, "GPU merge path".
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let (even, odd) = ((0..32).step_by(2), (0..32).skip(1).step_by(2));
+/// let keys = Tensor::new(&on, DType::U32, 1, 32, odd.chain(even).collect())?;
+/// assert!(kernels::merge_runs(&on, &keys, 16)?.read(&on)?.into_iter().eq(0..32));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn merge_runs(on: &Backend, keys: &Tensor, run: usize) -> Result<Tensor> {
     if keys.dtype() != DType::U32 {
         return Err(Error::shape(KERNEL.name, "dtype", keys.dtype().name(), "U32"));

@@ -43,6 +43,19 @@ const RUN: usize = 4096;
 ///
 /// Batcher 1968, "Sorting networks and their applications", for runs of 4,096, which [`merge_runs()`](crate::kernels::order::merge_runs::merge_runs()) merges;
 /// on the CPU a radix sort.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels, kmeans::Bins};
+///
+/// let on = Backend::Cpu;
+/// let keys = kernels::sort_rows(&on, &Tensor::from_f32(&on, &[2.0, -1.0, 0.0, 2.0], 1)?)?.read(&on)?;
+/// assert_eq!(keys, [0x407f_ffff, 0x8000_0000, 0xc000_0000, 0xc000_0000]);
+/// let bins = Bins::of_keys(&keys);
+/// assert_eq!((bins.values, bins.weights), (vec![-1.0, 0.0, 2.0], vec![1.0, 1.0, 2.0]));
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn sort_rows(on: &Backend, weights: &Tensor) -> Result<Tensor> {
     crate::kernels::expect::expect_weights(KERNEL.name, weights)?;
     match on {

@@ -62,6 +62,18 @@ const SPAN: usize = 1 << 16;
 /// # Source
 ///
 /// Rastegari et al. 2016, arXiv 1603.05279: the scale of least squared error is the mean magnitude.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let signs = kernels::binarize(&on, &Tensor::from_f32(&on, &[-0.0, -4.0, 4.0, 0.0], 1)?)?;
+/// assert_eq!(signs.bits.read(&on)?, [0b0010]);
+/// assert_eq!(signs.scales.read_f32(&on)?, [2.0]); // (0 + 4 + 4 + 0) / 4
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn binarize(on: &Backend, weights: &Tensor) -> Result<BinaryMatrix> {
     crate::kernels::expect::expect_weights(KERNEL.name, weights)?;
     let scales = row_scales(on, weights)?;

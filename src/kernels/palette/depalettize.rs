@@ -53,6 +53,19 @@ pub struct Codebook<'a> {
 /// # Errors
 ///
 /// [`Error::Shape`] if `dtype` holds no weights, or codes or tables do not fit; [`Error::Gpu`] if the device fails.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor, kernels::{self, Codebook, Groups}};
+///
+/// let on = Backend::Cpu;
+/// let codes = Tensor::new(&on, DType::U32, 1, 1, vec![0b11_10_01_00])?;
+/// let book = Codebook { entries: &[-1.0, 0.0, 1.5], k: 3, bits: 2 };
+/// let weights = kernels::depalettize(&on, &codes, 4, book, Groups::of(4), DType::F32)?;
+/// assert_eq!(weights.read_f32(&on)?, [-1.0, 0.0, 1.5, 1.5]); // code 3 is beyond the table
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn depalettize(
     on: &Backend,
     codes: &Tensor,

@@ -191,6 +191,20 @@ fn compare_all(weights: &[f32], keys: &[u32], codes: &mut [u8]) {
 ///
 /// [`Error::Shape`] if the elements are no weights, or the palettes do not fit the groups or the bits; [`Error::Gpu`] if the
 /// device fails.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor, kernels::{self, Assigner, Groups}, kmeans::Palette};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[-2.0, -0.5, 0.25, 0.75], 1)?;
+/// let palette = Palette { entries: vec![-1.0, 0.0, 1.0], thresholds: vec![-0.5, 0.5] };
+/// let assigner = Assigner::new(&palette, DType::F32, 4);
+/// let codes = kernels::palettize(&on, &weights, &[assigner], Groups::of(4), 2)?;
+/// assert_eq!(codes.read(&on)?, [0b10_01_00_00]); // -0.5 lies on a threshold: the lower entry
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn palettize<P: Borrow<Assigner> + Sync>(
     on: &Backend,
     weights: &Tensor,

@@ -125,6 +125,22 @@ impl AffineMatrix {
 /// # Source
 ///
 /// Kim et al. 2022, arXiv 2211.10017: weights of few bits are decoded on their way into the registers.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, affine::{AffineCode, Scale}};
+/// use tersor::kernels::{self, Activation, AffineMatrix};
+///
+/// let on = Backend::Cpu;
+/// let (int4, half) = (AffineCode { bits: 4, symmetric: true }, Scale { scale: 0.5, zero_point: 0 });
+/// // The codes 2, -4, 0 and 2, which stand for 1, -2, 0 and 1.
+/// let w = AffineMatrix::new(&on, vec![0x20c2], (1, 4), int4, 4, &[half])?;
+/// let x = Tensor::from_f32(&on, &[1.0, 2.0, 3.0, 4.0], 1)?;
+/// let y = kernels::matmul_affine(&on, &x, &w, None, Activation::None)?;
+/// assert_eq!(y.read_f32(&on)?, [1.0]); // 1 - 4 + 0 + 4
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn matmul_affine(
     on: &Backend,
     x: &Tensor,

@@ -49,6 +49,19 @@ const MAX_COLS: usize = 1 << 22;
 /// # Source
 ///
 /// Rastegari et al. 2016, arXiv 1603.05279.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let a = kernels::binarize(&on, &Tensor::from_f32(&on, &[1.0, -1.0, 1.0, 1.0], 1)?)?;
+/// let w = kernels::binarize(&on, &Tensor::from_f32(&on, &[2.0, -2.0, 2.0, -2.0], 1)?)?;
+/// let y = kernels::matmul_binary(&on, &a, &w, None)?;
+/// assert_eq!(y.read_f32(&on)?, [4.0]); // three signs agree, one does not: 3 - 1, times 1 and 2
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn matmul_binary(
     on: &Backend,
     a: &BinaryMatrix,

@@ -43,6 +43,20 @@ pub static KERNEL: Kernel = Kernel {
 /// # Source
 ///
 /// Goto and van de Geijn 2008, doi 10.1145/1356052.1356053, for the tiles.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels::{self, Activation}};
+///
+/// let on = Backend::Cpu;
+/// let x = Tensor::from_f32(&on, &[1.0, 2.0], 1)?;
+/// let w = Tensor::from_f32(&on, &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], 3)?;
+/// let bias = Tensor::from_f32(&on, &[0.5, -3.0, 0.0], 1)?;
+/// let y = kernels::matmul_f32(&on, &x, &w, Some(&bias), Activation::Relu)?;
+/// assert_eq!(y.read_f32(&on)?, [1.5, 0.0, 3.0]); // 1 + 0.5, max(2 - 3, 0), 1 + 2
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn matmul_f32(
     on: &Backend,
     x: &Tensor,

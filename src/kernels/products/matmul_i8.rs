@@ -61,6 +61,28 @@ struct Params {
 ///
 /// Zero points and integer sums: Jacob et al. 2018, arXiv 1712.05877. The tile: research of this project on public kernels,
 /// above all llama.cpp's `mul_mmq.comp`.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor};
+/// use tersor::kernels::{self, Activation, Channels, Epilogue, Int8};
+///
+/// let on = Backend::Cpu;
+/// // The codes 1, 2, 3, 4 and 1, 1, 1, -1.
+/// let [a, w] = [0x0403_0201, 0xff01_0101]
+///     .map(|word| Tensor::new(&on, DType::U32, 1, 1, vec![word]))
+///     .map(|words| words.map(|words| Int8 { words, cols: 4, signed: true }));
+/// let (a, w) = (a?, w?);
+/// // Offset 10, zero point 0, scale 1/2, bias 1.
+/// let channels = Channels::new(&on, &[[10, 0, 0.5f32.to_bits(), 1f32.to_bits()]])?;
+/// let sums = kernels::matmul_i8(&on, &a, &w, &channels, Epilogue::Sum)?;
+/// assert_eq!(sums.read(&on)?, [12]); // 1 + 2 + 3 - 4 + 10
+/// let float = Epilogue::Float { rows: None, activation: Activation::None };
+/// let y = kernels::matmul_i8(&on, &a, &w, &channels, float)?;
+/// assert_eq!(y.read_f32(&on)?, [7.0]); // 12 / 2 + 1
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn matmul_i8(
     on: &Backend,
     a: &Int8,
@@ -143,6 +165,26 @@ impl Int8Weights {
 ///
 /// As [`matmul_i8`]; [`Error::Shape`] if the activations are not signed or unsigned as the weights were laid out for;
 /// [`Error::Backend`] if they were laid out for another backend.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor};
+/// use tersor::kernels::{self, Channels, Epilogue, Int8, Int8Weights};
+///
+/// let on = Backend::Cpu;
+/// // The codes 1, 2, 3, 4 and 1, 1, 1, -1.
+/// let [a, w] = [0x0403_0201, 0xff01_0101]
+///     .map(|word| Tensor::new(&on, DType::U32, 1, 1, vec![word]))
+///     .map(|words| words.map(|words| Int8 { words, cols: 4, signed: true }));
+/// let (a, w) = (a?, w?);
+/// let w = Int8Weights::new(&on, w, a.signed)?;
+/// // Offset 0, zero point 1, which makes the weights 0, 0, 0, -2; scale and bias take no part in sums.
+/// let channels = Channels::new(&on, &[[0, 1, 0, 0]])?;
+/// let sums = kernels::matmul_i8_with(&on, &a, &w, &channels, Epilogue::Sum)?;
+/// assert_eq!(sums.read(&on)?, [-8i32 as u32]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn matmul_i8_with(
     on: &Backend,
     a: &Int8,

@@ -139,6 +139,21 @@ impl PaletteMatrix {
 /// # Source
 ///
 /// Guo et al. 2024, arXiv 2407.10960: look-up tables in memory near the processor.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels::{self, Activation, PaletteMatrix}};
+///
+/// let on = Backend::Cpu;
+/// // Two rows that share a table: -1, -1, 0, 1 and 1, 1, 1, 1.
+/// let codes = vec![0b10_01_00_00, 0b10_10_10_10];
+/// let w = PaletteMatrix::new(&on, codes, (2, 4), 2, 8, &[-1.0, 0.0, 1.0])?;
+/// let x = Tensor::from_f32(&on, &[1.0, 2.0, 3.0, 4.0], 1)?;
+/// let y = kernels::matmul_palette(&on, &x, &w, None, Activation::None)?;
+/// assert_eq!(y.read_f32(&on)?, [1.0, 10.0]); // -1 - 2 + 0 + 4, 1 + 2 + 3 + 4
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn matmul_palette(
     on: &Backend,
     x: &Tensor,

@@ -123,6 +123,21 @@ impl SparseMatrix {
 /// # Source
 ///
 /// Mishra et al. 2021, arXiv 2104.08378, for N:M masks.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor, kernels::{self, Activation, SparseMatrix}};
+///
+/// let on = Backend::Cpu;
+/// // The row 0, 5, 0, -1.
+/// let survivors = [5.0f32, -1.0].map(f32::to_bits).to_vec();
+/// let w = SparseMatrix::new(&on, vec![0b1010], survivors, DType::F32, (1, 4))?;
+/// let x = Tensor::from_f32(&on, &[1.0, 2.0, 3.0, 4.0], 1)?;
+/// let y = kernels::matmul_sparse(&on, &x, &w, None, Activation::None)?;
+/// assert_eq!(y.read_f32(&on)?, [6.0]); // 2 * 5 - 4
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn matmul_sparse(
     on: &Backend,
     x: &Tensor,

@@ -55,6 +55,20 @@ pub struct Int8Rows {
 /// # Source
 ///
 /// Dynamic quantization by row: Yao et al. 2022 (ZeroQuant), arXiv 2206.01861; zero points: Jacob et al. 2018, arXiv 1712.05877.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let x = Tensor::from_f32(&on, &[0.0, 1.0, 2.0, 255.0, -1.0, 0.0, 1.0, 254.0], 2)?;
+/// let rows = kernels::quantize_rows(&on, &x)?;
+/// // Both rows reach over 255 steps of 1; the second has zero at code 1.
+/// assert_eq!(rows.scales.read_f32(&on)?, [1.0, 0.0, 1.0, 1.0]);
+/// assert_eq!(rows.codes.words.read(&on)?, [0xff02_0100, 0xff02_0100]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn quantize_rows(on: &Backend, x: &Tensor) -> Result<Int8Rows> {
     if x.dtype() != DType::F32 {
         return Err(Error::shape(KERNEL.name, "x", x.dtype().name(), "F32"));

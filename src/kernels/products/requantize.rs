@@ -40,6 +40,16 @@ struct Params {
 /// # Source
 ///
 /// Jacob et al. 2018, arXiv 1712.05877, section 2.2.
+///
+/// # Example
+///
+/// ```
+/// use tersor::kernels::multiplier;
+///
+/// assert_eq!(multiplier(1.0), (1 << 30, 30));
+/// assert_eq!(multiplier(0.75), (3 << 29, 31));
+/// assert_eq!(multiplier(-1.0).0, 0);
+/// ```
 pub fn multiplier(real: f64) -> (i32, u32) {
     let (fraction, exponent) = libm::frexp(real.max(0.0).min(2f64.powi(30)));
     let rounded = (fraction * 2f64.powi(31)).round_ties_even();
@@ -77,6 +87,22 @@ pub fn multiplier(real: f64) -> (i32, u32) {
 /// # Source
 ///
 /// Jacob et al. 2018, arXiv 1712.05877, sections 2.2 to 2.4; the rounding of ties is ours.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, DType, Tensor, kernels::{self, Channels, multiplier}};
+///
+/// let on = Backend::Cpu;
+/// let sums = [10, -3, 1, 1000].map(|sum: i32| sum as u32);
+/// let sums = Tensor::new(&on, DType::I32, 1, 4, sums.to_vec())?;
+/// let (half, shift) = multiplier(0.5);
+/// let channels = Channels::new(&on, &[[0, 0, half as u32, shift]; 4])?;
+/// let codes = kernels::requantize(&on, &sums, &channels, 0, -128, 127)?.read(&on)?;
+/// // 5; -1.5 and 0.5, whose ties go up to -1 and 1; and the largest code.
+/// assert_eq!(codes[0].to_le_bytes().map(|code| code as i8), [5, -1, 1, 127]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn requantize(
     on: &Backend,
     sums: &Tensor,

@@ -45,6 +45,19 @@ struct Params {
 /// # Source
 ///
 /// Han, Pool, Tran, Dally 2015, arXiv 1506.02626.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels::{self, Groups}, prune::Limit};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[1.0, -2.0, 3.0, 2.0], 1)?;
+/// let limit = Limit { threshold: 2f32.to_bits(), ties_before: 2 };
+/// let mask = kernels::magnitude_mask(&on, &weights, Groups::of(4), &[limit])?;
+/// assert_eq!(mask.read(&on)?, [0b0110]); // 3, and of the ties what is among the first two
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn magnitude_mask(
     on: &Backend,
     weights: &Tensor,

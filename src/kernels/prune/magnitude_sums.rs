@@ -67,6 +67,20 @@ impl BlockGrid {
 /// # Source
 ///
 /// Li et al. 2017, arXiv 1608.08710.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels::{self, BlockGrid}, recipe::Norm};
+///
+/// let on = Backend::Cpu;
+/// // Two blocks side by side.
+/// let weights = Tensor::from_f32(&on, &[1.0, 0.0, 1.0, 1.0, 0.0, 0.0, -1.0, 1.0], 2)?;
+/// let grid = BlockGrid { rows: 2, cols: 2, row0: 0, col0: 0 };
+/// let sums = kernels::magnitude_sums(&on, &weights, grid, Norm::L1, &[32767.0])?;
+/// assert_eq!(sums, [32767, 4 * 32767]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn magnitude_sums(
     on: &Backend,
     weights: &Tensor,

@@ -33,6 +33,19 @@ struct Params {
 /// # Errors
 ///
 /// [`Error::Shape`](crate::Error::Shape) if the elements are no weights; [`Error::Gpu`](crate::Error::Gpu) if the device fails.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[1.0, -1.0, 2.0, 1.0f32.next_up()], 1)?;
+/// let counts = kernels::magnitude_tail(&on, &weights, 1f32.to_bits() >> 12)?;
+/// assert_eq!(counts[..3], [2, 1, 0]);
+/// assert_eq!(counts.iter().sum::<u64>(), 3);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn magnitude_tail(on: &Backend, weights: &Tensor, prefix: u32) -> Result<Vec<u64>> {
     crate::kernels::expect::expect_weights(KERNEL.name, weights)?;
     match on {

@@ -42,6 +42,19 @@ struct Params {
 /// # Source
 ///
 /// Zhou et al. 2021, arXiv 2102.04010; 2:4: Mishra et al. 2021, arXiv 2104.08378.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels};
+///
+/// let on = Backend::Cpu;
+/// let weights = [1.0, -3.0, 2.0, 2.0, 0.5, 0.5, 0.5, 0.5, 9.0];
+/// let mask = kernels::nm_mask(&on, &Tensor::from_f32(&on, &weights, 1)?, 2, 4)?;
+/// // -3 and the first 2; of equal ones the first two; and the remainder, which is kept whole.
+/// assert_eq!(mask.read(&on)?, [0b1_0011_0110]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn nm_mask(on: &Backend, weights: &Tensor, n: u32, m: u32) -> Result<Tensor> {
     crate::kernels::expect::expect_weights(KERNEL.name, weights)?;
     if !(1 <= n && n < m && m <= 16) {

@@ -35,6 +35,20 @@ struct Params {
 ///
 /// [`Error::Shape`] if the elements are no weights or `keep` is out of bounds; [`Error::Gpu`] if the device fails, or a row
 /// is too long for its loops: more than 2.7 million columns.
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, Tensor, kernels, prune::Limit};
+///
+/// let on = Backend::Cpu;
+/// let weights = Tensor::from_f32(&on, &[1.0, -3.0, 2.0, 2.0, 0.5, 0.5, -0.5, 0.5], 2)?;
+/// let limits = kernels::row_threshold(&on, &weights, 2)?;
+/// // -3, and a 2 among the first three; two of the halves.
+/// assert_eq!(limits[0], Limit { threshold: 2f32.to_bits(), ties_before: 3 });
+/// assert_eq!(limits[1], Limit { threshold: 0.5f32.to_bits(), ties_before: 2 });
+/// # Ok::<(), tersor::Error>(())
+/// ```
 pub fn row_threshold(on: &Backend, weights: &Tensor, keep: usize) -> Result<Vec<Limit>> {
     crate::kernels::expect::expect_weights(KERNEL.name, weights)?;
     if keep == 0 || keep > weights.cols() {

@@ -6,6 +6,23 @@ use crate::{
 };
 
 /// A table of vectors, one for every token: held compressed, restored row by row as rows are asked for.
+///
+/// # Example
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.safetensors");
+/// # let bytes = [1f32, 2.0, 3.0, 4.0, 5.0, 6.0].map(f32::to_le_bytes).concat();
+/// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![3, 2], &bytes);
+/// # safetensors::serialize_to_file([("words.weight", view.unwrap())], None, &path).unwrap();
+/// use tersor::{Backend, nn::{Embedding, Model}};
+///
+/// // `path`: a checkpoint of one matrix, `words.weight`: [[1, 2], [3, 4], [5, 6]].
+/// let (on, model) = (Backend::Cpu, Model::open(&path)?);
+/// let words = Embedding::load(&model, &on, "words", 2)?;
+/// assert_eq!(words.forward(&on, &[2, 0])?.read_f32(&on)?, [5.0, 6.0, 1.0, 2.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Embedding {
     table: Table,

@@ -32,6 +32,24 @@ pub enum Arithmetic {
 }
 
 /// A dense layer: `y = activation(W x + b)`, W of shape `[outputs, inputs]`; a row of the input tensor is one x.
+///
+/// # Example
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.safetensors");
+/// # let bytes = [1f32, 0.0, 0.0, 1.0, -1.0, -1.0].map(f32::to_le_bytes).concat();
+/// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![3, 2], &bytes);
+/// # safetensors::serialize_to_file([("fc.weight", view.unwrap())], None, &path).unwrap();
+/// use tersor::{Backend, Tensor, kernels::Activation, nn::{Arithmetic, Linear, Model}};
+///
+/// // `path`: a checkpoint of one matrix, `fc.weight`: [[1, 0], [0, 1], [-1, -1]].
+/// let (on, model) = (Backend::Cpu, Model::open(&path)?);
+/// let fc = Linear::load(&model, &on, "fc", 2, Activation::Relu, Arithmetic::Float)?;
+/// let y = fc.forward(&on, &Tensor::from_f32(&on, &[3.0, 4.0], 1)?)?;
+/// assert_eq!(y.read_f32(&on)?, [3.0, 4.0, 0.0]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Linear {
     form: Form,
@@ -115,6 +133,9 @@ impl Linear {
     }
 
     /// Applies the layer to every row: F32 `[rows, inputs]` to F32 `[rows, outputs]`.
+    ///
+    /// Agreement: that of the product that the [`Arithmetic`] and the form of the weight choose: `matmul_f32`, `matmul_affine`,
+    /// `matmul_palette`, `matmul_sparse`, `matmul_i8` or `matmul_binary` of [`kernels`](crate::kernels).
     ///
     /// # Errors
     ///

@@ -136,6 +136,29 @@ impl Architecture {
 }
 
 /// Dense and convolution layers one after the other, on weights as they are stored.
+///
+/// # Example
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.safetensors");
+/// # let bytes = [1f32, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0].map(f32::to_le_bytes).concat();
+/// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2, 4], &bytes);
+/// # safetensors::serialize_to_file([("fc.weight", view.unwrap())], None, &path).unwrap();
+/// use tersor::{Backend, kernels::Activation};
+/// use tersor::nn::{Architecture, Arithmetic, LayerShape, Model, Network};
+///
+/// // `path`: a checkpoint of one matrix, `fc.weight`: [[1, 0, 0, 0], [0, 0, 0, 1]].
+/// const CORNERS: Architecture = Architecture {
+///     image: [2, 2, 1],
+///     layers: &[LayerShape { name: "fc", window: None, activation: Activation::None, pool: None }],
+/// };
+/// let (on, model) = (Backend::Cpu, Model::open(&path)?);
+/// let network = Network::load(&model, &on, CORNERS, Arithmetic::Float)?;
+/// // Two images: the first is bright at the top left, the second at the bottom right.
+/// assert_eq!(network.classify(&on, &[255, 0, 0, 9, 0, 0, 0, 255])?, [0, 1]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Network {
     architecture: Architecture,
