@@ -15,10 +15,13 @@ pub enum Output {
     Words(Vec<u32>),
 }
 
+/// Runs a kernel on a backend.
+type Run = dyn Fn(&Backend) -> Result<Output>;
+
 /// A kernel with its arguments on a backend, and the bytes that it must read and write.
 pub struct Job {
     pub bytes: u64,
-    pub run: Box<dyn Fn(&Backend) -> Result<Output>>,
+    pub run: Box<Run>,
 }
 
 /// Every kernel there is a job for.

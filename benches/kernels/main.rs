@@ -216,7 +216,8 @@ fn bench_jobs(c: &mut Criterion) {
             }
         }
     };
-    let same = |(a, b): (&(DType, Vec<u32>), &(DType, Vec<u32>))| {
+    type Read = (DType, Vec<u32>);
+    let same = |(a, b): (&Read, &Read)| {
         let floats = a.0 == DType::F32;
         let near = |(a, b): (&u32, &u32)| {
             let (x, y) = (f32::from_bits(*a), f32::from_bits(*b));
