@@ -357,7 +357,7 @@ fn bytes_depend_on_neither_threads_nor_memory() {
             );
             report.gpu_tiles
         };
-        for (threads, memory) in [(1, 1 << 30), (3, 1 << 30), (2, 400 << 20)] {
+        for (threads, memory) in [(1, 1 << 30), (3, 1 << 30), (2, 448 << 20)] {
             same(Options { threads, memory, ..options(&CPU) });
         }
         if let Some(on) = gpu() {
