@@ -156,9 +156,10 @@ fn every_kernel_is_here() {
     assert_eq!(here, ALL.iter().map(|kernel| kernel.name).collect());
 }
 
-/// Whether benches are only to be tried, once each, as `cargo test --benches` does.
+/// Whether benches are only to be tried, once each, as `cargo test --benches` does: criterion tells by the same arguments.
 fn trying() -> bool {
-    std::env::args().any(|arg| arg == "--test")
+    let given = |wanted: &str| std::env::args().any(|arg| arg == wanted);
+    given("--test") || !given("--bench")
 }
 
 fn bench(c: &mut Criterion) {
