@@ -66,7 +66,8 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
             TableRows::InBlocks => m.memory_of_rows(&passes, false, selected),
             TableRows::AcrossBlocks => m.memory_of_rows(&passes, true, selected),
             TableRows::Many => {
-                let by_entropy = matches!(treat.treatment.quantize, Some(Quantize::Entropy { .. }));
+                let by_entropy =
+                    treat.treatment.quantize.as_ref().and_then(Quantize::entropy_bits).is_some();
                 m.memory_of_survey(&passes, selected, by_entropy)
             }
         },

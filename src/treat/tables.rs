@@ -98,9 +98,9 @@ impl Job<'_> {
             (size / self.blocks.cols, self.blocks.rows_per_unit(self.engine.unit_bytes));
         let (dtype, goal) = (
             self.blocks.dtype,
-            match self.treat.treatment.quantize {
-                Some(Quantize::Entropy { bits }) => Goal::Entropy(bits),
-                _ => Goal::Entries(self.k()),
+            match self.treat.treatment.quantize.as_ref().and_then(Quantize::entropy_bits) {
+                Some(bits) => Goal::Entropy(bits),
+                None => Goal::Entries(self.k()),
             },
         );
         let tables = (0..self.blocks.rows / rows).map(|g| {

@@ -1,0 +1,330 @@
+//! Rules as they are written in TOML, and the checks that make one of each.
+
+use crate::{
+    DType,
+    codec::{block::Structure, stream::Coder},
+    recipe::{
+        rule::{Matcher, Rule},
+        treatment::{
+            Encode, Granularity, GroupSize, NonFinite, Objective, Prune, Quantize, Treatment,
+        },
+    },
+};
+use globset::Glob;
+use regex::Regex;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// The `max_error` of a retrieval structure that is only named.
+const RETRIEVAL_ERROR: f64 = 0.1;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) version: u32,
+    #[serde(default)]
+    pub(super) rule: Vec<toml::Spanned<RawRule>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRule {
+    pub(super) r#match: Option<String>,
+    pub(super) regex: Option<String>,
+    #[serde(default)]
+    min_dims: usize,
+    #[serde(default)]
+    min_elements: u64,
+    #[serde(default)]
+    dtype: OneOrMany<String>,
+    #[serde(default)]
+    optional: bool,
+    #[serde(default)]
+    keep: bool,
+    axis: Option<u8>,
+    prune: Option<Prune>,
+    quantize: Option<RawQuantize>,
+    encode: Option<RawEncode>,
+    importance: Option<PathBuf>,
+    nonfinite: Option<NonFinite>,
+    max_rel_error: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected one value or a list of them")]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl<T> From<OneOrMany<T>> for Vec<T> {
+    fn from(from: OneOrMany<T>) -> Self {
+        match from {
+            OneOrMany::One(one) => vec![one],
+            OneOrMany::Many(many) => many,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "encode is not known, expected \"raw\", \"huffman\", \"rans\", \"auto\", \"ribbon\", \"bloomier\", or { kind = \"ribbon\", max_error = 0.1 }"
+)]
+enum RawEncode {
+    Named(EncodeName),
+    Retrieval(RawRetrieval),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EncodeName {
+    Raw,
+    Huffman,
+    Rans,
+    Auto,
+    Ribbon,
+    Bloomier,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRetrieval {
+    kind: Structure,
+    max_error: f64,
+}
+
+impl RawEncode {
+    fn check(self) -> std::result::Result<Option<Encode>, String> {
+        let retrieval = |structure, max_error| Encode::Retrieval { structure, max_error };
+        Ok(match self {
+            Self::Named(EncodeName::Raw) => None,
+            Self::Named(EncodeName::Huffman) => Some(Encode::Streams(Coder::Huffman)),
+            Self::Named(EncodeName::Rans) => Some(Encode::Streams(Coder::Rans)),
+            Self::Named(EncodeName::Auto) => Some(Encode::Streams(Coder::Auto)),
+            Self::Named(EncodeName::Ribbon) => Some(retrieval(Structure::Ribbon, RETRIEVAL_ERROR)),
+            Self::Named(EncodeName::Bloomier) => {
+                Some(retrieval(Structure::Bloomier, RETRIEVAL_ERROR))
+            }
+            Self::Retrieval(RawRetrieval { max_error, .. })
+                if !max_error.is_finite() || max_error <= 0.0 =>
+            {
+                return Err(format!("max_error is {max_error}, expected a number above 0"));
+            }
+            Self::Retrieval(RawRetrieval { kind, max_error }) => Some(retrieval(kind, max_error)),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawGranularity {
+    Tensor,
+    Channel,
+    Group,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawGroup {
+    Of(u64),
+    Named(String),
+}
+
+#[derive(Deserialize)]
+#[serde(
+    tag = "kind",
+    rename_all = "lowercase",
+    deny_unknown_fields,
+    expecting = "a table such as { kind = \"affine\", bits = 8 }"
+)]
+enum RawQuantize {
+    Affine {
+        bits: u8,
+        #[serde(default = "yes")]
+        symmetric: bool,
+        granularity: Option<RawGranularity>,
+        #[serde(default)]
+        group: OneOrMany<RawGroup>,
+        #[serde(default)]
+        objective: Objective,
+    },
+    Palette {
+        bits: Option<u8>,
+        k: Option<u32>,
+        max_error: Option<f64>,
+        granularity: Option<RawGranularity>,
+        #[serde(default)]
+        group: OneOrMany<RawGroup>,
+    },
+    // Not a unit, which would take any key.
+    Binary {},
+    Entropy {
+        bits: f64,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl RawRule {
+    /// What it says, or why that makes no sense.
+    pub(super) fn check(self, pattern: String) -> std::result::Result<Rule, String> {
+        let raw = self;
+        let matcher = match (raw.r#match, raw.regex) {
+            (Some(glob), None) => {
+                Matcher::Glob(Glob::new(&glob).map_err(|e| e.to_string())?.compile_matcher())
+            }
+            (None, Some(regex)) => {
+                Matcher::Regex(Regex::new(&format!("^(?:{regex})$")).map_err(|e| e.to_string())?)
+            }
+            _ => return Err("expected either match = \"glob\" or regex = \"expression\"".into()),
+        };
+        let dtypes: Vec<String> = raw.dtype.into();
+        let dtypes =
+            dtypes.iter().map(|d| DType::parse(d).ok_or(format!("dtype {d:?} is not known")));
+        let encode_given = raw.encode.is_some();
+        let encode = raw.encode.map(RawEncode::check).transpose()?.flatten();
+        let changed = raw.prune.is_some() || raw.quantize.is_some();
+        if if raw.keep { changed } else { !changed && encode.is_none() } {
+            return Err("expected keep = true, or one or more of prune, quantize, encode".into());
+        }
+        let without_effect = [
+            ("axis", raw.axis.is_some()),
+            ("encode", encode_given),
+            ("importance", raw.importance.is_some()),
+            ("nonfinite", raw.nonfinite.is_some()),
+            ("max_rel_error", raw.max_rel_error.is_some()),
+        ];
+        if let Some((key, _)) = without_effect.iter().find(|(_, given)| raw.keep && *given) {
+            return Err(format!("{key} does nothing where keep = true; leave it out"));
+        }
+        if let Some(axis) = raw.axis.filter(|axis| *axis > 1) {
+            return Err(format!("axis is {axis}, expected 0 or 1"));
+        }
+        if let Some(prune) = raw.prune {
+            prune.check()?;
+        }
+        if let Some(limit) = raw.max_rel_error.filter(|l| !l.is_finite() || *l < 0.0) {
+            return Err(format!("max_rel_error is {limit}, expected a finite number from 0 on"));
+        }
+        let quantize = raw.quantize.map(RawQuantize::check).transpose()?;
+        let one_palette = quantize.as_ref().is_some_and(Quantize::is_one_palette);
+        if matches!(encode, Some(Encode::Retrieval { .. })) && !(one_palette && raw.prune.is_some())
+        {
+            return Err("ribbon and bloomier hold the codes of what survives; expected prune, and one palette for a tensor".into());
+        }
+        if raw.importance.is_some() && !quantize.as_ref().is_some_and(Quantize::takes_importance) {
+            return Err("importance weighs the squared errors of palettes; expected one".into());
+        }
+        Ok(Rule {
+            pattern,
+            matcher,
+            min_dims: raw.min_dims,
+            min_elements: raw.min_elements,
+            dtypes: dtypes.collect::<std::result::Result<_, _>>()?,
+            optional: raw.optional,
+            treatment: Treatment {
+                axis: raw.axis.unwrap_or(0),
+                prune: raw.prune,
+                quantize,
+                encode,
+                importance: raw.importance,
+                nonfinite: raw.nonfinite.unwrap_or_default(),
+                max_rel_error: raw.max_rel_error,
+            },
+        })
+    }
+}
+
+impl Prune {
+    fn check(self) -> std::result::Result<(), String> {
+        match self {
+            Self::Magnitude { density, .. }
+            | Self::Channel { density, .. }
+            | Self::Block { density, .. }
+                if !(0.0..=1.0).contains(&density) =>
+            {
+                Err(format!("density is {density}, expected 0 to 1"))
+            }
+            Self::NOfM { n, m } if !(1 <= n && n < m && m <= 16) => {
+                Err(format!("n:m is {n}:{m}, expected 1 <= n < m <= 16"))
+            }
+            Self::Block { block: [r, c], .. } if r == 0 || c == 0 => {
+                Err(format!("block is [{r}, {c}], expected at least [1, 1]"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+impl RawQuantize {
+    fn check(self) -> std::result::Result<Quantize, String> {
+        match self {
+            Self::Affine { bits, symmetric, granularity, group, objective } => {
+                if !(2..=8).contains(&bits) {
+                    return Err(format!("bits is {bits}, expected 2 to 8"));
+                }
+                let granularity =
+                    granularity_of(granularity.unwrap_or(RawGranularity::Channel), group)?;
+                Ok(Quantize::Affine { bits, symmetric, granularity, objective })
+            }
+            Self::Palette { bits, k, max_error, granularity, group } => {
+                let k = match (bits, k, max_error) {
+                    (Some(bits @ 1..=8), None, None) => 1 << bits,
+                    (None, Some(k @ 2..=256), None) => k,
+                    (None, None, Some(limit)) if limit.is_finite() && limit >= 0.0 => 256,
+                    _ => {
+                        return Err(
+                            "expected one of bits = 1 to 8, k = 2 to 256, max_error from 0 on"
+                                .into(),
+                        );
+                    }
+                };
+                let granularity =
+                    granularity_of(granularity.unwrap_or(RawGranularity::Tensor), group)?;
+                if matches!(&granularity, Granularity::Group(sizes) if sizes.contains(&GroupSize::Row))
+                {
+                    return Err("a palette's group is a number of rows; expected numbers".into());
+                }
+                if max_error.is_some() && granularity != Granularity::Tensor {
+                    return Err(
+                        "max_error chooses one table for a tensor; leave granularity out".into()
+                    );
+                }
+                Ok(Quantize::Palette { k, granularity, max_error })
+            }
+            Self::Binary {} => Ok(Quantize::Binary),
+            Self::Entropy { bits } if bits > 0.0 && bits <= 8.0 => Ok(Quantize::Entropy { bits }),
+            Self::Entropy { bits } => Err(format!("bits is {bits}, expected above 0, up to 8")),
+        }
+    }
+}
+
+fn granularity_of(
+    granularity: RawGranularity,
+    group: OneOrMany<RawGroup>,
+) -> std::result::Result<Granularity, String> {
+    let sizes = Vec::from(group).into_iter().map(|size| match size {
+        RawGroup::Of(0) => Err("group is 0, expected at least 1".into()),
+        RawGroup::Of(size) => Ok(GroupSize::Of(size)),
+        RawGroup::Named(name) if name == "row" => Ok(GroupSize::Row),
+        RawGroup::Named(name) => Err(format!("group is {name:?}, expected a number or \"row\"")),
+    });
+    let sizes: Vec<_> = sizes.collect::<std::result::Result<_, String>>()?;
+    match (granularity, sizes.is_empty()) {
+        (RawGranularity::Tensor, true) => Ok(Granularity::Tensor),
+        (RawGranularity::Channel, true) => Ok(Granularity::Channel),
+        (RawGranularity::Group, false) => Ok(Granularity::Group(sizes)),
+        (RawGranularity::Group, true) => {
+            Err("granularity is \"group\", but group is missing".into())
+        }
+        (_, false) => Err("group is given, but granularity is not \"group\"".into()),
+    }
+}
