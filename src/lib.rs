@@ -81,7 +81,7 @@ pub use backend::{Backend, Device};
 pub use decide::{affine, kmeans, threshold as prune};
 pub use dtype::DType;
 pub use error::{Cause, Error, Result};
-pub use gpu::{AdapterSummary, GpuOptions, adapters};
+pub use gpu::{AdapterSummary, Gpu, GpuOptions, adapters};
 pub use progress::{Cancel, Progress, Silent};
 pub use tensor::{Scaled, Storage, Stored, Tensor, TensorInfo, words};
 

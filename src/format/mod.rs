@@ -38,11 +38,11 @@ pub use output::{
 };
 #[doc(hidden)]
 pub use quantized::{Quantized, already_quantized};
+pub use safetensors::metadata::Metadata;
 #[doc(hidden)]
 pub use safetensors::{
     header::{Header, MAX_NAME, MAX_TENSORS, read as read_header},
     header_text::{Entry, Preface, write_header},
-    metadata::Metadata,
 };
 
 pub(crate) use safetensors::{

@@ -27,9 +27,10 @@ pub(crate) mod prune;
 pub(crate) mod tasks;
 
 #[doc(hidden)]
-pub use crate::decide::{histogram::TAIL, order_key};
+pub use crate::decide::histogram::TAIL;
 pub use crate::{
-    decide::{groups::Groups, histogram::Histogram, range::Range},
+    codec::block::IndexKind,
+    decide::{groups::Groups, histogram::Histogram, order_key, range::Range},
     gpu::Kernel,
 };
 pub use affine::*;

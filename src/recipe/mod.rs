@@ -4,6 +4,7 @@ mod rule;
 mod treatment;
 mod written;
 
+pub use crate::codec::{block::Structure, stream::Coder};
 pub use rule::Rule;
 pub use treatment::{
     Encode, Granularity, GroupSize, NonFinite, Norm, Objective, Prune, Quantize, Scope, Treatment,
