@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes every target for so many seconds each: scripts/fuzz.sh SECONDS [TARGET...]. Needs cargo-fuzz and a nightly toolchain; without
-# them `TERSOR_FUZZ_SECONDS=600 cargo test --test fuzz` mutates the same corpus. New inputs go to fuzz/target/corpus.
+# them `TERSOR_FUZZ_SECONDS=600 cargo test --test files fuzz` mutates the same corpus. New inputs go to fuzz/target/corpus.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:?how many seconds for each target}

@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TERSOR_REQUIRE_STRACE=1 RUST_BACKTRACE=0
-cargo test --quiet --test io_faults -- --nocapture --test-threads=1 --include-ignored
+cargo test --quiet --test jobs -- io_faults:: --nocapture --test-threads=1 --include-ignored

@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export TERSOR_ROUNDS=${1:-2000} TERSOR_WRITER_ROUNDS=${2:-100} TERSOR_SEED=${TERSOR_SEED:-$RANDOM}
 echo "seed $TERSOR_SEED, in ${TMPDIR:-/tmp}"
-cargo test --quiet --test kills -- --nocapture --test-threads=1 whatever_is_killed many_writers
+cargo test --quiet --test jobs -- --nocapture --test-threads=1 whatever_is_killed many_writers

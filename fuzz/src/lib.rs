@@ -1,5 +1,5 @@
 //! What is fuzzed: a function of bytes for every parser and codec. libFuzzer calls them from `fuzz_targets`, and the crate's own
-//! tests with a committed corpus and some mutations of it (`tests/fuzz.rs`), so that they need no other tool than cargo.
+//! tests with a committed corpus and some mutations of it (`tests/files/fuzz.rs`), so that they need no other tool than cargo.
 
 #[path = "targets.rs"]
 pub mod targets;

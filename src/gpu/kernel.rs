@@ -1,6 +1,6 @@
 /// One compute shader.
 ///
-/// Conventions, checked by `tests/shaders.rs`: one entry point, `main`; binding 0 is the uniform `params`, made of
+/// Conventions, checked by `tests/kernels/shaders.rs`: one entry point, `main`; binding 0 is the uniform `params`, made of
 /// 4-byte scalars; then the inputs; then the outputs; the workgroup width is the override `WG`; and workgroups take their number
 /// from `lib/grid`, since long work is started in parts.
 #[derive(Debug)]

@@ -5,11 +5,14 @@ mod support;
 
 mod affine;
 mod codes;
+mod crosscheck;
+mod dispatches;
 mod layers;
 mod order;
 mod palette;
 mod products;
 mod prune;
+mod shaders;
 
 #[test]
 fn the_generator_is_splitmix64() {

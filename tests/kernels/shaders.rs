@@ -14,8 +14,6 @@ use std::{
 use tersor::{Backend, gpu::Kernel, kernels};
 use wgpu::Features;
 
-mod support;
-
 /// No kernel may ask for more than every WebGPU device offers; wgpu itself does not check it.
 const MAX_WORKGROUP_BYTES: u32 = 16 << 10;
 
@@ -238,20 +236,20 @@ fn workgroup_bytes(kernel: &Kernel) -> u32 {
 
 #[test]
 fn the_cross_check_can_fail() {
-    if support::gpu().is_none() {
+    if crate::support::gpu().is_none() {
         return;
     }
     let disagree = |on: &Backend| match on {
         Backend::Cpu => Ok(vec![1, 2, 3]),
         Backend::Gpu(_) => Ok(vec![1, 2, 4]),
     };
-    assert!(std::panic::catch_unwind(|| support::cross_check("teeth", disagree)).is_err());
+    assert!(std::panic::catch_unwind(|| crate::support::cross_check("teeth", disagree)).is_err());
 }
 
 #[test]
 fn the_device_rounds_as_the_reference_does() {
     // Not a property of shaders but of this device: kernels rely on it or take their integer path.
-    if let Some(Backend::Gpu(gpu)) = support::gpu() {
+    if let Some(Backend::Gpu(gpu)) = crate::support::gpu() {
         eprintln!("{}: {:?}", gpu.title(), gpu.numerics());
         assert!(gpu.numerics().rounds_exactly());
     }

@@ -1,14 +1,13 @@
 //! What becomes of outputs: what a job replaces and what it never touches, two jobs with one output, signals, full disks, and
 //! the other files of a folder. The binary is run, as a user would.
 
-mod support;
+use crate::support::{noise, words_of, write_checkpoint};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
-use support::{noise, words_of, write_checkpoint};
 use tersor::{DType, format::Checkpoint};
 
 fn tersor(dir: &Path, args: &str) -> Command {

@@ -1,8 +1,7 @@
 //! The targets of `fuzz/`, without a fuzzer: each with its committed corpus, then with mutations of it, as many as there is time
 //! for (`TERSOR_FUZZ_SECONDS`, for all together, 20 unless told). The mutations of one run are the first of every longer one.
 
-mod support;
-#[path = "../fuzz/src/targets.rs"]
+#[path = "../../fuzz/src/targets.rs"]
 mod targets;
 
 use std::{
@@ -78,8 +77,8 @@ fn no_input_does_harm() {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let threads = threads.min(targets::ALL.len());
     let each = Duration::from_secs_f64(seconds * threads as f64 / targets::ALL.len() as f64);
-    support::each(&targets::ALL, |_, (name, target)| {
-        let dir = support::memory_folder();
+    crate::support::each(&targets::ALL, |_, (name, target)| {
+        let dir = crate::support::memory_folder();
         let corpus = corpus(name);
         assert!(!corpus.is_empty(), "{name} has no corpus");
         let started = Instant::now();
@@ -131,7 +130,7 @@ fn write_corpus() {
         bytes.resize(bytes.len() + data, 0x3f);
         write("checkpoint", name, &bytes);
     }
-    let noise: Vec<u8> = bytemuck::cast_slice(&support::noise(1, 2048)).to_vec();
+    let noise: Vec<u8> = bytemuck::cast_slice(&crate::support::noise(1, 2048)).to_vec();
     let text = format!("{{{}}}", tensor("w", "BF16", "[64,64]", 0, 8192));
     write(
         "checkpoint",
@@ -162,7 +161,7 @@ fn write_corpus() {
         if path.is_file() && path.extension().is_none() {
             let file = fs::read(&path).unwrap();
             let name = path.file_name().unwrap().to_str().unwrap();
-            let parts = support::forge::Parts::of(&file);
+            let parts = crate::support::forge::Parts::of(&file);
             let header = parts.header(&parts.chunks(), &"A".repeat(22));
             let json: serde_json::Value = serde_json::from_str(&header).unwrap();
             write("manifest", name, json["__metadata__"]["tersor"].as_str().unwrap().as_bytes());

@@ -1,13 +1,12 @@
 //! Archives that version 1 of the format has written, one of every kind: every later version restores the same bytes from them.
 
-mod support;
+use crate::support::{CPU, options, small};
 use std::{
     collections::BTreeMap,
     fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
-use support::{CPU, options, small};
 use tersor::{
     format::Checkpoint,
     pipeline::{decompress, verify},

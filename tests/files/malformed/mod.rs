@@ -2,9 +2,6 @@
 //! them what is said. All go through the library; a sample goes through the binary, too, whose exit code is checked, that it says
 //! the same, and that it leaves nothing behind.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod archives;
 mod headers;
 mod indices;
@@ -99,7 +96,7 @@ fn binary(folder: &Path, args: &[&str], code: i32) -> String {
         fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect()
     };
     let before = listed();
-    let done = support::tersor()
+    let done = crate::support::tersor()
         .args(args)
         .args(["--device", "cpu", "--quiet"])
         .current_dir(folder)

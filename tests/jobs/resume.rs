@@ -1,6 +1,6 @@
 //! `compress --resume`: an interrupted job of a sharded model goes on where it was, with the same bytes, or says why not.
 
-mod support;
+use crate::support::{noise, tersor, tree, words_of, write_checkpoint};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
 };
-use support::{noise, tersor, tree, words_of, write_checkpoint};
 use tersor::{
     DType,
     format::{self, Checkpoint},
@@ -85,7 +84,7 @@ fn stop(dir: &Path, job: &str, finished: usize, signal: &str) -> Output {
         );
         std::thread::yield_now();
     }
-    support::signal(child.id(), signal);
+    crate::support::signal(child.id(), signal);
     child.wait_with_output().unwrap()
 }
 
@@ -439,7 +438,7 @@ fn nothing_is_kept_where_nothing_is_to_be_had() {
     // One output, one job.
     let second = run(dir.path(), &inside);
     assert_eq!(second.status.code(), Some(6), "{}", said(&second));
-    support::signal(child.id(), "KILL");
+    crate::support::signal(child.id(), "KILL");
     child.wait().unwrap();
     report(&run(dir.path(), &inside));
     assert!(!at("model/out/out.partial").exists() && !at("model/out/journal").exists());

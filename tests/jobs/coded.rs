@@ -1,12 +1,11 @@
 //! Entropy-coded archives: smaller than the figures of the papers, and bit for bit where that is promised.
 
-mod support;
+use crate::support::{CPU, WEIGHTS, backends, gpu, options, write_checkpoint};
 use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
 };
-use support::{CPU, WEIGHTS, backends, gpu, options, write_checkpoint};
 use tersor::{
     Backend, DType, Error,
     format::Archive,
@@ -42,7 +41,7 @@ fn test_error(path: &Path, architecture: Architecture, on: &Backend) -> f64 {
 fn pruned(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/lenet").join(name);
     if !path.exists() {
-        support::skipped(format!("{name} is not there"));
+        crate::support::skipped(format!("{name} is not there"));
         return None;
     }
     Some(path)
@@ -53,11 +52,11 @@ fn coded_presets_cost_the_bits_of_their_names() {
     let dir = tempfile::tempdir().unwrap();
     let (input, packed) = (dir.path().join("in"), dir.path().join("out"));
     // Matrices of the least size for which they promise it, of light and of heavy tails, and an embedding.
-    let flat = support::noise(1, 384 * 384);
-    let heavy: Vec<f32> = support::noise(2, 384 * 1536).iter().map(|x| x * x * x).collect();
+    let flat = crate::support::noise(1, 384 * 384);
+    let heavy: Vec<f32> = crate::support::noise(2, 384 * 1536).iter().map(|x| x * x * x).collect();
     let tensors = [("q.weight", 384, &flat), ("up.weight", 1536, &heavy), ("embed", 1536, &heavy)];
     let words = tensors.map(|(name, cols, values)| {
-        (name, DType::F32, vec![384, cols], support::words_of(DType::F32, values))
+        (name, DType::F32, vec![384, cols], crate::support::words_of(DType::F32, values))
     });
     write_checkpoint(&input, &words);
     for (name, bits) in [("coded4", 4.0), ("coded3", 3.0)] {
@@ -100,7 +99,7 @@ fn weightless_brings_back_survivors_and_says_what_else() {
     let dir = tempfile::tempdir().unwrap();
     let [deep, packed, back, exact] = ["d", "w", "b", "e"].map(|n| dir.path().join(n));
     // A tenth survives: t is large, and streams are smaller. With a larger limit of error it is the other way round.
-    let words: Vec<u32> = support::noise(5, 500 * 400)
+    let words: Vec<u32> = crate::support::noise(5, 500 * 400)
         .iter()
         .map(|x| if x.abs() < 0.9 { 0 } else { x.to_bits() })
         .collect();
@@ -247,7 +246,7 @@ fn the_same_coded_bytes_from_the_device() {
     let [input, one, two] = ["in", "one", "two"].map(|n| dir.path().join(n));
     // Several blocks, more than a unit of the device, and a tensor of one row that is cut into pieces.
     let cubes = |seed, n| -> Vec<u32> {
-        support::noise(seed, n).iter().map(|x| (x * x * x).to_bits()).collect()
+        crate::support::noise(seed, n).iter().map(|x| (x * x * x).to_bits()).collect()
     };
     write_checkpoint(
         &input,
@@ -274,26 +273,39 @@ fn weights_are_decoded_on_the_device() {
     let dir = tempfile::tempdir().unwrap();
     let [input, packed, cpu, device] = ["in", "packed", "cpu", "gpu"].map(|n| dir.path().join(n));
     let cubes = |seed, n| -> Vec<f32> {
-        support::noise(seed, n).iter().map(|x| if *x == 0.0 { 0.5 } else { x * x * x }).collect()
+        crate::support::noise(seed, n)
+            .iter()
+            .map(|x| if *x == 0.0 { 0.5 } else { x * x * x })
+            .collect()
     };
     let mut uneven = cubes(1, 1500 * 501);
     uneven[600 * 501..1400 * 501].fill(-2.0);
     let tensors = [
-        ("a.weight", DType::F32, vec![1500, 501], support::words_of(DType::F32, &uneven)),
+        ("a.weight", DType::F32, vec![1500, 501], crate::support::words_of(DType::F32, &uneven)),
         (
             "b.weight",
             DType::F16,
             vec![1, 1_600_001],
-            support::words_of(DType::F16, &cubes(2, 1_600_001)),
+            crate::support::words_of(DType::F16, &cubes(2, 1_600_001)),
         ),
-        ("c.weight", DType::BF16, vec![301, 7], support::words_of(DType::BF16, &cubes(3, 301 * 7))),
+        (
+            "c.weight",
+            DType::BF16,
+            vec![301, 7],
+            crate::support::words_of(DType::BF16, &cubes(3, 301 * 7)),
+        ),
         (
             "d.weight",
             DType::F8E4M3,
             vec![70, 33],
-            support::words_of(DType::F8E4M3, &cubes(4, 70 * 33)),
+            crate::support::words_of(DType::F8E4M3, &cubes(4, 70 * 33)),
         ),
-        ("e.weight", DType::F64, vec![60, 31], support::words_of(DType::F64, &cubes(5, 60 * 31))),
+        (
+            "e.weight",
+            DType::F64,
+            vec![60, 31],
+            crate::support::words_of(DType::F64, &cubes(5, 60 * 31)),
+        ),
     ];
     write_checkpoint(&input, &tensors);
     let mut treatments = Vec::new();
@@ -326,7 +338,7 @@ fn weights_are_decoded_on_the_device() {
         assert!(fs::read(&cpu).unwrap() == fs::read(&device).unwrap(), "{treatment}");
         let counts = (report.cpu_tiles, report.repaired_tiles);
         assert!(report.gpu_tiles > 0 && counts == (0, 0), "{treatment}: {:?}", report.cpu_reasons);
-        if let Some(tiny) = support::tiny_gpu() {
+        if let Some(tiny) = crate::support::tiny_gpu() {
             let report = decompress(&packed, &device, &options(tiny)).unwrap();
             assert!(fs::read(&cpu).unwrap() == fs::read(&device).unwrap(), "{treatment}, tiny");
             assert_eq!(report.repaired_tiles, 0, "{treatment}, tiny: {:?}", report.cpu_reasons);
@@ -338,15 +350,15 @@ fn weights_are_decoded_on_the_device() {
 fn every_set_of_instructions_makes_the_same_file() {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("in");
-    let cubes: Vec<f32> = support::noise(1, 900 * 400).iter().map(|x| x * x * x).collect();
+    let cubes: Vec<f32> = crate::support::noise(1, 900 * 400).iter().map(|x| x * x * x).collect();
     write_checkpoint(
         &input,
-        &[("a.weight", DType::BF16, vec![900, 400], support::words_of(DType::BF16, &cubes))],
+        &[("a.weight", DType::BF16, vec![900, 400], crate::support::words_of(DType::BF16, &cubes))],
     );
     for preset in ["int8", "palette4", "coded4", "deep", "weightless", "lossless"] {
         let made = ["", "avx2", "none"].map(|simd| {
             let out = dir.path().join(format!("{preset}{simd}"));
-            let mut job = support::tersor();
+            let mut job = crate::support::tersor();
             job.arg("compress")
                 .arg(&input)
                 .args(["--preset", preset, "--quiet", "--device", "cpu", "-o"]);

@@ -1,14 +1,13 @@
 //! Every flipped bit and every truncation of small archives is refused: of some of them in a quick test, of all of them in a
 //! long one.
 
-mod support;
+use crate::support::{CPU, options, small};
 use std::{
     fs,
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     time::Instant,
 };
-use support::{CPU, options, small};
 use tersor::pipeline::{Options, verify};
 
 fn refused(archive: &Path) -> bool {
@@ -18,10 +17,10 @@ fn refused(archive: &Path) -> bool {
 /// Damages the small archives, with every `step`-th flip and truncation, another one in each file.
 fn damage(step: usize) {
     let started = Instant::now();
-    let dir = support::memory_folder();
+    let dir = crate::support::memory_folder();
     let made = small::archives(dir.path());
     let [flips, cuts, bytes] = [0; 3].map(AtomicUsize::new);
-    support::each(&made, |i, (name, archive)| {
+    crate::support::each(&made, |i, (name, archive)| {
         assert!(!refused(archive), "{name} is whole");
         for file in small::files(archive) {
             let good = fs::read(&file).unwrap();

@@ -1,12 +1,10 @@
 //! The cross-check itself: that it cannot pass where it should not, and the command line.
 
-mod support;
-
+use crate::support::{gpu, tersor};
 use std::{
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
 };
-use support::{gpu, tersor};
 use tersor::{
     Backend, Cancel, DType, Device, Error, Result,
     crosscheck::{
@@ -159,7 +157,7 @@ fn a_case_comes_back_from_its_file() {
         assert_eq!((op.as_str(), tiny, back.source.as_str()), ("quantize", true, "edge"));
         assert_eq!(back.input, case.input, "{dtype:?}");
     }
-    support::write_checkpoint(&path, &[("a", DType::F32, vec![1, 1], vec![0])]);
+    crate::support::write_checkpoint(&path, &[("a", DType::F32, vec![1, 1], vec![0])]);
     assert!(matches!(crosscheck::read(&path), Err(Error::Format { .. })));
 }
 
@@ -543,10 +541,10 @@ fn tensors_of_a_checkpoint_are_asked_too() {
     let Some(pair) = pair() else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.safetensors");
-    let mut values: Vec<f32> = support::noise(4, 30_000);
+    let mut values: Vec<f32> = crate::support::noise(4, 30_000);
     (values[7777], values[20_000]) = (55.0, f32::NAN);
     let words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
-    support::write_checkpoint(&path, &[("w", DType::F32, vec![300, 100], words)]);
+    crate::support::write_checkpoint(&path, &[("w", DType::F32, vec![300, 100], words)]);
     let tiles = crosscheck::tiles(&path, Level::Quick, Rng::new(1, "tiles")).unwrap();
     let has =
         |x: f32| tiles.iter().any(|t| t.data.as_f32().iter().any(|v| v.to_bits() == x.to_bits()));

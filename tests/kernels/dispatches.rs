@@ -1,7 +1,6 @@
 //! Long work is started in parts, and the parts make the whole.
 
-mod support;
-use support::{CPU, gpu, noise};
+use crate::support::{CPU, gpu, noise};
 use tersor::{
     Backend, DType, Result, Tensor,
     kernels::{Channels, Epilogue, Int8, matmul_i8, sort_rows},

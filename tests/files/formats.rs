@@ -1,9 +1,8 @@
 //! Legal oddities, hostile sizes, and the reference reader as oracle; the tables of malformed files are in `malformed`.
 
-mod support;
+use crate::support::{least, measured, tersor, write_checkpoint};
 use proptest::prelude::*;
 use std::{fs, io::Write, path::Path};
-use support::{least, measured, tersor, write_checkpoint};
 use tersor::{
     DType, Error,
     form::{Affine, Method, Palette, TensorManifest, View},
@@ -75,14 +74,14 @@ fn nothing_is_too_long_or_too_much_for_us_only() {
     for (i, (header, more)) in cases.iter().enumerate() {
         let mut bytes = file(header, (1 << 14) + more);
         let start = bytes.len() - (1 << 14) - more;
-        let weights: Vec<u8> = bytemuck::cast_slice(&support::noise(3, 4096)).to_vec();
+        let weights: Vec<u8> = bytemuck::cast_slice(&crate::support::noise(3, 4096)).to_vec();
         bytes[start..start + (1 << 14)].copy_from_slice(&weights);
         // Whatever is carried must come back as it was.
         bytes[start + (1 << 14)..].iter_mut().zip(1..).for_each(|(b, i)| *b = (i * 37 % 251) as u8);
         let reference = safetensors::SafeTensors::deserialize(&bytes);
         assert!(reference.is_ok(), "{i}: the reference reads it: {:?}", reference.err());
         fs::write(&input, &bytes).unwrap();
-        let options = support::options(&support::CPU);
+        let options = crate::support::options(&crate::support::CPU);
         let recipe = tersor::recipe::Recipe::preset("int8").unwrap();
         let report = tersor::pipeline::compress(&input, &packed, &recipe, &options).unwrap();
         assert!(!report.tensors[0].method.is_kept(), "{i}");
@@ -506,8 +505,8 @@ proptest! {
 fn an_index_of_a_variant_is_the_checkpoint_of_its_shards() {
     let parent = tempfile::tempdir().unwrap();
     let recipe = tersor::recipe::Recipe::preset("int8").unwrap();
-    let options = support::options(&support::CPU);
-    let weights = support::words_of(DType::BF16, &support::noise(1, 64 * 128));
+    let options = crate::support::options(&crate::support::CPU);
+    let weights = crate::support::words_of(DType::BF16, &crate::support::noise(1, 64 * 128));
     for (base, variant, shard) in [
         ("model", "bf16", "model.bf16-0000N-of-00002.safetensors"),
         ("model", "fp16", "model.fp16-0000N-of-00002.safetensors"),

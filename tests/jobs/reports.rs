@@ -1,10 +1,9 @@
 //! What the command line reports, as a user sees it: the numbers are right, every byte has its place, nothing is kept back.
 
-mod support;
+use crate::support::{gpu, noise, words_of, write_checkpoint};
 use approx::{assert_abs_diff_eq, assert_relative_eq};
 use serde_json::Value;
 use std::{fs, path::Path, process::Command};
-use support::{gpu, noise, words_of, write_checkpoint};
 use tempfile::TempDir;
 use tersor::DType;
 
@@ -231,7 +230,7 @@ fn every_byte_is_accounted_for() {
     fs::write(input.join("1_Pooling/config.json"), "{}").unwrap();
     fs::write(input.join("left out.bin"), "12345").unwrap();
     let sizes = |folder: &std::path::Path| -> u64 {
-        support::tree(folder).values().map(|bytes| bytes.len() as u64).sum()
+        crate::support::tree(folder).values().map(|bytes| bytes.len() as u64).sum()
     };
     let (given, back) = (sizes(&input) - 5, dir.path().join("back"));
     let (input, folder) = (input.to_str().unwrap(), output.to_str().unwrap());
@@ -283,7 +282,7 @@ fn another_model_is_not_called_damage() {
 
 #[test]
 fn the_device_restores_and_says_so() {
-    let tensors: Vec<_> = support::WEIGHTS
+    let tensors: Vec<_> = crate::support::WEIGHTS
         .iter()
         .map(|d| (d.name(), *d, vec![70, 96], words_of(*d, &noise(1, 70 * 96))))
         .collect();

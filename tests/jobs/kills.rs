@@ -3,7 +3,7 @@
 //!
 //! `TERSOR_ROUNDS` is the number of kills, `TERSOR_SEED` another seed; `scripts/kill.sh` sets them.
 
-mod support;
+use crate::support::{noise, tree, words_of, write_checkpoint};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -12,7 +12,6 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Instant,
 };
-use support::{noise, tree, words_of, write_checkpoint};
 use tersor::DType;
 
 type Tree = BTreeMap<String, Vec<u8>>;
@@ -41,7 +40,7 @@ fn model(dir: &Path, shards: usize, rows: usize) {
 }
 
 fn command(dir: &Path, args: &str) -> Command {
-    let mut command = support::tersor();
+    let mut command = crate::support::tersor();
     command.args(args.split_whitespace()).args(["--device", "cpu", "--quiet"]);
     command.current_dir(dir).stdout(Stdio::null()).stderr(Stdio::piped());
     command

@@ -1,8 +1,7 @@
 //! Archives that lie although every digest is right: each refused, by name, at little cost.
 
-mod support;
+use crate::support::{CPU, least, measured, noise, options, words_of, write_checkpoint};
 use std::{fs, path::Path};
-use support::{CPU, least, measured, noise, options, words_of, write_checkpoint};
 use tersor::{
     DType,
     form::{Method, Palette, TensorManifest},
@@ -120,7 +119,7 @@ fn coded_tensors_that_lie_are_refused_and_cost_little() {
                     &["decompress", bad, "-o", back, "--device", "cpu"],
                     &["verify", bad, "--device", "gpu"],
                 ] {
-                    if args.contains(&"gpu") && support::gpu().is_none() {
+                    if args.contains(&"gpu") && crate::support::gpu().is_none() {
                         continue;
                     }
                     let (code, said, seconds, most) = measured(args);
@@ -211,7 +210,7 @@ fn codes_beyond_a_table_are_refused_where_a_network_decodes_them() {
             },
         );
         let model = Model::open(&bad).unwrap();
-        for on in support::backends() {
+        for on in crate::support::backends() {
             let loaded = Network::load(&model, on, LENET_300_100, Arithmetic::Float);
             let error = loaded.err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.contains(".weight") && error.contains("outside the alphabet"), "{error}");

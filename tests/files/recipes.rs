@@ -1,7 +1,6 @@
 //! Recipes and plans: the shipped ones, and what does not fit; the table of malformed recipes is in `malformed`.
 
-mod support;
-use support::write_checkpoint;
+use crate::support::write_checkpoint;
 use tersor::{
     DType, Error,
     format::Checkpoint,
@@ -19,7 +18,7 @@ fn every_preset_parses() {
         assert!(Recipe::preset(name).is_ok(), "{name}");
     }
     assert!(matches!(Recipe::preset("int9"), Err(Error::Usage(_))));
-    assert!(Recipe::parse(include_str!("../recipes/binary.toml")).is_ok());
+    assert!(Recipe::parse(include_str!("../../recipes/binary.toml")).is_ok());
 }
 
 #[test]

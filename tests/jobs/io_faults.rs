@@ -6,14 +6,13 @@
 
 #![cfg(target_os = "linux")]
 
-mod support;
+use crate::support::{noise, tree, words_of, write_checkpoint};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     process::{Command, Output},
 };
-use support::{noise, tree, words_of, write_checkpoint};
 use tersor::DType;
 
 /// What is made to fail. Calls that only look or close are left out: what they say is checked by what follows.
@@ -338,7 +337,7 @@ fn strace() -> bool {
     let there = Command::new("strace").arg("-V").output().is_ok_and(|o| o.status.success());
     assert!(there || std::env::var_os("TERSOR_REQUIRE_STRACE").is_none(), "there is no strace");
     if !there {
-        support::skipped("faults of the system: there is no strace".into());
+        crate::support::skipped("faults of the system: there is no strace".into());
     }
     there
 }
@@ -528,7 +527,7 @@ fn short_writes_and_reads_change_nothing() {
     compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim).arg(source).arg("-ldl");
     if !compiler.status().is_ok_and(|s| s.success()) {
         assert!(std::env::var_os("TERSOR_REQUIRE_STRACE").is_none(), "there is no C compiler");
-        return support::skipped("short writes: there is no C compiler".into());
+        return crate::support::skipped("short writes: there is no C compiler".into());
     }
     for job in JOBS {
         bench.prepare(job);
@@ -570,7 +569,7 @@ fn a_disk_that_is_too_small() {
     let mut mount = Command::new("mount");
     mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&disk);
     if !mount.output().is_ok_and(|m| m.status.success()) {
-        return support::skipped("a small disk: we may not mount one".into());
+        return crate::support::skipped("a small disk: we may not mount one".into());
     }
     let mut ends = Vec::new();
     for args in [

@@ -1,0 +1,14 @@
+//! Jobs from a file to a file: the same bytes everywhere, what they say, and what becomes of them when they are stopped, killed or
+//! out of room.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod coded;
+mod io_faults;
+mod kills;
+mod outputs;
+mod palettes;
+mod pipeline;
+mod reports;
+mod resume;
