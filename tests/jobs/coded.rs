@@ -37,14 +37,12 @@ fn test_error(path: &Path, architecture: Architecture, on: &Backend) -> f64 {
     100.0 * wrong as f64 / labels.len() as f64
 }
 
-/// The pruned networks, which lie beside the project where it is developed.
-fn pruned(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/lenet").join(name);
-    if !path.exists() {
-        crate::support::skipped(format!("{name} is not there"));
-        return None;
-    }
-    Some(path)
+/// A pruned network, out of the archive that holds it.
+fn pruned(name: &str, to: &Path) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(name);
+    let restored = to.join(name);
+    decompress(&path, &restored, &options(&CPU)).unwrap();
+    restored
 }
 
 #[test]
@@ -83,7 +81,7 @@ fn deep_beats_the_ratios_of_deep_compression() {
         ("lenet-300-100.pruned-4pct.safetensors", LENET_300_100, 72.0, 2.05),
         ("lenet-5.pruned-8pct.safetensors", LENET_5, 40.0, 0.80),
     ] {
-        let Some(input) = pruned(name) else { continue };
+        let input = pruned(name, dir.path());
         let report = preset("deep", &input, &packed);
         let bytes = fs::metadata(&packed).unwrap().len();
         assert_eq!(report.output_bytes, bytes);
