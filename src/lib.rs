@@ -69,6 +69,7 @@ mod decide;
 mod digest;
 mod engine;
 mod error;
+mod parallel;
 mod progress;
 mod quote;
 mod restore;

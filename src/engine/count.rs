@@ -5,9 +5,9 @@ use crate::{
     decide::histogram::Histogram,
     engine::{Chain, Engine, Needs, Same, Task, Tile, tiles},
     kernels::{Counting, histogram, magnitude_tail},
+    parallel,
     stage::{Blocks, Unit},
 };
-use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
 /// The histogram of units: counted on the device, or all of them on the CPU if it fails.
@@ -25,7 +25,7 @@ pub fn count(
     let chain = Chain { kernel: "histogram", tensor, needs: Needs::default() };
     let counted = engine.try_device(|on, gpu| {
         let counting = Mutex::new(Counting::new(on, blocks.dtype)?);
-        units.par_iter().try_for_each(|unit| {
+        parallel::try_each(units, &|unit| {
             engine.cancel.check()?;
             let (elements, shape) = (load(unit)?, unit.shape());
             let cut = tiles::cut(gpu, blocks.dtype, shape, chain.needs)?;
@@ -59,22 +59,22 @@ pub fn count(
         return Ok(counted);
     }
     let per_thread = units.len().div_ceil(rayon::current_num_threads()).max(1);
-    let counted = units.par_chunks(per_thread).map(|units| {
+    let parts: Vec<&[Unit]> = units.chunks(per_thread).collect();
+    let counted = parallel::try_map(&parts, &|part| {
         let mut counting = Counting::new(&Backend::Cpu, blocks.dtype)?;
-        for unit in units {
+        for unit in *part {
             let mut elements = load(unit)?;
             engine.on_cpu(blocks, unit, &mut elements, |tile| {
                 counting.add(&Backend::Cpu, &tile.weights)
             })?;
         }
         counting.finish(&Backend::Cpu)
-    });
+    })?;
     let merge = |mut a: Histogram, b: Histogram| {
         a.merge(&b);
         a
     };
-    let histograms = counted.collect::<Result<Vec<_>>>()?;
-    Ok(histograms.into_iter().reduce(merge).unwrap_or_else(|| Histogram::new(blocks.dtype)))
+    Ok(counted.into_iter().reduce(merge).unwrap_or_else(|| Histogram::new(blocks.dtype)))
 }
 
 /// How often each magnitude with some upper bits occurs in units.
@@ -86,18 +86,22 @@ pub fn tail(
     units: &[Unit],
     prefix: u32,
 ) -> Result<Vec<u64>> {
-    let sum = |mut a: Vec<u64>, b: Vec<u64>| {
-        a.iter_mut().zip(&b).for_each(|(a, b)| *a += b);
+    let sum = |mut a: Vec<u64>, b: &[u64]| {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         a
     };
     let none = || vec![0; 4096];
-    let of_units = units.par_iter().map(|unit| {
+    let all = Mutex::new(none());
+    parallel::try_each(units, &|unit| {
         let mut elements = load(unit)?;
         let chain = Chain { kernel: "magnitude_tail", tensor, needs: Needs::default() };
-        engine.run(chain, blocks, unit, &mut elements, |on, tiles| {
+        let of_unit = engine.run(chain, blocks, unit, &mut elements, |on, tiles| {
             let of = |tile: &Tile| magnitude_tail(on, &tile.weights, prefix);
-            tiles.iter().map(of).try_fold(none(), |a, b| Ok(sum(a, b?)))
-        })
-    });
-    of_units.try_reduce(none, |a, b| Ok(sum(a, b)))
+            tiles.iter().map(of).try_fold(none(), |a, b| Ok(sum(a, &b?)))
+        })?;
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter_mut().zip(of_unit).for_each(|(all, n)| *all += n);
+        Ok(())
+    })?;
+    Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

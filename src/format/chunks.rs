@@ -3,22 +3,32 @@
 use crate::{
     Result,
     digest::{Digest, digest},
+    parallel,
 };
-use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes under one digest.
 pub const CHUNK: u64 = 4 << 20;
+
+/// Where the chunks of `len` bytes start.
+pub(crate) fn chunk_starts(len: u64) -> Vec<u64> {
+    (0..len.div_ceil(CHUNK)).map(|chunk| chunk * CHUNK).collect()
+}
 
 /// The digests of the chunks of `len` bytes, which `read` reads from a position on.
 pub(crate) fn chunk_digests(
     len: u64,
     read: impl Fn(u64, &mut [u8]) -> Result<()> + Sync,
 ) -> Result<Vec<Digest>> {
-    let one = |buffer: &mut Vec<u8>, chunk: u64| {
-        let start = chunk * CHUNK;
+    // Buffers that nobody fills at the moment.
+    let spare = Mutex::new(Vec::new());
+    let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
+    parallel::try_map(&chunk_starts(len), &|start| {
+        let mut buffer: Vec<u8> = spare().pop().unwrap_or_default();
         buffer.resize((len - start).min(CHUNK) as usize, 0);
-        read(start, buffer)?;
-        Ok(digest(buffer))
-    };
-    (0..len.div_ceil(CHUNK)).into_par_iter().map_init(Vec::new, one).collect()
+        read(*start, &mut buffer)?;
+        let found = digest(&buffer);
+        spare().push(buffer);
+        Ok(found)
+    })
 }

@@ -28,6 +28,7 @@ pub use crate::{
 };
 #[doc(hidden)]
 pub use chunks::CHUNK;
+pub(crate) use chunks::chunk_starts;
 #[doc(hidden)]
 pub use experts::numbers_of_experts;
 #[doc(hidden)]

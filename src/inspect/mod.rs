@@ -12,10 +12,10 @@ use crate::{
     form::View,
     format::Checkpoint,
     inspect::moments::Moments,
+    parallel,
     pipeline::Options,
     stage::{Blocks, Source, Unit},
 };
-use rayon::prelude::*;
 use serde::Serialize;
 
 /// Bars of the small histogram.
@@ -136,7 +136,7 @@ fn weights(engine: &Engine, checkpoint: &Checkpoint, t: &TensorInfo) -> Result<W
         engine.cancel.check()?;
         Ok(Moments::of(t.dtype, &source.load(&blocks, unit)?, unit.elements()))
     };
-    let parts = blocks.units(0).par_iter().map(of_block).collect::<Result<Vec<_>>>()?;
+    let parts = parallel::try_map(&blocks.units(0), &of_block)?;
     let mut moments = Moments::default();
     parts.iter().for_each(|part| moments.merge(part));
     Ok(WeightSummary::new(&histogram, &moments))

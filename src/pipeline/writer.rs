@@ -7,8 +7,9 @@ use crate::{
     form::TensorManifest,
     format::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, Origin, OutputFile,
-        OutputFolder, Preface, Target, index_text,
+        OutputFolder, Preface, Target, chunk_starts, index_text,
     },
+    parallel,
     pipeline::archive::Components,
     plan::Treat,
     quote::quoted,
@@ -18,7 +19,6 @@ use crate::{
     stage::{Source, Unit, units_per_strip, write_transposed},
     treat::{ModelLimit, encode},
 };
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
@@ -238,9 +238,8 @@ impl<'a> FileWriter<'a> {
         tensors: &'a [TensorInfo],
     ) -> Result<()> {
         let (start, bytes) = (self.at, tensors.iter().map(|t| t.bytes).sum::<u64>());
-        (0..bytes.div_ceil(CHUNK)).into_par_iter().try_for_each(|chunk| {
+        parallel::try_each(&chunk_starts(bytes), &|&at| {
             engine.cancel.check()?;
-            let at = chunk * CHUNK;
             let mut piece = vec![0; (bytes - at).min(CHUNK) as usize];
             source.read_at(at, &mut piece)?;
             self.out.write_at(start + at, &piece)?;
@@ -356,8 +355,8 @@ impl<'a> FileWriter<'a> {
             Ok(digests)
         };
         engine.again(&t.name, || {
-            let digests = strips.par_iter().map(|units| of_strip(units));
-            if digest(&digests.collect::<Result<Vec<_>>>()?.concat()) == manifest.digest {
+            let digests = parallel::try_map(&strips, &|units| of_strip(units))?;
+            if digest(&digests.concat()) == manifest.digest {
                 return Ok(());
             }
             let path = archive.stored.files[t.file].path.clone();

@@ -16,7 +16,6 @@ use crate::{
     stage::Unit,
     words,
 };
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Coded bytes that are decoded at once.
@@ -85,8 +84,7 @@ impl Restorer<'_> {
         self.tables(unit, &mut tables)?;
         let (dtype, table, bits) = (self.manifest.dtype, &tables.entries[..], u32::from(bits));
         let numbers = self.blocks.of_unit(unit);
-        let coded = numbers.clone().into_par_iter().map(|i| self.block(i));
-        let coded = coded.collect::<Result<Vec<_>>>()?;
+        let coded = self.coded_blocks(numbers.clone())?;
         let weights: Vec<usize> =
             self.blocks.heights(unit).iter().map(|rows| rows * unit.shape().1).collect();
         let mut blocks = Vec::with_capacity(coded.len());
@@ -196,8 +194,7 @@ impl Restorer<'_> {
         cols: usize,
         bits: u32,
     ) -> Result<Tensor> {
-        let coded = (first..first + heights.len()).into_par_iter().map(|i| self.block(i));
-        let coded = coded.collect::<Result<Vec<_>>>()?;
+        let coded = self.coded_blocks(first..first + heights.len())?;
         let streams = coded.iter().zip(heights).enumerate();
         let streams =
             streams.map(|(i, (bytes, rows))| self.stream(first + i, bytes, rows * cols, bits));

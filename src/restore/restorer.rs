@@ -11,12 +11,13 @@ use crate::{
     dtype,
     form::{Affine, Method, Palette, TensorManifest, words_per_row},
     format::{Archive, ArchivedTensor},
+    parallel,
     quote::quoted,
     restore::parts::Parts,
     stage::{Blocks, Unit},
     words,
 };
-use rayon::prelude::*;
+use std::ops::Range;
 
 /// A tensor of an archive, ready to be restored unit by unit from any thread.
 #[derive(Debug)]
@@ -55,16 +56,16 @@ impl<'a> Restorer<'a> {
         }
         restorer.units = blocks.units(unit_bytes);
         if manifest.pruned && !manifest.coded {
-            let lengths = restorer.units.par_iter().map(|unit| {
+            let lengths = parallel::try_map(&restorer.units, &|unit| {
                 let mask = restorer.mask(unit)?;
                 let cols = unit.shape().1;
                 if !sparse::padding_is_zero(&mask, cols) {
                     return Err(restorer.refuse("its mask has bits beyond the end of a row"));
                 }
                 Ok(manifest.stored_length(&mask, cols))
-            });
+            })?;
             let mut at = 0;
-            for length in lengths.collect::<Result<Vec<_>>>()? {
+            for length in lengths {
                 restorer.starts.push(at);
                 at += length;
             }
@@ -107,20 +108,24 @@ impl<'a> Restorer<'a> {
     /// Decodes the blocks of a unit.
     fn decode(&self, unit: &Unit) -> Result<(Block, Sizes)> {
         let (cols, element) = (unit.shape().1, self.manifest.element());
-        let blocks = self.blocks.of_unit(unit).into_par_iter().zip(self.blocks.heights(unit));
-        let decoded = blocks.map(|(i, rows)| {
+        let blocks = self.blocks.of_unit(unit).zip(self.blocks.heights(unit));
+        let decoded = parallel::try_map(&blocks.collect::<Vec<_>>(), &|&(i, rows)| {
             let (block, sizes) =
                 block::decode(&self.block(i)?, (rows, cols), self.manifest.pruned, element)
                     .map_err(|why| self.malformed(i, why))?;
             Ok(((block, rows), sizes))
-        });
-        let (blocks, sizes): (Vec<_>, Vec<_>) =
-            decoded.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        })?;
+        let (blocks, sizes): (Vec<_>, Vec<_>) = decoded.into_iter().unzip();
         Ok((Block::join(blocks, cols, element), sizes.into_iter().sum()))
     }
 
+    /// Coded blocks.
+    pub(super) fn coded_blocks(&self, numbers: Range<usize>) -> Result<Vec<Vec<u8>>> {
+        parallel::try_map(&numbers.collect::<Vec<_>>(), &|i| self.block(*i))
+    }
+
     /// A coded block.
-    pub(super) fn block(&self, i: usize) -> Result<Vec<u8>> {
+    fn block(&self, i: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; (self.starts[i + 1] - self.starts[i]) as usize];
         self.archive.read_at(self.component("coded"), self.starts[i], &mut bytes)?;
         Ok(bytes)

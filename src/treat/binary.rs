@@ -12,10 +12,10 @@ use crate::{
     },
     engine::Needs,
     kernels::{mean_magnitude, row_sums},
+    parallel,
     stage::Unit,
     treat::{job::Job, masks::Mask},
 };
-use rayon::prelude::*;
 
 impl Job<'_> {
     /// The palettes of a unit that consists of whole rows.
@@ -37,13 +37,13 @@ impl Job<'_> {
     pub(super) fn survey_binary(&self, mask: &Mask) -> Result<Vec<Palette>> {
         let ranges = self.survey_ranges(mask)?;
         let largest: Vec<f32> = ranges.into_iter().map(Range::absmax).collect();
-        let surveyed = self.units.par_iter().map(|unit| {
+        let surveyed = parallel::try_map(&self.units, &|unit| {
             let (mut elements, bits) = self.load(unit, mask)?;
             let largest = &largest[unit.rows.start as usize..][..unit.shape().0];
             Ok((self.row_sums(unit, &mut elements, largest)?, survivors(unit, &bits)))
-        });
+        })?;
         let mut rows = vec![(0, 0); largest.len()];
-        for (unit, (sums, counts)) in self.units.iter().zip(surveyed.collect::<Result<Vec<_>>>()?) {
+        for (unit, (sums, counts)) in self.units.iter().zip(surveyed) {
             let rows = rows[unit.rows.start as usize..].iter_mut();
             for (row, (sum, count)) in rows.zip(sums.into_iter().zip(counts)) {
                 *row = (row.0 + sum, row.1 + count);

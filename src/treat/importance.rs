@@ -7,11 +7,11 @@
 use crate::{
     Error, Result, dtype,
     form::View,
+    parallel,
     plan::Treat,
     quote::quoted,
     stage::{Blocks, Source, Unit},
 };
-use rayon::prelude::*;
 
 /// A weight per element, or per column.
 pub(super) struct Importance<'a> {
@@ -43,17 +43,17 @@ impl<'a> Importance<'a> {
             let name = quoted(&info.name);
             Error::format(&found.file.root, format!("importance of tensor {name}: {why}"))
         };
-        let largest = blocks.units(0).into_par_iter().map(|unit| {
+        let largest = parallel::try_map(&blocks.units(0), &|unit| {
             let mut values = vec![0.0; unit.elements()];
-            dtype::decode(info.dtype, &source.load(&blocks, &unit)?, 0, &mut values);
+            dtype::decode(info.dtype, &source.load(&blocks, unit)?, 0, &mut values);
             match values.iter().find(|v| !(v.is_finite() && **v >= 0.0)) {
                 Some(bad) => {
                     Err(refuse(format!("it holds {bad}, expected finite numbers from 0 on")))
                 }
                 None => Ok(values.into_iter().fold(0.0, f32::max)),
             }
-        });
-        let largest = largest.try_reduce(|| 0.0, |a, b| Ok(a.max(b)))?;
+        })?;
+        let largest = largest.into_iter().fold(0.0, f32::max);
         // Of zeros it may be anything.
         let exponent = (f64::from(largest.max(f32::MIN_POSITIVE)).to_bits() >> 52) as i32 - 1023;
         let scale = libm::exp2(f64::from(61 - exponent));

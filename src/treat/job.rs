@@ -5,11 +5,11 @@ use crate::{
     decide::groups::Groups,
     engine::{Chain, Engine, Needs},
     form::TensorManifest,
+    parallel,
     plan::Treat,
     stage::{Blocks, Source, Unit},
     treat::{chains::Stretch, importance::Importance},
 };
-use rayon::prelude::*;
 
 /// A tensor on its way, unit by unit.
 pub(super) struct Job<'a> {
@@ -74,8 +74,8 @@ impl<'a> Job<'a> {
             crate::dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
             Ok(values.iter().filter(|v| !v.is_finite()).count() as u64)
         };
-        match self.units.par_iter().map(count).sum::<Result<u64>>() {
-            Ok(count) => Error::NonFinite { tensor: self.name.into(), count },
+        match parallel::try_map(&self.units, &count) {
+            Ok(counts) => Error::NonFinite { tensor: self.name.into(), count: counts.iter().sum() },
             Err(e) => e,
         }
     }

@@ -15,11 +15,11 @@ use crate::{
         count::{count, tail},
     },
     kernels::{BlockGrid, magnitude_mask, magnitude_sums, nm_mask, range, row_threshold},
+    parallel,
     recipe::{Prune, Scope},
     stage::Unit,
     treat::{job::Job, model_limits::ModelLimit},
 };
-use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What decides the mask of every unit.
@@ -190,11 +190,10 @@ impl Job<'_> {
             crate::dtype::decode(self.blocks.dtype, &elements, 0, &mut values);
             Ok(values.into_iter().map(move |v| v.to_bits() & 0x7fff_ffff == magnitude))
         };
-        let counts = self.units[units.clone()]
-            .par_iter()
-            .map(|u| Ok(tied(u)?.filter(|t| *t).count() as u64));
+        let units = &self.units[units];
+        let counts = parallel::try_map(units, &|u| Ok(tied(u)?.filter(|t| *t).count() as u64))?;
         let mut left = ties;
-        for (unit, n) in self.units[units].iter().zip(counts.collect::<Result<Vec<_>>>()?) {
+        for (unit, n) in units.iter().zip(counts) {
             if n >= left {
                 let last = tied(unit)?.enumerate().filter(|(_, t)| *t).nth(left as usize - 1);
                 let last = last.map_or(unit.elements(), |(i, _)| i + 1);
@@ -215,7 +214,7 @@ impl Job<'_> {
 
     /// The largest magnitude of the tensor.
     fn absmax(&self) -> Result<f32> {
-        let largest = self.units.par_iter().map(|unit| {
+        let largest = parallel::try_map(&self.units, &|unit| {
             let mut elements = self.read(unit)?;
             let chain = self.chain("absmax", Needs::default());
             self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
@@ -225,8 +224,8 @@ impl Job<'_> {
                 };
                 tiles.iter().map(of).try_fold(0.0, |a, b: Result<f32>| Ok(b?.max(a)))
             })
-        });
-        largest.try_reduce(|| 0.0, |a, b| Ok(a.max(b)))
+        })?;
+        Ok(largest.into_iter().fold(0.0, f32::max))
     }
 
     fn largest_blocks(
@@ -244,7 +243,7 @@ impl Job<'_> {
             |row: usize, col: usize| BlockGrid { rows, cols, row0: row % rows, col0: col % cols };
         // Units may share blocks; sums of integers do not depend on who adds first.
         let norms: Vec<AtomicU64> = (0..down * across).map(|_| AtomicU64::new(0)).collect();
-        self.units.par_iter().try_for_each(|unit| {
+        parallel::try_each(&self.units, &|unit| {
             let mut elements = self.read(unit)?;
             let needs = Needs {
                 table_bytes: 8,

@@ -17,12 +17,11 @@ pub use model_limits::{ModelLimit, model_limits};
 pub use writer::{Components, PartsWriter, Writers, Written};
 
 use crate::{
-    Result, digest::digest, engine::Engine, form::TensorManifest, plan::Treat, recipe::Quantize,
-    report::Retrieved, stage::Source,
+    Result, digest::digest, engine::Engine, form::TensorManifest, parallel, plan::Treat,
+    recipe::Quantize, report::Retrieved, stage::Source,
 };
 use job::Job;
 use masks::Mask;
-use rayon::prelude::*;
 use tables::Tables;
 
 /// What was written of a tensor.
@@ -92,7 +91,7 @@ fn lay_out<W: PartsWriter>(
     let (mut digests, mut flushed) = (Vec::new(), 0);
     for window in job.units.chunks(writer.window()) {
         let to: &W = writer;
-        let treated = window.par_iter().map(|unit| {
+        let treated = parallel::try_map(window, &|unit| {
             let (elements, bits) = job.load(unit, mask)?;
             let (mut parts, flushed) = job.parts(unit, elements, bits, tables)?;
             let laid = to.unit(unit, &mut parts)?;
@@ -100,8 +99,8 @@ fn lay_out<W: PartsWriter>(
             let digests = job.blocks.digests(unit, &restored);
             job.engine.advance(job.blocks.dtype.bytes(unit.elements()) as u64);
             Ok((laid, digests, flushed))
-        });
-        for (laid, of_unit, lost) in treated.collect::<Result<Vec<_>>>()? {
+        })?;
+        for (laid, of_unit, lost) in treated {
             writer.append(laid)?;
             digests.extend(of_unit.concat());
             flushed += lost;

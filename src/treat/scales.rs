@@ -8,6 +8,7 @@ use crate::{
     },
     engine::Needs,
     form::Affine,
+    parallel,
     stage::Unit,
     treat::{
         chains::{self, Part, Stretch, add_errors, complete, widen},
@@ -15,7 +16,6 @@ use crate::{
         masks::Mask,
     },
 };
-use rayon::prelude::*;
 
 impl Job<'_> {
     /// Whether every unit consists of whole groups.
@@ -62,10 +62,10 @@ impl Job<'_> {
 
     /// The ranges of all groups of the tensor.
     pub(super) fn survey_ranges(&self, mask: &Mask) -> Result<Vec<Range>> {
-        let surveyed =
-            self.units.par_iter().map(|unit| self.ranges(unit, &mut self.load(unit, mask)?.0));
+        let ranges_of = |unit: &Unit| self.ranges(unit, &mut self.load(unit, mask)?.0);
+        let surveyed = parallel::try_map(&self.units, &ranges_of)?;
         let mut ranges: Vec<Option<Range>> = vec![None; self.all().count];
-        for (unit, found) in self.units.iter().zip(surveyed.collect::<Result<Vec<_>>>()?) {
+        for (unit, found) in self.units.iter().zip(surveyed) {
             widen(&mut ranges[self.touched(unit).first..], found);
         }
         Ok(complete(ranges))
@@ -77,16 +77,16 @@ impl Job<'_> {
         let ranges = self.survey_ranges(mask)?;
         chains::scales(code, self.treat.objective, &ranges, |grids| {
             let needs = Needs { table_bytes: 16, group: all.groups.size, ..Needs::default() };
-            let surveyed = self.units.par_iter().map(|unit| {
+            let surveyed = parallel::try_map(&self.units, &|unit| {
                 let mut elements = self.load(unit, mask)?.0;
                 let chain = self.chain("clip_errors", needs);
                 self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
                     let parts: Vec<Part> = tiles.iter().map(Part::from).collect();
                     chains::clip_errors(on, &parts, code, all, grids)
                 })
-            });
+            })?;
             let mut errors = vec![[0u128; CLIP_COUNT]; all.count];
-            for (g, found) in surveyed.collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+            for (g, found) in surveyed.into_iter().flatten() {
                 add_errors(&mut errors[g..], &found);
             }
             Ok(errors.iter().map(best_clip).collect())

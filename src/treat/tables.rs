@@ -13,12 +13,12 @@ use crate::{
     engine::Needs,
     form::{Method, Palette as Coding},
     kernels::{Assigner, histogram_tails, sort_rows},
+    parallel,
     quote::quoted,
     recipe::Quantize,
     stage::{TableRows, Unit},
     treat::{job::Job, masks::Mask},
 };
-use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
 /// Entries of a table, padded to k with its last, and how weights are assigned to them.
@@ -84,11 +84,11 @@ impl Job<'_> {
         let rows = self.groups().size as u64 / self.blocks.cols;
         let step = self.blocks.rows_per_block() / rows * rows;
         let units = self.blocks.units_of(0..self.blocks.rows, step);
-        let tables = units.par_iter().map(|unit| {
+        let tables = parallel::try_map(&units, &|unit| {
             let (mut elements, bits) = self.load(unit, mask)?;
             self.palettes(unit, &mut elements, &bits)
-        });
-        Ok(tables.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+        })?;
+        Ok(tables.into_iter().flatten().collect())
     }
 
     /// The palettes of tables that are longer than a block: one after the other, each from a histogram.
@@ -165,7 +165,7 @@ impl Job<'_> {
     fn tails(&self, units: &[Unit], tails: Tails) -> Result<Tails> {
         let bins = tails.bins().to_vec();
         let tails = Mutex::new(tails);
-        units.par_iter().try_for_each(|unit| {
+        parallel::try_each(units, &|unit| {
             let mut elements = self.read(unit)?;
             let chain = self.chain("histogram_tails", Needs::default());
             let found = self.engine.run(chain, &self.blocks, unit, &mut elements, |on, tiles| {
@@ -199,9 +199,10 @@ impl Job<'_> {
         weigh: bool,
     ) -> Result<Histogram<u128>> {
         let per_thread = units.len().div_ceil(rayon::current_num_threads()).max(1);
-        let counted = units.par_chunks(per_thread).map(|units| {
+        let parts: Vec<&[Unit]> = units.chunks(per_thread).collect();
+        let counted = parallel::try_map(&parts, &|part| {
             let mut histogram = Histogram::of_nothing(DType::F32);
-            for unit in units {
+            for unit in *part {
                 let (values, weights) = self.selected(unit, mask, weigh)?;
                 for (v, w) in values.iter().zip(weights) {
                     let key = order_key::of_f32(*v);
@@ -210,12 +211,12 @@ impl Job<'_> {
                 }
             }
             Ok(histogram)
-        });
+        })?;
         let merge = |mut a: Histogram<u128>, b: Histogram<u128>| {
             a.merge(&b);
             a
         };
-        let all = counted.collect::<Result<Vec<_>>>()?.into_iter().reduce(merge);
+        let all = counted.into_iter().reduce(merge);
         Ok(all.unwrap_or_else(|| Histogram::of_nothing(DType::F32)))
     }
 
@@ -228,7 +229,7 @@ impl Job<'_> {
         tails: Tails<u128>,
     ) -> Result<Tails<u128>> {
         let tails = Mutex::new(tails);
-        units.par_iter().try_for_each(|unit| {
+        parallel::try_each(units, &|unit| {
             let (values, weights) = self.selected(unit, mask, weigh)?;
             let keys = values.into_iter().map(order_key::of_f32);
             let mut tails = tails.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,11 +295,11 @@ impl Job<'_> {
             }
             Ok(sorted)
         })?;
-        let table = |keys: &[u32]| {
+        let table = |keys: &&[u32]| {
             // Rows that share a table were sorted one by one.
             let mut merged;
             let keys = match per_table {
-                1 => keys,
+                1 => *keys,
                 _ => {
                     merged = keys.to_vec();
                     merged.sort_unstable();
@@ -310,7 +311,8 @@ impl Job<'_> {
                 keys.len() as u64,
             )
         };
-        Ok(sorted.par_chunks(per_table * cols).map(table).collect())
+        let tables: Vec<&[u32]> = sorted.chunks(per_table * cols).collect();
+        Ok(parallel::map(&tables, &table))
     }
 
     fn weighted_palettes(&self, unit: &Unit, elements: &[u32], mask: &[u32]) -> Result<Vec<Table>> {
@@ -328,23 +330,21 @@ impl Job<'_> {
         let mut weights = self.importance_of(unit, true)?;
         weights.iter_mut().zip(&survives).for_each(|(w, s)| *w *= s);
         let len = per_table * cols;
-        let tables =
-            values.par_chunks(len).zip(weights.par_chunks(len)).zip(survives.par_chunks(len));
-        Ok(tables
-            .map(|((values, weights), survives)| {
-                let weights = if weights.iter().any(|w| *w > 0) { weights } else { survives };
-                let mut pairs: Vec<(u32, u64)> = values
-                    .iter()
-                    .zip(weights)
-                    .filter(|(_, w)| **w > 0)
-                    .map(|(v, w)| (order_key::of_f32(*v), *w))
-                    .collect();
-                pairs.sort_unstable();
-                let bins = Bins::of_sorted(
-                    pairs.iter().map(|(k, w)| (f64::from(order_key::to_f32(*k)), *w as f64)),
-                );
-                self.table(palette(&bins, self.k(), self.blocks.dtype), values.len() as u64)
-            })
-            .collect())
+        let tables = values.chunks(len).zip(weights.chunks(len)).zip(survives.chunks(len));
+        let tables: Vec<_> = tables.collect();
+        Ok(parallel::map(&tables, &|((values, weights), survives)| {
+            let weights = if weights.iter().any(|w| *w > 0) { weights } else { survives };
+            let mut pairs: Vec<(u32, u64)> = values
+                .iter()
+                .zip(*weights)
+                .filter(|(_, w)| **w > 0)
+                .map(|(v, w)| (order_key::of_f32(*v), *w))
+                .collect();
+            pairs.sort_unstable();
+            let bins = Bins::of_sorted(
+                pairs.iter().map(|(k, w)| (f64::from(order_key::to_f32(*k)), *w as f64)),
+            );
+            self.table(palette(&bins, self.k(), self.blocks.dtype), values.len() as u64)
+        }))
     }
 }

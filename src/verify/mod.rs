@@ -10,14 +10,14 @@ use crate::{
     dtype,
     engine::Engine,
     form::TensorManifest,
-    format::{Archive, ArchivedTensor, CHUNK, Checkpoint},
+    format::{Archive, ArchivedTensor, CHUNK, Checkpoint, chunk_starts},
+    parallel,
     quote::{quoted, shown},
     report::{Decoded, ErrorReport, Made, TensorReport, account},
     restore::Restorer,
     stage::{Blocks, Source, Unit},
     verify::{codes::CodeCounts, errors::Sums},
 };
-use rayon::prelude::*;
 use std::{collections::HashMap, ops::Range};
 
 /// How many blocks are measured before their column sums are added up, at most: enough for every thread.
@@ -181,7 +181,7 @@ fn by_rows(
     let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
     let mut sizes = Sizes::default();
     for batch in units.chunks(batch) {
-        for measured in batch.par_iter().map(&measure).collect::<Result<Vec<_>>>()? {
+        for measured in parallel::try_map(batch, &measure)? {
             digests.extend(measured.digests);
             measured.sums.iter().for_each(|s| sums.add(s));
             codes.add(&measured.codes);
@@ -197,11 +197,11 @@ fn by_columns(
     measure: impl Fn(&Unit) -> Result<Measured> + Sync,
 ) -> Result<Measured> {
     let pieces = restorer.units.len() / restorer.blocks.rows as usize;
-    let columns = (0..pieces).into_par_iter().map(|piece| {
+    let columns = parallel::try_map(&(0..pieces).collect::<Vec<_>>(), &|piece| {
         let (mut digests, mut sums, mut codes) =
             (Vec::new(), Sums::default(), CodeCounts::default());
         let mut sizes = Sizes::default();
-        for unit in restorer.units.iter().skip(piece).step_by(pieces) {
+        for unit in restorer.units.iter().skip(*piece).step_by(pieces) {
             let measured = measure(unit)?;
             digests.push((unit.index, measured.digests));
             measured.sums.iter().for_each(|s| sums.add(s));
@@ -210,10 +210,10 @@ fn by_columns(
         }
         sums.finish_columns();
         Ok((digests, sums, codes, sizes))
-    });
+    })?;
     let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
     let mut sizes = Sizes::default();
-    for (d, s, c, bytes) in columns.collect::<Result<Vec<_>>>()? {
+    for (d, s, c, bytes) in columns {
         digests.extend(d);
         sums.add_columns(&s);
         codes.add(&c);
@@ -246,9 +246,8 @@ fn kept(
     source: Option<(&Checkpoint, &TensorInfo)>,
 ) -> Result<Decoded> {
     let info = archive.component(t, "");
-    let chunks = (0..info.bytes.div_ceil(CHUNK)).into_par_iter().map(|chunk| {
+    let chunks = parallel::try_map(&chunk_starts(info.bytes), &|&start| {
         engine.cancel.check()?;
-        let start = chunk * CHUNK;
         let mut bytes = vec![0; (info.bytes - start).min(CHUNK) as usize];
         archive.read_at(info, start, &mut bytes)?;
         if let Some((checkpoint, original)) = source {
@@ -264,8 +263,8 @@ fn kept(
         }
         engine.advance(bytes.len() as u64);
         Ok(nonzero(info.dtype, &bytes))
-    });
-    let nonzero: u64 = chunks.sum::<Result<u64>>()?;
+    })?;
+    let nonzero: u64 = chunks.iter().sum();
     let density = (info.dtype.is_weight() && info.elements() > 0)
         .then(|| nonzero as f64 / info.elements() as f64);
     let error = if source.is_some() { ErrorReport::EXACT } else { ErrorReport::default() };
@@ -311,13 +310,13 @@ pub fn restored(engine: &Engine, archive: &Archive, checkpoint: &Checkpoint) -> 
         let source = Source::open(checkpoint, info, manifest.view);
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
         let units = blocks.units(0);
-        let digests = units.par_iter().map(|unit| {
+        let digests = parallel::try_map(&units, &|unit| {
             engine.cancel.check()?;
             let elements = source.load(&blocks, unit)?;
             engine.advance(manifest.dtype.bytes(unit.elements()) as u64);
             Ok(blocks.digests(unit, &elements).concat())
-        });
-        if digest(&digests.collect::<Result<Vec<_>>>()?.concat()) != manifest.digest {
+        })?;
+        if digest(&digests.concat()) != manifest.digest {
             return Err(differs());
         }
     }
@@ -331,17 +330,16 @@ fn kept_again(
     (checkpoint, info): (&Checkpoint, &TensorInfo),
 ) -> Result<bool> {
     let stored = archive.component(t, "");
-    let chunks = (0..stored.bytes.div_ceil(CHUNK)).into_par_iter().map(|chunk| {
+    let chunks = parallel::try_map(&chunk_starts(stored.bytes), &|&start| {
         engine.cancel.check()?;
-        let start = chunk * CHUNK;
         let mut expected = vec![0; (stored.bytes - start).min(CHUNK) as usize];
         let mut found = expected.clone();
         archive.read_at(stored, start, &mut expected)?;
         Source::File(checkpoint, info).read_at(start, &mut found)?;
         engine.advance(found.len() as u64);
         Ok(found == expected)
-    });
-    Ok(chunks.collect::<Result<Vec<_>>>()?.into_iter().all(|same| same))
+    })?;
+    Ok(chunks.into_iter().all(|same| same))
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use crate::{
     },
     dtype,
     gpu::{Gpu, Kernel},
+    parallel::spans,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -149,13 +149,10 @@ fn reference(
 ) -> Result<Vec<ClipErrors>> {
     let (words, elements, dtype) = (weights.words()?, weights.elements(), weights.dtype());
     let reciprocals = reciprocals();
-    let errors = grids
-        .par_iter()
-        .enumerate()
-        .with_min_len((1 << 17) / groups.size.min(1 << 17) + 1)
-        .map(|(g, grid)| {
-            let mut errors = [0; CLIP_COUNT];
-            let (mut values, mut us, mut limits) = ([0.0; CHUNK], [0; CHUNK], [0; CHUNK]);
+    let mut errors = vec![[0; CLIP_COUNT]; grids.len()];
+    spans(&mut errors, 1, (1 << 17) / groups.size.min(1 << 17) + 1, &|first, errors| {
+        let (mut values, mut us, mut limits) = ([0.0; CHUNK], [0; CHUNK], [0; CHUNK]);
+        for ((g, grid), errors) in grids.iter().enumerate().skip(first).zip(errors) {
             let span = groups.span(g, elements);
             for at in span.clone().step_by(CHUNK) {
                 let len = (span.end - at).min(CHUNK);
@@ -167,9 +164,9 @@ fn reference(
                     *error += squares(&us[..len], &limits[..len], step, m, ClipGrid::shift(code));
                 }
             }
-            errors
-        });
-    Ok(errors.collect())
+        }
+    });
+    Ok(errors)
 }
 
 /// Weights that are taken at a time: a lane's sum of squares of 2^30 at most, split into halves of 16 bits, cannot overflow.

@@ -8,10 +8,10 @@ use crate::{
     dtype,
     gpu::{Gpu, Kernel},
     kernels::{affine::quantize::expect_code, tasks::task_rows},
+    parallel::chunks,
     wgsl, words,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -99,27 +99,25 @@ fn reference(
     let packed_cols = bitpack::words(cols, bits);
     let task = task_rows(rows, cols);
     let mut weights = vec![0; words(dtype, rows * cols)];
-    weights.par_chunks_mut(words(dtype, task * cols).max(1)).enumerate().for_each(
-        |(t, weights)| {
-            let (mut values, mut row) = (vec![0.0; cols.min(CHUNK)], vec![0; cols]);
-            for r in t * task..rows.min((t + 1) * task) {
-                bitpack::unpack(&codes[r * packed_cols..][..packed_cols], bits, &mut row);
-                for (span, scale) in groups.spans(r * cols..(r + 1) * cols, scales) {
-                    for at in span.clone().step_by(CHUNK) {
-                        let values = &mut values[..(span.end - at).min(CHUNK)];
-                        let codes = &row[at - r * cols..][..values.len()];
-                        // A signed code's sign bit moves to the top of the byte and back.
-                        let up = if code.symmetric { 8 - bits } else { 0 };
-                        match code.symmetric {
-                            true => restore_signed(codes, up, scale.scale, values),
-                            false => restore(codes, scale.zero_point.into(), scale.scale, values),
-                        }
-                        dtype::encode(dtype, values, weights, at - t * task * cols);
+    chunks(&mut weights, words(dtype, task * cols), &|t, weights| {
+        let (mut values, mut row) = (vec![0.0; cols.min(CHUNK)], vec![0; cols]);
+        for r in t * task..rows.min((t + 1) * task) {
+            bitpack::unpack(&codes[r * packed_cols..][..packed_cols], bits, &mut row);
+            for (span, scale) in groups.spans(r * cols..(r + 1) * cols, scales) {
+                for at in span.clone().step_by(CHUNK) {
+                    let values = &mut values[..(span.end - at).min(CHUNK)];
+                    let codes = &row[at - r * cols..][..values.len()];
+                    // A signed code's sign bit moves to the top of the byte and back.
+                    let up = if code.symmetric { 8 - bits } else { 0 };
+                    match code.symmetric {
+                        true => restore_signed(codes, up, scale.scale, values),
+                        false => restore(codes, scale.zero_point.into(), scale.scale, values),
                     }
+                    dtype::encode(dtype, values, weights, at - t * task * cols);
                 }
             }
-        },
-    );
+        }
+    });
     weights
 }
 

@@ -8,10 +8,10 @@ use crate::{
     dtype,
     gpu::{Gpu, Kernel},
     kernels::tasks::task_rows,
+    parallel::chunks,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -120,7 +120,7 @@ fn reference(
     let words = bitpack::words(cols, bits);
     let mut packed = vec![0; rows * words];
     let task = task_rows(rows, cols);
-    packed.par_chunks_mut((task * words).max(1)).enumerate().for_each(|(t, packed)| {
+    chunks(&mut packed, task * words, &|t, packed| {
         let (mut values, mut codes) = (vec![0.0; cols.min(CHUNK)], vec![0; cols]);
         for (r, packed) in packed.chunks_mut(words.max(1)).enumerate() {
             let start = (t * task + r) * cols;

@@ -3,10 +3,10 @@ use crate::{
     decide::{groups::Groups, order_key, range::Range},
     dtype,
     gpu::{Gpu, Kernel},
+    parallel::spans,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -70,11 +70,10 @@ pub fn range(on: &Backend, weights: &Tensor, groups: Groups) -> Result<Vec<Range
 }
 
 fn reference(dtype: DType, words: &[u32], elements: usize, groups: Groups) -> Vec<Range> {
-    (0..groups.count(elements))
-        .into_par_iter()
-        .with_min_len((1 << 20) / groups.size.min(1 << 20) + 1)
-        .map(|g| {
-            let mut chunk = [0.0; 1024];
+    let mut ranges = vec![Range { min: 0.0, max: 0.0 }; groups.count(elements)];
+    spans(&mut ranges, 1, (1 << 20) / groups.size.min(1 << 20) + 1, &|first, ranges| {
+        let mut chunk = [0.0; 1024];
+        for (g, found) in (first..).zip(ranges) {
             let span = groups.span(g, elements);
             let mut range = (i32::MAX, i32::MIN);
             for start in span.clone().step_by(chunk.len()) {
@@ -82,9 +81,10 @@ fn reference(dtype: DType, words: &[u32], elements: usize, groups: Groups) -> Ve
                 dtype::decode(dtype, words, start, chunk);
                 range = widest(chunk, range);
             }
-            Range { min: from_signed_key(range.0), max: from_signed_key(range.1) }
-        })
-        .collect()
+            *found = Range { min: from_signed_key(range.0), max: from_signed_key(range.1) };
+        }
+    });
+    ranges
 }
 
 /// IEEE total order as the order of signed integers, which every SIMD instruction set compares.

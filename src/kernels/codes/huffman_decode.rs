@@ -5,9 +5,9 @@ use crate::{
         huffman::{self, BLOCK, Stream},
     },
     gpu::{Gpu, Kernel},
+    kernels::codes::streams::decoded,
     wgsl, words,
 };
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -50,12 +50,9 @@ fn refused(stream: usize, why: Malformed) -> Error {
 }
 
 fn reference(streams: &[(&[u8], usize)], symbols: usize) -> Result<Vec<u32>> {
-    let mut out = vec![0; words(DType::U8, symbols)];
-    crate::kernels::codes::streams::parts_of(&mut out, streams)
-        .into_par_iter()
-        .enumerate()
-        .try_for_each(|(i, (bytes, out))| huffman::decode(bytes, out).map_err(|e| refused(i, e)))?;
-    Ok(out)
+    decoded(streams, symbols, &|i, bytes, out| {
+        huffman::decode(bytes, out).map_err(|e| refused(i, e))
+    })
 }
 
 fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tensor> {

@@ -5,9 +5,9 @@ use crate::{
         rans::{self, BLOCK, Layout},
     },
     gpu::{Gpu, Kernel},
+    kernels::codes::streams::decoded,
     wgsl,
 };
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -49,13 +49,9 @@ fn malformed(stream: usize, why: impl std::fmt::Display) -> Error {
 }
 
 fn reference(streams: &[(&[u8], usize)], symbols: usize) -> Result<Vec<u32>> {
-    let mut out = vec![0u32; symbols.div_ceil(4)];
-    let parts =
-        crate::kernels::codes::streams::parts_of(&mut out, streams).into_par_iter().enumerate();
-    parts.try_for_each(|(i, (bytes, part))| {
-        rans::decode(bytes, part).map_err(|Malformed(why)| malformed(i, why))
-    })?;
-    Ok(out)
+    decoded(streams, symbols, &|i, bytes, out| {
+        rans::decode(bytes, out).map_err(|Malformed(why)| malformed(i, why))
+    })
 }
 
 fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tensor> {

@@ -1,24 +1,33 @@
 //! What the decoders of streams share on the host.
 
-use crate::{DType, Result, Tensor};
+use crate::{DType, Result, Tensor, parallel};
+use std::sync::{Mutex, PoisonError};
 
 /// Symbols of streams that each start a word: all but the last are padded to whole words.
 pub(crate) fn symbols_of(streams: &[(&[u8], usize)]) -> usize {
     streams.iter().fold(0, |all, (_, symbols)| all.next_multiple_of(4) + symbols)
 }
 
-/// The bytes of each stream, and where its symbols go.
-pub(crate) fn parts_of<'a, 'b>(
-    out: &'a mut [u32],
-    streams: &[(&'b [u8], usize)],
-) -> Vec<(&'b [u8], &'a mut [u8])> {
-    let mut rest = out;
-    let part = |(bytes, symbols): &(&'b [u8], usize)| {
-        let (here, after) = std::mem::take(&mut rest).split_at_mut(symbols.div_ceil(4));
+/// Fills the symbols of a stream, its number first, from its bytes.
+type Decode<'a> = dyn Fn(usize, &[u8], &mut [u8]) -> Result<()> + Sync + 'a;
+
+/// So many symbols of all streams.
+pub(crate) fn decoded(
+    streams: &[(&[u8], usize)],
+    symbols: usize,
+    decode: &Decode,
+) -> Result<Vec<u32>> {
+    let mut out = vec![0; symbols.div_ceil(4)];
+    let (mut parts, mut rest) = (Vec::with_capacity(streams.len()), &mut out[..]);
+    for (i, (bytes, symbols)) in streams.iter().enumerate() {
+        let (here, after) = rest.split_at_mut(symbols.div_ceil(4));
+        parts.push((i, *bytes, Mutex::new(&mut bytemuck::cast_slice_mut(here)[..*symbols])));
         rest = after;
-        (*bytes, &mut bytemuck::cast_slice_mut(here)[..*symbols])
-    };
-    streams.iter().map(part).collect()
+    }
+    parallel::try_each(&parts, &|(i, bytes, out)| {
+        decode(*i, bytes, &mut out.lock().unwrap_or_else(PoisonError::into_inner))
+    })?;
+    Ok(out)
 }
 
 /// A mask and values of so many positions, as `query` fills them.

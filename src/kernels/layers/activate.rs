@@ -2,10 +2,10 @@ use crate::{
     Backend, DType, Result, Tensor,
     gpu::{Gpu, Kernel},
     kernels::{expect::expect_f32, layers::activation::Activation},
+    parallel::chunks,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -61,9 +61,9 @@ pub fn activate(on: &Backend, x: &Tensor, activation: Activation) -> Result<Tens
 
 fn reference(x: &[f32], activation: Activation) -> Vec<u32> {
     let mut y = vec![0; x.len()];
-    y.par_chunks_mut(CHUNK)
-        .zip(x.par_chunks(CHUNK))
-        .for_each(|(y, x)| apply(x, activation, bytemuck::cast_slice_mut(y)));
+    chunks(&mut y, CHUNK, &|n, y| {
+        apply(&x[n * CHUNK..][..y.len()], activation, bytemuck::cast_slice_mut(y));
+    });
     y
 }
 

@@ -1,9 +1,9 @@
 use crate::{
     Backend, DType, Error, Result, Tensor,
     gpu::{Gpu, Kernel},
+    parallel::chunks,
     wgsl,
 };
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -73,8 +73,8 @@ pub fn add(on: &Backend, x: &Tensor, y: &Tensor) -> Result<Tensor> {
 
 fn reference(x: &[f32], y: &[f32]) -> Vec<u32> {
     let mut sums = vec![0; x.len()];
-    sums.par_chunks_mut(y.len().max(1)).zip(x.par_chunks(y.len().max(1))).for_each(|(sums, x)| {
-        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+    chunks(&mut sums, y.len(), &|n, sums| {
+        for ((sum, x), y) in sums.iter_mut().zip(&x[n * y.len()..]).zip(y) {
             *sum = (x + y).to_bits();
         }
     });

@@ -5,10 +5,10 @@ use crate::{
         expect::expect_f32,
         layers::{masked_mean::expect_sequences, softmax::power},
     },
+    parallel::{chunks, spans},
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -144,25 +144,25 @@ fn reference(q: &[f32], k: &[f32], v: &[f32], shape: Shape, lengths: &[u32]) -> 
     let (keys, values) = (key_quads(k, shape, lengths), value_quads(v, shape, lengths));
     let cols = shape.cols();
     let mut y = vec![0; q.len()];
-    y.par_chunks_mut((shape.rows * cols).max(1)).enumerate().for_each(|(b, y)| {
+    chunks(&mut y, shape.rows * cols, &|b, y| {
         let length = lengths[b] as usize;
         // Sixteen queries, all heads, are a task; the rows of padding stay zero.
         let task = 16 * cols;
-        y[..length * cols].par_chunks_mut(task).enumerate().for_each_init(
-            || (vec![[0.0; 16]; shape.width], vec![[0.0; 16]; length]),
-            |(queries, scores), (t, y)| {
+        spans(&mut y[..length * cols], task, 1, &|first, y| {
+            let (mut queries, mut scores) = (vec![[0.0; 16]; shape.width], vec![[0.0; 16]; length]);
+            for (t, y) in (first..).zip(y.chunks_mut(task)) {
                 let q = &q[b * shape.rows * cols + t * task..][..y.len()];
                 for h in 0..shape.heads {
                     let at = b * shape.heads + h;
                     let keys = &keys[at * shape.quads_of_keys()..];
                     let values = &values[at * shape.quads_of_values()..];
                     let first = h * shape.width;
-                    load(q, cols, first, shape.scale() as f32, queries);
+                    load(q, cols, first, shape.scale() as f32, &mut queries);
                     let y = bytemuck::cast_slice_mut(y);
-                    attend(queries, keys, values, shape, scores, &mut y[first..]);
+                    attend(&queries, keys, values, shape, &mut scores, &mut y[first..]);
                 }
-            },
-        );
+            }
+        });
     });
     y
 }
@@ -193,7 +193,7 @@ fn quads(
 ) -> Vec<[f32; QUAD]> {
     let (cols, heads) = (shape.cols(), shape.heads);
     let mut all = vec![[0.0; QUAD]; lengths.len() * heads * each];
-    all.par_chunks_mut(each.max(1)).enumerate().for_each(|(at, quads)| {
+    chunks(&mut all, each, &|at, quads| {
         let (b, first) = (at / heads, at % heads * shape.width);
         let rows = x[b * shape.rows * cols..].chunks_exact(cols).take(lengths[b] as usize);
         rows.enumerate().for_each(|(j, row)| place(j, &row[first..][..shape.width], quads));

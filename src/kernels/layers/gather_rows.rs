@@ -1,9 +1,9 @@
 use crate::{
     Backend, Error, Result, Tensor,
     gpu::{Gpu, Kernel},
+    parallel::spans,
     wgsl,
 };
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -67,11 +67,11 @@ pub fn gather_rows(on: &Backend, table: &Tensor, rows: &[u32]) -> Result<Tensor>
 
 fn reference(table: &[u32], words: usize, rows: &[u32]) -> Vec<u32> {
     let mut gathered = vec![0; rows.len() * words];
-    gathered
-        .par_chunks_mut(words.max(1))
-        .zip(rows)
-        .with_min_len((1 << 14) / words.max(1) + 1)
-        .for_each(|(to, row)| to.copy_from_slice(&table[*row as usize * words..][..words]));
+    spans(&mut gathered, words, (1 << 14) / words.max(1) + 1, &|first, to| {
+        for (to, row) in to.chunks_mut(words).zip(&rows[first..]) {
+            to.copy_from_slice(&table[*row as usize * words..][..words]);
+        }
+    });
     gathered
 }
 

@@ -2,10 +2,10 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     gpu::{Gpu, Kernel},
     kernels::tasks::task_rows,
+    parallel::chunks,
     wgsl,
 };
 use bytemuck::Pod;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// The shader.
@@ -242,7 +242,7 @@ fn reference<T: Pod + Send + Sync>(
             (line * image.width + place) * pixel + c
         })
         .collect();
-    elements.par_chunks_mut((task * row).max(1)).enumerate().for_each(|(t, elements)| {
+    chunks(elements, task * row, &|t, elements| {
         for (r, elements) in elements.chunks_mut(row.max(1)).enumerate() {
             let p = t * task + r;
             let first = p / places.width / places.height * image.height;

@@ -2,10 +2,10 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     gpu::{Gpu, Kernel},
     kernels::{expect::expect_f32, layers::softmax::row_lanes, tasks::sixteen},
+    parallel::spans,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -98,18 +98,15 @@ fn reference(
 ) -> Vec<u32> {
     let cols = gamma.len();
     let mut y = vec![0; x.len()];
-    y.par_chunks_mut(cols.max(1))
-        .zip(x.par_chunks(cols.max(1)))
-        .enumerate()
-        .with_min_len((1 << 14) / cols.max(1) + 1)
-        .for_each_init(
-            || vec![0.0; cols],
-            |z, (r, (y, x))| {
-                let residual = residual.map(|residual| &residual[r * cols..][..cols]);
-                let y = bytemuck::cast_slice_mut(y);
-                normalize(x, residual, gamma, beta, epsilon, z, y);
-            },
-        );
+    spans(&mut y, cols, (1 << 14) / cols.max(1) + 1, &|first, y| {
+        let mut z = vec![0.0; cols];
+        for (r, y) in (first..).zip(y.chunks_mut(cols)) {
+            let x = &x[r * cols..][..cols];
+            let residual = residual.map(|residual| &residual[r * cols..][..cols]);
+            let y = bytemuck::cast_slice_mut(y);
+            normalize(x, residual, gamma, beta, epsilon, &mut z, y);
+        }
+    });
     y
 }
 

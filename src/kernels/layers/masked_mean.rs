@@ -2,10 +2,10 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     gpu::{Gpu, Kernel},
     kernels::expect::expect_f32,
+    parallel::chunks,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -89,13 +89,14 @@ pub(crate) fn expect_sequences(
 
 fn reference(x: &[f32], (rows, cols): (usize, usize), lengths: &[u32]) -> Vec<u32> {
     let mut means = vec![0; lengths.len() * cols];
-    means.par_chunks_mut(cols.max(1)).zip(lengths).enumerate().for_each(|(b, (means, length))| {
+    chunks(&mut means, cols, &|b, means| {
+        let length = lengths[b];
         let mut sums = vec![0.0; cols];
-        for row in x[b * rows * cols..].chunks_exact(cols).take(*length as usize) {
+        for row in x[b * rows * cols..].chunks_exact(cols).take(length as usize) {
             add(row, &mut sums);
         }
         for (mean, sum) in means.iter_mut().zip(sums) {
-            *mean = ((sum / f64::from((*length).max(1))) as f32).to_bits();
+            *mean = ((sum / f64::from(length.max(1))) as f32).to_bits();
         }
     });
     means

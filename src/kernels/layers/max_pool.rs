@@ -5,10 +5,10 @@ use crate::{
         layers::im2col::{Image, Window, expect_image, expect_size},
         tasks::task_rows,
     },
+    parallel::chunks,
     wgsl,
 };
 use bytemuck::Pod;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -126,7 +126,7 @@ fn reference<T: Pod + Send + Sync>(
     let mut words = vec![0; rows * pixel * size_of::<T>() / 4];
     let elements: &mut [T] = bytemuck::cast_slice_mut(&mut words);
     let task = task_rows(rows, pixel);
-    elements.par_chunks_mut((task * pixel).max(1)).enumerate().for_each(|(t, elements)| {
+    chunks(elements, task * pixel, &|t, elements| {
         for (r, best) in elements.chunks_mut(pixel.max(1)).enumerate() {
             let p = t * task + r;
             let top = p / places.width % places.height * window.stride;

@@ -2,10 +2,10 @@ use crate::{
     Backend, DType, Result, Tensor,
     gpu::{Gpu, Kernel},
     kernels::{expect::expect_f32, layers::activation::exp, tasks::sixteen},
+    parallel::spans,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -65,10 +65,11 @@ pub fn softmax(on: &Backend, x: &Tensor) -> Result<Tensor> {
 
 fn reference(x: &[f32], cols: usize) -> Vec<u32> {
     let mut y = vec![0; x.len()];
-    y.par_chunks_mut(cols.max(1))
-        .zip(x.par_chunks(cols.max(1)))
-        .with_min_len((1 << 14) / cols.max(1) + 1)
-        .for_each(|(y, x)| normalize(x, bytemuck::cast_slice_mut(y)));
+    spans(&mut y, cols, (1 << 14) / cols.max(1) + 1, &|first, y| {
+        for (x, y) in x[first * cols..].chunks(cols).zip(y.chunks_mut(cols)) {
+            normalize(x, bytemuck::cast_slice_mut(y));
+        }
+    });
     y
 }
 

@@ -4,9 +4,9 @@ use crate::{
     dtype,
     gpu::{Gpu, Kernel},
     kernels::order::merge_runs,
+    parallel::spans,
     wgsl,
 };
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -75,18 +75,14 @@ fn reference(dtype: DType, words: &[u32], rows: usize, cols: usize) -> Vec<u32> 
         DType::F16 => 8,
         _ => 0,
     };
-    sorted
-        .par_chunks_mut(cols.max(1))
-        .enumerate()
-        .with_min_len((1 << 17) / cols.max(1) + 1)
-        .for_each_init(
-            || (vec![0.0; cols], vec![0; cols]),
-            |(values, scratch), (r, sorted)| {
-                dtype::decode(dtype, words, r * cols, values);
-                sorted.iter_mut().zip(values).for_each(|(key, w)| *key = order_key::of_f32(*w));
-                radix_sort(sorted, scratch, low);
-            },
-        );
+    spans(&mut sorted, cols, (1 << 17) / cols.max(1) + 1, &|first, sorted| {
+        let (mut values, mut scratch) = (vec![0.0; cols], vec![0; cols]);
+        for (r, sorted) in (first..).zip(sorted.chunks_mut(cols)) {
+            dtype::decode(dtype, words, r * cols, &mut values);
+            sorted.iter_mut().zip(&values).for_each(|(key, w)| *key = order_key::of_f32(*w));
+            radix_sort(sorted, &mut scratch, low);
+        }
+    });
     sorted
 }
 

@@ -8,11 +8,11 @@ use crate::{
         prune::magnitude_sums::{BlockGrid, magnitude_sums},
         tasks::task_rows,
     },
+    parallel::chunks,
     recipe::Norm,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader: the signs. The scales are those of [`range()`](crate::kernels::affine::range::range()) and [`magnitude_sums()`](crate::kernels::prune::magnitude_sums::magnitude_sums()).
 pub static KERNEL: Kernel = Kernel {
@@ -134,7 +134,7 @@ fn reference(dtype: DType, weights: &[u32], (rows, cols): (usize, usize)) -> Vec
     let words = cols.div_ceil(32);
     let mut bits = vec![0; rows * words];
     let task = task_rows(rows, cols);
-    bits.par_chunks_mut((task * words).max(1)).enumerate().for_each(|(t, bits)| {
+    chunks(&mut bits, task * words, &|t, bits| {
         let mut values = vec![0.0; cols];
         for (r, bits) in bits.chunks_mut(words.max(1)).enumerate() {
             dtype::decode(dtype, weights, (t * task + r) * cols, &mut values);

@@ -5,9 +5,9 @@ use crate::{
     dtype,
     gpu::{Gpu, Kernel},
     kernels::tasks::task_rows,
+    parallel::chunks,
     wgsl, words,
 };
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -112,31 +112,29 @@ fn reference(
     let task = task_rows(rows, cols);
     let tables: Vec<&[f32]> = entries.chunks(k).collect();
     let mut weights = vec![0; words(dtype, rows * cols)];
-    weights.par_chunks_mut(words(dtype, task * cols).max(1)).enumerate().for_each(
-        |(t, weights)| {
-            let (mut values, mut row) = (vec![0.0; cols.min(CHUNK)], vec![0; cols]);
-            let mut full = [0.0; 256];
-            let mut filled: &[f32] = &[];
-            for r in t * task..rows.min((t + 1) * task) {
-                bitpack::unpack(&codes[r * packed_cols..][..packed_cols], bits, &mut row);
-                for (span, table) in groups.spans(r * cols..(r + 1) * cols, &tables) {
-                    if !std::ptr::eq(filled, table) {
-                        // 256 entries, so that no code needs a check.
-                        full.fill(table[k - 1]);
-                        full[..k].copy_from_slice(table);
-                        filled = table;
+    chunks(&mut weights, words(dtype, task * cols), &|t, weights| {
+        let (mut values, mut row) = (vec![0.0; cols.min(CHUNK)], vec![0; cols]);
+        let mut full = [0.0; 256];
+        let mut filled: &[f32] = &[];
+        for r in t * task..rows.min((t + 1) * task) {
+            bitpack::unpack(&codes[r * packed_cols..][..packed_cols], bits, &mut row);
+            for (span, table) in groups.spans(r * cols..(r + 1) * cols, &tables) {
+                if !std::ptr::eq(filled, table) {
+                    // 256 entries, so that no code needs a check.
+                    full.fill(table[k - 1]);
+                    full[..k].copy_from_slice(table);
+                    filled = table;
+                }
+                for at in span.clone().step_by(CHUNK) {
+                    let values = &mut values[..(span.end - at).min(CHUNK)];
+                    for (code, value) in row[at - r * cols..].iter().zip(values.iter_mut()) {
+                        *value = full[usize::from(*code)];
                     }
-                    for at in span.clone().step_by(CHUNK) {
-                        let values = &mut values[..(span.end - at).min(CHUNK)];
-                        for (code, value) in row[at - r * cols..].iter().zip(values.iter_mut()) {
-                            *value = full[usize::from(*code)];
-                        }
-                        dtype::encode(dtype, values, weights, at - t * task * cols);
-                    }
+                    dtype::encode(dtype, values, weights, at - t * task * cols);
                 }
             }
-        },
-    );
+        }
+    });
     weights
 }
 

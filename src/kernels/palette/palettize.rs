@@ -5,10 +5,10 @@ use crate::{
     dtype,
     gpu::{Gpu, Kernel},
     kernels::tasks::task_rows,
+    parallel::chunks,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 use std::borrow::Borrow;
 
 /// The shader.
@@ -252,7 +252,7 @@ fn reference<P: Borrow<Assigner> + Sync>(
     let mut packed = vec![0; rows * words];
     let task = task_rows(rows, cols);
     let palettes: Vec<&Assigner> = palettes.iter().map(Borrow::borrow).collect();
-    packed.par_chunks_mut((task * words).max(1)).enumerate().for_each(|(t, packed)| {
+    chunks(&mut packed, task * words, &|t, packed| {
         let mut codes = vec![0; cols];
         for (r, packed) in packed.chunks_mut(words.max(1)).enumerate() {
             let start = (t * task + r) * cols;

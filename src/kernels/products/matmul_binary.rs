@@ -2,10 +2,10 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     gpu::{Buffer, Gpu, Kernel},
     kernels::palette::binarize::BinaryMatrix,
+    parallel::chunks,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -151,9 +151,9 @@ fn reference(
     let (words, n) = (a.bits.cols(), w.bits.rows());
     let (of_a, of_w) = (a.bits.words()?, w.bits.words()?);
     let mut out = vec![0; a.bits.rows() * n];
-    out.par_chunks_mut(n.max(1)).enumerate().for_each(|(m, out)| {
+    chunks(&mut out, n, &|m, out| {
         let row = &of_a[m * words..][..words];
-        out.par_chunks_mut(BLOCK).enumerate().for_each(|(b, out)| {
+        chunks(out, BLOCK, &|b, out| {
             let first = b * BLOCK;
             mismatches(row, &of_w[first * words..][..out.len() * words], out);
             for (n, out) in out.iter_mut().enumerate() {

@@ -9,11 +9,11 @@ use crate::{
             matmul_i8_coop, requantize,
         },
     },
+    parallel::chunks,
     simd::{Panels, dots_i8},
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -226,7 +226,7 @@ fn finish(
     };
     // Scale and zero point of a row.
     let row = |r: usize| rows.map(|rows: &[f32]| (rows[2 * r], rows[2 * r + 1] as i32));
-    sums.par_chunks_mut(n.max(1)).enumerate().for_each(|(r, sums)| {
+    chunks(&mut sums, n, &|r, sums| {
         let sum_of_a = match channels.zero_points() {
             true => row_sum(&codes[r * words..][..words], a.signed),
             false => 0,
@@ -238,9 +238,9 @@ fn finish(
         Epilogue::Sum => sums.into_iter().map(|s| s as u32).collect(),
         Epilogue::Float { activation, .. } => {
             let mut out = vec![0; m * n];
-            let rows = out.par_chunks_mut(n.max(1)).zip(sums.par_chunks(n.max(1)));
-            rows.enumerate().for_each(|(r, (out, sums))| {
-                floats(sums, row(r).map_or(1.0, |(scale, _)| scale), table, activation, out);
+            chunks(&mut out, n, &|r, out| {
+                let scale = row(r).map_or(1.0, |(scale, _)| scale);
+                floats(&sums[r * n..][..n], scale, table, activation, out);
             });
             out
         }

@@ -6,11 +6,11 @@ use crate::{
     codec::bitpack,
     gpu::{Gpu, Kernel},
     kernels::{layers::activation::Activation, tasks::ITERATIONS},
+    parallel::spans,
     simd::{FEW, Packed, decode_rows, matmul_f32, matmul_packed},
     words,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 use std::ops::RangeInclusive;
 
 /// The arguments of a product, checked.
@@ -99,34 +99,37 @@ impl<'a> Product<'a> {
         let mut sums = vec![0.0; outputs.div_ceil(BLOCK) * BLOCK * rows];
         if cols > 0 && rows > 0 {
             let least = (1 << 16) / (BLOCK * cols * rows) + 1;
-            sums.par_chunks_mut(BLOCK * rows).with_min_len(least).enumerate().for_each_init(
-                || (vec![0.0; BLOCK * cols], vec![0; cols]),
-                |(w, codes), (block, sums)| {
+            spans(&mut sums, BLOCK * rows, least, &|first, sums| {
+                let (mut w, mut codes) = (vec![0.0; BLOCK * cols], vec![0; cols]);
+                for (block, sums) in (first..).zip(sums.chunks_mut(BLOCK * rows)) {
                     let block = block * BLOCK..outputs.min((block + 1) * BLOCK);
                     let (w, sums) = (&mut w[..block.len() * cols], &mut sums[..block.len() * rows]);
                     let sizes = (rows, block.len(), cols);
                     if let Packed::Dense { words, dtype: DType::F32 } = packed {
                         // Nothing to decode.
                         let w = &words[block.start * cols..block.end * cols];
-                        return matmul_f32(x, bytemuck::cast_slice(w), sizes, sums);
+                        matmul_f32(x, bytemuck::cast_slice(w), sizes, sums);
+                        continue;
                     }
                     if !decode_rows(packed, block.clone(), (outputs, cols), w) {
                         for (n, row) in block.clone().zip(w.chunks_mut(cols)) {
-                            decode(n, codes, row);
+                            decode(n, &mut codes, row);
                         }
                     }
                     matmul_f32(x, w, sizes, sums);
-                },
-            );
+                }
+            });
         }
         let mut y = vec![0; rows * outputs];
         let least = (1 << 14) / outputs.max(1) + 1;
-        y.par_chunks_mut(outputs.max(1)).with_min_len(least).enumerate().for_each(|(m, y)| {
-            let y = bytemuck::cast_slice_mut::<u32, f32>(y);
-            for (block, y) in y.chunks_mut(BLOCK).enumerate() {
-                y.copy_from_slice(&sums[block * BLOCK * rows + m * y.len()..][..y.len()]);
+        spans(&mut y, outputs, least, &|first, y| {
+            for (m, y) in (first..).zip(y.chunks_mut(outputs)) {
+                let y = bytemuck::cast_slice_mut::<u32, f32>(y);
+                for (block, y) in y.chunks_mut(BLOCK).enumerate() {
+                    y.copy_from_slice(&sums[block * BLOCK * rows + m * y.len()..][..y.len()]);
+                }
+                finish(bias, self.activation, y);
             }
-            finish(bias, self.activation, y);
         });
         Ok(Tensor::cpu(DType::F32, rows, outputs, y))
     }

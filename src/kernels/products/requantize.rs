@@ -6,10 +6,10 @@ use crate::{
         products::int8::{Channels, expect_codes},
         tasks::task_rows,
     },
+    parallel::chunks,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -139,10 +139,9 @@ pub(crate) fn reference(
     let (m, words) = (sums.len() / n.max(1), bitpack::words(n, 8));
     let mut packed = vec![0; m * words];
     let task = task_rows(m, n);
-    let rows = packed.par_chunks_mut((task * words).max(1)).zip(sums.par_chunks((task * n).max(1)));
-    rows.for_each(|(packed, sums)| {
+    chunks(&mut packed, task * words, &|t, packed| {
         let mut codes = vec![0; n];
-        for (packed, sums) in packed.chunks_mut(words).zip(sums.chunks(n)) {
+        for (packed, sums) in packed.chunks_mut(words).zip(sums[t * task * n..].chunks(n)) {
             round(sums, channels, zero_point, (lowest, highest), &mut codes);
             bitpack::pack(&codes, 8, packed);
         }

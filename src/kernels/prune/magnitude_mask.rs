@@ -4,10 +4,10 @@ use crate::{
     dtype,
     gpu::{Gpu, Kernel},
     kernels::tasks::task_rows,
+    parallel::chunks,
     wgsl,
 };
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -89,7 +89,7 @@ fn reference(
     let words = cols.div_ceil(32);
     let mut mask = vec![0; rows * words];
     let task = task_rows(rows, cols);
-    mask.par_chunks_mut((task * words).max(1)).enumerate().for_each(|(t, mask)| {
+    chunks(&mut mask, task * words, &|t, mask| {
         let (mut values, mut kept) = (vec![0.0; cols], vec![0; cols]);
         for (r, mask) in mask.chunks_mut(words.max(1)).enumerate() {
             let start = (t * task + r) * cols;

@@ -2,10 +2,10 @@ use crate::{
     Backend, Error, Result, Tensor, dtype,
     gpu::{Gpu, Kernel},
     kernels::tasks::ITERATIONS,
+    parallel::spans,
     recipe::Norm,
     wgsl,
 };
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -118,21 +118,21 @@ fn reference(weights: &Tensor, grid: BlockGrid, norm: Norm, inverses: &[f32]) ->
     let words = weights.words()?;
     let (down, across) = grid.count(rows, cols);
     let mut sums = vec![0; down * across];
-    sums.par_chunks_mut(across.max(1)).enumerate().for_each_init(
-        || vec![0.0; cols],
-        |values, (b, sums)| {
+    spans(&mut sums, across, 1, &|first, sums| {
+        let mut values = vec![0.0; cols];
+        for (b, sums) in (first..).zip(sums.chunks_mut(across)) {
             let inverse = inverses[b * inverse_step(inverses)];
             let start = (b * grid.rows).max(grid.row0) - grid.row0;
             for r in start..((b + 1) * grid.rows - grid.row0).min(rows) {
-                dtype::decode(weights.dtype(), words, r * cols, values);
+                dtype::decode(weights.dtype(), words, r * cols, &mut values);
                 for (b, sum) in sums.iter_mut().enumerate() {
                     let start = (b * grid.cols).max(grid.col0) - grid.col0;
                     let end = ((b + 1) * grid.cols - grid.col0).min(cols);
                     *sum += sum_of(&values[start..end], inverse, norm == Norm::L2);
                 }
             }
-        },
-    );
+        }
+    });
     Ok(sums)
 }
 

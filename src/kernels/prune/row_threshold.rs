@@ -3,9 +3,9 @@ use crate::{
     decide::threshold::Limit,
     dtype,
     gpu::{Gpu, Kernel},
+    parallel::spans,
     wgsl,
 };
-use rayon::prelude::*;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -62,10 +62,11 @@ pub fn row_threshold(on: &Backend, weights: &Tensor, keep: usize) -> Result<Vec<
 
 fn reference(weights: &Tensor, keep: usize) -> Result<Vec<Limit>> {
     let (words, cols, dtype) = (weights.words()?, weights.cols(), weights.dtype());
-    let limits = (0..weights.rows()).into_par_iter().with_min_len((1 << 20) / cols + 1).map_init(
-        || (vec![0.0; cols], Vec::with_capacity(cols)),
-        |(values, sorted), r| {
-            dtype::decode(dtype, words, r * cols, values);
+    let mut limits = vec![Limit { threshold: 0, ties_before: 0 }; weights.rows()];
+    spans(&mut limits, 1, (1 << 20) / cols + 1, &|first, limits| {
+        let (mut values, mut sorted) = (vec![0.0; cols], Vec::with_capacity(cols));
+        for (r, limit) in (first..).zip(limits) {
+            dtype::decode(dtype, words, r * cols, &mut values);
             let magnitude = |w: &f32| w.to_bits() & 0x7fff_ffff;
             sorted.clear();
             sorted.extend(values.iter().map(magnitude));
@@ -74,10 +75,10 @@ fn reference(weights: &Tensor, keep: usize) -> Result<Vec<Limit>> {
             let ties = keep - larger.iter().filter(|m| **m > threshold).count();
             let tied = values.iter().enumerate().filter(|(_, w)| magnitude(w) == threshold);
             let last = tied.map(|(c, _)| c).nth(ties - 1).unwrap_or(cols - 1);
-            Limit { threshold, ties_before: last as u64 + 1 }
-        },
-    );
-    Ok(limits.collect())
+            *limit = Limit { threshold, ties_before: last as u64 + 1 };
+        }
+    });
+    Ok(limits)
 }
 
 fn on_gpu(gpu: &Gpu, weights: &Tensor, keep: usize) -> Result<Vec<Limit>> {

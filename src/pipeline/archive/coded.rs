@@ -9,13 +9,13 @@ use crate::{
     },
     form::TensorManifest,
     format::OutputFile,
+    parallel,
     pipeline::archive::plain::write_tables,
     report::Retrieved,
     restore::Parts,
     stage::{Blocks, Unit},
     treat::{PartsWriter, Written},
 };
-use rayon::prelude::*;
 
 /// Coded units that wait for those before them, for every thread.
 const WINDOW: usize = 2;
@@ -92,26 +92,29 @@ impl PartsWriter for Coded<'_> {
         let cols = unit.shape().1;
         let heights = self.blocks.heights(unit);
         let blocks = whole.rows(heights[0], unit.shape(), element);
+        let blocks: Vec<(&Block, usize)> = blocks.iter().zip(heights.iter().copied()).collect();
         (parts.mask, parts.stored) = (whole.mask, whole.stored);
-        let encode = |coding, (block, rows): (&Block, &usize)| {
+        let encode = |coding, block: &Block, rows: usize| {
             let mut bytes = Vec::new();
-            block::encode(block, (*rows, cols), element, coding, &mut bytes);
+            block::encode(block, (rows, cols), element, coding, &mut bytes);
             bytes
         };
-        let all = || blocks.par_iter().zip(&heights);
-        let coded: Vec<Vec<u8>> = all().map(|block| encode(self.coding, block)).collect();
+        let coded = parallel::map(&blocks, &|(block, rows)| encode(self.coding, block, *rows));
         let (mut false_positives, mut as_streams) = (0, 0);
         if self.coding.results().is_some() {
             // What will come back is what the structures say.
-            let decoded = coded.par_iter().zip(&heights).map(|(bytes, rows)| {
+            let coded: Vec<(&Vec<u8>, usize)> = coded.iter().zip(heights).collect();
+            let decoded = parallel::map(&coded, &|(bytes, rows)| {
                 let decoded = block::decode(bytes, (*rows, cols), true, element);
                 (decoded.expect("it was just encoded").0, *rows)
             });
-            let found = Block::join(decoded.collect(), cols, element);
+            let found = Block::join(decoded, cols, element);
             false_positives = ones(&found.mask) - ones(&parts.mask);
             (parts.mask, parts.stored) = (found.mask, found.stored);
             let streams = Coding::Streams(Coder::Auto);
-            as_streams = all().map(|block| encode(streams, block).len() as u64).sum();
+            let lengths =
+                parallel::map(&blocks, &|(block, rows)| encode(streams, block, *rows).len() as u64);
+            as_streams = lengths.iter().sum();
         }
         Ok(CodedUnit { blocks: coded, false_positives, as_streams })
     }

@@ -5,11 +5,11 @@ use crate::{
     codec::{bitpack, block::Element, sparse},
     form::{TensorManifest, words_per_row},
     format::OutputFile,
+    parallel,
     restore::Parts,
     stage::{Blocks, Unit},
     treat::{Components, PartsWriter, Written, chains::Stretch},
 };
-use rayon::prelude::*;
 
 /// Writes components from `start` of the data section on.
 pub(super) struct Plain<'a> {
@@ -57,13 +57,13 @@ impl PartsWriter for Plain<'_> {
                 Element::Value(_) => 1,
                 Element::Code(_) => 4,
             };
-            let lengths = units.par_iter().map(|unit| {
+            let lengths = parallel::try_map(units, &|unit| {
                 let bits = mask(unit)?;
                 let at = unit.rows.start * row_words + unit.cols.start / 32;
                 self.out.write_at(self.start + at * 4, bytemuck::cast_slice(&bits))?;
                 Ok(manifest.stored_length(&bits, unit.shape().1) * unit_bytes)
-            });
-            for length in lengths.collect::<Result<Vec<u64>>>()? {
+            })?;
+            for length in lengths {
                 self.starts.push(survivors);
                 survivors += length;
             }

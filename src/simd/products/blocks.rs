@@ -46,7 +46,7 @@ pub(super) fn for_each_block<T: Send>(
     assert!(out.len().is_multiple_of(n) && rows > 0 && cols > 0);
     let (m, across) = (out.len() / n, n.div_ceil(cols));
     let matrix = Matrix(out.as_mut_ptr());
-    share(m.div_ceil(rows) * across, tasks, |block| {
+    share(m.div_ceil(rows) * across, tasks, &|block| {
         let matrix = &matrix;
         let (row, col) = (block / across * rows, block % across * cols);
         work(Block {
@@ -75,7 +75,7 @@ pub(super) fn tasks(nanoseconds: usize) -> usize {
 
 /// Does pieces of work on this thread and, while there are more, on others, at most on `tasks`. This thread starts at once,
 /// whether it is one of rayon's or not, so that little work does not wait for one to wake.
-fn share(pieces: usize, tasks: usize, work: impl Fn(usize) + Sync) {
+fn share(pieces: usize, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
     let next = AtomicUsize::new(0);
     let take = || {
         loop {
