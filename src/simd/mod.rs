@@ -1,5 +1,5 @@
 //! The CPU's fast products, where every output is the product of a row of `a` and a row of `w`, `out = a w^T`; and the inner loops
-//! of codecs.
+//! of codecs and of the search for clips.
 //!
 //! The one module with `unsafe`: it calls instructions that the build's target does not promise, and lets tasks write disjoint
 //! rectangles of one matrix.
@@ -13,6 +13,7 @@ macro_rules! detected {
     };
 }
 
+pub(crate) mod clips;
 pub(crate) mod codecs;
 mod products;
 

@@ -4,12 +4,14 @@ use crate::{
         affine::{AffineCode, CLIP_COUNT, CLIPS, ClipErrors, ClipGrid, best_clip, reciprocals},
         groups::Groups,
     },
-    dtype,
+    dtype::{self, DType},
     gpu::{Gpu, Kernel},
     parallel::spans,
+    simd::clips::Steps,
     wgsl,
 };
 use multiversion::multiversion;
+use std::ops::Range;
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
@@ -30,7 +32,8 @@ struct Params {
     slices: u32,
 }
 
-/// Weights that one workgroup sums: far below the 65,535 iterations after which some software drivers end every loop.
+/// Weights that are taken at a time. One workgroup of a device sums them: far below the 65,535 iterations after which some software
+/// drivers end every loop.
 const SLICE: usize = 4096;
 
 /// The squared error of every group at every clip of its range.
@@ -125,7 +128,10 @@ pub fn best_clips(
         Backend::Gpu(gpu) if groups.size <= SLICE => {
             Ok(on_gpu(gpu, weights, code, groups, grids, true)?.0)
         }
-        _ => Ok(clip_errors(on, weights, code, groups, grids)?.iter().map(best_clip).collect()),
+        Backend::Cpu if groups.size <= SLICE => best(weights, code, groups, grids),
+        Backend::Cpu | Backend::Gpu(_) => {
+            Ok(clip_errors(on, weights, code, groups, grids)?.iter().map(best_clip).collect())
+        }
     }
 }
 
@@ -141,60 +147,89 @@ fn check(weights: &Tensor, groups: Groups, grids: &[ClipGrid]) -> Result<()> {
     Ok(())
 }
 
+/// The errors of every group at every clip.
 fn reference(
     weights: &Tensor,
     code: AffineCode,
     groups: Groups,
     grids: &[ClipGrid],
 ) -> Result<Vec<ClipErrors>> {
-    let (words, elements, dtype) = (weights.words()?, weights.elements(), weights.dtype());
     let reciprocals = reciprocals();
-    let mut errors = vec![[0; CLIP_COUNT]; grids.len()];
-    spans(&mut errors, 1, (1 << 17) / groups.size.min(1 << 17) + 1, &|first, errors| {
-        let (mut values, mut us, mut limits) = ([0.0; CHUNK], [0; CHUNK], [0; CHUNK]);
-        for ((g, grid), errors) in grids.iter().enumerate().skip(first).zip(errors) {
-            let span = groups.span(g, elements);
-            for at in span.clone().step_by(CHUNK) {
-                let len = (span.end - at).min(CHUNK);
-                dtype::decode(dtype, words, at, &mut values[..len]);
-                to_units(&values[..len], grid, &mut us[..len], &mut limits[..len]);
-                for (i, error) in errors.iter_mut().enumerate() {
-                    let step = grid.steps_per_64th * (CLIPS.start() + i as u32);
-                    let m = (grid.codes_per_u * reciprocals[i] + 16384) >> 15;
-                    *error += squares(&us[..len], &limits[..len], step, m, ClipGrid::shift(code));
-                }
+    each_group(weights, groups, grids, [0; CLIP_COUNT], |units, grid, span, errors| {
+        let steps = Steps::new(grid, code, &reciprocals);
+        for at in span.clone().step_by(SLICE) {
+            let (us, limits) = units.read(weights.dtype(), at..span.end.min(at + SLICE), grid);
+            for (i, error) in errors.iter_mut().enumerate() {
+                *error += steps.squares(i, us, limits);
             }
         }
-    });
-    Ok(errors)
+    })
 }
 
-/// Weights that are taken at a time: a lane's sum of squares of 2^30 at most, split into halves of 16 bits, cannot overflow.
-const CHUNK: usize = 512;
+/// The clip of least error of every group, none of which is longer than a slice.
+fn best(
+    weights: &Tensor,
+    code: AffineCode,
+    groups: Groups,
+    grids: &[ClipGrid],
+) -> Result<Vec<u32>> {
+    let reciprocals = reciprocals();
+    each_group(weights, groups, grids, 0, |units, grid, span, clip| {
+        let (us, limits) = units.read(weights.dtype(), span, grid);
+        *clip = CLIPS.start() + Steps::new(grid, code, &reciprocals).best(us, limits) as u32;
+    })
+}
+
+/// What becomes of every group, given its grid and which weights it has, from what it is before.
+fn each_group<T: Clone + Send>(
+    weights: &Tensor,
+    groups: Groups,
+    grids: &[ClipGrid],
+    before: T,
+    of: impl Fn(&mut Units, &ClipGrid, Range<usize>, &mut T) + Sync,
+) -> Result<Vec<T>> {
+    let (words, elements) = (weights.words()?, weights.elements());
+    let mut all = vec![before; grids.len()];
+    spans(&mut all, 1, (1 << 17) / groups.size.min(1 << 17) + 1, &|first, all| {
+        let mut units = Units::new(words, groups.size.min(SLICE));
+        for ((g, grid), one) in grids.iter().enumerate().skip(first).zip(all) {
+            of(&mut units, grid, groups.span(g, elements), one);
+        }
+    });
+    Ok(all)
+}
+
+/// Some weights in units of their grid, with the largest code of each.
+struct Units<'a> {
+    words: &'a [u32],
+    values: Vec<f32>,
+    us: Vec<u16>,
+    limits: Vec<u16>,
+}
+
+impl<'a> Units<'a> {
+    fn new(words: &'a [u32], most: usize) -> Self {
+        Self { words, values: vec![0.0; most], us: vec![0; most], limits: vec![0; most] }
+    }
+
+    fn read(&mut self, dtype: DType, span: Range<usize>, grid: &ClipGrid) -> (&[u16], &[u16]) {
+        let values = &mut self.values[..span.len()];
+        dtype::decode(dtype, self.words, span.start, values);
+        let (us, limits) = (&mut self.us[..span.len()], &mut self.limits[..span.len()]);
+        to_units(values, grid, us, limits);
+        (us, limits)
+    }
+}
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn to_units(weights: &[f32], grid: &ClipGrid, us: &mut [u32], limits: &mut [u32]) {
-    let (above, below) = (grid.limits & 0xffff, grid.limits >> 16);
+fn to_units(weights: &[f32], grid: &ClipGrid, us: &mut [u16], limits: &mut [u16]) {
+    let (above, below) = (grid.limits as u16, (grid.limits >> 16) as u16);
     for ((w, u), limit) in weights.iter().zip(us).zip(limits) {
         // Below 2^22, so that adding 2^23 rounds to an integer, ties to even.
-        *u = ((w.abs() * grid.inverse + 8_388_608.0).to_bits() - 8_388_608f32.to_bits()).min(32767);
+        let rounded = (w.abs() * grid.inverse + 8_388_608.0).to_bits() - 8_388_608f32.to_bits();
+        *u = rounded.min(32767) as u16;
         *limit = if w.to_bits() >> 31 == 1 { below } else { above };
     }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn squares(us: &[u32], limits: &[u32], step: u32, m: u32, shift: u32) -> u64 {
-    let half = (1u32 << shift) >> 1;
-    let (mut low, mut high) = (0u32, 0u32);
-    for (u, limit) in us.iter().zip(limits) {
-        let code = (u.wrapping_mul(m).wrapping_add(half) >> shift).min(*limit);
-        let restored = code.wrapping_mul(step).wrapping_add(16384) >> 15;
-        let error = u.wrapping_sub(restored);
-        let square = error.wrapping_mul(error);
-        low = low.wrapping_add(square & 0xffff);
-        high = high.wrapping_add(square >> 16);
-    }
-    (u64::from(high) << 16) + u64::from(low)
 }
 
 fn on_gpu(
