@@ -133,9 +133,9 @@ fn other_bits_and_groups_are_those_of_the_preset_with_others() {
             )],
         ),
         (
-            "--bits 8 --kind palette --group 32",
+            "--bits 8 --kind palette --group 16",
             "palette8",
-            vec![("granularity = \"tensor\"", "granularity = \"group\", group = 32")],
+            vec![("granularity = \"tensor\"", "granularity = \"group\", group = 16")],
         ),
         (
             "--bits 2.5 --kind entropy",
