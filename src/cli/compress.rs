@@ -1,4 +1,4 @@
-use crate::cli::{Common, RecipeArgs, table};
+use crate::cli::{Common, codes, table, wanted::RecipeArgs};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{
@@ -7,6 +7,16 @@ use tersor::{
 };
 
 #[derive(Args)]
+#[command(
+    override_usage = "tersor compress [OPTIONS] MODEL -o OUT --preset NAME
+       tersor compress [OPTIONS] MODEL -o OUT --recipe FILE
+       tersor compress [OPTIONS] MODEL -o OUT --bits N",
+    after_long_help = "Examples:
+  tersor compress model.safetensors -o small.safetensors -p int8
+  tersor compress folder -o small --bits 4 --group 64 --keep 'lm_head.*'
+  tersor compress folder -o small -p int8 --set '*.mlp.*=int4' --max-error 0.15
+  tersor compress folder -o small --recipe mine.toml --resume"
+)]
 pub struct Compress {
     /// A .safetensors file, an index.json or a Hugging Face folder
     model: PathBuf,
@@ -43,6 +53,6 @@ impl Compress {
             pipeline::compress(&self.model, &self.output, &recipe, &options)?
         };
         self.common.print(&report, || table::summary(&report))?;
-        Ok(super::code(&report))
+        Ok(codes::of_report(&report))
     }
 }

@@ -48,10 +48,10 @@ pub struct Crosscheck {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
     threads: usize,
     /// Print one JSON object on stdout and nothing else
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
     /// Print nothing but warnings and errors
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
 }
 

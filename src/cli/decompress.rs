@@ -1,9 +1,13 @@
-use crate::cli::{Common, table};
+use crate::cli::{Common, codes, table};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{Result, pipeline};
 
 #[derive(Args)]
+#[command(after_long_help = "Examples:
+  tersor decompress small.safetensors -o restored.safetensors
+  tersor decompress small -o restored      # a folder becomes a folder
+  tersor decompress small -o restored --force --memory 1GiB")]
 pub struct Decompress {
     /// An archive: a file, an index.json or a folder
     archive: PathBuf,
@@ -34,6 +38,6 @@ impl Decompress {
             rows.extend(table::work(&report));
             table::table(&rows)
         })?;
-        Ok(super::code(&report))
+        Ok(codes::of_report(&report))
     }
 }

@@ -8,7 +8,7 @@ use tersor::{
 #[derive(Args)]
 pub struct Devices {
     /// Print one JSON object on stdout and nothing else
-    #[arg(long)]
+    #[arg(short, long)]
     pub json: bool,
 }
 

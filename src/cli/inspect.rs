@@ -8,6 +8,10 @@ use tersor::{
 };
 
 #[derive(Args)]
+#[command(after_long_help = "Examples:
+  tersor inspect model.safetensors
+  tersor inspect folder --json
+  tersor inspect small.safetensors         # an archive: its components")]
 pub struct Inspect {
     /// A .safetensors file, an index.json or a Hugging Face folder; an archive shows its components
     model: PathBuf,

@@ -1,20 +1,23 @@
 //! One module per subcommand; what they share is here.
 
 mod bars;
+mod codes;
 mod compress;
 mod crosscheck;
 mod decompress;
 mod demo;
 mod devices;
 mod inspect;
+mod pages;
 mod plan;
+mod presets;
 mod table;
 mod verify;
+mod wanted;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::{
     io::{IsTerminal, Write},
-    path::PathBuf,
     process::ExitCode,
     sync::atomic::AtomicBool,
     time::Duration,
@@ -33,13 +36,7 @@ const HUNG: u64 = 24;
 
 /// Makes neural-network checkpoints small: one verified file, the same bytes from every GPU and from the CPU.
 #[derive(Parser)]
-#[command(
-    version,
-    after_help = "Exit codes: 0 done; 1 damaged, not what it is compared with, or outside its limits; 2 usage, malformed input, I/O; \
-3 done, but tiles that failed on the GPU, or that it computed wrong, were redone on the CPU (crosscheck: results differ only \
-sometimes); 4 crosscheck: a required kernel did not run; 5 crosscheck: the device was lost; \
-6 the output is locked by another run; 129/130/143 on a signal."
-)]
+#[command(version, after_help = "`tersor COMMAND --help` has examples.", after_long_help = after_long_help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -63,6 +60,22 @@ enum Command {
     Crosscheck(crosscheck::Crosscheck),
     /// List the GPU adapters and what they can do
     Devices(devices::Devices),
+    /// List the recipes that come with tersor, what they are for and what was measured of them
+    Presets(presets::Presets),
+    /// Print what makes a shell complete the command line
+    Completions(pages::Completions),
+    /// Print the manual page, or write one for every command
+    Man(pages::Man),
+}
+
+fn after_long_help() -> String {
+    format!("`tersor COMMAND --help` has examples.\n\n{}", codes::listed())
+}
+
+/// The command line as it is parsed, completed and described.
+fn command() -> clap::Command {
+    // It reads headers alone, so that no tile is ever on a GPU; accepted all the same.
+    Cli::command().mut_subcommand("plan", |c| c.mut_arg("paranoid", |a| a.hide(true)))
 }
 
 /// Flags that every job takes.
@@ -72,22 +85,22 @@ struct Common {
     #[arg(long, value_enum, default_value = "auto")]
     device: DeviceName,
     /// Part of the name of the GPU adapter to use
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     adapter: Option<String>,
     /// Threads; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads, hide_short_help = true)]
     threads: usize,
     /// Memory the job may take: 512MiB, 4GiB, ...
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_size, hide_short_help = true)]
     memory: u64,
     /// Share of a GPU's tiles, from 0 to 1, that the CPU does as well and compares; the first of each kind always is
-    #[arg(allow_hyphen_values = true, long, value_name = "FRACTION", default_value_t = PARANOID, value_parser = parse_share)]
+    #[arg(allow_hyphen_values = true, long, value_name = "FRACTION", default_value_t = PARANOID, value_parser = parse_share, hide_short_help = true)]
     paranoid: f64,
     /// Print one JSON object on stdout and nothing else
-    #[arg(long)]
+    #[arg(short, long)]
     json: bool,
     /// Print nothing but warnings and errors
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
 }
 
@@ -96,32 +109,6 @@ enum DeviceName {
     Auto,
     Cpu,
     Gpu,
-}
-
-/// Which recipe to use.
-#[derive(Args)]
-struct RecipeArgs {
-    /// A recipe that comes with tersor: int8, int4, palette8, palette4, coded4, coded3, sparse24, deep, weightless, lossless
-    #[arg(
-        long,
-        value_name = "NAME",
-        required_unless_present = "recipe",
-        conflicts_with = "recipe"
-    )]
-    preset: Option<String>,
-    /// A recipe file (TOML)
-    #[arg(long, value_name = "FILE")]
-    recipe: Option<PathBuf>,
-}
-
-impl RecipeArgs {
-    fn read(&self) -> Result<tersor::recipe::Recipe> {
-        match (&self.preset, &self.recipe) {
-            (Some(name), _) => tersor::recipe::Recipe::preset(name),
-            (None, Some(path)) => tersor::recipe::Recipe::read(path),
-            (None, None) => Err(Error::Usage("name a --preset or a --recipe".into())),
-        }
-    }
 }
 
 impl Common {
@@ -184,11 +171,6 @@ impl Common {
     }
 }
 
-/// The exit code of a job that is done: 3 where the GPU failed at some of it.
-fn code(report: &tersor::report::Report) -> u8 {
-    if report.repaired_tiles > 0 { 3 } else { 0 }
-}
-
 /// Writes to stdout. A reader that has gone away is not an error.
 fn say(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
@@ -206,7 +188,7 @@ fn complain(text: &str) {
 
 /// Parses the arguments, runs the subcommand, and turns its outcome into an exit code.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
     if let Err(e) = watch_signals() {
         complain(&format!("tersor: signals: {e}"));
         return ExitCode::from(2);
@@ -220,6 +202,8 @@ pub fn run() -> ExitCode {
         Command::Verify(c) => c.common.json,
         Command::Crosscheck(c) => c.json,
         Command::Devices(c) => c.json,
+        Command::Presets(c) => c.json,
+        Command::Completions(_) | Command::Man(_) => false,
     };
     // What a cross-check calls a lost device is an error elsewhere.
     watch_driver(if matches!(cli.command, Command::Crosscheck(_)) { 5 } else { 2 }, json);
@@ -232,6 +216,9 @@ pub fn run() -> ExitCode {
         Command::Verify(c) => c.run(),
         Command::Crosscheck(c) => c.run(),
         Command::Devices(c) => c.run(),
+        Command::Presets(c) => c.run(),
+        Command::Completions(c) => c.run(),
+        Command::Man(c) => c.run(),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -240,12 +227,7 @@ pub fn run() -> ExitCode {
             if json {
                 _ = say(&format!("{}\n", serde_json::json!({"ok": false, "error": e.to_string()})));
             }
-            ExitCode::from(match e {
-                Error::Digest { .. } | Error::Differs { .. } | Error::Verify { .. } => 1,
-                Error::Locked { .. } => 6,
-                Error::Interrupted(signal) => 128 + signal as u8,
-                _ => 2,
-            })
+            ExitCode::from(codes::of_error(&e))
         }
     }
 }
@@ -369,7 +351,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        super::Cli::command().debug_assert();
+        super::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-use crate::cli::{Common, RecipeArgs, table};
+use crate::cli::{Common, table, wanted::RecipeArgs};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use tersor::{
@@ -6,6 +6,15 @@ use tersor::{
 };
 
 #[derive(Args)]
+#[command(
+    override_usage = "tersor plan [OPTIONS] MODEL --preset NAME
+       tersor plan [OPTIONS] MODEL --recipe FILE
+       tersor plan [OPTIONS] MODEL --bits N",
+    after_long_help = "Examples:
+  tersor plan model.safetensors -p int4
+  tersor plan folder --bits 4 --kind palette --keep 'lm_head.*'
+  tersor plan folder --recipe mine.toml --json"
+)]
 pub struct Plan {
     /// A .safetensors file, an index.json or a Hugging Face folder
     model: PathBuf,
@@ -50,9 +59,12 @@ pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
     common.print(&report, || {
         let mut rows =
             vec![["tensor", "type", "shape", "becomes", "bytes", "why"].map(String::from).to_vec()];
-        rows.extend(tensors.iter().map(|t| {
-            let why =
-                t.reason.as_ref().map_or_else(|| format!("rule {}", t.rule), ToString::to_string);
+        rows.extend(tensors.iter().zip(&plan.steps).map(|(t, step)| {
+            let why = match &t.reason {
+                Some(reason) => reason.to_string(),
+                None if recipe.rules[step.rule].is_of_a_flag() => t.rule.to_string(),
+                None => format!("rule {}", t.rule),
+            };
             let shape = format!("{:?}", t.shape);
             vec![
                 table::name(&t.name),

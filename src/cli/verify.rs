@@ -1,9 +1,13 @@
-use crate::cli::{Common, table};
+use crate::cli::{Common, codes, table};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{Result, pipeline};
 
 #[derive(Args)]
+#[command(after_long_help = "Examples:
+  tersor verify small.safetensors
+  tersor verify small.safetensors --against model.safetensors
+  tersor verify small --against folder --json")]
 pub struct Verify {
     /// An archive: a file, an index.json or a folder
     archive: PathBuf,
@@ -24,6 +28,6 @@ impl Verify {
         };
         self.common
             .print(&report, || format!("every digest holds\n\n{}", table::summary(&report)))?;
-        Ok(super::code(&report))
+        Ok(codes::of_report(&report))
     }
 }

@@ -49,7 +49,7 @@ pub struct PlannedTensor {
     pub dtype: &'static str,
     /// Its shape.
     pub shape: Vec<u64>,
-    /// The pattern of its rule.
+    /// The pattern of its rule, or the flag that the rule is from.
     pub rule: Arc<str>,
     /// How it will be stored.
     pub method: Cow<'static, str>,
@@ -128,13 +128,7 @@ impl Plan {
                 Err(why) => wrong.push(format!("tensor {}: {why}", quoted(&t.name))),
             }
         }
-        for (rule, used) in recipe.rules.iter().zip(used) {
-            // The rule that ends a recipe by keeping the rest need not have a rest.
-            let the_rest = rule.pattern == "*" && rule.treatment.keeps();
-            if !used && !rule.optional && !the_rest {
-                wrong.push(format!("rule {} matches no tensor", quoted(&rule.pattern)));
-            }
-        }
+        wrong.extend(recipe.idle(&used, &checkpoint.tensors));
         if !wrong.is_empty() {
             return Err(Error::Recipe(wrong.join("\n  ")));
         }
@@ -153,7 +147,7 @@ impl Plan {
 
     /// The plan as a table.
     pub fn tensors(&self, checkpoint: &Checkpoint, recipe: &Recipe) -> Vec<PlannedTensor> {
-        let rules: Vec<Arc<str>> = recipe.rules.iter().map(|r| r.pattern.as_str().into()).collect();
+        let rules: Vec<Arc<str>> = recipe.rules.iter().map(|r| r.title().into()).collect();
         let planned = |(step, t): (&Step, &TensorInfo)| PlannedTensor {
             name: t.name.clone(),
             dtype: t.dtype.name(),
@@ -218,7 +212,14 @@ fn why_kept(t: &TensorInfo, rules: &[Rule], rule: usize) -> String {
     let missed = rules[..rule].iter().filter(|r| !r.treatment.keeps());
     let missed = missed.filter_map(|r| r.unmet(&t.name, t.dtype, &t.shape)).next();
     missed.map_or_else(
-        || format!("rule {}, {}, keeps it", rule + 1, rules[rule].pattern),
+        || match rules[rule].is_of_a_flag() {
+            true => format!("{} keeps it", rules[rule].title()),
+            // As it is numbered in its recipe, before which stand those of flags.
+            false => {
+                let number = rules[..=rule].iter().filter(|r| !r.is_of_a_flag()).count();
+                format!("rule {number}, {}, keeps it", rules[rule].pattern)
+            }
+        },
         |why| format!("it {why}"),
     )
 }

@@ -1,10 +1,14 @@
 //! Recipes: which tensors are treated how. TOML; the first matching rule wins; every tensor must match one.
 
+mod flags;
+mod presets;
 mod rule;
 mod treatment;
 mod written;
 
 pub use crate::codec::{block::Structure, stream::Coder};
+pub use flags::{Additions, Kind};
+pub use presets::{MINILM_BYTES, Measured, PRESETS, Preset, SHIPPED};
 pub use rule::Rule;
 pub use treatment::{
     Encode, Granularity, GroupSize, NonFinite, Norm, Objective, Prune, Quantize, Scope, Treatment,
@@ -15,22 +19,9 @@ use crate::{
     digest::{Digest, digest},
     quote::printable,
 };
+use rule::Matcher;
 use std::path::Path;
 use written::File;
-
-/// The recipes that ship with the binary, by name.
-pub const PRESETS: [(&str, &str); 10] = [
-    ("int8", include_str!("../../recipes/int8.toml")),
-    ("int4", include_str!("../../recipes/int4.toml")),
-    ("palette8", include_str!("../../recipes/palette8.toml")),
-    ("palette4", include_str!("../../recipes/palette4.toml")),
-    ("coded4", include_str!("../../recipes/coded4.toml")),
-    ("coded3", include_str!("../../recipes/coded3.toml")),
-    ("sparse24", include_str!("../../recipes/sparse24.toml")),
-    ("deep", include_str!("../../recipes/deep.toml")),
-    ("weightless", include_str!("../../recipes/weightless.toml")),
-    ("lossless", include_str!("../../recipes/lossless.toml")),
-];
 
 /// A parsed and checked recipe.
 ///
@@ -82,12 +73,7 @@ impl Recipe {
     /// # Ok::<(), tersor::Error>(())
     /// ```
     pub fn preset(name: &str) -> Result<Self> {
-        let names = || PRESETS.map(|(n, _)| n).join(", ");
-        let found = PRESETS.iter().find(|(n, _)| *n == name);
-        let (_, text) = found.ok_or_else(|| {
-            Error::Usage(format!("no preset is called {name:?}; there are: {}", names()))
-        })?;
-        Self::parse(text)
+        Self::parse(Preset::named(name)?.text)
     }
 
     /// Reads a recipe. Paths in it are those of its folder.
@@ -125,7 +111,7 @@ impl Recipe {
                 read.map_err(Error::io(&*path))?;
                 *path = hash.finalize().to_hex().as_str().into();
             }
-            Ok(serde_json::json!({
+            let mut asked = serde_json::json!({
                 "pattern": rule.pattern,
                 "regex": rule.is_regex(),
                 "min_dims": rule.min_dims,
@@ -133,7 +119,12 @@ impl Recipe {
                 "dtypes": rule.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>(),
                 "optional": rule.optional,
                 "treatment": treatment,
-            }))
+            });
+            // Left out where there is none: recipes of files have the digests that they had.
+            if let Some(only) = &rule.only {
+                asked["only"] = only.glob().glob().into();
+            }
+            Ok(asked)
         };
         let rules = self.rules.iter().map(rule).collect::<Result<Vec<_>>>()?;
         Ok(digest(serde_json::json!(rules).to_string().as_bytes()))

@@ -1,8 +1,13 @@
 //! One rule: which tensors it matches.
 
-use crate::{DType, recipe::treatment::Treatment, tensor::elements};
+use crate::{
+    DType,
+    recipe::{flags::Flag, treatment::Treatment},
+    tensor::elements,
+};
 use globset::GlobMatcher;
 use regex::Regex;
+use std::sync::Arc;
 
 /// One rule: what it matches, and what is done to it.
 #[derive(Clone, Debug)]
@@ -10,6 +15,10 @@ pub struct Rule {
     /// Its `match` or `regex`, to name it in messages. Either has to match the whole name of a tensor.
     pub pattern: String,
     pub(super) matcher: Matcher,
+    /// A glob that the name has to match as well.
+    pub(super) only: Option<GlobMatcher>,
+    /// The flag of the command line that it is from; `None` if it is from a recipe.
+    pub(super) flag: Option<Arc<Flag>>,
     pub(super) min_dims: usize,
     pub(super) min_elements: u64,
     pub(super) dtypes: Vec<DType>,
@@ -35,16 +44,27 @@ impl Rule {
         self.missing(dtype, shape).filter(|_| self.names(name))
     }
 
+    /// What it is called in a plan: its pattern, or the flag that it is from.
+    pub fn title(&self) -> String {
+        self.flag.as_ref().map_or_else(|| self.pattern.clone(), |flag| flag.words())
+    }
+
+    /// Whether it is from a flag of the command line.
+    pub fn is_of_a_flag(&self) -> bool {
+        self.flag.is_some()
+    }
+
     /// Whether its pattern is a regular expression.
     pub(super) fn is_regex(&self) -> bool {
         matches!(self.matcher, Matcher::Regex(_))
     }
 
     fn names(&self, name: &str) -> bool {
-        match &self.matcher {
+        let matches = match &self.matcher {
             Matcher::Glob(glob) => glob.is_match(name),
             Matcher::Regex(regex) => regex.is_match(name),
-        }
+        };
+        matches && self.only.as_ref().is_none_or(|glob| glob.is_match(name))
     }
 
     fn missing(&self, dtype: DType, shape: &[u64]) -> Option<String> {

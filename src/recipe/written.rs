@@ -227,6 +227,8 @@ impl RawRule {
         Ok(Rule {
             pattern,
             matcher,
+            only: None,
+            flag: None,
             min_dims: raw.min_dims,
             min_elements: raw.min_elements,
             dtypes: dtypes.collect::<std::result::Result<_, _>>()?,

@@ -5,6 +5,7 @@
 mod support;
 
 mod coded;
+mod flags;
 mod io_faults;
 mod kills;
 mod outputs;
@@ -12,3 +13,4 @@ mod palettes;
 mod pipeline;
 mod reports;
 mod resume;
+mod words;

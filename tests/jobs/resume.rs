@@ -445,3 +445,35 @@ fn nothing_is_kept_where_nothing_is_to_be_had() {
     fs::remove_dir_all(at("model/out")).unwrap();
     assert_eq!(tree(dir.path()), before, "the next run has cleaned up");
 }
+
+#[test]
+fn flags_are_part_of_the_recipe() {
+    let dir = tempfile::tempdir().unwrap();
+    model(dir.path());
+    let at = |p: &str| dir.path().join(p);
+    let flags = "--preset int8 --keep 4.odd --set 1.*=palette8 --max-error 0.5";
+    let job = |flags: &str| JOB.replace("--preset palette8", flags);
+    let whole = job(flags).replace("--resume ", "").replace("out", "whole");
+    report(&run(dir.path(), &whole));
+    stop(dir.path(), &job(flags), 3, "KILL");
+    let left = tree(&at("out.partial"));
+    for (from, to) in [
+        ("--preset int8", "--preset int4"),
+        ("--preset int8", "--bits 7"),
+        ("4.odd", "3.odd"),
+        ("--keep 4.odd ", ""),
+        ("--set 1.*", "--set 1.?*"),
+        ("=palette8", "=palette4"),
+        ("0.5", "0.25"),
+        (" --max-error 0.5", ""),
+    ] {
+        let other = flags.replace(from, to);
+        refused(&run(dir.path(), &job(&other)), "it was begun with another recipe");
+        assert!(left == tree(&at("out.partial")) && !at("out").exists(), "{other}");
+    }
+    // The same said otherwise is the same.
+    let same = flags.replace("--preset int8", "--bits 8");
+    let done = report(&run(dir.path(), &job(&same)));
+    assert_eq!(done["resumed_files"], 3);
+    assert_eq!(tree(&at("out")), tree(&at("whole")));
+}

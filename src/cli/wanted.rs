@@ -1,0 +1,110 @@
+//! What is to be done to a checkpoint: a preset, a recipe or bits, and what stands before them.
+
+use clap::Args;
+use std::path::PathBuf;
+use tersor::{
+    Error, Result,
+    recipe::{Additions, Granularity, GroupSize, Kind, Preset, Recipe},
+};
+
+/// Which recipe to use. One of the first three is needed.
+#[derive(Args)]
+pub struct RecipeArgs {
+    #[arg(short, long, value_name = "NAME", help = preset_help())]
+    preset: Option<String>,
+    /// A recipe file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Bits of a weight, in the place of a preset or recipe
+    ///
+    /// It is a preset with other bits: of int8 or int4 for --kind affine (2 to 8 bits), palette8 or palette4 for palette (1 to 8),
+    /// coded4 for entropy (any above 0 up to 8, such as 2.5). What is treated, and what has more bits, is as there.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    bits: Option<f64>,
+    /// With --bits, what shares a scale or table
+    ///
+    /// So many weights of a row (palette: so many rows), a channel, or the tensor.
+    #[arg(long, value_name = "N|channel|tensor", requires = "bits", value_parser = parse_group)]
+    group: Option<Granularity>,
+    /// With --bits, how weights are quantized: affine if nothing is said
+    ///
+    /// In equal steps, by a table of the best values, or by the best table for so many bits after coding.
+    #[arg(long, value_enum, requires = "bits")]
+    kind: Option<KindName>,
+    /// Keep the tensors of such names; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    keep: Vec<String>,
+    /// Treat the tensors of such names as a preset would; may be repeated
+    ///
+    /// The first that matches decides, after every --keep and before the recipe.
+    #[arg(long, value_name = "GLOB=PRESET", value_parser = parse_set)]
+    set: Vec<(String, String)>,
+    /// Refuse a treated tensor whose ‖W-Q‖ / ‖W‖ is larger
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    max_error: Option<f64>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum KindName {
+    Affine,
+    Palette,
+    Entropy,
+}
+
+fn preset_help() -> String {
+    format!("A recipe that comes with tersor: {}; see `tersor presets`", Preset::names())
+}
+
+impl RecipeArgs {
+    /// The recipe that they make together.
+    pub fn read(&self) -> Result<Recipe> {
+        let two = |one: &str, other: &str| {
+            let hint = "--keep, --set and --max-error go with either";
+            Err(Error::Usage(format!(
+                "{one} and {other} each say what is done to every tensor; leave one out ({hint})"
+            )))
+        };
+        let recipe = match (&self.preset, &self.recipe, self.bits) {
+            (Some(name), None, None) => Recipe::preset(name)?,
+            (None, Some(path), None) => Recipe::read(path)?,
+            (None, None, Some(bits)) => {
+                let kind = match self.kind {
+                    None | Some(KindName::Affine) => Kind::Affine,
+                    Some(KindName::Palette) => Kind::Palette,
+                    Some(KindName::Entropy) => Kind::Entropy,
+                };
+                Recipe::of_bits(bits, kind, self.group.clone())?
+            }
+            (Some(_), Some(_), _) => return two("--preset", "--recipe"),
+            (Some(_), _, Some(_)) => return two("--bits", "--preset"),
+            (None, Some(_), Some(_)) => return two("--bits", "--recipe"),
+            (None, None, None) => {
+                return Err(Error::Usage(
+                    "what is to be done? Say --preset NAME, --recipe FILE or --bits N; `tersor presets` lists the presets"
+                        .into(),
+                ));
+            }
+        };
+        let (keep, set) = (self.keep.clone(), self.set.clone());
+        Additions { keep, set, max_error: self.max_error }.before(recipe)
+    }
+}
+
+/// What shares a scale or a table.
+fn parse_group(text: &str) -> std::result::Result<Granularity, String> {
+    match text {
+        "channel" => Ok(Granularity::Channel),
+        "tensor" => Ok(Granularity::Tensor),
+        _ => match text.parse() {
+            Ok(size) if size > 0 => Ok(Granularity::Group(vec![GroupSize::Of(size)])),
+            _ => Err("expected a number from 1 on, \"channel\" or \"tensor\"".into()),
+        },
+    }
+}
+
+/// A glob, which may hold the sign itself, and a preset.
+fn parse_set(text: &str) -> std::result::Result<(String, String), String> {
+    let (glob, preset) =
+        text.rsplit_once('=').ok_or("expected GLOB=PRESET, such as \"*.mlp.*=int4\"")?;
+    Ok((glob.into(), preset.into()))
+}
