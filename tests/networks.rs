@@ -188,7 +188,7 @@ fn signs_by_definition(pixels: &[u8]) -> Vec<f64> {
 }
 
 #[test]
-fn binary_networks_give_the_same_bits_everywhere() {
+fn binary_networks_give_what_signs_give() {
     let (pixels, labels) = images();
     for (name, architecture, expected) in
         [("lenet-300-100", LENET_300_100, GUESSED), ("lenet-5", LENET_5, SIGNS)]
@@ -205,17 +205,23 @@ fn binary_networks_give_the_same_bits_everywhere() {
         let outputs = |network: &Network, on: &Backend| {
             network.forward(on, &images_of(on, &pixels[..100 * 784])).unwrap()
         };
-        let got = outputs(&network, &CPU);
+        let got = outputs(&network, &CPU).read_f32(&CPU).unwrap();
         if name == "lenet-300-100" {
-            let got = got.read_f32(&CPU).unwrap();
             let expected = pixels.chunks(784).take(100).flat_map(signs_by_definition);
             for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
                 let near = (f64::from(*got) - expected).abs() <= 1e-5 * (1.0 + expected.abs());
                 assert!(near, "output {i}: {got}, not {expected}");
             }
         }
+        // The first layer adds floats, and every backend in an order of its own.
         if let Some(on) = gpu() {
-            assert_eq!(bits(&outputs(&load(on), on), on), bits(&got, &CPU), "{name}");
+            let on_gpu = outputs(&load(on), on).read_f32(on).unwrap();
+            for (i, (a, b)) in on_gpu.iter().zip(&got).enumerate() {
+                assert!(
+                    (a - b).abs() <= 1e-5 * (1.0 + b.abs()),
+                    "{name}, output {i}: {a}, not {b}"
+                );
+            }
         }
     }
     // The layer itself, on inputs of either sign; rows of many lengths, one of zeros.
