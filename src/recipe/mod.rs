@@ -1,11 +1,13 @@
 //! Recipes: which tensors are treated how. TOML; the first matching rule wins; every tensor must match one.
 
+mod defaults;
 mod rule;
 mod treatment;
 mod written;
 
 pub use crate::codec::{block::Structure, stream::Coder};
-pub use rule::Rule;
+pub use defaults::DEFAULTS;
+pub use rule::{Role, Rule};
 pub use treatment::{
     Encode, Granularity, GroupSize, NonFinite, Norm, Objective, Prune, Quantize, Scope, Treatment,
 };
@@ -16,7 +18,9 @@ use crate::{
     quote::printable,
 };
 use std::path::Path;
-use written::File;
+use written::{File, checked};
+
+pub(crate) use defaults::defaults;
 
 /// The recipes that ship with the binary, by name.
 pub const PRESETS: [(&str, &str); 10] = [
@@ -63,6 +67,9 @@ pub const PRESETS: [(&str, &str); 10] = [
 pub struct Recipe {
     /// In the order of the file.
     pub rules: Vec<Rule>,
+    /// Whether [`DEFAULTS`] come before them: what these keep is kept, and weights that they know to be stored `[in, out]` are
+    /// treated so by rules that do not set `axis`.
+    pub defaults: bool,
 }
 impl Recipe {
     /// The preset called `name`.
@@ -125,7 +132,7 @@ impl Recipe {
                 read.map_err(Error::io(&*path))?;
                 *path = hash.finalize().to_hex().as_str().into();
             }
-            Ok(serde_json::json!({
+            let mut json = serde_json::json!({
                 "pattern": rule.pattern,
                 "regex": rule.is_regex(),
                 "min_dims": rule.min_dims,
@@ -133,10 +140,23 @@ impl Recipe {
                 "dtypes": rule.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>(),
                 "optional": rule.optional,
                 "treatment": treatment,
-            }))
+            });
+            // A recipe that has neither has the digest that it always had.
+            if let Some(role) = rule.role {
+                json["role"] = serde_json::json!(role);
+            }
+            if self.defaults {
+                json["sets_axis"] = rule.sets_axis.into();
+            }
+            Ok(json)
         };
         let rules = self.rules.iter().map(rule).collect::<Result<Vec<_>>>()?;
-        Ok(digest(serde_json::json!(rules).to_string().as_bytes()))
+        let rules = serde_json::json!(rules);
+        let asked = match self.defaults {
+            true => serde_json::json!({ "defaults": DEFAULTS, "rules": rules }),
+            false => rules,
+        };
+        Ok(digest(asked.to_string().as_bytes()))
     }
 
     /// Parses a recipe and checks every rule by itself. A relative path in it is one of the working directory.
@@ -178,14 +198,6 @@ impl Recipe {
         if file.rule.is_empty() {
             return Err(Error::Recipe("it has no rule; expected at least one [[rule]]".into()));
         }
-        let rules = file.rule.into_iter().enumerate().map(|(i, raw)| {
-            let line = 1 + text[..raw.span().start].matches('\n').count();
-            let raw = raw.into_inner();
-            let pattern = raw.r#match.clone().or(raw.regex.clone()).unwrap_or_default();
-            raw.check(pattern.clone()).map_err(|why| {
-                Error::Recipe(format!("line {line}, rule {} ({pattern:?}): {why}", i + 1))
-            })
-        });
-        Ok(Self { rules: rules.collect::<Result<_>>()? })
+        Ok(Self { rules: checked(text, file.rule)?, defaults: file.defaults })
     }
 }

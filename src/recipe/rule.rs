@@ -1,20 +1,31 @@
 //! One rule: which tensors it matches.
 
-use crate::{DType, recipe::treatment::Treatment, tensor::elements};
+use crate::{
+    DType,
+    recipe::{defaults, treatment::Treatment},
+    tensor::elements,
+};
 use globset::GlobMatcher;
 use regex::Regex;
+use serde::{Deserialize, Serialize};
+use std::{fmt, sync::Arc};
 
 /// One rule: what it matches, and what is done to it.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its `match` or `regex`, to name it in messages. Either has to match the whole name of a tensor.
+    /// Its `match` or `regex`, or else its `role`, to name it in messages. Either has to match the whole name of a tensor.
     pub pattern: String,
     pub(super) matcher: Matcher,
+    pub(super) role: Option<Role>,
     pub(super) min_dims: usize,
     pub(super) min_elements: u64,
     pub(super) dtypes: Vec<DType>,
     /// The rule may match nothing.
     pub optional: bool,
+    /// Why it keeps what it matches, in the words of the recipe.
+    pub why: Option<Arc<str>>,
+    /// Whether it gives `axis` itself.
+    pub(crate) sets_axis: bool,
     /// What is done to the tensors it matches.
     pub treatment: Treatment,
 }
@@ -23,16 +34,49 @@ pub struct Rule {
 pub(super) enum Matcher {
     Glob(GlobMatcher),
     Regex(Regex),
+    All,
 }
+
+/// What a tensor is in its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A table with a row for each token: an embedding, or a head of words.
+    Embedding,
+    /// Anything else.
+    Other,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedding => "role embedding",
+            Self::Other => "role other",
+        })
+    }
+}
+
 impl Rule {
-    /// Whether the rule applies to a tensor.
+    /// Whether the rule applies to a tensor, whose role is the one that its name alone gives it. A plan knows more: other tensors,
+    /// and what config.json says.
     pub fn matches(&self, name: &str, dtype: DType, shape: &[u64]) -> bool {
-        self.names(name) && self.missing(dtype, shape).is_none()
+        self.fits(name, defaults().embeddings.role(name), dtype, shape)
     }
 
-    /// Why the rule does not apply to a tensor whose name it matches: what the tensor "is" or "has".
-    pub fn unmet(&self, name: &str, dtype: DType, shape: &[u64]) -> Option<String> {
-        self.missing(dtype, shape).filter(|_| self.names(name))
+    /// Whether the rule applies to a tensor of that role.
+    pub(crate) fn fits(&self, name: &str, role: Role, dtype: DType, shape: &[u64]) -> bool {
+        self.names(name, role) && self.missing(dtype, shape).is_none()
+    }
+
+    /// Why the rule does not apply to a tensor whose name and role it matches: what the tensor "is" or "has".
+    pub(crate) fn unmet(
+        &self,
+        name: &str,
+        role: Role,
+        dtype: DType,
+        shape: &[u64],
+    ) -> Option<String> {
+        self.missing(dtype, shape).filter(|_| self.names(name, role))
     }
 
     /// Whether its pattern is a regular expression.
@@ -40,11 +84,13 @@ impl Rule {
         matches!(self.matcher, Matcher::Regex(_))
     }
 
-    fn names(&self, name: &str) -> bool {
-        match &self.matcher {
-            Matcher::Glob(glob) => glob.is_match(name),
-            Matcher::Regex(regex) => regex.is_match(name),
-        }
+    fn names(&self, name: &str, role: Role) -> bool {
+        self.role.is_none_or(|asked| asked == role)
+            && match &self.matcher {
+                Matcher::Glob(glob) => glob.is_match(name),
+                Matcher::Regex(regex) => regex.is_match(name),
+                Matcher::All => true,
+            }
     }
 
     fn missing(&self, dtype: DType, shape: &[u64]) -> Option<String> {

@@ -5,6 +5,7 @@
 mod support;
 
 mod coded;
+mod defaults;
 mod io_faults;
 mod kills;
 mod outputs;
