@@ -81,7 +81,9 @@ impl Plan {
         refuse_archives(checkpoint)?;
         let quantized = already_quantized(checkpoint)?;
         let config = ModelConfig::read(checkpoint)?;
-        let known = Known::new(&checkpoint.tensors, &config);
+        // A recipe that asks nothing of roles is spared what it takes to know them.
+        let asks = recipe.defaults || recipe.rules.iter().any(Rule::asks_role);
+        let known = asks.then(|| Known::new(&checkpoint.tensors, &config));
         let treatments: Vec<_> =
             recipe.rules.iter().map(|r| Arc::new(r.treatment.clone())).collect();
         let mut reasons: HashSet<Arc<str>> = HashSet::new();
@@ -90,8 +92,8 @@ impl Plan {
         let (mut steps, mut wrong) = (Vec::with_capacity(checkpoint.tensors.len()), Vec::new());
         let mut importance = HashMap::new();
         for (t, carried) in checkpoint.tensors.iter().zip(quantized.reasons) {
-            let role = known.role(t);
-            let default = defaults().rule(t, role).filter(|_| recipe.defaults);
+            let role = known.as_ref().map_or(Role::Other, |known| known.role(t));
+            let default = recipe.defaults.then(|| defaults().rule(t, role)).flatten();
             taken.extend(default.map(|_| t));
             let fits = |r: &Rule| r.fits(&t.name, role, t.dtype, &t.shape);
             let found = match default {
@@ -107,10 +109,10 @@ impl Plan {
             };
             let mut planned = match treatments.get(rule) {
                 Some(treatment) if !treatment.keeps() => {
-                    let columns = known.columns(t).filter(|_| {
-                        let rows_count = treatment.prune.is_some() || treatment.quantize.is_some();
-                        recipe.defaults && !recipe.rules[rule].sets_axis && rows_count
-                    });
+                    let rows_count = treatment.prune.is_some() || treatment.quantize.is_some();
+                    let by_default = recipe.defaults && !recipe.rules[rule].sets_axis && rows_count;
+                    let columns =
+                        known.as_ref().filter(|_| by_default).and_then(|known| known.columns(t));
                     let axis = if columns.is_some() { 1 } else { treatment.axis };
                     let view = View { axis, stack: is_stack(t, &config.experts) };
                     action(t, treatment, carried.as_deref(), view, columns)

@@ -7,7 +7,7 @@ use crate::{
         written::{RawRule, checked},
     },
 };
-use regex::{Regex, RegexSet};
+use regex::Regex;
 use serde::Deserialize;
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -19,8 +19,6 @@ pub const DEFAULTS: &str = include_str!("../../recipes/defaults.toml");
 pub(crate) struct Defaults {
     /// All of them keep.
     pub rules: Vec<Rule>,
-    /// The expressions of the rules, tried at once.
-    names: RegexSet,
     pub embeddings: Embeddings,
     pub columns: Columns,
 }
@@ -86,15 +84,12 @@ impl Defaults {
         if rules.iter().any(|r| !r.is_regex() || r.why.is_none() || !r.treatment.keeps()) {
             return wrong("expected a regex, keep = true and why in every rule");
         }
-        let names = RegexSet::new(rules.iter().map(|r| format!("^(?:{})$", r.pattern)));
-        let names = names.map_err(|e| Error::Recipe(e.to_string()))?;
-        Ok(Self { rules, names, embeddings: file.embeddings, columns: file.columns })
+        Ok(Self { rules, embeddings: file.embeddings, columns: file.columns })
     }
 
     /// The first rule that applies to a tensor of that role.
     pub fn rule(&self, t: &TensorInfo, role: Role) -> Option<usize> {
-        let named = self.names.matches(&t.name);
-        named.iter().find(|i| self.rules[*i].fits(&t.name, role, t.dtype, &t.shape))
+        self.rules.iter().position(|rule| rule.fits(&t.name, role, t.dtype, &t.shape))
     }
 }
 

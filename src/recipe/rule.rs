@@ -50,8 +50,8 @@ pub enum Role {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Embedding => "role embedding",
-            Self::Other => "role other",
+            Self::Embedding => "for embeddings",
+            Self::Other => "for other than embeddings",
         })
     }
 }
@@ -60,7 +60,11 @@ impl Rule {
     /// Whether the rule applies to a tensor, whose role is the one that its name alone gives it. A plan knows more: other tensors,
     /// and what config.json says.
     pub fn matches(&self, name: &str, dtype: DType, shape: &[u64]) -> bool {
-        self.fits(name, defaults().embeddings.role(name), dtype, shape)
+        let role = match self.role {
+            Some(_) => defaults().embeddings.role(name),
+            None => Role::Other,
+        };
+        self.fits(name, role, dtype, shape)
     }
 
     /// Whether the rule applies to a tensor of that role.
@@ -77,6 +81,11 @@ impl Rule {
         shape: &[u64],
     ) -> Option<String> {
         self.missing(dtype, shape).filter(|_| self.names(name, role))
+    }
+
+    /// Whether it goes by what a tensor is in its model.
+    pub(crate) fn asks_role(&self) -> bool {
+        self.role.is_some()
     }
 
     /// Whether its pattern is a regular expression.

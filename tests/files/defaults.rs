@@ -418,7 +418,7 @@ fn without_defaults_a_recipe_is_what_it_was() {
         }
     }
     // What a resumed job compares: the digest that versions without defaults had, and another one with them.
-    let treatment = |quantize| {
+    let treatment = |quantize: &str| {
         format!(
             r#"{{"axis":0,"prune":null,"quantize":{quantize},"encode":null,"importance":null,"nonfinite":"keep","max_rel_error":null}}"#
         )
