@@ -30,10 +30,10 @@ fn normal(seed: u64, n: usize) -> Vec<f32> {
     sum
 }
 
-/// A matrix of rows whose columns have different scales: 1, 1/2, ... 1/32, and again.
+/// A matrix of rows whose columns have different scales: 1, 1/2, ... 1/2048, and again.
 fn columns(seed: u64, shape: &[usize]) -> Vec<u32> {
     let values = normal(seed, shape.iter().product());
-    let scaled = values.iter().enumerate().map(|(i, x)| x / (1 << (i % shape[1] % 6)) as f32);
+    let scaled = values.iter().enumerate().map(|(i, x)| x / (1 << (i % shape[1] % 12)) as f32);
     words_of(DType::F32, &scaled.collect::<Vec<_>>())
 }
 
