@@ -8,8 +8,8 @@
 mod archive;
 mod checkpoint;
 mod chunks;
-mod experts;
 mod folder;
+mod model_config;
 mod output;
 mod quantized;
 mod real;
@@ -30,7 +30,7 @@ pub use crate::{
 pub use chunks::CHUNK;
 pub(crate) use chunks::chunk_starts;
 #[doc(hidden)]
-pub use experts::numbers_of_experts;
+pub use model_config::ModelConfig;
 #[doc(hidden)]
 pub use output::{
     OutputFile, OutputFolder,

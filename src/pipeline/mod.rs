@@ -7,18 +7,19 @@ use crate::{
     Backend, Error, Result,
     digest::digest,
     engine::Engine,
+    form::View,
     format::{
         Archive, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, partial,
         spare,
     },
-    plan::{Action, Plan},
+    plan::{Action, Plan, Step},
     progress::{Cancel, Progress},
     quote::shown,
     recipe::Recipe,
     report::{ComponentReport, Decoded, Made, Report, TensorReport, account, overhead},
     restore,
     stage::Source,
-    treat::model_limits,
+    treat::{ModelLimit, model_limits, said_of_pruning},
     verify,
 };
 use std::{path::Path, sync::Arc, time::Instant};
@@ -139,6 +140,13 @@ impl Options<'_> {
 /// # Ok::<(), tersor::Error>(())
 /// ```
 pub fn plan(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Result<Plan> {
+    let mut plan = fitted(checkpoint, recipe, options)?;
+    plan.remarks.extend(said_of_pruning(&plan, recipe, None));
+    Ok(plan)
+}
+
+/// The plan, without what reading data would tell better.
+fn fitted(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Result<Plan> {
     let unit = options.unit_bytes().max(1 << 20);
     let plan = Plan::new(checkpoint, recipe, unit, options.workers())?;
     if plan.memory_bytes > options.memory {
@@ -193,7 +201,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     let target = Target::claim(output, &checkpoint, options.force)?;
     // Before the output takes its place: nothing may fail after that.
     let input_bytes = checkpoint.total_bytes()?;
-    let plan = plan(&checkpoint, recipe, options)?;
+    let plan = fitted(&checkpoint, recipe, options)?;
     let engine = options.engine();
     let mut notes = Notes::default();
     notes.remark(&engine, &checkpoint);
@@ -211,7 +219,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             true => Some(Origin {
                 recipe: recipe.digest()?,
                 // As JSON, which every build writes alike, unlike what `{:?}` prints.
-                thresholds: digest(serde_json::json!(limits).to_string().as_bytes()),
+                thresholds: digest(found(&plan, recipe, &limits).to_string().as_bytes()),
             }),
             false => None,
         };
@@ -243,6 +251,13 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
         let (sealed, of_files) =
             write(&engine, &checkpoint, target, plan.output_bytes, origin, fill)?;
         notes.absorb(of_files);
+        let kept = |i: usize| {
+            let made = notes.tensors.get(&checkpoint.tensors[i].name);
+            made.is_some_and(|made| made.reason.is_some())
+        };
+        if let Some(said) = said_of_pruning(&plan, recipe, Some((&limits, &kept))) {
+            notes.warn(&engine, said);
+        }
         // The archive stores the tensors in the order of the checkpoint.
         let made = |i: usize| {
             let mut made =
@@ -265,6 +280,22 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     })?;
     let bytes = (input_bytes, described.bytes);
     Ok(finish(&engine, bytes, started, described, notes))
+}
+
+/// What the recipe has found in the model: thresholds, and with defaults which rule each tensor has and how it is seen, for which
+/// config.json counts.
+fn found(plan: &Plan, recipe: &Recipe, limits: &[Option<ModelLimit>]) -> serde_json::Value {
+    let step = |step: &Step| {
+        let view = match &step.action {
+            Action::Keep(_) => View::default(),
+            Action::Treat(treat) => treat.manifest.view,
+        };
+        (step.rule, view.axis, view.stack)
+    };
+    match recipe.defaults {
+        true => serde_json::json!([limits, plan.steps.iter().map(step).collect::<Vec<_>>()]),
+        false => serde_json::json!(limits),
+    }
 }
 
 /// Restores a checkpoint from an archive, on the backend of the options.

@@ -1,6 +1,7 @@
 //! What will be done to every tensor, from the recipe and the header alone: no data is read.
 
 mod bounds;
+mod known;
 mod stacks;
 mod step;
 
@@ -10,11 +11,14 @@ use crate::{
     Error, Result, TensorInfo,
     decide::kmeans::entropy_entries,
     form::{Affine, COMPONENTS, MAX_RANK, Method, Palette, TensorManifest, View},
-    format::{Checkpoint, MAX_NAME, already_quantized, numbers_of_experts},
+    format::{Checkpoint, MAX_NAME, ModelConfig, already_quantized},
     quote::quoted,
-    recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Rule, Treatment},
+    recipe::{
+        Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Role, Rule, Treatment, defaults,
+    },
 };
 use bounds::{header_bytes, stored_bytes};
+use known::Known;
 use serde::Serialize;
 use stacks::is_stack;
 use std::{
@@ -49,7 +53,7 @@ pub struct PlannedTensor {
     pub dtype: &'static str,
     /// Its shape.
     pub shape: Vec<u64>,
-    /// The pattern of its rule, or the flag that the rule is from.
+    /// The pattern of its rule, or the flag that the rule is from; the name of the file of defaults where one of these keeps it.
     pub rule: Arc<str>,
     /// How it will be stored.
     pub method: Cow<'static, str>,
@@ -76,15 +80,29 @@ impl Plan {
     ) -> Result<Self> {
         refuse_archives(checkpoint)?;
         let quantized = already_quantized(checkpoint)?;
-        let experts = numbers_of_experts(checkpoint)?;
+        let config = ModelConfig::read(checkpoint)?;
+        // A recipe that asks nothing of roles is spared what it takes to know them.
+        let asks = recipe.defaults || recipe.rules.iter().any(Rule::asks_role);
+        let known = asks.then(|| Known::new(&checkpoint.tensors, &config));
         let treatments: Vec<_> =
             recipe.rules.iter().map(|r| Arc::new(r.treatment.clone())).collect();
         let mut reasons: HashSet<Arc<str>> = HashSet::new();
         let mut used = vec![false; recipe.rules.len()];
+        let mut taken = Vec::new();
         let (mut steps, mut wrong) = (Vec::with_capacity(checkpoint.tensors.len()), Vec::new());
         let mut importance = HashMap::new();
         for (t, carried) in checkpoint.tensors.iter().zip(quantized.reasons) {
-            let found = recipe.rules.iter().position(|r| r.matches(&t.name, t.dtype, &t.shape));
+            let role = known.as_ref().map_or(Role::Other, |known| known.role(t));
+            let fits = |r: &Rule| r.fits(&t.name, role, t.dtype, &t.shape);
+            // What somebody says of this job goes before what is known of models, and that before the recipe.
+            let by_flag = recipe.rules.iter().take_while(|r| r.is_of_a_flag()).position(fits);
+            let ask = recipe.defaults && by_flag.is_none();
+            let default = ask.then(|| defaults().rule(t, role)).flatten();
+            taken.extend(default.map(|_| t));
+            let found = match default {
+                Some(default) => Some(recipe.rules.len() + default),
+                None => by_flag.or_else(|| recipe.rules.iter().position(fits)),
+            };
             let Some(rule) = found else {
                 wrong.push(format!(
                     "no rule matches tensor {}; end the recipe with a rule that keeps \"*\"",
@@ -92,14 +110,22 @@ impl Plan {
                 ));
                 continue;
             };
-            used[rule] = true;
-            let mut planned = match treatments[rule].keeps() {
+            let mut planned = match treatments.get(rule) {
+                Some(treatment) if !treatment.keeps() => {
+                    let rows_count = treatment.prune.is_some() || treatment.quantize.is_some();
+                    let by_default = recipe.defaults && !recipe.rules[rule].sets_axis && rows_count;
+                    let columns =
+                        known.as_ref().filter(|_| by_default).and_then(|known| known.columns(t));
+                    let axis = if columns.is_some() { 1 } else { treatment.axis };
+                    let view = View { axis, stack: is_stack(t, &config.experts) };
+                    action(t, treatment, carried.as_deref(), view, columns)
+                }
                 // That it is codes says more of it than its type or the rule.
-                true => Ok(Action::Keep(
-                    carried.unwrap_or_else(|| why_kept(t, &recipe.rules, rule).into()),
+                _ => Ok(Action::Keep(
+                    carried.unwrap_or_else(|| why_kept(t, role, &recipe.rules, rule)),
                 )),
-                false => action(t, &treatments[rule], carried.as_deref(), is_stack(t, &experts)),
             };
+            used.get_mut(rule).into_iter().for_each(|used| *used = true);
             if let Ok(Action::Keep(why)) = &mut planned {
                 // A million tensors have few reasons.
                 match reasons.get(why) {
@@ -128,7 +154,7 @@ impl Plan {
                 Err(why) => wrong.push(format!("tensor {}: {why}", quoted(&t.name))),
             }
         }
-        wrong.extend(recipe.idle(&used, &checkpoint.tensors));
+        wrong.extend(recipe.idle(&used, &checkpoint.tensors, &taken));
         if !wrong.is_empty() {
             return Err(Error::Recipe(wrong.join("\n  ")));
         }
@@ -148,11 +174,12 @@ impl Plan {
     /// The plan as a table.
     pub fn tensors(&self, checkpoint: &Checkpoint, recipe: &Recipe) -> Vec<PlannedTensor> {
         let rules: Vec<Arc<str>> = recipe.rules.iter().map(|r| r.title().into()).collect();
+        let default: Arc<str> = "defaults.toml".into();
         let planned = |(step, t): (&Step, &TensorInfo)| PlannedTensor {
             name: t.name.clone(),
             dtype: t.dtype.name(),
             shape: t.shape.clone(),
-            rule: Arc::clone(&rules[step.rule]),
+            rule: Arc::clone(rules.get(step.rule).unwrap_or(&default)),
             method: match &step.action {
                 Action::Keep(_) => "kept".into(),
                 Action::Treat(treat) => treat.method().into(),
@@ -203,32 +230,38 @@ fn refuse_collisions(checkpoint: &Checkpoint, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// Why a rule that keeps was the first to match: what the rules before it, which would have treated a tensor of this name, ask
-/// for in vain; or the rule itself.
-fn why_kept(t: &TensorInfo, rules: &[Rule], rule: usize) -> String {
+/// Why a rule that keeps was the first to match, a default where its number is none of the recipe's: its own words; else what the
+/// rules before it, which would have treated a tensor of this name, ask for in vain; or the rule itself.
+fn why_kept(t: &TensorInfo, role: Role, rules: &[Rule], rule: usize) -> Arc<str> {
     if !t.dtype.is_weight() {
-        return format!("{} holds no weights", t.dtype.name());
+        return format!("{} holds no weights", t.dtype.name()).into();
+    }
+    let by = rules.get(rule).unwrap_or_else(|| &defaults().rules[rule - rules.len()]);
+    if let Some(why) = &by.why {
+        return Arc::clone(why);
     }
     let missed = rules[..rule].iter().filter(|r| !r.treatment.keeps());
-    let missed = missed.filter_map(|r| r.unmet(&t.name, t.dtype, &t.shape)).next();
-    missed.map_or_else(
-        || match rules[rule].is_of_a_flag() {
-            true => format!("{} keeps it", rules[rule].title()),
+    let missed = missed.filter_map(|r| r.unmet(&t.name, role, t.dtype, &t.shape)).next();
+    let why = missed.map_or_else(
+        || match by.is_of_a_flag() {
+            true => format!("{} keeps it", by.title()),
             // As it is numbered in its recipe, before which stand those of flags.
             false => {
                 let number = rules[..=rule].iter().filter(|r| !r.is_of_a_flag()).count();
-                format!("rule {number}, {}, keeps it", rules[rule].pattern)
+                format!("rule {number}, {}, keeps it", by.pattern)
             }
         },
         |why| format!("it {why}"),
-    )
+    );
+    why.into()
 }
 
 fn action(
     t: &TensorInfo,
     treatment: &Arc<Treatment>,
     carried: Option<&str>,
-    stack: bool,
+    view: View,
+    columns: Option<&Arc<str>>,
 ) -> std::result::Result<Action, String> {
     let keep = |why: &str| Ok(Action::Keep(why.into()));
     if let Some(why) = carried {
@@ -240,10 +273,9 @@ fn action(
     if t.elements() == 0 {
         return keep("it is empty");
     }
-    if treatment.axis == 1 && t.shape.len() < 2 {
+    if view.axis == 1 && t.shape.len() < 2 {
         return Err("axis = 1 needs two dimensions".into());
     }
-    let view = View { axis: treatment.axis, stack };
     let (rows, cols) = view.matrix(&t.shape);
     let (method, objective) = match &treatment.quantize {
         None => (Method::Values, Objective::Range),
@@ -311,6 +343,7 @@ fn action(
         prune: treatment.prune,
         objective,
         treatment: treatment.clone(),
+        columns: columns.cloned(),
         manifest,
         importance: None,
     };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// What will be done to one tensor.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Which rule says so.
+    /// Which rule says so: one of the recipe by its number, or after these one of the defaults.
     pub rule: usize,
     /// What is done.
     pub action: Action,
@@ -43,6 +43,8 @@ pub struct Treat {
     pub objective: Objective,
     /// The recipe's own words.
     pub treatment: Arc<Treatment>,
+    /// Why its rows are the columns of storage although the recipe does not say so.
+    pub columns: Option<Arc<str>>,
     /// What the manifest will say; its digest is not known yet.
     pub manifest: TensorManifest,
     /// Where the weights of its squared errors are.
@@ -76,7 +78,11 @@ impl Treat {
             Prune::Channel { density, .. } => format!("channels {density}"),
             Prune::Block { density, block: [r, c], .. } => format!("blocks {r}x{c} {density}"),
         });
-        manifest.describe(pruned.as_deref())
+        let method = manifest.describe(pruned.as_deref());
+        match &self.columns {
+            Some(why) => format!("{method}, columns, as {why}"),
+            None => method,
+        }
     }
 
     /// Whether the tables hold plus and minus one magnitude.

@@ -3,7 +3,7 @@
 use crate::{
     Error, Result, TensorInfo,
     quote::{printable, quoted},
-    recipe::{Granularity, GroupSize, Matcher, Quantize, Recipe, Rule, Treatment},
+    recipe::{Granularity, GroupSize, Matcher, Quantize, Recipe, Rule, Treatment, defaults},
 };
 use globset::{Glob, GlobMatcher};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub enum Kind {
 pub struct Additions {
     /// Globs of names: such tensors are kept.
     pub keep: Vec<String>,
-    /// Globs of names, each with a preset whose treating rules such tensors have. What it keeps by its name is not kept.
+    /// Globs of names, each with a preset whose treating rules such tensors have. What it, or a default, keeps by its name is not kept.
     pub set: Vec<(String, String)>,
     /// The `max_rel_error` of every rule that treats, whatever the rule says itself.
     pub max_error: Option<f64>,
@@ -71,6 +71,9 @@ impl Additions {
                 matcher: Matcher::Glob(glob.clone()),
                 only: None,
                 flag: Some(Arc::new(Flag { glob, preset: None })),
+                role: None,
+                why: None,
+                sets_axis: false,
                 min_dims: 0,
                 min_elements: 0,
                 dtypes: Vec::new(),
@@ -96,7 +99,7 @@ impl Additions {
                 rule.treatment.max_rel_error = Some(limit);
             }
         }
-        Ok(Recipe { rules })
+        Ok(Recipe { rules, defaults: recipe.defaults })
     }
 }
 
@@ -183,7 +186,13 @@ impl Recipe {
     }
 
     /// What is to be said of rules that have decided no tensor though they should have, of which it is told whether each has.
-    pub(crate) fn idle(&self, used: &[bool], tensors: &[TensorInfo]) -> Vec<String> {
+    /// `taken` are the tensors that a default decided.
+    pub(crate) fn idle(
+        &self,
+        used: &[bool],
+        tensors: &[TensorInfo],
+        taken: &[&TensorInfo],
+    ) -> Vec<String> {
         let mut wrong = Vec::new();
         let of_flag = |a: &Rule, b: &Rule| match (&a.flag, &b.flag) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -199,7 +208,9 @@ impl Recipe {
                 // The rule that ends a recipe by keeping the rest need not have a rest.
                 None if rule.pattern == "*" && rule.treatment.keeps() => {}
                 None if !decided && !rule.optional => {
-                    wrong.push(format!("rule {} matches no tensor", quoted(&rule.pattern)));
+                    let by_default = taken.iter().any(|t| rule.matches(&t.name, t.dtype, &t.shape));
+                    let but = if by_default { " that the defaults do not keep" } else { "" };
+                    wrong.push(format!("rule {} matches no tensor{but}", quoted(&rule.pattern)));
                 }
                 None => {}
             }
@@ -229,7 +240,8 @@ impl Flag {
         if decided || self.preset.is_none() {
             return None;
         }
-        let unmet = rules.iter().find_map(|rule| rule.unmet(&t.name, t.dtype, &t.shape));
+        let role = defaults().embeddings.role(&t.name);
+        let unmet = rules.iter().find_map(|rule| rule.unmet(&t.name, role, t.dtype, &t.shape));
         let why = unmet.map_or("a flag before it decides".into(), |why| format!("it {why}"));
         let (name, count) = (quoted(&t.name), matched.count());
         Some(format!(

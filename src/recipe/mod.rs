@@ -1,5 +1,6 @@
 //! Recipes: which tensors are treated how. TOML; the first matching rule wins; every tensor must match one.
 
+mod defaults;
 mod flags;
 mod presets;
 mod rule;
@@ -7,9 +8,10 @@ mod treatment;
 mod written;
 
 pub use crate::codec::{block::Structure, stream::Coder};
+pub use defaults::DEFAULTS;
 pub use flags::{Additions, Kind};
 pub use presets::{MINILM_BYTES, Measured, PRESETS, Preset, SHIPPED};
-pub use rule::Rule;
+pub use rule::{Role, Rule};
 pub use treatment::{
     Encode, Granularity, GroupSize, NonFinite, Norm, Objective, Prune, Quantize, Scope, Treatment,
 };
@@ -21,7 +23,9 @@ use crate::{
 };
 use rule::Matcher;
 use std::path::Path;
-use written::File;
+use written::{File, checked};
+
+pub(crate) use defaults::defaults;
 
 /// A parsed and checked recipe.
 ///
@@ -54,6 +58,9 @@ use written::File;
 pub struct Recipe {
     /// In the order of the file.
     pub rules: Vec<Rule>,
+    /// Whether [`DEFAULTS`] come before them: what these keep is kept, and weights that they know to be stored `[in, out]` are
+    /// treated so by rules that do not set `axis`.
+    pub defaults: bool,
 }
 impl Recipe {
     /// The preset called `name`.
@@ -111,7 +118,7 @@ impl Recipe {
                 read.map_err(Error::io(&*path))?;
                 *path = hash.finalize().to_hex().as_str().into();
             }
-            let mut asked = serde_json::json!({
+            let mut json = serde_json::json!({
                 "pattern": rule.pattern,
                 "regex": rule.is_regex(),
                 "min_dims": rule.min_dims,
@@ -120,14 +127,25 @@ impl Recipe {
                 "optional": rule.optional,
                 "treatment": treatment,
             });
-            // Left out where there is none: recipes of files have the digests that they had.
+            // Left out where there is none: recipes that have none have the digests that they had.
             if let Some(only) = &rule.only {
-                asked["only"] = only.glob().glob().into();
+                json["only"] = only.glob().glob().into();
             }
-            Ok(asked)
+            if let Some(role) = rule.role {
+                json["role"] = serde_json::json!(role);
+            }
+            if self.defaults {
+                json["sets_axis"] = rule.sets_axis.into();
+            }
+            Ok(json)
         };
         let rules = self.rules.iter().map(rule).collect::<Result<Vec<_>>>()?;
-        Ok(digest(serde_json::json!(rules).to_string().as_bytes()))
+        let rules = serde_json::json!(rules);
+        let asked = match self.defaults {
+            true => serde_json::json!({ "defaults": DEFAULTS, "rules": rules }),
+            false => rules,
+        };
+        Ok(digest(asked.to_string().as_bytes()))
     }
 
     /// Parses a recipe and checks every rule by itself. A relative path in it is one of the working directory.
@@ -169,14 +187,6 @@ impl Recipe {
         if file.rule.is_empty() {
             return Err(Error::Recipe("it has no rule; expected at least one [[rule]]".into()));
         }
-        let rules = file.rule.into_iter().enumerate().map(|(i, raw)| {
-            let line = 1 + text[..raw.span().start].matches('\n').count();
-            let raw = raw.into_inner();
-            let pattern = raw.r#match.clone().or(raw.regex.clone()).unwrap_or_default();
-            raw.check(pattern.clone()).map_err(|why| {
-                Error::Recipe(format!("line {line}, rule {} ({pattern:?}): {why}", i + 1))
-            })
-        });
-        Ok(Self { rules: rules.collect::<Result<_>>()? })
+        Ok(Self { rules: checked(text, file.rule)?, defaults: file.defaults })
     }
 }

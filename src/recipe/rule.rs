@@ -2,28 +2,34 @@
 
 use crate::{
     DType,
-    recipe::{flags::Flag, treatment::Treatment},
+    recipe::{defaults, flags::Flag, treatment::Treatment},
     tensor::elements,
 };
 use globset::GlobMatcher;
 use regex::Regex;
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
+use std::{fmt, sync::Arc};
 
 /// One rule: what it matches, and what is done to it.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its `match` or `regex`, to name it in messages. Either has to match the whole name of a tensor.
+    /// Its `match` or `regex`, or else its `role`, to name it in messages. Either has to match the whole name of a tensor.
     pub pattern: String,
     pub(super) matcher: Matcher,
     /// A glob that the name has to match as well.
     pub(super) only: Option<GlobMatcher>,
     /// The flag of the command line that it is from; `None` if it is from a recipe.
     pub(super) flag: Option<Arc<Flag>>,
+    pub(super) role: Option<Role>,
     pub(super) min_dims: usize,
     pub(super) min_elements: u64,
     pub(super) dtypes: Vec<DType>,
     /// The rule may match nothing.
     pub optional: bool,
+    /// Why it keeps what it matches, in the words of the recipe.
+    pub why: Option<Arc<str>>,
+    /// Whether it gives `axis` itself.
+    pub(crate) sets_axis: bool,
     /// What is done to the tensors it matches.
     pub treatment: Treatment,
 }
@@ -32,16 +38,58 @@ pub struct Rule {
 pub(super) enum Matcher {
     Glob(GlobMatcher),
     Regex(Regex),
+    All,
 }
+
+/// What a tensor is in its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A table with a row for each token: an embedding, or a head of words.
+    Embedding,
+    /// Anything else.
+    Other,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedding => "for embeddings",
+            Self::Other => "for other than embeddings",
+        })
+    }
+}
+
 impl Rule {
-    /// Whether the rule applies to a tensor.
+    /// Whether the rule applies to a tensor, whose role is the one that its name alone gives it. A plan knows more: other tensors,
+    /// and what config.json says.
     pub fn matches(&self, name: &str, dtype: DType, shape: &[u64]) -> bool {
-        self.names(name) && self.missing(dtype, shape).is_none()
+        let role = match self.role {
+            Some(_) => defaults().embeddings.role(name),
+            None => Role::Other,
+        };
+        self.fits(name, role, dtype, shape)
     }
 
-    /// Why the rule does not apply to a tensor whose name it matches: what the tensor "is" or "has".
-    pub fn unmet(&self, name: &str, dtype: DType, shape: &[u64]) -> Option<String> {
-        self.missing(dtype, shape).filter(|_| self.names(name))
+    /// Whether the rule applies to a tensor of that role.
+    pub(crate) fn fits(&self, name: &str, role: Role, dtype: DType, shape: &[u64]) -> bool {
+        self.names(name, role) && self.missing(dtype, shape).is_none()
+    }
+
+    /// Why the rule does not apply to a tensor whose name and role it matches: what the tensor "is" or "has".
+    pub(crate) fn unmet(
+        &self,
+        name: &str,
+        role: Role,
+        dtype: DType,
+        shape: &[u64],
+    ) -> Option<String> {
+        self.missing(dtype, shape).filter(|_| self.names(name, role))
+    }
+
+    /// Whether it goes by what a tensor is in its model.
+    pub(crate) fn asks_role(&self) -> bool {
+        self.role.is_some()
     }
 
     /// What it is called in a plan: its pattern, or the flag that it is from.
@@ -59,12 +107,14 @@ impl Rule {
         matches!(self.matcher, Matcher::Regex(_))
     }
 
-    fn names(&self, name: &str) -> bool {
+    fn names(&self, name: &str, role: Role) -> bool {
         let matches = match &self.matcher {
             Matcher::Glob(glob) => glob.is_match(name),
             Matcher::Regex(regex) => regex.is_match(name),
+            Matcher::All => true,
         };
-        matches && self.only.as_ref().is_none_or(|glob| glob.is_match(name))
+        let asked = self.role.is_none_or(|asked| asked == role);
+        asked && matches && self.only.as_ref().is_none_or(|glob| glob.is_match(name))
     }
 
     fn missing(&self, dtype: DType, shape: &[u64]) -> Option<String> {

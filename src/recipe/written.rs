@@ -1,10 +1,10 @@
 //! Rules as they are written in TOML, and the checks that make one of each.
 
 use crate::{
-    DType,
+    DType, Error, Result,
     codec::{block::Structure, stream::Coder},
     recipe::{
-        rule::{Matcher, Rule},
+        rule::{Matcher, Role, Rule},
         treatment::{
             Encode, Granularity, GroupSize, NonFinite, Objective, Prune, Quantize, Treatment,
         },
@@ -23,14 +23,17 @@ const RETRIEVAL_ERROR: f64 = 0.1;
 pub(super) struct File {
     pub(super) version: u32,
     #[serde(default)]
+    pub(super) defaults: bool,
+    #[serde(default)]
     pub(super) rule: Vec<toml::Spanned<RawRule>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRule {
-    pub(super) r#match: Option<String>,
-    pub(super) regex: Option<String>,
+    r#match: Option<String>,
+    regex: Option<String>,
+    role: Option<Role>,
     #[serde(default)]
     min_dims: usize,
     #[serde(default)]
@@ -41,6 +44,7 @@ pub(super) struct RawRule {
     optional: bool,
     #[serde(default)]
     keep: bool,
+    why: Option<String>,
     axis: Option<u8>,
     prune: Option<Prune>,
     quantize: Option<RawQuantize>,
@@ -174,9 +178,23 @@ fn yes() -> bool {
     true
 }
 
+/// The rules that stand in `text`.
+pub(super) fn checked(text: &str, rules: Vec<toml::Spanned<RawRule>>) -> Result<Vec<Rule>> {
+    let rule = |(i, raw): (usize, toml::Spanned<RawRule>)| {
+        let line = 1 + text[..raw.span().start].matches('\n').count();
+        let raw = raw.into_inner();
+        let named = raw.r#match.clone().or(raw.regex.clone());
+        let pattern = named.or(raw.role.map(|role| role.to_string())).unwrap_or_default();
+        raw.check(pattern.clone()).map_err(|why| {
+            Error::Recipe(format!("line {line}, rule {} ({pattern:?}): {why}", i + 1))
+        })
+    };
+    rules.into_iter().enumerate().map(rule).collect()
+}
+
 impl RawRule {
     /// What it says, or why that makes no sense.
-    pub(super) fn check(self, pattern: String) -> std::result::Result<Rule, String> {
+    fn check(self, pattern: String) -> std::result::Result<Rule, String> {
         let raw = self;
         let matcher = match (raw.r#match, raw.regex) {
             (Some(glob), None) => {
@@ -185,6 +203,8 @@ impl RawRule {
             (None, Some(regex)) => {
                 Matcher::Regex(Regex::new(&format!("^(?:{regex})$")).map_err(|e| e.to_string())?)
             }
+            // Its role says which.
+            (None, None) if raw.role.is_some() => Matcher::All,
             _ => return Err("expected either match = \"glob\" or regex = \"expression\"".into()),
         };
         let dtypes: Vec<String> = raw.dtype.into();
@@ -205,6 +225,9 @@ impl RawRule {
         ];
         if let Some((key, _)) = without_effect.iter().find(|(_, given)| raw.keep && *given) {
             return Err(format!("{key} does nothing where keep = true; leave it out"));
+        }
+        if raw.why.is_some() && !raw.keep {
+            return Err("why says why a tensor is kept; expected keep = true".into());
         }
         if let Some(axis) = raw.axis.filter(|axis| *axis > 1) {
             return Err(format!("axis is {axis}, expected 0 or 1"));
@@ -229,10 +252,13 @@ impl RawRule {
             matcher,
             only: None,
             flag: None,
+            role: raw.role,
             min_dims: raw.min_dims,
             min_elements: raw.min_elements,
             dtypes: dtypes.collect::<std::result::Result<_, _>>()?,
             optional: raw.optional,
+            why: raw.why.map(Into::into),
+            sets_axis: raw.axis.is_some(),
             treatment: Treatment {
                 axis: raw.axis.unwrap_or(0),
                 prune: raw.prune,

@@ -13,7 +13,7 @@ mod scales;
 mod tables;
 mod writer;
 
-pub use model_limits::{ModelLimit, model_limits};
+pub use model_limits::{ModelLimit, model_limits, said_of_pruning};
 pub use writer::{Components, PartsWriter, Writers, Written};
 
 use crate::{

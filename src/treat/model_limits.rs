@@ -12,10 +12,11 @@ use crate::{
     form::View,
     format::Checkpoint,
     plan::{Action, Plan},
-    recipe::{Prune, Scope},
+    recipe::{Prune, Recipe, Scope},
     stage::{Blocks, Source},
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A threshold over several tensors, as it applies to one: it can be written down, and read where a part of the model is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +120,36 @@ pub fn model_limits(
         }
     }
     Ok(limits)
+}
+
+/// What a user should know of a recipe with `defaults` that prunes a network unless it was pruned before: how much that loses. `done`
+/// is the thresholds of [`model_limits`], by which it shows whether it was, and whether a tensor was kept after all; without, nothing
+/// is done yet.
+pub fn said_of_pruning(
+    plan: &Plan,
+    recipe: &Recipe,
+    done: Option<(&[Option<ModelLimit>], &dyn Fn(usize) -> bool)>,
+) -> Option<String> {
+    // Of every rule its density, how many tensors it prunes, and whether they were pruned before.
+    let mut rules: BTreeMap<usize, (f64, usize, bool)> = BTreeMap::new();
+    for (i, step) in plan.steps.iter().enumerate() {
+        if let Action::Treat(treat) = &step.action
+            && let Some(Prune::Magnitude { density, once: true, .. }) = treat.prune
+        {
+            let (_, tensors, before) = rules.entry(step.rule).or_insert((density, 0, false));
+            *tensors += usize::from(!done.is_some_and(|(_, kept)| kept(i)));
+            *before |= done.is_some_and(|(limits, _)| limits[i] == Some(ModelLimit::NONZERO));
+        }
+    }
+    rules.retain(|_, (density, tensors, before)| *tensors > 0 && !*before && *density < 1.0);
+    let tensors: usize = rules.values().map(|r| r.1).sum();
+    let least = rules.values().map(|r| r.0).reduce(f64::min).filter(|_| recipe.defaults)?;
+    let percent = (100.0 * (1.0 - least)).round();
+    let unless = if done.is_none() { ", unless the network was pruned before" } else { "" };
+    let many = if tensors == 1 { "1 tensor loses" } else { &format!("{tensors} tensors lose") };
+    Some(format!(
+        "{many} up to {percent} % of the weights{unless}: a network that is not trained again with these at zero does much worse"
+    ))
 }
 
 fn add_magnitudes(histogram: &Histogram, prefixes: &mut [u64]) {

@@ -5,6 +5,7 @@ mod support;
 
 mod damage;
 mod decoded;
+mod defaults;
 mod forged;
 mod formats;
 mod fuzz;

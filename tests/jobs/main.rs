@@ -5,6 +5,7 @@
 mod support;
 
 mod coded;
+mod defaults;
 mod flags;
 mod io_faults;
 mod kills;

@@ -431,7 +431,7 @@ fn values_that_are_not_finite_are_kept_or_refused() {
                 rule.treatment.nonfinite = tersor::recipe::NonFinite::Error;
                 rule
             });
-            let strict = Recipe { rules: strict.collect() };
+            let strict = Recipe { rules: strict.collect(), defaults: recipe.defaults };
             fs::remove_file(&output).unwrap();
             let error = compress(&input, &output, &strict, &options(&CPU)).unwrap_err();
             assert!(matches!(error, Error::NonFinite { .. }), "{name}: {error}");

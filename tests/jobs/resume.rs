@@ -163,6 +163,23 @@ fn poke(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 #[test]
+fn config_json_counts_where_the_recipe_goes_by_it() {
+    let dir = tempfile::tempdir().unwrap();
+    model(dir.path());
+    let job = JOB.replace("palette8", "palette4");
+    stop(dir.path(), &job, 2, "KILL");
+    let config = dir.path().join("model/config.json");
+    // Every matrix has 1024 rows: now they would be embeddings, and have 8 bits.
+    fs::write(&config, r#"{"vocab_size": 1024}"#).unwrap();
+    refused(
+        &run(dir.path(), &job),
+        "the data of the model has changed, or its config.json; bring it back",
+    );
+    fs::write(&config, "{}").unwrap();
+    report(&run(dir.path(), &job));
+}
+
+#[test]
 fn what_has_changed_is_refused_and_named() {
     let dir = tempfile::tempdir().unwrap();
     model(dir.path());

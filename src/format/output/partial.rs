@@ -50,7 +50,7 @@ pub fn partial(target: &Path) -> PathBuf {
 pub struct Origin {
     /// Digest of the recipe, importance included.
     pub recipe: Digest,
-    /// Digest of the thresholds over the whole model.
+    /// Digest of what was found in the whole model: thresholds, and what a recipe with defaults makes of every tensor.
     pub thresholds: Digest,
 }
 
@@ -330,7 +330,9 @@ impl Head {
         }
         match self.thresholds == now.thresholds {
             true => Ok(()),
-            false => Err("the data of the model has changed; bring it back".into()),
+            false => {
+                Err("the data of the model has changed, or its config.json; bring it back".into())
+            }
         }
     }
 }

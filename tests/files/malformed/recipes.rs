@@ -65,7 +65,7 @@ pub fn cases() -> Vec<(String, &'static str)> {
         ),
         (
             text("version = 1\n[[rules]]\nmatch = \"*\"\nkeep = true"),
-            "TOML parse error at line 2, column 3: unknown field `rules`, expected `version` or `rule`",
+            "TOML parse error at line 2, column 3: unknown field `rules`, expected one of `version`, `defaults`, `rule`",
         ),
         (text("version = 1\nversion = 1"), "TOML parse error at line 2, column 1: duplicate key"),
         (
@@ -94,7 +94,7 @@ pub fn cases() -> Vec<(String, &'static str)> {
         ),
         (
             text("version = 1\nname = \"mine\"\n[[rule]]\nmatch = \"*\"\nkeep = true"),
-            "TOML parse error at line 2, column 1: unknown field `name`, expected `version` or `rule`",
+            "TOML parse error at line 2, column 1: unknown field `name`, expected one of `version`, `defaults`, `rule`",
         ),
         (
             text("version = 1\n[[rule]]\nmatch = \"*\nkeep = true"),
@@ -186,11 +186,11 @@ pub fn cases() -> Vec<(String, &'static str)> {
         ),
         (
             rule("keeep = true"),
-            "TOML parse error at line 4, column 1: unknown field `keeep`, expected one of `match`, `regex`, `min_dims`, `min_elements`, `dtype`, `optional`, `keep`, `axis`, `prune`, `quantize`, `encode`, `importance`, `nonfinite`, `max_rel_error`",
+            "TOML parse error at line 4, column 1: unknown field `keeep`, expected one of `match`, `regex`, `role`, `min_dims`, `min_elements`, `dtype`, `optional`, `keep`, `why`, `axis`, `prune`, `quantize`, `encode`, `importance`, `nonfinite`, `max_rel_error`",
         ),
         (
             rule("keep = true\nKeep = true"),
-            "TOML parse error at line 5, column 1: unknown field `Keep`, expected one of `match`, `regex`, `min_dims`, `min_elements`, `dtype`, `optional`, `keep`, `axis`, `prune`, `quantize`, `encode`, `importance`, `nonfinite`, `max_rel_error`",
+            "TOML parse error at line 5, column 1: unknown field `Keep`, expected one of `match`, `regex`, `role`, `min_dims`, `min_elements`, `dtype`, `optional`, `keep`, `why`, `axis`, `prune`, `quantize`, `encode`, `importance`, `nonfinite`, `max_rel_error`",
         ),
         (
             rule("keep = true\nprune = { kind = \"n:m\", n = 2, m = 4 }"),
