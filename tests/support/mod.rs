@@ -252,6 +252,8 @@ pub fn measured(args: &[&str]) -> (Option<i32>, String, f64, usize) {
     let status = loop {
         let text =
             std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        // Until it runs the program it is a copy of this process.
+        let text = if text.starts_with("Name:\ttersor\n") { &text[..] } else { "" };
         let line = text.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or("");
         let kilobytes = line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
         most = most.max(kilobytes.unwrap_or(0) << 10);
