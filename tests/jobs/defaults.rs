@@ -76,10 +76,10 @@ fn the_columns_of_gpt2_have_scales_of_their_own() {
         }
         let (report, _) = tersor(&int8);
         for name in layers {
-            let found = error(&report, name);
-            assert!((0.004..0.009).contains(&found), "{name}: {found}");
             let method = tensor(&report, name)["method"].as_str().unwrap();
             assert_eq!(method, format!("int8 per channel, columns, as {why}"));
+            let found = error(&report, name);
+            assert!((0.004..0.009).contains(&found), "{name}: {found}");
         }
         // One that is not of these layers has its rows as channels, and the error that follows.
         let other = tensor(&report, "h.0.other.weight");
@@ -95,7 +95,7 @@ fn the_columns_of_gpt2_have_scales_of_their_own() {
     let (report, _) = tersor(&["compress", &model, "-o", &out, "--force", "--recipe", &recipe]);
     for name in layers {
         assert_eq!(tensor(&report, name)["method"], "int8 per channel");
-        assert!(error(&report, name) > 0.012, "{name}: {}", error(&report, name));
+        assert!(error(&report, name) > 0.01, "{name}: {}", error(&report, name));
     }
 }
 

@@ -110,9 +110,13 @@ fn an_interrupted_job_goes_on_with_the_same_bytes() {
         (4, "KILL", None),
         (5, "KILL", None),
     ] {
-        let stopped = stop(dir.path(), JOB, finished, signal);
+        let mut stopped = stop(dir.path(), JOB, finished, signal);
+        // On a machine that does much else the signal may come too late; after the last shard it usually does.
+        while stopped.status.success() && finished < SHARDS {
+            fs::remove_dir_all(dir.path().join("out")).unwrap();
+            stopped = stop(dir.path(), JOB, finished, signal);
+        }
         if stopped.status.success() {
-            // All was finished, and the signal came too late.
             assert_eq!(finished, SHARDS);
         } else {
             assert_eq!(stopped.status.code(), code, "{}", said(&stopped));
