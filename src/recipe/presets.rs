@@ -149,12 +149,7 @@ pub const PRESETS: [(&str, &str); SHIPPED.len()] = {
     pairs
 };
 
-const fn measured(
-    bytes: u64,
-    bits_per_weight: f64,
-    rel_error: f64,
-    cosine: f64,
-) -> Measured {
+const fn measured(bytes: u64, bits_per_weight: f64, rel_error: f64, cosine: f64) -> Measured {
     Measured { bytes, bits_per_weight, rel_error, cosine, record: RECORD }
 }
 

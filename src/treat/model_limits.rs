@@ -122,13 +122,16 @@ pub fn model_limits(
     Ok(limits)
 }
 
+/// Whether the tensor of a number was treated.
+type IsTreated<'a> = &'a dyn Fn(usize) -> bool;
+
 /// What a user should know of a recipe with `defaults` that prunes a network unless it was pruned before: how much that loses. `done`
 /// is the thresholds of [`model_limits`], by which it shows whether it was, and whether a tensor was kept after all; without, nothing
 /// is done yet.
 pub fn said_of_pruning(
     plan: &Plan,
     recipe: &Recipe,
-    done: Option<(&[Option<ModelLimit>], &dyn Fn(usize) -> bool)>,
+    done: Option<(&[Option<ModelLimit>], IsTreated)>,
 ) -> Option<String> {
     // Of every rule its density, how many tensors it prunes, and whether they were pruned before.
     let mut rules: BTreeMap<usize, (f64, usize, bool)> = BTreeMap::new();
