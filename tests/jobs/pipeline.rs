@@ -362,7 +362,7 @@ fn bytes_depend_on_neither_threads_nor_memory() {
             // Units of 16 MiB, and of a little above 4, so that the wide tensor is two: it is the memory that decides how much a GPU
             // is given at a time, and with fewer threads what a pruned palette needs beside the units is more than that leaves.
             let few = same(Options { threads: 1, memory: 1 << 30, ..options(on) });
-            let many = same(Options { threads: 19, memory: 2 << 30, ..options(on) });
+            let many = same(Options { threads: 19, memory: 2200 << 20, ..options(on) });
             let lossless = name == "lossless" && many == 0;
             assert!(lossless || 0 < few && few < many, "{name}: {few} and {many} tiles");
         }
