@@ -1,4 +1,4 @@
-use crate::cli::{Common, codes, table, wanted::RecipeArgs};
+use crate::cli::{Common, exit_codes, recipe_args::RecipeArgs, table};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{
@@ -53,6 +53,6 @@ impl Compress {
             pipeline::compress(&self.model, &self.output, &recipe, &options)?
         };
         self.common.print(&report, || table::summary(&report))?;
-        Ok(codes::of_report(&report))
+        Ok(exit_codes::of_report(&report))
     }
 }

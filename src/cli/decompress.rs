@@ -1,4 +1,4 @@
-use crate::cli::{Common, codes, table};
+use crate::cli::{Common, exit_codes, table};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{Result, pipeline};
@@ -38,6 +38,6 @@ impl Decompress {
             rows.extend(table::work(&report));
             table::table(&rows)
         })?;
-        Ok(codes::of_report(&report))
+        Ok(exit_codes::of_report(&report))
     }
 }

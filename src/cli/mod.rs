@@ -1,19 +1,19 @@
 //! One module per subcommand; what they share is here.
 
 mod bars;
-mod codes;
 mod compress;
 mod crosscheck;
 mod decompress;
 mod demo;
 mod devices;
+mod exit_codes;
 mod inspect;
-mod pages;
+mod manual;
 mod plan;
 mod presets;
+mod recipe_args;
 mod table;
 mod verify;
-mod wanted;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::{
@@ -63,13 +63,13 @@ enum Command {
     /// List the recipes that come with tersor, what they are for and what was measured of them
     Presets(presets::Presets),
     /// Print what makes a shell complete the command line
-    Completions(pages::Completions),
+    Completions(manual::Completions),
     /// Print the manual page, or write one for every command
-    Man(pages::Man),
+    Man(manual::Man),
 }
 
 fn after_long_help() -> String {
-    format!("`tersor COMMAND --help` has examples.\n\n{}", codes::listed())
+    format!("`tersor COMMAND --help` has examples.\n\n{}", exit_codes::listed())
 }
 
 /// The command line as it is parsed, completed and described.
@@ -227,7 +227,7 @@ pub fn run() -> ExitCode {
             if json {
                 _ = say(&format!("{}\n", serde_json::json!({"ok": false, "error": e.to_string()})));
             }
-            ExitCode::from(codes::of_error(&e))
+            ExitCode::from(exit_codes::of_error(&e))
         }
     }
 }

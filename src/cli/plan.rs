@@ -1,4 +1,4 @@
-use crate::cli::{Common, table, wanted::RecipeArgs};
+use crate::cli::{Common, recipe_args::RecipeArgs, table};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use tersor::{

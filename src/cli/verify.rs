@@ -1,4 +1,4 @@
-use crate::cli::{Common, codes, table};
+use crate::cli::{Common, exit_codes, table};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{Result, pipeline};
@@ -28,6 +28,6 @@ impl Verify {
         };
         self.common
             .print(&report, || format!("every digest holds\n\n{}", table::summary(&report)))?;
-        Ok(codes::of_report(&report))
+        Ok(exit_codes::of_report(&report))
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     Backend, Result, Tensor,
     decide::histogram::Histogram,
-    engine::{Chain, Engine, Needs, Same, Task, Tile, tiles},
+    engine::{Chain, Engine, Needs, Same, Task, tiles},
     kernels::{Counting, histogram, magnitude_tail},
     parallel,
     stage::{Blocks, Unit},
@@ -86,21 +86,21 @@ pub fn tail(
     units: &[Unit],
     prefix: u32,
 ) -> Result<Vec<u64>> {
-    let sum = |mut a: Vec<u64>, b: &[u64]| {
-        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        a
+    let add = |all: &mut [u64], more: Vec<u64>| {
+        all.iter_mut().zip(more).for_each(|(all, n)| *all += n);
     };
-    let none = || vec![0; 4096];
-    let all = Mutex::new(none());
+    let all = Mutex::new(vec![0; 4096]);
     parallel::try_each(units, &|unit| {
         let mut elements = load(unit)?;
         let chain = Chain { kernel: "magnitude_tail", tensor, needs: Needs::default() };
         let of_unit = engine.run(chain, blocks, unit, &mut elements, |on, tiles| {
-            let of = |tile: &Tile| magnitude_tail(on, &tile.weights, prefix);
-            tiles.iter().map(of).try_fold(none(), |a, b| Ok(sum(a, &b?)))
+            let mut of_unit = vec![0; 4096];
+            for tile in tiles {
+                add(&mut of_unit, magnitude_tail(on, &tile.weights, prefix)?);
+            }
+            Ok(of_unit)
         })?;
-        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter_mut().zip(of_unit).for_each(|(all, n)| *all += n);
+        add(&mut all.lock().unwrap_or_else(PoisonError::into_inner), of_unit);
         Ok(())
     })?;
     Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))

@@ -43,7 +43,7 @@ pub enum Kind {
 pub struct Additions {
     /// Globs of names: such tensors are kept.
     pub keep: Vec<String>,
-    /// Globs of names, each with a preset whose treating rules such tensors have. What it, or a default, keeps by its name is not kept.
+    /// Globs of names, each with a preset whose treating rules such tensors have. What it or a default keeps by its name is not kept.
     pub set: Vec<(String, String)>,
     /// The `max_rel_error` of every rule that treats, whatever the rule says itself.
     pub max_error: Option<f64>,

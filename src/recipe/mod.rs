@@ -62,6 +62,7 @@ pub struct Recipe {
     /// treated so by rules that do not set `axis`.
     pub defaults: bool,
 }
+
 impl Recipe {
     /// The preset called `name`.
     ///

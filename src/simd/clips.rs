@@ -2,6 +2,7 @@
 //! inverse step fits them, and of that the upper half is enough.
 
 use crate::decide::affine::{AffineCode, CLIP_COUNT, CLIPS, ClipGrid};
+use std::sync::LazyLock;
 
 /// A grid at one clip, cut into what fits 16 bits.
 #[derive(Clone, Copy, Debug)]
@@ -53,20 +54,7 @@ impl<'a> Steps<'a> {
 
     /// The sum of squared errors of weights in u, with the largest code of each, at the clip of a number.
     pub(crate) fn squares(&self, clip: usize, us: &[u16], limits: &[u16]) -> u64 {
-        let step = &self.at(clip);
-        debug_assert_eq!(us.len(), limits.len());
-        #[cfg(target_arch = "x86_64")]
-        {
-            if detected!("avx512bw") {
-                // SAFETY: the machine was asked.
-                return unsafe { avx512::squares(step, us, limits) };
-            }
-            if detected!("avx2") {
-                // SAFETY: the machine was asked.
-                return unsafe { avx2::squares(step, us, limits) };
-            }
-        }
-        portable(step, us, limits)
+        LOOPS[0].squares(&self.at(clip), us, limits)
     }
 
     /// The number of the clip of least error, ties to the larger.
@@ -76,7 +64,8 @@ impl<'a> Steps<'a> {
     pub(crate) fn best(&self, us: &[u16], limits: &[u16]) -> usize {
         let (mut best, mut least) = (CLIP_COUNT - 1, u64::MAX);
         for clip in (0..CLIP_COUNT).rev() {
-            if clip % LOOK == 0 && least < u64::MAX && self.beyond(clip, us, limits) >= least {
+            let look = clip % LOOK == 0 && least < u64::MAX;
+            if look && LOOPS[0].beyond(&self.at(clip), us, limits) >= least {
                 break;
             }
             let error = self.squares(clip, us, limits);
@@ -86,22 +75,46 @@ impl<'a> Steps<'a> {
         }
         best
     }
+}
+
+type Loop = unsafe fn(&Step, &[u16], &[u16]) -> u64;
+
+/// The loops for one set of instructions, over weights in u and the largest code of each.
+#[derive(Clone, Copy, Debug)]
+struct Loops {
+    squares: Loop,
+    beyond: Loop,
+}
+
+/// Those that the machine can run, the fastest first.
+static LOOPS: LazyLock<Vec<Loops>> = LazyLock::new(|| {
+    let mut loops = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if detected!("avx512bw") {
+            loops.push(Loops { squares: avx512::squares, beyond: avx512::beyond });
+        }
+        if detected!("avx2") {
+            loops.push(Loops { squares: avx2::squares, beyond: avx2::beyond });
+        }
+    }
+    loops.push(Loops { squares: portable, beyond: portable_beyond });
+    loops
+});
+
+impl Loops {
+    /// The sum of squared errors.
+    fn squares(&self, step: &Step, us: &[u16], limits: &[u16]) -> u64 {
+        debug_assert_eq!(us.len(), limits.len());
+        // SAFETY: the machine was asked before they were listed.
+        unsafe { (self.squares)(step, us, limits) }
+    }
 
     /// The sum of squares of what weights are beyond their largest code.
-    fn beyond(&self, clip: usize, us: &[u16], limits: &[u16]) -> u64 {
-        let step = &self.at(clip);
-        #[cfg(target_arch = "x86_64")]
-        {
-            if detected!("avx512bw") {
-                // SAFETY: the machine was asked.
-                return unsafe { avx512::beyond(step, us, limits) };
-            }
-            if detected!("avx2") {
-                // SAFETY: the machine was asked.
-                return unsafe { avx2::beyond(step, us, limits) };
-            }
-        }
-        portable_beyond(step, us, limits)
+    fn beyond(&self, step: &Step, us: &[u16], limits: &[u16]) -> u64 {
+        debug_assert_eq!(us.len(), limits.len());
+        // SAFETY: as above.
+        unsafe { (self.beyond)(step, us, limits) }
     }
 }
 
@@ -353,11 +366,14 @@ mod tests {
                     let expected = formulas(&grid, code, &us, &limits);
                     let reciprocals = reciprocals();
                     let steps = Steps::new(&grid, code, &reciprocals);
-                    let found = std::array::from_fn(|i| steps.squares(i, &us, &limits));
-                    assert_eq!(found, expected, "{bits} bits, {symmetric}, {range:?}, {len}");
-                    let plain =
-                        std::array::from_fn(|i| super::portable(&steps.at(i), &us, &limits));
-                    assert_eq!(plain, expected, "{bits} bits, {symmetric}, {range:?}, {len}");
+                    for (set, loops) in super::LOOPS.iter().enumerate() {
+                        let all =
+                            (0..CLIP_COUNT).map(|i| loops.squares(&steps.at(i), &us, &limits));
+                        assert!(
+                            all.eq(expected),
+                            "set {set}: {bits} bits, {symmetric}, {range:?}, {len}"
+                        );
+                    }
                     let best = CLIPS.start() + steps.best(&us, &limits) as u32;
                     assert_eq!(
                         best,
@@ -365,9 +381,12 @@ mod tests {
                         "{bits} bits, {symmetric}, {range:?}, {len}"
                     );
                     for (i, all) in expected.iter().enumerate() {
-                        let beyond = steps.beyond(i, &us, &limits);
-                        assert_eq!(beyond, super::portable_beyond(&steps.at(i), &us, &limits));
+                        let step = steps.at(i);
+                        let beyond = super::portable_beyond(&step, &us, &limits);
                         assert!(beyond <= *all);
+                        for (set, loops) in super::LOOPS.iter().enumerate() {
+                            assert_eq!(loops.beyond(&step, &us, &limits), beyond, "set {set}");
+                        }
                     }
                 }
             }

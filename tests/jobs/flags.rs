@@ -349,3 +349,32 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
     }
     assert_eq!(tree(place.path()), before);
 }
+
+#[test]
+fn flags_go_before_what_is_known_of_models() {
+    let place = Place::new();
+    let matrix =
+        |name, seed| (name, DType::F32, vec![64, 64], words_of(DType::F32, &noise(seed, 4096)));
+    let tensors = [matrix("h.0.mlp.gate.weight", 1), matrix("h.0.mlp.up.weight", 2)];
+    write_checkpoint(&place.path().join("in.safetensors"), &tensors);
+    for (flags, [gate, up]) in [
+        ("-p int8", ["defaults.toml", "*"]),
+        ("-p int8 --set *.gate.*=int4", ["--set *.gate.*=int4", "*"]),
+        ("-p int8 --keep h.0.mlp.*", ["--keep h.0.mlp.*", "--keep h.0.mlp.*"]),
+        // The preset's own rule for everything else does not reach it.
+        ("--bits 3", ["defaults.toml", "*"]),
+    ] {
+        let plan = place.plan(flags);
+        assert_eq!([&plan[0]["rule"], &plan[1]["rule"]], [gate, up], "{flags}");
+        let treated = plan[0]["method"] != "kept";
+        assert_eq!(treated, flags.contains("--set"), "{flags}");
+    }
+    let kept = place.plan("-p int8").swap_remove(0);
+    assert_eq!(kept["reason"], "it routes tokens to experts");
+    // Where a default keeps all that a rule of one's own would treat, that is said.
+    let recipe = "version = 1\ndefaults = true\n[[rule]]\nmatch = \"*.gate.*\"\nquantize = { kind = \"binary\" }\n[[rule]]\nmatch = \"*\"\nkeep = true\n";
+    fs::write(place.path().join("r.toml"), recipe).unwrap();
+    let (code, said) = place.said("plan in.safetensors --device cpu --recipe r.toml");
+    let why = "tersor: recipe: rule \"*.gate.*\" matches no tensor that the defaults do not keep\n";
+    assert_eq!((code, said.as_str()), (2, why));
+}

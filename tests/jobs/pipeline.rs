@@ -594,29 +594,21 @@ fn an_error_beyond_its_limit_is_refused() {
     run(&input, &output, &Recipe::parse(&text(0.99)).unwrap(), &CPU);
 }
 
-/// The most memory that a job of the program takes, in MiB, and what it says.
+/// The exit code of a job of the program, what it says, and the most memory that it takes, in MiB.
 #[cfg(target_os = "linux")]
-fn peak_of(input: &Path, output: &Path, recipe: &str, memory: &str) -> (u64, std::process::Output) {
-    let dir = input.parent().unwrap();
-    fs::write(dir.join("recipe.toml"), recipe).unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tersor"))
-        .arg("compress")
-        .args([input, Path::new("-o"), output, Path::new("--recipe"), &dir.join("recipe.toml")])
-        .args(["--device", "cpu", "--threads", "2", "--force", "--quiet", "--memory", memory])
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (status, mut peak) = (format!("/proc/{}/status", child.id()), 0);
-    while child.try_wait().unwrap().is_none() {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        // Until it runs the program it is a copy of this process.
-        let text = if text.starts_with("Name:\ttersor\n") { &text[..] } else { "" };
-        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0));
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    (peak >> 10, child.wait_with_output().unwrap())
+fn peak_of(
+    input: &Path,
+    output: &Path,
+    recipe: &str,
+    memory: &str,
+) -> (Option<i32>, String, usize) {
+    let file = input.with_file_name("recipe.toml");
+    fs::write(&file, recipe).unwrap();
+    let [input, output, file] = [input, output, &file].map(|path| path.to_str().unwrap());
+    let job = ["compress", input, "-o", output, "--recipe", file, "--memory", memory];
+    let flags = ["--device", "cpu", "--threads", "2", "--force", "--quiet"];
+    let (code, said, _, most) = crate::support::measured(&[&job[..], &flags].concat());
+    (code, said, most >> 20)
 }
 
 #[test]
@@ -635,13 +627,12 @@ fn a_job_stays_within_its_memory_or_says_what_it_needs() {
         "quantize = { kind = \"affine\", bits = 8 }\naxis = 1",
         "prune = { kind = \"block\", density = 0.5, block = [4, 16] }",
     ] {
-        let (peak, done) = peak_of(&input, &output, &rule(what), "160MiB");
-        assert!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
+        let (code, said, peak) = peak_of(&input, &output, &rule(what), "160MiB");
+        assert!(code == Some(0), "{what}: {said}");
         assert!(peak > 0 && peak <= 160, "{what}: {peak} MiB");
     }
     // A norm for every weight would take a gigabyte: that is said before anything is done.
     let what = "prune = { kind = \"block\", density = 0.5, block = [1, 1] }";
-    let (peak, done) = peak_of(&input, &output, &rule(what), "160MiB");
-    let said = String::from_utf8_lossy(&done.stderr);
+    let (_, said, peak) = peak_of(&input, &output, &rule(what), "160MiB");
     assert!(said.contains("the job needs 12") && peak <= 20, "{peak} MiB: {said}");
 }

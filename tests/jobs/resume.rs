@@ -112,7 +112,10 @@ fn an_interrupted_job_goes_on_with_the_same_bytes() {
     ] {
         let mut stopped = stop(dir.path(), JOB, finished, signal);
         // On a machine that does much else the signal may come too late; after the last shard it usually does.
-        while stopped.status.success() && finished < SHARDS {
+        for _ in 0..9 {
+            if !stopped.status.success() || finished == SHARDS {
+                break;
+            }
             fs::remove_dir_all(dir.path().join("out")).unwrap();
             stopped = stop(dir.path(), JOB, finished, signal);
         }
