@@ -1,4 +1,7 @@
-use crate::{Backend, DType, Error, Result, dtype, gpu};
+use crate::{
+    Backend, DType, Error, Result, dtype, gpu,
+    scratch::{self, Words},
+};
 
 /// One tensor of a checkpoint: what it is, and how it is stored. Its elements are read through
 /// [`Source`](crate::stage::Source), which knows every way of storing them.
@@ -137,7 +140,7 @@ pub struct Tensor {
 #[derive(Clone, Debug)]
 enum Data {
     /// Little-endian elements, padded with zeros to whole words.
-    Cpu(Vec<u32>),
+    Cpu(Words),
     Gpu(gpu::Buffer),
 }
 
@@ -157,7 +160,7 @@ pub fn words(dtype: DType, elements: usize) -> usize {
 /// Elements `first..first + count`, from a fresh word on.
 pub fn slice(dtype: DType, elements: &[u32], first: usize, count: usize) -> Vec<u32> {
     let size = dtype.bytes(1);
-    let mut part = vec![0; words(dtype, count)];
+    let mut part = scratch::words(words(dtype, count));
     bytemuck::cast_slice_mut::<u32, u8>(&mut part)[..count * size].copy_from_slice(
         &bytemuck::cast_slice::<u32, u8>(elements)[first * size..][..count * size],
     );
@@ -182,7 +185,7 @@ impl Tensor {
             return Err(Error::shape("upload", "data", data.len(), format!("{expected} words")));
         }
         let data = match on {
-            Backend::Cpu => Data::Cpu(data),
+            Backend::Cpu => Data::Cpu(data.into()),
             Backend::Gpu(gpu) => Data::Gpu(gpu.upload(&data)?),
         };
         Ok(Self { dtype, rows, cols, data })
@@ -214,7 +217,7 @@ impl Tensor {
     /// What a CPU kernel has made.
     pub(crate) fn cpu(dtype: DType, rows: usize, cols: usize, data: Vec<u32>) -> Self {
         debug_assert_eq!(data.len(), words(dtype, rows * cols));
-        Self { dtype, rows, cols, data: Data::Cpu(data) }
+        Self { dtype, rows, cols, data: Data::Cpu(data.into()) }
     }
 
     /// What a GPU kernel is making.
@@ -274,7 +277,7 @@ impl Tensor {
     /// As [`Tensor::read`].
     pub fn into_words(self, on: &Backend) -> Result<Vec<u32>> {
         match (self.data, on) {
-            (Data::Cpu(words), Backend::Cpu) => Ok(words),
+            (Data::Cpu(words), Backend::Cpu) => Ok(words.into_inner()),
             (data, on) => Self { data, ..self }.read(on),
         }
     }

@@ -19,22 +19,7 @@ pub fn pack(codes: &[u8], bits: u32, out: &mut [u32]) {
         2 => pack_even::<2>(codes, out),
         4 => pack_even::<4>(codes, out),
         8 => pack_even::<8>(codes, out),
-        _ => {
-            let mask = (1u64 << bits) - 1;
-            let (mut buffer, mut held, mut out) = (0u64, 0, out.iter_mut());
-            for code in codes {
-                buffer |= (u64::from(*code) & mask) << held;
-                held += bits;
-                if held >= 32 {
-                    *out.next().expect("length was checked") = buffer as u32;
-                    buffer >>= 32;
-                    held -= 32;
-                }
-            }
-            if let Some(last) = out.next() {
-                *last = buffer as u32;
-            }
-        }
+        _ => pack_eights(codes, bits, bytemuck::cast_slice_mut(out)),
     }
 }
 
@@ -50,19 +35,7 @@ pub fn unpack(packed: &[u32], bits: u32, out: &mut [u8]) {
         2 => unpack_even::<2>(packed, out),
         4 => unpack_even::<4>(packed, out),
         8 => unpack_even::<8>(packed, out),
-        _ => {
-            let mask = (1u64 << bits) - 1;
-            let (mut buffer, mut held, mut packed) = (0u64, 0, packed.iter());
-            for code in out {
-                if held < bits {
-                    buffer |= u64::from(*packed.next().expect("length was checked")) << held;
-                    held += 32;
-                }
-                *code = (buffer & mask) as u8;
-                buffer >>= bits;
-                held -= bits;
-            }
-        }
+        _ => unpack_eights(bytemuck::cast_slice(packed), bits, out),
     }
 }
 
@@ -74,6 +47,64 @@ pub fn padding_is_zero(packed: &[u32], bits: u32, rows: impl Iterator<Item = usi
         (end, codes * bits as usize % 32)
     });
     ends.all(|(end, used)| used == 0 || packed[end - 1] >> used == 0)
+}
+
+/// Eight codes at a time, which take as many bytes as a code has bits.
+fn pack_eights(codes: &[u8], bits: u32, out: &mut [u8]) {
+    let (eights, rest) = codes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut at = 0;
+    for eight in eights.iter().chain([&last]) {
+        let packed = squeeze(u64::from_le_bytes(*eight), bits).to_le_bytes();
+        // What a group writes beyond its own bytes is zero, and the next one's.
+        match out[at..].first_chunk_mut() {
+            Some(to) => *to = packed,
+            None => {
+                let len = (out.len() - at).min(bits as usize);
+                out[at..at + len].copy_from_slice(&packed[..len]);
+            }
+        }
+        at = (at + bits as usize).min(out.len());
+    }
+    out[at..].fill(0);
+}
+
+/// The same back.
+fn unpack_eights(packed: &[u8], bits: u32, out: &mut [u8]) {
+    let (eights, rest) = out.as_chunks_mut::<8>();
+    let group = |at: usize| {
+        let from = &packed[at.min(packed.len())..];
+        let mut bytes = [0; 8];
+        match from.first_chunk() {
+            Some(whole) => bytes = *whole,
+            None => bytes[..from.len()].copy_from_slice(from),
+        }
+        spread(u64::from_le_bytes(bytes), bits).to_le_bytes()
+    };
+    for (i, eight) in eights.iter_mut().enumerate() {
+        *eight = group(i * bits as usize);
+    }
+    rest.copy_from_slice(&group(eights.len() * bits as usize)[..rest.len()]);
+}
+
+/// The low bits of eight bytes, side by side: neighbours are pushed together, then pairs, then fours.
+fn squeeze(codes: u64, bits: u32) -> u64 {
+    let codes = codes & (0x0101_0101_0101_0101 * ((1 << bits) - 1));
+    let pairs = (codes & 0x00ff_00ff_00ff_00ff) | (codes & 0xff00_ff00_ff00_ff00) >> (8 - bits);
+    let fours =
+        (pairs & 0x0000_ffff_0000_ffff) | (pairs & 0xffff_0000_ffff_0000) >> (16 - 2 * bits);
+    (fours & 0xffff_ffff) | fours >> 32 << (4 * bits)
+}
+
+/// The same back, whatever lies above them.
+fn spread(packed: u64, bits: u32) -> u64 {
+    let half = (1u64 << (4 * bits)) - 1;
+    let fours = (packed & half) | (packed >> (4 * bits) & half) << 32;
+    let low = 0x0000_0001_0000_0001 * ((1u64 << (2 * bits)) - 1);
+    let pairs = (fours & low) | (fours & low << (2 * bits)) << (16 - 2 * bits);
+    let low = 0x0001_0001_0001_0001 * ((1u64 << bits) - 1);
+    (pairs & low) | (pairs & low << bits) << (8 - bits)
 }
 
 fn pack_even<const BITS: u32>(codes: &[u8], out: &mut [u32]) {

@@ -18,6 +18,7 @@ use crate::{
         sparse,
         stream::{self, Coder},
     },
+    scratch,
     simd::histogram,
     tensor::slice,
     words,
@@ -188,7 +189,7 @@ pub fn decode(
             pack(&symbols, counts, bits)
         }
         Element::Value(dtype) => {
-            let mut stored = vec![0; words(dtype, count)];
+            let mut stored = scratch::words(words(dtype, count));
             let values = &mut bytemuck::cast_slice_mut(&mut stored)[..dtype.bytes(count)];
             floats::decode(dtype, bytes, values)?;
             stored
@@ -259,7 +260,7 @@ fn survivors<'a>(
 
 /// Codes one after the other, packed row by row.
 fn pack<I: Iterator<Item = usize>>(symbols: &[u8], counts: impl Fn() -> I, bits: u32) -> Vec<u32> {
-    let mut stored = vec![0; counts().map(|n| bitpack::words(n, bits)).sum()];
+    let mut stored = scratch::words(counts().map(|n| bitpack::words(n, bits)).sum());
     let (mut rest, mut symbols) = (&mut stored[..], symbols);
     for n in counts() {
         let (row, after) = rest.split_at_mut(bitpack::words(n, bits));

@@ -1,21 +1,29 @@
-//! Floats without loss: exponents, of which a few are common, as Huffman codes; signs and mantissas, which look like noise, as
-//! they are.
+//! Floats without loss: exponents, of which a few are common, and the highest bit of the mantissa, which depends on them a little,
+//! as Huffman codes; signs and the other digits, which mostly look like noise, as they are or, a plane of bytes at a time, coded.
 //!
 //! The bytes of `n` floats are either
 //! - 0 and the floats themselves: where coding gains nothing, and for types that are no floats; or
-//! - how many exponents are common, 1 to 16; these, most common first, those of a count in ascending order;
-//! - of every float its sign before its mantissa, as a number of `8 p + q` bits: its `p` low bytes, all floats' lowest first, and
-//!   its `q` high bits [packed](super::bitpack);
-//! - the length (u32) of a [Huffman stream](super::huffman), and that stream: of the exponents' ranks among the common ones; the
-//!   others have the rank after the last;
+//! - 128 and how many exponents are common, 1 to 16; these, most common first, those of a count in ascending order;
+//! - a byte with a bit for each of the planes that follow: whether it is coded;
+//! - of every float its sign before the rest of its mantissa, as a number of `8 p + q` bits: its `p` low bytes, all floats' lowest
+//!   first, each of these planes as it is or as its length (u32) and a [stream](super::stream); and its `q` high bits
+//!   [packed](super::bitpack);
+//! - the length (u32) of a [Huffman stream](super::huffman), and that stream: of twice the exponents' ranks among the common ones,
+//!   more by the highest bit of the mantissa; the others have the rank after the last;
 //! - the other exponents, in order, as they are or, where that is shorter, as a Huffman stream.
 //!
+//! In the first form, which is read and no longer written, there is no 128 and no byte for the planes, none of which is coded, and
+//! the whole of the mantissa stands beside the sign, none of it with the exponent.
+//!
 //! Numbers are little-endian, exponents one byte each, those of F64 two. Every pattern comes back bit for bit: nothing looks at
-//! what it means. Every sequence of floats has exactly one form, and decoding refuses every other.
+//! what it means. Every sequence of floats has one form of each kind at most, and decoding refuses every other.
 
 use crate::{
     DType,
-    codec::{Malformed, bitpack, huffman},
+    codec::{
+        Malformed, bitpack, huffman,
+        stream::{self, Coder},
+    },
     simd::{histogram, positions, translate},
 };
 use multiversion::multiversion;
@@ -28,12 +36,12 @@ use multiversion::multiversion;
 pub fn encode(dtype: DType, bytes: &[u8], out: &mut Vec<u8>) {
     assert!((8 * bytes.len()).is_multiple_of(dtype.bits()), "whole elements");
     match dtype {
-        DType::BF16 => Float::<2, 7>::encode(bytes, out),
-        DType::F16 => Float::<2, 10>::encode(bytes, out),
-        DType::F32 => Float::<4, 23>::encode(bytes, out),
-        DType::F64 => Float::<8, 52>::encode(bytes, out),
-        DType::F8E4M3 => Float::<1, 3>::encode(bytes, out),
-        DType::F8E5M2 => Float::<1, 2>::encode(bytes, out),
+        DType::BF16 => Float::<2, 7, 1>::encode(bytes, out),
+        DType::F16 => Float::<2, 10, 1>::encode(bytes, out),
+        DType::F32 => Float::<4, 23, 1>::encode(bytes, out),
+        DType::F64 => Float::<8, 52, 1>::encode(bytes, out),
+        DType::F8E4M3 => Float::<1, 3, 1>::encode(bytes, out),
+        DType::F8E5M2 => Float::<1, 2, 1>::encode(bytes, out),
         _ => raw(bytes, out),
     }
 }
@@ -50,12 +58,12 @@ pub fn encode(dtype: DType, bytes: &[u8], out: &mut Vec<u8>) {
 pub fn decode(dtype: DType, bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
     assert!((8 * out.len()).is_multiple_of(dtype.bits()), "whole elements");
     match dtype {
-        DType::BF16 => Float::<2, 7>::decode(bytes, out),
-        DType::F16 => Float::<2, 10>::decode(bytes, out),
-        DType::F32 => Float::<4, 23>::decode(bytes, out),
-        DType::F64 => Float::<8, 52>::decode(bytes, out),
-        DType::F8E4M3 => Float::<1, 3>::decode(bytes, out),
-        DType::F8E5M2 => Float::<1, 2>::decode(bytes, out),
+        DType::BF16 => decode_either::<2, 7>(bytes, out),
+        DType::F16 => decode_either::<2, 10>(bytes, out),
+        DType::F32 => decode_either::<4, 23>(bytes, out),
+        DType::F64 => decode_either::<8, 52>(bytes, out),
+        DType::F8E4M3 => decode_either::<1, 3>(bytes, out),
+        DType::F8E5M2 => decode_either::<1, 2>(bytes, out),
         _ => copy(bytes, out),
     }
 }
@@ -63,6 +71,26 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [u8]) -> Result<(), Malforme
 fn raw(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(0);
     out.extend_from_slice(bytes);
+}
+
+/// Floats of either form: the first byte tells which.
+fn decode_either<const BYTES: usize, const MANTISSA: u32>(
+    bytes: &[u8],
+    out: &mut [u8],
+) -> Result<(), Malformed> {
+    match bytes.first() {
+        Some(0) => {
+            copy(bytes, out)?;
+            let shorter = Float::<BYTES, MANTISSA, 1>::plan(out).is_some()
+                && Float::<BYTES, MANTISSA, 0>::plan(out).is_some();
+            match shorter {
+                true => Err(Malformed("plain floats that either form makes shorter")),
+                false => Ok(()),
+            }
+        }
+        Some(tag) if *tag >= JOINED => Float::<BYTES, MANTISSA, 1>::decode(bytes, out),
+        _ => Float::<BYTES, MANTISSA, 0>::decode(bytes, out),
+    }
 }
 
 fn copy(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
@@ -78,69 +106,71 @@ fn copy(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
 /// The most exponents that have ranks.
 const RANKS: usize = 16;
 
-/// Floats of so many bytes with so many bits of mantissa.
-struct Float<const BYTES: usize, const MANTISSA: u32>;
+/// Marks the first byte of floats whose highest bit of mantissa is coded with their exponent.
+const JOINED: u8 = 128;
 
-impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
+/// Floats of so many bytes with so many bits of mantissa, the highest `JOINT` of which are coded with the exponent.
+struct Float<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>;
+
+/// How floats are coded.
+struct Plan {
+    /// The exponents that have ranks.
+    common: Vec<u16>,
+    /// Of every float its symbol.
+    symbols: Vec<u8>,
+    /// How often each occurs.
+    counts: [u64; 256],
+}
+
+impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MANTISSA, JOINT> {
     /// Different exponents.
     const EXPONENTS: usize = 1 << (8 * BYTES as u32 - 1 - MANTISSA);
     /// Bytes of an exponent.
     const WIDTH: usize = if Self::EXPONENTS > 256 { 2 } else { 1 };
-    /// Whole bytes of sign and mantissa.
-    const LOW: usize = (MANTISSA as usize + 1) / 8;
+    /// Bits of the mantissa that are not coded with the exponent.
+    const DIGITS: u32 = MANTISSA - JOINT;
+    /// Whole bytes of these and the sign.
+    const LOW: usize = (Self::DIGITS as usize + 1) / 8;
     /// The bits above them.
-    const HIGH: u32 = (MANTISSA + 1) % 8;
+    const HIGH: u32 = (Self::DIGITS + 1) % 8;
+    /// What the first byte says beside the number of ranks.
+    const TAG: u8 = if JOINT == 0 { 0 } else { JOINED };
 
     fn encode(bytes: &[u8], out: &mut Vec<u8>) {
         let count = bytes.len() / BYTES;
-        let counts = Self::count(bytes);
-        let Some(common) = Self::common(&counts) else { return raw(bytes, out) };
-        out.push(common.len() as u8);
+        let Some(Plan { common, symbols, counts }) = Self::plan(bytes) else {
+            return raw(bytes, out);
+        };
+        out.push(Self::TAG + common.len() as u8);
         Self::write_exponents(&common, out);
 
+        let flags = out.len();
+        if JOINT > 0 {
+            out.push(0);
+        }
         let at = out.len();
         out.resize(at + Self::LOW * count, 0);
         let mut high = vec![0; if Self::HIGH > 0 { count } else { 0 }];
-        split::<BYTES, MANTISSA>(bytes, &mut out[at..], &mut high);
+        split::<BYTES, MANTISSA, JOINT>(bytes, &mut out[at..], &mut high);
+        if JOINT > 0 {
+            out[flags] = code_planes(out, at, count);
+        }
         if Self::HIGH > 0 {
             let mut words = vec![0; bitpack::words(count, Self::HIGH)];
             bitpack::pack(&high, Self::HIGH, &mut words);
             words.iter().for_each(|word| out.extend(word.to_le_bytes()));
         }
 
-        let other = common.len() as u8;
-        let mut rank_of = vec![other; Self::EXPONENTS.max(256)];
-        let mut ranked = [0; 256];
-        ranked[common.len()] = count as u64;
-        for (exponent, rank) in common.iter().zip(0..) {
-            rank_of[usize::from(*exponent)] = rank;
-            ranked[usize::from(rank)] = counts[usize::from(*exponent)];
-            ranked[common.len()] -= counts[usize::from(*exponent)];
-        }
-        let table = rank_of.first_chunk::<256>().expect("at least 256 entries");
         let at = out.len();
         out.extend([0; 4]);
-        let mut encoder = huffman::Encoder::start(&ranked, out).expect("at most 17 ranks");
-        let (mut ranks, mut others) = (vec![0; count.min(huffman::BLOCK)], Vec::new());
-        for bytes in bytes.chunks(huffman::BLOCK * BYTES) {
-            let ranks = &mut ranks[..bytes.len() / BYTES];
-            if Self::WIDTH == 1 {
-                narrow_exponents::<BYTES, MANTISSA>(bytes, ranks);
-                translate(table, ranks);
-            } else {
-                let exponents = floats::<BYTES>(bytes).map(exponent::<BYTES, MANTISSA>);
-                ranks.iter_mut().zip(exponents).for_each(|(rank, e)| *rank = rank_of[e]);
-            }
-            others.extend(
-                positions(ranks, other).into_iter().map(|i| {
-                    exponent::<BYTES, MANTISSA>(float::<BYTES>(&bytes[i * BYTES..])) as u16
-                }),
-            );
-            encoder.block(ranks, out);
-        }
+        let mut encoder = huffman::Encoder::start(&counts, out).expect("at most 34 symbols");
+        symbols.chunks(huffman::BLOCK).for_each(|block| encoder.block(block, out));
         let length = (out.len() - at - 4) as u32;
         out[at..at + 4].copy_from_slice(&length.to_le_bytes());
 
+        let others = Self::without_rank(&symbols, &counts, common.len()).into_iter();
+        let exponent = |i| exponent::<BYTES, MANTISSA>(float::<BYTES>(&bytes[i * BYTES..])) as u16;
+        let others: Vec<u16> = others.map(exponent).collect();
         if Self::others(&Self::counted(&others)).1 {
             let others: Vec<u8> = others.iter().map(|e| *e as u8).collect();
             huffman::encode(&others, out);
@@ -149,24 +179,76 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
         }
     }
 
+    /// Where the symbols of floats are whose exponent has no rank, ascending, given how often each symbol occurs.
+    fn without_rank(symbols: &[u8], counts: &[u64; 256], ranks: usize) -> Vec<usize> {
+        let mut found: Vec<usize> = (ranks << JOINT..(ranks + 1) << JOINT)
+            .filter(|symbol| counts[*symbol] > 0)
+            .flat_map(|symbol| positions(symbols, symbol as u8))
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// How floats are coded; none if that gains nothing.
+    fn plan(bytes: &[u8]) -> Option<Plan> {
+        let exponents = Self::count(bytes);
+        let common = Self::common(&exponents)?;
+        let symbols = Self::symbols(bytes, &common);
+        let counts = histogram(&symbols);
+        Self::gains(&exponents, &common, &counts).then_some(Plan { common, symbols, counts })
+    }
+
+    /// Of every float the rank of its exponent, or the one after the last, and the highest bits of its mantissa below it.
+    fn symbols(bytes: &[u8], common: &[u16]) -> Vec<u8> {
+        let mut rank_of = vec![common.len() as u8; Self::EXPONENTS.max(256)];
+        for (exponent, rank) in common.iter().zip(0..) {
+            rank_of[usize::from(*exponent)] = rank;
+        }
+        let mut symbols = vec![0; bytes.len() / BYTES];
+        if Self::WIDTH == 1 {
+            narrow_exponents::<BYTES, MANTISSA>(bytes, &mut symbols);
+            translate(rank_of.first_chunk().expect("at least 256 entries"), &mut symbols);
+        } else {
+            let exponents = floats::<BYTES>(bytes).map(exponent::<BYTES, MANTISSA>);
+            symbols.iter_mut().zip(exponents).for_each(|(rank, e)| *rank = rank_of[e]);
+        }
+        if JOINT > 0 {
+            add_highest::<BYTES, MANTISSA, JOINT>(bytes, &mut symbols);
+        }
+        symbols
+    }
+
     fn decode(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
         let short = Malformed("the bytes end before the floats");
         let count = out.len() / BYTES;
         let (tag, rest) = bytes.split_first().ok_or(short)?;
-        let kinds = usize::from(*tag);
-        if kinds == 0 {
-            copy(bytes, out)?;
-            return match Self::common(&Self::count(out)) {
-                None => Ok(()),
-                Some(_) => Err(Malformed("plain floats that coding makes shorter")),
-            };
-        }
+        let kinds = usize::from(*tag - Self::TAG);
         let known = Malformed("exponents that do not have the ranks that they should");
         let (common, rest) = Self::read_exponents(rest, kinds).ok_or(short)?;
-        if kinds > RANKS {
+        if kinds == 0 || kinds > RANKS {
             return Err(known);
         }
-        let (low, rest) = rest.split_at_checked(Self::LOW * count).ok_or(short)?;
+        let (flags, rest) = match JOINT {
+            0 => (0, rest),
+            _ => rest.split_first().map(|(flags, rest)| (*flags, rest)).ok_or(short)?,
+        };
+        let coded: Vec<u8>;
+        let (low, rest) = match flags {
+            0 => {
+                let (low, rest) = rest.split_at_checked(Self::LOW * count).ok_or(short)?;
+                (low, rest)
+            }
+            _ => {
+                let (planes, rest) = decode_planes(flags, rest, Self::LOW, count)?;
+                coded = planes;
+                (&coded[..], rest)
+            }
+        };
+        if JOINT > 0 && low.chunks_exact(count.max(1)).zip(0..).any(|(plane, p)| {
+            (flags >> p & 1 == 1) != is_coded(plane)
+        }) {
+            return Err(Malformed("a plane of bytes that is not in its shortest form"));
+        }
         let words = if Self::HIGH > 0 { bitpack::words(count, Self::HIGH) } else { 0 };
         let (packed, rest) = rest.split_at_checked(4 * words).ok_or(short)?;
         let (length, rest) = rest.split_first_chunk().ok_or(short)?;
@@ -182,27 +264,33 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
             bitpack::unpack(&packed, Self::HIGH, &mut high);
         }
 
-        // Exponents without a rank are zeros until all ranks are known.
+        // By symbol; exponents without a rank are zeros until all ranks are known.
         let tables = [0, 1].map(|byte| {
             let mut table = [0; 256];
-            common.iter().zip(&mut table).for_each(|(e, to)| *to = e.to_le_bytes()[byte]);
+            let entries = common.iter().map(|e| e.to_le_bytes()[byte]);
+            let entries = entries.flat_map(|e| std::iter::repeat_n(e, 1 << JOINT));
+            table.iter_mut().zip(entries).for_each(|(to, e)| *to = e);
             table
         });
         let stream = huffman::Stream::read(coded, count)?;
-        let (mut ranked, mut places) = ([0; 256], Vec::new());
-        let mut space = [0; 2].map(|_| vec![0; count.min(huffman::BLOCK)]);
+        let (mut counts, mut places) = ([0; 256], Vec::new());
+        let mut space = [0; 3].map(|_| vec![0; count.min(huffman::BLOCK)]);
         for (i, (block, out)) in
             stream.blocks.iter().zip(out.chunks_mut(huffman::BLOCK * BYTES)).enumerate()
         {
             let first = i * huffman::BLOCK;
-            let [exponents, upper] = space.each_mut().map(|s| &mut s[..out.len() / BYTES]);
-            stream.decode(coded, block, exponents)?;
-            ranked.iter_mut().zip(histogram(exponents)).for_each(|(n, m)| *n += m);
-            places.extend(positions(exponents, kinds as u8).into_iter().map(|i| first + i));
+            let [exponents, upper, symbols] =
+                space.each_mut().map(|s| &mut s[..out.len() / BYTES]);
+            stream.decode(coded, block, symbols)?;
+            let here = histogram(symbols);
+            counts.iter_mut().zip(here).for_each(|(n, m)| *n += m);
+            let others = Self::without_rank(symbols, &here, kinds);
+            places.extend(others.into_iter().map(|i| first + i));
             if Self::WIDTH == 2 {
-                upper.copy_from_slice(exponents);
+                upper.copy_from_slice(symbols);
                 translate(&tables[1], upper);
             }
+            exponents.copy_from_slice(symbols);
             translate(&tables[0], exponents);
             let span = first..first + exponents.len();
             let low = std::array::from_fn(|p| match p < Self::LOW {
@@ -210,26 +298,29 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
                 false => &[],
             });
             let high = high.get(span).unwrap_or_default();
-            join::<BYTES, MANTISSA>(exponents, upper, low, high, out);
+            join::<BYTES, MANTISSA, JOINT>([exponents, upper, symbols], low, high, out);
         }
-        stream.check(coded, &ranked)?;
-        if ranked[kinds + 1..].iter().any(|n| *n > 0) {
+        stream.check(coded, &counts)?;
+        if counts[(kinds + 1) << JOINT..].iter().any(|n| *n > 0) {
             return Err(known);
         }
 
         let others = Self::read_others(tail, places.len())?;
-        let mut counts = vec![0; Self::EXPONENTS];
-        common.iter().zip(ranked).for_each(|(e, n)| counts[usize::from(*e)] += n);
+        let mut exponents = vec![0; Self::EXPONENTS];
+        for (exponent, of_rank) in common.iter().zip(counts.chunks(1 << JOINT)) {
+            exponents[usize::from(*exponent)] += of_rank.iter().sum::<u64>();
+        }
         for (i, exponent) in places.into_iter().zip(others) {
             if common.contains(&exponent) {
                 return Err(known);
             }
-            counts[usize::from(exponent)] += 1;
+            exponents[usize::from(exponent)] += 1;
             let at = &mut out[i * BYTES..];
             let pattern = float::<BYTES>(at) | u64::from(exponent) << MANTISSA;
             at[..BYTES].copy_from_slice(&pattern.to_le_bytes()[..BYTES]);
         }
-        match Self::common(&counts) == Some(common) {
+        let same = Self::common(&exponents).is_some_and(|ranks| ranks == common);
+        match same && Self::gains(&exponents, &common, &counts) {
             true => Ok(()),
             false => Err(known),
         }
@@ -251,13 +342,11 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
         counts
     }
 
-    /// The exponents that are worth a rank, most common first; none if coding gains nothing. A function of the counts alone, so
+    /// The exponents that are worth a rank, most common first; none if there are no floats. A function of the counts alone, so
     /// that a decoder can tell.
     fn common(counts: &[u64]) -> Option<Vec<u16>> {
         let count: u64 = counts.iter().sum();
-        let mut kinds: Vec<(u64, u16)> =
-            counts.iter().copied().zip(0..).filter(|(n, _)| *n > 0).collect();
-        kinds.sort_unstable_by_key(|(n, e)| (std::cmp::Reverse(*n), *e));
+        let kinds = Self::kinds(counts);
         // An exponent as rare as 2^-8 takes more of the short codes than it is worth; how rare depends on the others.
         let rarer = |shift| kinds.iter().take_while(|(n, _)| *n > count >> shift).count();
         let mut sizes: Vec<usize> = (7..10).map(rarer).collect();
@@ -268,16 +357,35 @@ impl<const BYTES: usize, const MANTISSA: u32> Float<BYTES, MANTISSA> {
             let mut ranks = [0; 256];
             ranks.iter_mut().zip(&kinds[..size]).for_each(|(n, (m, _))| *n = *m);
             ranks[size] = kinds[size..].iter().map(|(n, _)| n).sum();
-            let others: Vec<_> = kinds[size..].iter().map(|(n, e)| (*e, *n)).collect();
-            Some((size * Self::WIDTH) as u64 + Self::others(&others).0 + huffman::cost(&ranks)?)
+            Some(Self::beside(&kinds, size) + huffman::cost(&ranks)?)
         };
-        let (cost, size) = sizes.into_iter().filter_map(|n| Some((cost(n)?, n))).min()?;
-        // What coding leaves of the floats, the tag and the number of other exponents, against the floats.
+        let (_, size) = sizes.into_iter().filter_map(|n| Some((cost(n)?, n))).min()?;
+        Some(kinds[..size].iter().map(|(_, e)| *e).collect())
+    }
+
+    /// Exponents that occur, and how often: the most common first, those of a count in ascending order.
+    fn kinds(counts: &[u64]) -> Vec<(u64, u16)> {
+        let mut kinds: Vec<(u64, u16)> =
+            counts.iter().copied().zip(0..).filter(|(n, _)| *n > 0).collect();
+        kinds.sort_unstable_by_key(|(n, e)| (std::cmp::Reverse(*n), *e));
+        kinds
+    }
+
+    /// Bytes of exponents that are listed, where the first `size` kinds have ranks: once each of these, and all others.
+    fn beside(kinds: &[(u64, u16)], size: usize) -> u64 {
+        let others: Vec<_> = kinds[size..].iter().map(|(n, e)| (*e, *n)).collect();
+        (size * Self::WIDTH) as u64 + Self::others(&others).0
+    }
+
+    /// Whether coding gains anything: what it leaves of the floats, the tag and the number of other exponents, against the floats.
+    /// Planes of bytes count as they are, which is the most that they take.
+    fn gains(exponents: &[u64], common: &[u16], symbols: &[u64; 256]) -> bool {
+        let count: u64 = exponents.iter().sum();
         let packed = 4 * (count * u64::from(Self::HIGH)).div_ceil(32);
-        let coded = 5 + Self::LOW as u64 * count + packed + cost;
-        let gains =
-            coded < 1 + BYTES as u64 * count && u32::try_from(Self::WIDTH as u64 * count).is_ok();
-        gains.then(|| kinds[..size].iter().map(|(_, e)| *e).collect())
+        let Some(symbols) = huffman::cost(symbols) else { return false };
+        let listed = Self::beside(&Self::kinds(exponents), common.len()) + symbols;
+        let coded = 5 + u64::from(JOINT > 0) + Self::LOW as u64 * count + packed + listed;
+        coded < 1 + BYTES as u64 * count && u32::try_from(Self::WIDTH as u64 * count).is_ok()
     }
 
     /// Exponents that occur, and how often.
@@ -358,13 +466,30 @@ fn narrow_exponents<const BYTES: usize, const MANTISSA: u32>(bytes: &[u8], expon
     }
 }
 
-/// Signs and mantissas: their low bytes, all lowest bytes first, and their high bits.
+/// Moves every symbol up, and puts the highest bits of the mantissa below it.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn split<const BYTES: usize, const MANTISSA: u32>(bytes: &[u8], low: &mut [u8], high: &mut [u8]) {
+fn add_highest<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>(
+    bytes: &[u8],
+    symbols: &mut [u8],
+) {
+    for (x, symbol) in bytes.as_chunks::<BYTES>().0.iter().zip(symbols) {
+        let highest = (float::<BYTES>(x) >> (MANTISSA - JOINT)) as u8 & ((1 << JOINT) - 1);
+        *symbol = *symbol << JOINT | highest;
+    }
+}
+
+/// Signs and mantissas without the latter's highest bits: their low bytes, all lowest bytes first, and their high bits.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn split<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>(
+    bytes: &[u8],
+    low: &mut [u8],
+    high: &mut [u8],
+) {
     let floats = bytes.as_chunks::<BYTES>().0;
+    let digits = MANTISSA - JOINT;
     let rest = |x: &[u8; BYTES]| {
         let pattern = float::<BYTES>(x);
-        (pattern & ((1 << MANTISSA) - 1)) | pattern >> (8 * BYTES - 1) << MANTISSA
+        (pattern & ((1 << digits) - 1)) | pattern >> (8 * BYTES - 1) << digits
     };
     for (p, plane) in low.chunks_exact_mut(floats.len().max(1)).enumerate() {
         for (x, byte) in floats.iter().zip(plane) {
@@ -372,15 +497,15 @@ fn split<const BYTES: usize, const MANTISSA: u32>(bytes: &[u8], low: &mut [u8], 
         }
     }
     for (x, bits) in floats.iter().zip(high) {
-        *bits = (rest(x) >> ((MANTISSA + 1) / 8 * 8)) as u8;
+        *bits = (rest(x) >> ((digits + 1) / 8 * 8)) as u8;
     }
 }
 
-/// Puts floats together again: their exponents' lower and upper bytes, the low bytes and the high bits of signs and mantissas.
+/// Puts floats together again: their exponents' lower and upper bytes and their symbols, the low bytes and the high bits of signs
+/// and mantissas.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn join<const BYTES: usize, const MANTISSA: u32>(
-    exponents: &[u8],
-    upper: &[u8],
+fn join<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>(
+    [exponents, upper, symbols]: [&[u8]; 3],
     low: [&[u8]; 6],
     high: &[u8],
     out: &mut [u8],
@@ -388,8 +513,9 @@ fn join<const BYTES: usize, const MANTISSA: u32>(
     let floats = out.as_chunks_mut::<BYTES>().0;
     // Slices of one length, used or not, so that the loop needs no checks.
     let count = floats.len();
-    let (exponents, upper) = (&exponents[..count], &upper[..count]);
-    let planes = (MANTISSA + 1) / 8;
+    let (exponents, upper, symbols) = (&exponents[..count], &upper[..count], &symbols[..count]);
+    let digits = MANTISSA - JOINT;
+    let planes = (digits + 1) / 8;
     let low = low.map(|plane| if plane.is_empty() { exponents } else { &plane[..count] });
     let high = if high.is_empty() { exponents } else { &high[..count] };
     for (i, x) in floats.iter_mut().enumerate() {
@@ -397,17 +523,89 @@ fn join<const BYTES: usize, const MANTISSA: u32>(
         for (plane, p) in low.iter().zip(0..planes) {
             rest |= u64::from(plane[i]) << (8 * p);
         }
-        if !(MANTISSA + 1).is_multiple_of(8) {
+        if !(digits + 1).is_multiple_of(8) {
             rest |= u64::from(high[i]) << (8 * planes);
         }
         let mut exponent = u64::from(exponents[i]);
         if 8 * BYTES as u32 - MANTISSA > 9 {
             exponent |= u64::from(upper[i]) << 8;
         }
-        let sign = rest >> MANTISSA << (8 * BYTES - 1);
-        let pattern = (rest & ((1 << MANTISSA) - 1)) | exponent << MANTISSA | sign;
+        let highest = u64::from(symbols[i]) & ((1 << JOINT) - 1);
+        let sign = rest >> digits << (8 * BYTES - 1);
+        let mantissa = (rest & ((1 << digits) - 1)) | highest << digits;
+        let pattern = mantissa | exponent << MANTISSA | sign;
         x.copy_from_slice(&pattern.to_le_bytes()[..BYTES]);
     }
+}
+
+/// Bytes of a plane that are looked at before it is coded, at most.
+const SAMPLE: usize = 1 << 14;
+
+/// Whether a plane of bytes is coded: if it becomes shorter, and a sample of it does not look like noise, as most planes do; those of
+/// weights that once were halves have many zeros.
+fn is_coded(plane: &[u8]) -> bool {
+    const PIECE: usize = 64;
+    let step = plane.len().div_ceil(SAMPLE).max(1);
+    let sample: Vec<u8> =
+        plane.chunks(PIECE).step_by(step).flatten().copied().collect();
+    // Of noise, the squares of counts add up to a 256th of the square of all, and a little more.
+    let (squares, all) = (histogram(&sample).iter().map(|n| n * n).sum::<u64>(), sample.len() as u64);
+    let coded = || 4 + stream::cost(&histogram(plane), 8, Coder::Auto);
+    8 * 256 * squares >= 9 * all * all && coded() < plane.len() as u64
+}
+
+/// Codes the planes of `count` bytes that stand at the end of `out` from `at` on, where that is worth it: each of these becomes its
+/// length (u32) and its stream. Which they are: a bit for each plane.
+fn code_planes(out: &mut Vec<u8>, at: usize, count: usize) -> u8 {
+    let planes = out[at..].chunks_exact(count.max(1)).zip(0..);
+    let flags = planes.fold(0, |flags, (plane, p)| flags | u8::from(is_coded(plane)) << p);
+    if flags == 0 {
+        return 0;
+    }
+    let planes = out.split_off(at);
+    for (plane, p) in planes.chunks_exact(count).zip(0..) {
+        if flags >> p & 1 == 0 {
+            out.extend_from_slice(plane);
+            continue;
+        }
+        let at = out.len();
+        out.extend([0; 4]);
+        stream::encode(plane, 8, Coder::Auto, out);
+        let length = (out.len() - at - 4) as u32;
+        out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+    flags
+}
+
+/// The planes, some of which are coded, one after the other, and the bytes after them.
+fn decode_planes(
+    flags: u8,
+    mut bytes: &[u8],
+    planes: usize,
+    count: usize,
+) -> Result<(Vec<u8>, &[u8]), Malformed> {
+    let short = Malformed("the bytes end before the floats");
+    if flags >> planes != 0 {
+        return Err(Malformed("a plane of bytes that is not there"));
+    }
+    let mut low = vec![0; planes * count];
+    for (plane, p) in low.chunks_exact_mut(count.max(1)).zip(0..) {
+        if flags >> p & 1 == 0 {
+            let (plain, rest) = bytes.split_at_checked(count).ok_or(short)?;
+            plane.copy_from_slice(plain);
+            bytes = rest;
+            continue;
+        }
+        let (length, rest) = bytes.split_first_chunk().ok_or(short)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (coded, rest) = rest.split_at_checked(length).ok_or(short)?;
+        stream::decode(coded, 8, plane)?;
+        if stream::choice(&histogram(plane), 8, Coder::Auto) != stream::form(coded)?.0 {
+            return Err(Malformed("a plane of bytes that another coder makes shorter"));
+        }
+        bytes = rest;
+    }
+    Ok((low, bytes))
 }
 
 #[cfg(test)]
@@ -502,9 +700,9 @@ mod tests {
     #[test]
     fn weights_take_what_their_exponents_do() {
         for (dtype, most) in [
-            (DType::BF16, 0.668),
+            (DType::BF16, 0.664),
             (DType::F16, 0.86),
-            (DType::F32, 0.834),
+            (DType::F32, 0.832),
             (DType::F64, 0.874),
             (DType::F8E4M3, 0.95),
             (DType::F8E5M2, 0.75),
@@ -519,7 +717,7 @@ mod tests {
     #[test]
     fn bf16_is_within_half_a_percent_of_the_entropy() {
         let bytes = weights(DType::BF16, 1 << 19);
-        let counts = Float::<2, 7>::count(&bytes);
+        let counts = Float::<2, 7, 1>::count(&bytes);
         let n = (bytes.len() / 2) as f64;
         let entropy: f64 =
             counts.iter().filter(|c| **c > 0).map(|c| (n / *c as f64).log2() * *c as f64).sum();
@@ -535,9 +733,25 @@ mod tests {
         let bytes: Vec<u8> = patterns.repeat(40).iter().flat_map(|x| x.to_le_bytes()).collect();
         let mut coded = Vec::new();
         encode(DType::BF16, &bytes, &mut coded);
-        let expected =
+        // Seven bits of sign and digits, 0, 64 and 0; symbols 0, 0 and 1, of which the code is a bit each.
+        let digits = [0u8, 64, 0].repeat(40);
+        let mut packed = vec![0; bitpack::words(120, 7)];
+        bitpack::pack(&digits, 7, &mut packed);
+        let symbols = [0u8, 0, 1].repeat(40);
+        let mut stream = Vec::new();
+        assert!(huffman::encode(&symbols, &mut stream));
+        let length = (stream.len() as u32).to_le_bytes();
+        let packed: &[u8] = bytemuck::cast_slice(&packed);
+        assert_eq!(coded, [&[129, 127, 0], packed, &length, &stream].concat());
+        // The first form, in which the mantissas are whole: it is read for ever.
+        let first =
             [&[1, 127][..], &[0, 0x80, 0x40].repeat(40), &[2, 0, 0, 0], &[0, 0]].concat();
-        assert_eq!(coded, expected);
+        let mut back = vec![0; bytes.len()];
+        assert_eq!(decode(DType::BF16, &first, &mut back), Ok(()));
+        assert_eq!(back, bytes);
+        let mut again = Vec::new();
+        Float::<2, 7, 0>::encode(&bytes, &mut again);
+        assert_eq!(again, first);
         // Integers, and what is too short to gain, stay as they are.
         for (dtype, bytes) in
             [(DType::I32, &[1, 2, 3, 4][..]), (DType::BF16, &bytes[..4]), (DType::F64, &[])]
@@ -545,6 +759,42 @@ mod tests {
             let mut coded = Vec::new();
             encode(dtype, bytes, &mut coded);
             assert_eq!(coded, [&[0], bytes].concat());
+        }
+    }
+
+    /// The first form.
+    fn encode_first(dtype: DType, bytes: &[u8], out: &mut Vec<u8>) {
+        match dtype {
+            DType::BF16 => Float::<2, 7, 0>::encode(bytes, out),
+            DType::F16 => Float::<2, 10, 0>::encode(bytes, out),
+            DType::F32 => Float::<4, 23, 0>::encode(bytes, out),
+            DType::F64 => Float::<8, 52, 0>::encode(bytes, out),
+            DType::F8E4M3 => Float::<1, 3, 0>::encode(bytes, out),
+            _ => Float::<1, 2, 0>::encode(bytes, out),
+        }
+    }
+
+    #[test]
+    fn planes_that_are_not_noise_are_coded() {
+        // Weights that were halves: two bytes of the mantissa are nearly all zeros.
+        let mut bytes = weights(DType::F32, 300_000);
+        bytes.chunks_exact_mut(4).for_each(|x| (x[0], x[1]) = (0, x[1] & 0xe0));
+        let ratio = round_trip("halves", DType::F32, &bytes).len() as f64 / bytes.len() as f64;
+        assert!(ratio < 0.47, "{ratio}");
+        // A row in eight of them is enough.
+        let mut bytes = weights(DType::F32, 300_000);
+        let rows = bytes.chunks_mut(4 * 384).step_by(8);
+        rows.for_each(|row| row.chunks_mut(4).for_each(|x| (x[0], x[1]) = (0, x[1] & 0xe0)));
+        let mixed = round_trip("mixed", DType::F32, &bytes).len() as f64 / bytes.len() as f64;
+        assert!(mixed < 0.81, "{mixed}");
+        // Flags that do not say which planes are coded are refused.
+        let mut coded = Vec::new();
+        encode(DType::F32, &bytes, &mut coded);
+        let flags = 1 + usize::from(coded[0] - JOINED);
+        assert_eq!(coded[flags], 0b11);
+        for flags_now in [0, 1, 2, 4, 7, 0x83] {
+            coded[flags] = flags_now;
+            assert!(decode(DType::F32, &coded, &mut vec![0; bytes.len()]).is_err(), "{flags_now}");
         }
     }
 
@@ -556,11 +806,12 @@ mod tests {
     ) -> bool {
         let mut out = vec![0; length];
         let refused = decode(dtype, bytes, &mut out).is_err();
-        let mut again = Vec::new();
+        let (mut again, mut first) = (Vec::new(), Vec::new());
         if !refused {
             encode(dtype, &out, &mut again);
+            encode_first(dtype, &out, &mut first);
         }
-        assert!(refused || again == bytes, "{what:?}, {}: not what is written", dtype.name());
+        assert!(refused || again == bytes || first == bytes, "{what:?}, {}: not what is written", dtype.name());
         refused
     }
 

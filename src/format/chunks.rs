@@ -1,10 +1,6 @@
 //! The pieces of a file that have a digest each.
 
-use crate::{
-    Result,
-    digest::{Digest, digest},
-    parallel,
-};
+use crate::{Result, parallel};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes under one digest.
@@ -15,11 +11,12 @@ pub(crate) fn chunk_starts(len: u64) -> Vec<u64> {
     (0..len.div_ceil(CHUNK)).map(|chunk| chunk * CHUNK).collect()
 }
 
-/// The digests of the chunks of `len` bytes, which `read` reads from a position on.
-pub(crate) fn chunk_digests(
+/// What `of` makes of each of the chunks of `len` bytes, which `read` reads from a position on.
+pub(crate) fn map_chunks<T: Send>(
     len: u64,
     read: impl Fn(u64, &mut [u8]) -> Result<()> + Sync,
-) -> Result<Vec<Digest>> {
+    of: impl Fn(&[u8]) -> T + Sync,
+) -> Result<Vec<T>> {
     // Buffers that nobody fills at the moment.
     let spare = Mutex::new(Vec::new());
     let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
@@ -27,7 +24,7 @@ pub(crate) fn chunk_digests(
         let mut buffer: Vec<u8> = spare().pop().unwrap_or_default();
         buffer.resize((len - start).min(CHUNK) as usize, 0);
         read(*start, &mut buffer)?;
-        let found = digest(&buffer);
+        let found = of(&buffer);
         spare().push(buffer);
         Ok(found)
     })

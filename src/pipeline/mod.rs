@@ -244,13 +244,16 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
                 }
                 at += run.len();
             }
-            manifest.chunks = writer.out.digest_chunks(writer.at)?;
+            let (chunks, prints) = writer.out.digest_chunks(writer.at)?;
+            manifest.chunks = chunks;
+            writer.notes.chunks.insert(checkpoint.files[file].name.clone(), prints);
             let metadata = &checkpoint.files[file].metadata;
             writer.seal(Preface { manifest: Some(&manifest), metadata })
         };
         let (sealed, of_files) =
             write(&engine, &checkpoint, target, plan.output_bytes, origin, fill)?;
         notes.absorb(of_files);
+        let mut chunks = std::mem::take(&mut notes.chunks);
         let kept = |i: usize| {
             let made = notes.tensors.get(&checkpoint.tensors[i].name);
             made.is_some_and(|made| made.reason.is_some())
@@ -269,7 +272,12 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             made
         };
         sealed.finish(&engine, |path| {
-            let archive = Archive::open(path)?;
+            // A single file has another name until it takes its place.
+            let mut of_file = |name: &str| match checkpoint.is_folder {
+                true => chunks.remove(name),
+                false => chunks.pop_first().map(|(_, prints)| prints),
+            };
+            let archive = Archive::open(path)?.made_by_this_run(&mut of_file);
             // On the CPU, whatever has compressed: what a device has done is checked by other code.
             let checker = Engine::new(&Backend::Cpu, options.progress, options.cancel, 0, 0.0);
             checker.begin("verifying", checkpoint.tensors.iter().map(|t| t.bytes).sum());
@@ -361,11 +369,12 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
             }
             writer.seal(Preface { manifest: None, metadata })
         };
-        let (sealed, _) = write(&engine, &archive.stored, target, total, None, fill)?;
+        let (sealed, of_files) = write(&engine, &archive.stored, target, total, None, fill)?;
         sealed.finish(&engine, |path| {
             let restored = Checkpoint::open(path)?;
             engine.begin("verifying", total);
-            verify::restored(&engine, &archive, &restored)?;
+            let prints = |name: &str| of_files.tensors.get(name)?.fingerprints.as_deref();
+            verify::restored(&engine, &archive, &restored, prints)?;
             restored.total_bytes()
         })
     })?;

@@ -4,6 +4,7 @@ use crate::{
     DType, Error, Result, TensorInfo,
     digest::digest,
     engine::Engine,
+    fingerprint::Fingerprint,
     form::TensorManifest,
     format::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, Origin, OutputFile,
@@ -41,6 +42,9 @@ pub struct Notes {
     /// Files that an interrupted run had finished.
     #[serde(skip)]
     pub resumed: u64,
+    /// The fingerprints of the chunks of the files that this run has made, by their names.
+    #[serde(skip)]
+    pub chunks: BTreeMap<String, Vec<Fingerprint>>,
 }
 
 impl Notes {
@@ -62,6 +66,7 @@ impl Notes {
         self.repaired += file.repaired;
         self.reasons.extend(file.reasons);
         self.resumed += file.resumed;
+        self.chunks.extend(file.chunks);
     }
 
     /// What is noted of a tensor.
@@ -221,7 +226,8 @@ pub struct FileWriter<'a> {
     entries: Vec<Entry<'a>>,
     /// Bytes of the data section that are written.
     pub at: u64,
-    notes: Notes,
+    /// What there is to say of it.
+    pub notes: Notes,
 }
 
 impl<'a> FileWriter<'a> {
@@ -289,6 +295,8 @@ impl<'a> FileWriter<'a> {
                     let name = format!("{}.{component}", info.name);
                     self.push(name.into(), dtype, shape.into(), bytes.end - bytes.start);
                 }
+                let prints = stored.fingerprints.into();
+                self.notes.of(&info.name).fingerprints = Some(prints);
                 if let Some(remark) = &stored.remark {
                     self.notes.warn(engine, format!("tensor {} is {remark}", quoted(&info.name)));
                 }
@@ -337,11 +345,12 @@ impl<'a> FileWriter<'a> {
             _ => restorer.units.chunks(units_per_strip(blocks, &restorer.units)).collect(),
         };
         let of_strip = |units: &[Unit]| {
-            let (mut strip, mut digests) = (Vec::new(), Vec::new());
+            let (mut strip, mut digests, mut prints) = (Vec::new(), Vec::new(), Vec::new());
             for unit in units {
                 engine.cancel.check()?;
                 let restored = restorer.restore(engine, unit)?;
                 digests.extend(blocks.digests(unit, &restored).concat());
+                prints.extend(blocks.fingerprints(unit, &restored));
                 let bytes = bytemuck::cast_slice::<u32, u8>(&restored);
                 strip.extend_from_slice(&bytes[..unit.elements() * size as usize]);
                 engine.advance(unit.elements() as u64 * size);
@@ -352,16 +361,18 @@ impl<'a> FileWriter<'a> {
                     self.out.write_at(self.at + offset, part)
                 })?,
             }
-            Ok(digests)
+            Ok((digests, prints))
         };
-        engine.again(&t.name, || {
-            let digests = parallel::try_map(&strips, &|units| of_strip(units))?;
+        let prints = engine.again(&t.name, || {
+            let restored = parallel::try_map(&strips, &|units| of_strip(units))?;
+            let (digests, prints): (Vec<_>, Vec<_>) = restored.into_iter().unzip();
             if digest(&digests.concat()) == manifest.digest {
-                return Ok(());
+                return Ok(prints.concat());
             }
             let path = archive.stored.files[t.file].path.clone();
             Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) })
         })?;
+        self.notes.of(&t.name).fingerprints = Some(prints.into());
         let bytes = blocks.elements() * size;
         self.push(t.name.as_str().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
         Ok(())

@@ -4,6 +4,7 @@ mod accounts;
 
 pub(crate) use accounts::{Decoded, account, overhead};
 
+use crate::fingerprint::Fingerprint;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{fmt, sync::Arc};
 
@@ -132,6 +133,9 @@ pub(crate) struct Made {
     pub flushed: u64,
     /// What a retrieval structure has made of it.
     pub retrieval: Option<RetrievalReport>,
+    /// The fingerprints of its restored blocks, where this run has made it.
+    #[serde(skip)]
+    pub fingerprints: Option<Arc<[Fingerprint]>>,
 }
 
 /// What a retrieval structure has made of a tensor.

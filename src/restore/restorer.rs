@@ -14,6 +14,7 @@ use crate::{
     parallel,
     quote::quoted,
     restore::parts::Parts,
+    scratch,
     stage::{Blocks, Unit},
     words,
 };
@@ -151,7 +152,7 @@ impl<'a> Restorer<'a> {
     }
 
     fn words(&self, component: &str, offset: u64, len: usize) -> Result<Vec<u32>> {
-        let mut words = vec![0; len];
+        let mut words = scratch::words(len);
         self.archive.read_at(
             self.component(component),
             offset,

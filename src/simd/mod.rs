@@ -18,7 +18,7 @@ pub(crate) mod codecs;
 mod products;
 
 pub(crate) use codecs::{
-    bytes::{positions, translate},
+    bytes::{look_up_halves, positions, translate},
     histogram::histogram,
 };
 pub(crate) use products::{

@@ -6,9 +6,10 @@ mod strips;
 use crate::{
     DType, Result, Storage, TensorInfo,
     digest::{Digest, digest},
+    fingerprint::{Fingerprint, fingerprint},
     form::View,
     format::{Archive, Checkpoint},
-    words,
+    scratch, words,
 };
 use std::ops::Range;
 
@@ -113,6 +114,19 @@ impl Blocks {
 
     /// The digests of the blocks of a unit, given its elements.
     pub fn digests(&self, unit: &Unit, elements: &[u32]) -> Vec<Digest> {
+        self.bytes_of_blocks(unit, elements).map(digest).collect()
+    }
+
+    /// The fingerprints of the same.
+    pub fn fingerprints(&self, unit: &Unit, elements: &[u32]) -> Vec<Fingerprint> {
+        self.bytes_of_blocks(unit, elements).map(fingerprint).collect()
+    }
+
+    fn bytes_of_blocks<'a>(
+        &self,
+        unit: &Unit,
+        elements: &'a [u32],
+    ) -> impl Iterator<Item = &'a [u8]> {
         let bytes: &[u8] = bytemuck::cast_slice(elements);
         let size = self.dtype.bytes(1);
         let all = &bytes[..unit.elements() * size];
@@ -120,7 +134,7 @@ impl Blocks {
             true => all.len(),
             false => (self.rows_per_block() * self.cols) as usize * size,
         };
-        all.chunks(block.max(1)).map(digest).collect()
+        all.chunks(block.max(1))
     }
 
     /// How many blocks the tensor has.
@@ -224,7 +238,7 @@ impl<'a> Source<'a> {
     /// As [`Checkpoint::read_at`] or [`Archive::read_at`].
     pub fn load(&self, blocks: &Blocks, unit: &Unit) -> Result<Vec<u32>> {
         let (size, len) = (blocks.dtype.bytes(1), unit.elements());
-        let mut out = vec![0; words(blocks.dtype, len)];
+        let mut out = scratch::words(words(blocks.dtype, len));
         let bytes = &mut bytemuck::cast_slice_mut::<u32, u8>(&mut out)[..len * size];
         self.read_at(unit.start(blocks) * size as u64, bytes)?;
         Ok(out)

@@ -8,6 +8,7 @@ use crate::{
     form::{Affine, Method, Palette},
     kernels::Assigner,
     restore::Parts,
+    scratch::Words,
     stage::Unit,
     treat::{chains, job::Job, tables::Tables},
 };
@@ -18,12 +19,12 @@ impl Job<'_> {
     pub(super) fn parts(
         &self,
         unit: &Unit,
-        mut elements: Vec<u32>,
+        mut elements: Words,
         mask: Vec<u32>,
         tables: &Tables,
     ) -> Result<(Parts, u64)> {
         let (mut parts, flushed) = match self.manifest.method {
-            Method::Values => (Parts { stored: elements, ..Parts::default() }, 0),
+            Method::Values => (Parts { stored: elements.into_inner(), ..Parts::default() }, 0),
             Method::Affine(m) => self.quantized(unit, &mut elements, tables, m)?,
             Method::Palette(m) => self.palettized(unit, &mut elements, &mask, tables, m)?,
         };

@@ -14,7 +14,7 @@ const TINY: f64 = 1e-120;
 pub struct Sums {
     elements: u64,
     /// Restored elements that are not zero.
-    pub nonzero: u64,
+    nonzero: u64,
     absolute_error: f64,
     largest_error: f64,
     squares: Squares,
@@ -63,20 +63,14 @@ impl Squares {
 }
 
 impl Sums {
-    /// The sums over `rows` rows of `cols` weights. `load(first, source, restored)` fills in elements from `first` on; it is
-    /// asked for a part of a row at a time, so that the buffers stay in the first cache.
-    pub fn of<T: Copy + Default + Into<f64>>(
-        rows: usize,
-        cols: usize,
-        mut load: impl FnMut(usize, &mut [T], &mut [T]),
-    ) -> Self {
+    /// The sums over `rows` rows of `cols` weights, all but how many are not zero. Pairs are asked for a part of a row at a time.
+    pub fn of<T: Copy + Into<f64>>(rows: usize, cols: usize, mut pairs: impl Pairs<T>) -> Self {
         let mut sums = Self {
             column_error: vec![0.0; cols],
             column_weight: vec![0.0; cols],
             ..Self::default()
         };
         let mut lanes = Lanes::default();
-        let (mut w, mut q) = ([T::default(); PART], [T::default(); PART]);
         // Down a strip of columns, so that its column sums stay in the first cache too.
         for start in (0..cols).step_by(PART) {
             let len = PART.min(cols - start);
@@ -85,13 +79,12 @@ impl Sums {
                 &mut sums.column_weight[start..start + len],
             );
             for row in 0..rows {
-                load(row * cols + start, &mut w[..len], &mut q[..len]);
-                add_row(&w[..len], &q[..len], &mut lanes, errors, weights);
+                let (w, q) = pairs.part(row * cols + start, len);
+                add_row(w, q, &mut lanes, errors, weights);
             }
         }
         let sum = |lanes: &[f64; LANES]| lanes.iter().sum::<f64>();
         sums.elements = (rows * cols) as u64;
-        sums.nonzero = sum(&lanes.nonzero) as u64;
         sums.absolute_error = sum(&lanes.absolute_error);
         sums.largest_error = lanes.largest_error.iter().fold(0.0, |a, b| larger(a, *b));
         sums.squares = Squares {
@@ -110,8 +103,8 @@ impl Sums {
             for start in (0..cols).step_by(PART) {
                 let len = PART.min(cols - start);
                 for row in 0..rows {
-                    load(row * cols + start, &mut w[..len], &mut q[..len]);
-                    for (w, q) in w[..len].iter().zip(&q[..len]) {
+                    let (w, q) = pairs.part(row * cols + start, len);
+                    for (w, q) in w.iter().zip(q) {
                         let (w, error) = ((*w).into(), (*w).into() - (*q).into());
                         let (w, error): (f64, f64) = (w * factor, error * factor);
                         squares.error += error * error;
@@ -127,11 +120,14 @@ impl Sums {
 
     /// The sums over rows that are in memory.
     #[cfg(test)]
-    fn of_slices<T: Copy + Default + Into<f64>>(source: &[T], restored: &[T], cols: usize) -> Self {
-        Self::of(source.len() / cols, cols, |first, w, q| {
-            w.copy_from_slice(&source[first..first + w.len()]);
-            q.copy_from_slice(&restored[first..first + q.len()]);
-        })
+    fn of_slices<T: Copy + Into<f64>>(source: &[T], restored: &[T], cols: usize) -> Self {
+        let nonzero = restored.iter().filter(|q| (**q).into() != 0.0).count() as u64;
+        Self::of(source.len() / cols, cols, Slices(source, restored)).with_nonzero(nonzero)
+    }
+
+    /// The same, with how many restored elements are not zero, which their patterns tell sooner than their values.
+    pub fn with_nonzero(self, nonzero: u64) -> Self {
+        Self { nonzero, ..self }
     }
 
     /// Adds the sums of the rows that follow.
@@ -243,12 +239,59 @@ impl ErrorReport {
     }
 }
 
-/// Elements that are decoded at a time: a multiple of [`LANES`], so that parts do not change the order.
+/// Elements that are looked at together: a multiple of [`LANES`], so that parts do not change the order; few enough that their column
+/// sums stay in the first cache.
 const PART: usize = 512;
+
+/// Where weights of the source and restored ones come from, as numbers that are exact.
+pub trait Pairs<T> {
+    /// `len` of both from number `first` on, at most [`PART`].
+    fn part(&mut self, first: usize, len: usize) -> (&[T], &[T]);
+}
+
+/// Weights in memory, of a type that is a number already.
+pub struct Slices<'a, T>(pub &'a [T], pub &'a [T]);
+
+impl<T> Pairs<T> for Slices<'_, T> {
+    fn part(&mut self, first: usize, len: usize) -> (&[T], &[T]) {
+        (&self.0[first..first + len], &self.1[first..first + len])
+    }
+}
+
+/// Weights that must be decoded first: `load(first, source, restored)` fills in those from `first` on.
+pub struct Loaded<T, F> {
+    buffers: [[T; PART]; 2],
+    load: F,
+}
+
+impl<T: Copy + Default, F: FnMut(usize, &mut [T], &mut [T])> Loaded<T, F> {
+    /// Those that a function loads.
+    pub fn new(load: F) -> Self {
+        Self { buffers: [[T::default(); PART]; 2], load }
+    }
+}
+
+impl<T, F: FnMut(usize, &mut [T], &mut [T])> Pairs<T> for Loaded<T, F> {
+    fn part(&mut self, first: usize, len: usize) -> (&[T], &[T]) {
+        let [w, q] = self.buffers.each_mut().map(|buffer| &mut buffer[..len]);
+        (self.load)(first, w, q);
+        (w, q)
+    }
+}
+
+/// A BF16, which is the upper half of an f32.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub struct Bf16(u16);
+
+impl From<Bf16> for f64 {
+    fn from(half: Bf16) -> Self {
+        Self::from(f32::from_bits(u32::from(half.0) << 16))
+    }
+}
 
 #[derive(Clone, Copy, Default)]
 struct Lanes {
-    nonzero: [f64; LANES],
     squared_error: [f64; LANES],
     absolute_error: [f64; LANES],
     largest_error: [f64; LANES],
@@ -257,7 +300,7 @@ struct Lanes {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn add_row<T: Copy + Default + Into<f64>>(
+fn add_row<T: Copy + Into<f64>>(
     source: &[T],
     restored: &[T],
     lanes: &mut Lanes,
@@ -299,12 +342,11 @@ fn add_one(
 ) {
     let error = w - q;
     let size = error.abs();
-    lanes.nonzero[l] += if q == 0.0 { 0.0 } else { 1.0 };
     lanes.squared_error[l] += error * error;
     lanes.absolute_error[l] += size;
-    // A NaN stays: it fails every comparison with what is already there.
+    // One instruction; that an error is no number shows in the sums.
     lanes.largest_error[l] =
-        if size <= lanes.largest_error[l] { lanes.largest_error[l] } else { size };
+        if size > lanes.largest_error[l] { size } else { lanes.largest_error[l] };
     lanes.squared_weight[l] += w * w;
     lanes.weight_error[l] += w * error;
     *column_error += size;

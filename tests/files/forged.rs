@@ -47,7 +47,7 @@ fn forged_with(
         Entry { name: t.name.clone().into(), dtype: t.dtype, shape: shape.into(), bytes: start..at }
     };
     let entries: Vec<_> = source.tensors.iter().map(entry).collect();
-    manifest.chunks = out.digest_chunks(at).unwrap();
+    manifest.chunks = out.digest_chunks(at).unwrap().0;
     out.seal(&entries, Preface { manifest: Some(&manifest), metadata }, at).unwrap();
     out.publish(target).unwrap();
 }

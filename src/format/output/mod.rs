@@ -9,10 +9,11 @@ mod writes;
 
 use crate::{
     Error, Result,
-    digest::{Digest, encode_digest, short},
+    digest::{Digest, digest, encode_digest, short},
+    fingerprint::{Fingerprint, fingerprint},
     format::{
         checkpoint::{Checkpoint, SourceFile, read_exact_at},
-        chunks::chunk_digests,
+        chunks::map_chunks,
         output::{
             partial::{Origin, Partial},
             target::Target,
@@ -84,17 +85,20 @@ impl OutputFile {
         self.data.write_at(self.reserve + offset, bytes).map_err(|e| self.explain(e))
     }
 
-    /// Digests of the first `len` bytes of the data section, as they can be read back.
+    /// Digests of the chunks of the first `len` bytes of the data section, as they can be read back, and their fingerprints, by
+    /// which whoever reads them again in this run can tell that they are the same.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn digest_chunks(&self, len: u64) -> Result<Vec<Digest>> {
+    pub fn digest_chunks(&self, len: u64) -> Result<(Vec<Digest>, Vec<Fingerprint>)> {
         self.data.flush().map_err(|e| self.explain(e))?;
-        chunk_digests(len, |at, buffer| {
+        let read = |at, buffer: &mut [u8]| {
             let read = read_exact_at(self.data.file(), buffer, self.reserve + at);
             read.map_err(|e| self.explain(e))
-        })
+        };
+        let both = |bytes: &[u8]| (digest(bytes), fingerprint(bytes));
+        Ok(map_chunks(len, read, both)?.into_iter().unzip())
     }
 
     /// Writes the header (see [`write_header`]), filled up with spaces; a manifest is given the digest of all of it. The

@@ -14,7 +14,7 @@ use crate::{
     digest::{Digest, digest, encode_digest},
     format::{
         checkpoint::{Checkpoint, read_exact_at},
-        chunks::chunk_digests,
+        chunks::map_chunks,
         folder::list,
         output::{
             explain,
@@ -371,7 +371,7 @@ fn digest_source(
         cancel.check()?;
         checkpoint.read_at(file, at, buf)
     };
-    Ok(digest(&chunk_digests(len, read)?.concat()))
+    Ok(digest(&map_chunks(len, read, digest)?.concat()))
 }
 
 /// The length and the digest of a finished file, as they are on the disk or on their way to it.
@@ -382,5 +382,5 @@ fn digest_file(path: &Path, cancel: &Cancel) -> Result<(u64, Digest)> {
         cancel.check()?;
         read_exact_at(&file, buf, at).map_err(Error::io(path))
     };
-    Ok((len, digest(&chunk_digests(len, read)?.concat())))
+    Ok((len, digest(&map_chunks(len, read, digest)?.concat())))
 }

@@ -9,7 +9,7 @@ use crate::{
     gpu::{Gpu, Kernel},
     kernels::{affine::quantize::expect_code, tasks::task_rows},
     parallel::chunks,
-    wgsl, words,
+    scratch, wgsl, words,
 };
 use multiversion::multiversion;
 
@@ -98,11 +98,20 @@ fn reference(
     let bits = code.bits.into();
     let packed_cols = bitpack::words(cols, bits);
     let task = task_rows(rows, cols);
-    let mut weights = vec![0; words(dtype, rows * cols)];
+    let mut weights = scratch::words(words(dtype, rows * cols));
     chunks(&mut weights, words(dtype, task * cols), &|t, weights| {
-        let (mut values, mut row) = (vec![0.0; cols.min(CHUNK)], vec![0; cols]);
+        let mut values = vec![0.0; cols.min(CHUNK)];
+        // Codes of a byte are there as they are.
+        let mut narrow = vec![0; if bits < 8 { cols } else { 0 }];
         for r in t * task..rows.min((t + 1) * task) {
-            bitpack::unpack(&codes[r * packed_cols..][..packed_cols], bits, &mut row);
+            let packed = &codes[r * packed_cols..][..packed_cols];
+            let row = match bits {
+                8 => &bytemuck::cast_slice(packed)[..cols],
+                _ => {
+                    bitpack::unpack(packed, bits, &mut narrow);
+                    &narrow[..]
+                }
+            };
             for (span, scale) in groups.spans(r * cols..(r + 1) * cols, scales) {
                 for at in span.clone().step_by(CHUNK) {
                     let values = &mut values[..(span.end - at).min(CHUNK)];

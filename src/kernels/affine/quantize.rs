@@ -9,7 +9,7 @@ use crate::{
     gpu::{Gpu, Kernel},
     kernels::tasks::task_rows,
     parallel::chunks,
-    wgsl,
+    scratch, wgsl,
 };
 use multiversion::multiversion;
 
@@ -118,12 +118,22 @@ fn reference(
 ) -> Vec<u32> {
     let bits = code.bits.into();
     let words = bitpack::words(cols, bits);
-    let mut packed = vec![0; rows * words];
+    let mut packed = scratch::words(rows * words);
     let task = task_rows(rows, cols);
     chunks(&mut packed, task * words, &|t, packed| {
-        let (mut values, mut codes) = (vec![0.0; cols.min(CHUNK)], vec![0; cols]);
+        let mut values = vec![0.0; cols.min(CHUNK)];
+        // Codes of a byte are packed as they are.
+        let mut narrow = vec![0; if bits < 8 { cols } else { 0 }];
         for (r, packed) in packed.chunks_mut(words.max(1)).enumerate() {
             let start = (t * task + r) * cols;
+            let codes = match bits {
+                8 => {
+                    let (codes, padding) = bytemuck::cast_slice_mut(packed).split_at_mut(cols);
+                    padding.fill(0);
+                    codes
+                }
+                _ => &mut narrow[..],
+            };
             for (span, scale) in groups.spans(start..start + cols, scales) {
                 let inverse = scale.inverse();
                 for at in span.clone().step_by(CHUNK) {
@@ -133,7 +143,9 @@ fn reference(
                     round(values, inverse, scale.zero_point.into(), code.limits(), codes);
                 }
             }
-            bitpack::pack(&codes, bits, packed);
+            if bits < 8 {
+                bitpack::pack(&narrow, bits, packed);
+            }
         }
     });
     packed

@@ -6,6 +6,8 @@ use crate::{
     gpu::{Gpu, Kernel},
     kernels::tasks::task_rows,
     parallel::chunks,
+    scratch,
+    simd::look_up_halves,
     wgsl, words,
 };
 
@@ -98,9 +100,6 @@ pub fn depalettize(
     }
 }
 
-/// Weights that are restored at a time: they stay in the first cache.
-const CHUNK: usize = 2048;
-
 fn reference(
     codes: &[u32],
     (rows, cols): (usize, usize),
@@ -111,10 +110,11 @@ fn reference(
     let packed_cols = bitpack::words(cols, bits);
     let task = task_rows(rows, cols);
     let tables: Vec<&[f32]> = entries.chunks(k).collect();
-    let mut weights = vec![0; words(dtype, rows * cols)];
+    let mut weights = scratch::words(words(dtype, rows * cols));
     chunks(&mut weights, words(dtype, task * cols), &|t, weights| {
-        let (mut values, mut row) = (vec![0.0; cols.min(CHUNK)], vec![0; cols]);
-        let mut full = [0.0; 256];
+        let mut row = vec![0; cols];
+        // Rounded once for a table, not for every weight.
+        let (mut full, mut patterns) = ([0.0; 256], [0; 512]);
         let mut filled: &[f32] = &[];
         for r in t * task..rows.min((t + 1) * task) {
             bitpack::unpack(&codes[r * packed_cols..][..packed_cols], bits, &mut row);
@@ -123,19 +123,39 @@ fn reference(
                     // 256 entries, so that no code needs a check.
                     full.fill(table[k - 1]);
                     full[..k].copy_from_slice(table);
+                    dtype::encode(dtype, &full, &mut patterns, 0);
                     filled = table;
                 }
-                for at in span.clone().step_by(CHUNK) {
-                    let values = &mut values[..(span.end - at).min(CHUNK)];
-                    for (code, value) in row[at - r * cols..].iter().zip(values.iter_mut()) {
-                        *value = full[usize::from(*code)];
+                let codes = &row[span.start - r * cols..span.end - r * cols];
+                let first = span.start - t * task * cols;
+                match dtype.bytes(1) {
+                    1 => look_up::<u8>(&patterns, codes, weights, first),
+                    2 => {
+                        let out = &mut bytemuck::cast_slice_mut(weights)[first..][..codes.len()];
+                        let table = bytemuck::cast_slice(&patterns).first_chunk();
+                        look_up_halves(table.expect("256 of two bytes"), codes, out);
                     }
-                    dtype::encode(dtype, values, weights, at - t * task * cols);
+                    4 => look_up::<u32>(&patterns, codes, weights, first),
+                    _ => look_up::<[u32; 2]>(&patterns, codes, weights, first),
                 }
             }
         }
     });
     weights
+}
+
+/// The patterns of codes, from element `first` of the weights on.
+fn look_up<T: bytemuck::Pod>(
+    patterns: &[u32; 512],
+    codes: &[u8],
+    weights: &mut [u32],
+    first: usize,
+) {
+    let table: &[T; 256] =
+        bytemuck::cast_slice(patterns).first_chunk().expect("256 of up to eight bytes");
+    for (code, weight) in codes.iter().zip(&mut bytemuck::cast_slice_mut(weights)[first..]) {
+        *weight = table[usize::from(*code)];
+    }
 }
 
 fn on_gpu(

@@ -6,7 +6,7 @@ use crate::{
     gpu::{Gpu, Kernel},
     kernels::tasks::task_rows,
     parallel::chunks,
-    wgsl,
+    scratch, wgsl,
 };
 use multiversion::multiversion;
 use std::borrow::Borrow;
@@ -249,7 +249,7 @@ fn reference<P: Borrow<Assigner> + Sync>(
     bits: u32,
 ) -> Vec<u32> {
     let words = bitpack::words(cols, bits);
-    let mut packed = vec![0; rows * words];
+    let mut packed = scratch::words(rows * words);
     let task = task_rows(rows, cols);
     let palettes: Vec<&Assigner> = palettes.iter().map(Borrow::borrow).collect();
     chunks(&mut packed, task * words, &|t, packed| {

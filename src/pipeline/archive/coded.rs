@@ -91,9 +91,9 @@ impl PartsWriter for Coded<'_> {
         let whole = Block { mask: std::mem::take(mask), stored: std::mem::take(stored) };
         let cols = unit.shape().1;
         let heights = self.blocks.heights(unit);
-        let blocks = whole.rows(heights[0], unit.shape(), element);
-        let blocks: Vec<(&Block, usize)> = blocks.iter().zip(heights.iter().copied()).collect();
-        (parts.mask, parts.stored) = (whole.mask, whole.stored);
+        let cut = (heights.len() > 1).then(|| whole.rows(heights[0], unit.shape(), element));
+        let blocks = cut.as_deref().unwrap_or(std::slice::from_ref(&whole)).iter();
+        let blocks: Vec<(&Block, usize)> = blocks.zip(heights.iter().copied()).collect();
         let encode = |coding, block: &Block, rows: usize| {
             let mut bytes = Vec::new();
             block::encode(block, (rows, cols), element, coding, &mut bytes);
@@ -101,6 +101,7 @@ impl PartsWriter for Coded<'_> {
         };
         let coded = parallel::map(&blocks, &|(block, rows)| encode(self.coding, block, *rows));
         let (mut false_positives, mut as_streams) = (0, 0);
+        let mut found = None;
         if self.coding.results().is_some() {
             // What will come back is what the structures say.
             let coded: Vec<(&Vec<u8>, usize)> = coded.iter().zip(heights).collect();
@@ -108,14 +109,16 @@ impl PartsWriter for Coded<'_> {
                 let decoded = block::decode(bytes, (*rows, cols), true, element);
                 (decoded.expect("it was just encoded").0, *rows)
             });
-            let found = Block::join(decoded, cols, element);
-            false_positives = ones(&found.mask) - ones(&parts.mask);
-            (parts.mask, parts.stored) = (found.mask, found.stored);
+            let back = Block::join(decoded, cols, element);
+            false_positives = ones(&back.mask) - ones(&whole.mask);
+            found = Some(back);
             let streams = Coding::Streams(Coder::Auto);
             let lengths =
                 parallel::map(&blocks, &|(block, rows)| encode(streams, block, *rows).len() as u64);
             as_streams = lengths.iter().sum();
         }
+        let back = found.unwrap_or(whole);
+        (parts.mask, parts.stored) = (back.mask, back.stored);
         Ok(CodedUnit { blocks: coded, false_positives, as_streams })
     }
 
