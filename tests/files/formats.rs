@@ -532,13 +532,13 @@ fn an_index_of_a_variant_is_the_checkpoint_of_its_shards() {
         let (packed, back) = (dir.join("packed"), dir.join("back"));
         for path in [&dir, &dir.join(&index)] {
             let c = Checkpoint::open(path).unwrap();
-            assert_eq!((c.tensors.len(), c.files.len(), c.index.as_deref()), (2, 2, Some(&*index)));
+            assert_eq!((c.tensors.len(), c.files.len(), c.indices().next()), (2, 2, Some(&*index)));
             let report = tersor::pipeline::compress(path, &packed, &recipe, &options).unwrap();
             assert!(
                 report.tensors.iter().all(|t| !t.method.is_kept()) && report.tensors.len() == 2
             );
             tersor::pipeline::decompress(&packed, &back, &options).unwrap();
-            assert_eq!(Checkpoint::open(&back).unwrap().index.as_deref(), Some(&*index));
+            assert_eq!(Checkpoint::open(&back).unwrap().indices().next(), Some(&*index));
             fs::remove_dir_all(&packed).unwrap();
             fs::remove_dir_all(&back).unwrap();
         }
