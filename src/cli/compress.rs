@@ -53,7 +53,8 @@ impl Compress {
             let (resume, variant) = (self.resume, self.variant.as_deref());
             let common = self.common.options(backend, &progress, self.force);
             let options = Options { resume, variant, ..common };
-            tersor::format::spare(&self.output, self.recipe.recipe.as_ref())?;
+            let output = tersor::format::in_folder(&self.output, &self.model);
+            tersor::format::spare(&output, self.recipe.recipe.as_ref())?;
             pipeline::compress(&self.model, &self.output, &recipe, &options)?
         };
         self.common.print(&report, || table::summary(&report))?;

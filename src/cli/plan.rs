@@ -43,12 +43,7 @@ struct Report<'a> {
 }
 
 /// Prints the plan; reads headers only, but opens the device, by which it is decided how much is treated at a time.
-pub fn print(
-    model: &Path,
-    variant: Option<&str>,
-    recipe: &Recipe,
-    common: &Common,
-) -> Result<u8> {
+pub fn print(model: &Path, variant: Option<&str>, recipe: &Recipe, common: &Common) -> Result<u8> {
     common.device()?;
     let checkpoint = Checkpoint::open_variant(model, variant)?;
     let backend = common.backend()?;

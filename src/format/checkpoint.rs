@@ -109,7 +109,8 @@ impl Checkpoint {
         }
         if variant.is_some() {
             let path = shown(path);
-            let why = format!("{path} is no folder, of whose variants one is chosen: name it alone");
+            let why =
+                format!("{path} is no folder, of whose variants one is chosen: name it alone");
             return Err(Error::Usage(why));
         }
         if !kind.is_file() {
@@ -149,7 +150,8 @@ impl Checkpoint {
             let name = of_variant.unwrap_or_else(|| choose(&names)).map_err(|why| {
                 let other = names.is_empty().then(|| other_weights(root)).flatten();
                 let but = other.map_or(String::new(), |other| format!("; {other}"));
-                Error::Usage(format!("{}: {why}{but}", shown(&root.join(prefix))))
+                let folder = if prefix.is_empty() { root.into() } else { root.join(prefix) };
+                Error::Usage(format!("{}: {why}{but}", shown(&folder)))
             })?;
             open.add(prefix, name)?;
         }
@@ -359,10 +361,12 @@ impl Checkpoint {
 /// The names of the safetensors files and indices of a folder within another; none where that is no folder.
 fn weights(root: &Path, prefix: &str) -> Result<Vec<String>> {
     let folder = root.join(prefix);
-    let listed = match folder.symlink_metadata() {
-        Ok(meta) if prefix.is_empty() || meta.is_dir() => list(&folder)?,
-        _ => return Ok(Vec::new()),
+    let is_module = match folder.symlink_metadata() {
+        _ if prefix.is_empty() => true,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => false,
+        meta => meta.map_err(Error::io(&folder))?.is_dir(),
     };
+    let listed = if is_module { list(&folder)? } else { Vec::new() };
     let mut names = Vec::new();
     for path in listed.into_iter().filter(|p| !hidden(p) && variant(&name_of(p)).is_some()) {
         match fs::metadata(&path) {

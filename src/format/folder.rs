@@ -21,7 +21,18 @@ use std::{
 const MAX_DEPTH: usize = 8;
 /// Endings of files that hold weights in other formats.
 const OTHER_WEIGHTS: [&str; 12] = [
-    "bin", "pt", "pth", "ckpt", "gguf", "onnx", "onnx_data", "h5", "msgpack", "npz", "tflite", "ot",
+    "bin",
+    "pt",
+    "pth",
+    "ckpt",
+    "gguf",
+    "onnx",
+    "onnx_data",
+    "h5",
+    "msgpack",
+    "npz",
+    "tflite",
+    "ot",
 ];
 
 /// The files of a folder, relative to it, sorted.
@@ -53,7 +64,11 @@ impl Contents {
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn of(checkpoint: &Checkpoint, asked: bool, pipeline: Option<&'static str>) -> Result<Self> {
+    pub fn of(
+        checkpoint: &Checkpoint,
+        asked: bool,
+        pipeline: Option<&'static str>,
+    ) -> Result<Self> {
         let names = checkpoint.files.iter().map(|f| f.name.as_str());
         let own = names.chain(checkpoint.indices()).map(Path::new).collect();
         let taken = checkpoint.modules.iter().filter_map(|module| {
@@ -133,10 +148,12 @@ impl Walk<'_> {
         }
         if [*own, other].iter().all(|v| v.is_empty() || is_precision(v)) {
             let how = match other {
-                "" => "no --variant takes it".into(),
-                other => format!("--variant {} takes it", shown(Path::new(other))),
+                "" => "it is what is taken without --variant".into(),
+                other => format!("--variant {} takes it instead", shown(Path::new(other))),
             };
-            return Some(format!("it belongs to the same weights in another precision; {how}").into());
+            return Some(
+                format!("it belongs to the same weights in another precision; {how}").into(),
+            );
         }
         self.asked.then(|| "it is another variant than the one that was asked for".into())
     }

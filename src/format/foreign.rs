@@ -64,7 +64,8 @@ impl Foreign {
             path.extension().is_some_and(|e| endings.iter().any(|n| e.eq_ignore_ascii_case(n)))
         };
         let kind = |what, weights, way| Some(Self { what, weights, way });
-        let text = |from: usize| start.get(from..8).is_some_and(|s| s.iter().all(|b| printable(*b)));
+        let text =
+            |from: usize| start.get(from..8).is_some_and(|s| s.iter().all(|b| printable(*b)));
         match start {
             [b'P', b'K', 3 | 5, 4 | 6, ..] => {
                 let torch = kind("a PyTorch checkpoint, a zip archive of a pickle", true, TORCH);
@@ -134,7 +135,11 @@ impl Foreign {
         let name = argument(path);
         match self.way {
             Python(code) => {
-                let made = argument(&path.with_extension("safetensors"));
+                let made = path.with_extension("safetensors");
+                // One that has the name of what it is not.
+                let same = made == path;
+                let made =
+                    argument(&if same { path.with_extension("made.safetensors") } else { made });
                 format!("this makes one: python3 -c '{code}' {name} {made}")
             }
             Command(command) => format!("this helps: {}", command.replace("NAME", &name)),
@@ -156,7 +161,8 @@ fn entry(start: &[u8]) -> Option<&str> {
 /// Whether PyTorch begins an archive with an entry of this name.
 fn of_torch(name: &str) -> bool {
     let names = ["data.pkl", "constants.pkl", "version", "byteorder", ".format_version"];
-    name.split_once('/').is_some_and(|(_, in_it)| names.contains(&in_it) || in_it.starts_with("data/"))
+    name.split_once('/')
+        .is_some_and(|(_, in_it)| names.contains(&in_it) || in_it.starts_with("data/"))
 }
 
 /// A path as an argument of a shell.

@@ -39,7 +39,7 @@ pub use model_config::ModelConfig;
 pub use output::{
     OutputFile, OutputFolder,
     partial::{Origin, partial},
-    place::place,
+    place::in_folder,
     target::{Target, spare},
 };
 #[doc(hidden)]

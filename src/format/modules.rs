@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::ErrorKind,
     ops::Range,
     path::{Component, Path},
 };
@@ -56,7 +57,8 @@ pub(super) struct Declared {
 ///
 /// # Errors
 ///
-/// [`Error::Format`] if such a file cannot be understood, or a module leaves the folder; [`Error::Io`].
+/// [`Error::Format`] if such a file cannot be understood, or a module leaves the folder; [`Error::Io`]. A `modules.json` that lists
+/// no paths is somebody else's.
 pub(super) fn declared(root: &Path) -> Result<Option<Declared>> {
     #[derive(Deserialize)]
     struct Listed {
@@ -64,7 +66,7 @@ pub(super) fn declared(root: &Path) -> Result<Option<Declared>> {
     }
     let (diffusers, sentences) = ("model_index.json", "modules.json");
     let path = root.join(diffusers);
-    if path.is_file() {
+    if is_file(&path)? {
         let text = read_object(&path, MAX_CONFIG)?;
         let object: BTreeMap<String, &RawValue> =
             serde_json::from_slice(&text).map_err(|e| Error::format(&path, json_error(&e)))?;
@@ -77,7 +79,7 @@ pub(super) fn declared(root: &Path) -> Result<Option<Declared>> {
         return Ok(Some(Declared { by: diffusers, prefixes }));
     }
     let path = root.join(sentences);
-    if !path.is_file() {
+    if !is_file(&path)? {
         return Ok(None);
     }
     let len = fs::metadata(&path).map_err(Error::io(&path))?.len();
@@ -85,10 +87,16 @@ pub(super) fn declared(root: &Path) -> Result<Option<Declared>> {
         return Err(Error::format(&path, format!("{len} bytes, expected at most {MAX_CONFIG}")));
     }
     let text = fs::read(&path).map_err(Error::io(&path))?;
-    let listed: Vec<Listed> =
-        serde_json::from_slice(&text).map_err(|e| Error::format(&path, json_error(&e)))?;
+    let Ok(listed) = serde_json::from_slice::<Vec<Listed>>(&text) else { return Ok(None) };
     let prefixes = listed.iter().map(|m| prefix(&path, &m.path)).collect::<Result<_>>()?;
     Ok(Some(Declared { by: sentences, prefixes }))
+}
+
+fn is_file(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        meta => Ok(meta.map_err(Error::io(path))?.is_file()),
+    }
 }
 
 fn prefix(file: &Path, folder: &str) -> Result<String> {

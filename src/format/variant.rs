@@ -175,18 +175,28 @@ mod tests {
             choose(&["model-00001-of-00001.safetensors"]),
             ok("model-00001-of-00001.safetensors")
         );
-        let (mistral, of_mistral) = ("consolidated.safetensors", "consolidated.safetensors.index.json");
+        let (mistral, of_mistral) =
+            ("consolidated.safetensors", "consolidated.safetensors.index.json");
         assert_eq!(choose(&[mistral, "params.json"]), ok(mistral));
-        assert_eq!(choose(&["consolidated-00001-of-00002.safetensors", of_mistral]), ok(of_mistral));
+        assert_eq!(
+            choose(&["consolidated-00001-of-00002.safetensors", of_mistral]),
+            ok(of_mistral)
+        );
         assert_eq!(choose(&[mistral, of_mistral, "x.safetensors"]), ok("x.safetensors"));
         assert_eq!(choose(&[of_mistral, d16]), ok(d16));
         let of_variant = |names: &[&str], wanted| {
             super::choose_variant(names, wanted).map(|found| found.map(str::to_owned))
         };
         assert_eq!(of_variant(&[plain, fp16, bf16], "bf16"), Some(ok(bf16)));
-        assert_eq!(of_variant(&[d, d16, "model.fp16.safetensors"], "fp16"), Some(ok("model.fp16.safetensors")));
+        assert_eq!(
+            of_variant(&[d, d16, "model.fp16.safetensors"], "fp16"),
+            Some(ok("model.fp16.safetensors"))
+        );
         assert_eq!(of_variant(&[d, d16], "bf16"), None);
-        assert!(matches!(of_variant(&["x.fp16.safetensors", "y.fp16.safetensors"], "fp16"), Some(Err(_))));
+        assert!(matches!(
+            of_variant(&["x.fp16.safetensors", "y.fp16.safetensors"], "fp16"),
+            Some(Err(_))
+        ));
         for (names, what) in [
             (&["x.safetensors", "y.safetensors"][..], "2 .safetensors files"),
             (

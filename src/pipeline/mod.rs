@@ -9,8 +9,8 @@ use crate::{
     engine::Engine,
     form::View,
     format::{
-        Archive, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, partial,
-        place, spare,
+        Archive, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, in_folder,
+        partial, spare,
     },
     plan::{Action, Plan, Step},
     progress::{Cancel, Progress},
@@ -196,7 +196,7 @@ fn fitted(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Result
 pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let checkpoint = Checkpoint::open_variant(input, options.variant)?;
-    let output = &place(output, &checkpoint)?;
+    let output = &in_folder(output, &checkpoint.root);
     let left = partial(output);
     let importance = recipe.rules.iter().filter_map(|r| r.treatment.importance.as_ref());
     spare(output, importance)?;
@@ -250,8 +250,15 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             let metadata = &checkpoint.files[file].metadata;
             writer.seal(Preface { manifest: Some(&manifest), metadata })
         };
-        let (sealed, of_files) =
-            write(&engine, &checkpoint, target, plan.output_bytes, origin, &checkpoint.places(), fill)?;
+        let (sealed, of_files) = write(
+            &engine,
+            &checkpoint,
+            target,
+            plan.output_bytes,
+            origin,
+            &checkpoint.places(),
+            fill,
+        )?;
         notes.absorb(of_files);
         let kept = |i: usize| {
             let made = notes.tensors.get(&checkpoint.tensors[i].name);
@@ -329,7 +336,8 @@ fn found(plan: &Plan, recipe: &Recipe, limits: &[Option<ModelLimit>]) -> serde_j
 pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let archive = Archive::open(input)?;
-    let target = Target::claim(&place(output, &archive.stored)?, &archive.stored, options.force)?;
+    let output = in_folder(output, &archive.stored.root);
+    let target = Target::claim(&output, &archive.stored, options.force)?;
     let engine = options.engine();
     let mut notes = Notes::default();
     notes.remark(&engine, &archive.stored);
@@ -362,7 +370,8 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
             }
             writer.seal(Preface { manifest: None, metadata })
         };
-        let (sealed, _) = write(&engine, &archive.stored, target, total, None, &archive.places(), fill)?;
+        let (sealed, _) =
+            write(&engine, &archive.stored, target, total, None, &archive.places(), fill)?;
         sealed.finish(&engine, |path| {
             let restored = Checkpoint::open(path)?;
             engine.begin("verifying", total);

@@ -215,7 +215,8 @@ fn write_folder<'a>(
                 let said = || serde_json::json!(filled.notes);
                 folder.record(checkpoint, file, said, engine.cancel)?;
                 (filled.notes.repaired, filled.notes.reasons) = (0, Vec::new());
-                for (Entry { name, bytes, .. }, tensor) in filled.entries.into_iter().zip(filled.of) {
+                for (Entry { name, bytes, .. }, tensor) in filled.entries.into_iter().zip(filled.of)
+                {
                     let (place, bytes) = (places[next + tensor], bytes.end - bytes.start);
                     stored.push(Stored { file, place, name, bytes });
                 }
@@ -257,7 +258,14 @@ pub struct FileWriter<'a> {
 impl<'a> FileWriter<'a> {
     /// One without a tensor.
     pub fn new(out: OutputFile) -> Self {
-        Self { out, entries: Vec::new(), of: Vec::new(), tensors: 0, at: 0, notes: Notes::default() }
+        Self {
+            out,
+            entries: Vec::new(),
+            of: Vec::new(),
+            tensors: 0,
+            at: 0,
+            notes: Notes::default(),
+        }
     }
 
     /// Copies tensors bit for bit that follow one another in their file; the source is that of the first.

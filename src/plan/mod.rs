@@ -120,8 +120,7 @@ impl Plan {
                 Some(treatment) if !treatment.keeps() => {
                     let rows_count = treatment.prune.is_some() || treatment.quantize.is_some();
                     let by_default = recipe.defaults && !recipe.rules[rule].sets_axis && rows_count;
-                    let columns =
-                        known.filter(|_| by_default).and_then(|known| known.columns(t));
+                    let columns = known.filter(|_| by_default).and_then(|known| known.columns(t));
                     let axis = if columns.is_some() { 1 } else { treatment.axis };
                     let view = View { axis, stack: is_stack(t, &config.experts) };
                     action(t, treatment, carried.as_deref(), view, columns)

@@ -7,6 +7,7 @@ mod support;
 mod coded;
 mod defaults;
 mod flags;
+mod folders;
 mod io_faults;
 mod kills;
 mod outputs;

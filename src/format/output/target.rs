@@ -11,6 +11,7 @@ use crate::{
         output::{
             lock::Lock,
             parents::Parents,
+            place::suits,
             rename::{exchange, recover, rename_new},
             temporary::{delete_leftovers, parent, sync_folder},
         },
@@ -83,8 +84,8 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if the target holds what is read, exists and `force` is not given, or is nothing that an output
-    /// like this may replace; [`Error::Locked`] if another run has claimed it; [`Error::Io`].
+    /// [`Error::Usage`] if the target holds what is read or lies in it, exists and `force` is not given, or is nothing that an
+    /// output like this may replace; [`Error::Locked`] if another run has claimed it; [`Error::Io`].
     pub fn claim(path: &Path, source: &Checkpoint, force: bool) -> Result<Self> {
         let files = source.files.iter().map(|f| f.path.clone());
         let carried = source.carried().iter().map(|p| source.root.join(p));
@@ -93,6 +94,7 @@ impl Target {
             let why = format!("{} is no name for an output", shown(path));
             return Err(Error::Usage(why));
         }
+        suits(path, source)?;
         let parents = Parents::make(path)?;
         let lock = Lock::take(path)?;
         if lock.is_some() {

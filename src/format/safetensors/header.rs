@@ -51,16 +51,16 @@ pub fn read(path: &Path, mut reader: impl Read, file_len: u64, file: usize) -> R
         )));
     }
     reader.read_exact(&mut length).map_err(Error::io(path))?;
-    if length[4..] != [0; 4] {
-        // No header is so long.
-        let mut start = length.to_vec();
-        reader.by_ref().take(START - 8).read_to_end(&mut start).map_err(Error::io(path))?;
-        if let Some(foreign) = Foreign::of(&start, path) {
-            let (what, way) = (foreign.what, foreign.way(path));
-            return Err(refuse(format!("this is {what}, expected a safetensors file; {way}")));
-        }
-    }
+    let mut start = length.to_vec();
+    reader.by_ref().take(START - 8).read_to_end(&mut start).map_err(Error::io(path))?;
     let length = u64::from_le_bytes(length);
+    let header = matches!(start.get(8), Some(b'{' | b' ' | b'\t' | b'\r' | b'\n'));
+    if (length > MAX_HEADER || !header)
+        && let Some(foreign) = Foreign::of(&start, path)
+    {
+        let (what, way) = (foreign.what, foreign.way(path));
+        return Err(refuse(format!("this is {what}, expected a safetensors file; {way}")));
+    }
     if length > MAX_HEADER {
         return Err(refuse(format!(
             "the header claims {length} bytes, expected at most {MAX_HEADER}"
@@ -73,7 +73,7 @@ pub fn read(path: &Path, mut reader: impl Read, file_len: u64, file: usize) -> R
         )));
     }
     let mut parser = Parser {
-        json: Json::new(path, reader.take(length)),
+        json: Json::new(path, start[8..].chain(reader).take(length)),
         header: Header { data_start: 8 + length, ..Default::default() },
         dimensions: 0,
         file,
