@@ -33,6 +33,10 @@ const TORCH: Way = Python(
     "import sys, torch; from safetensors.torch import save_file; w = torch.load(sys.argv[1], map_location=\"cpu\", weights_only=True); \
      w = w.get(\"state_dict\", w); save_file({k: t.clone().contiguous() for k, t in w.items() if torch.is_tensor(t)}, sys.argv[2])",
 );
+const SCRIPT: Way = Python(
+    "import sys, torch; from safetensors.torch import save_file; w = torch.jit.load(sys.argv[1], \"cpu\").state_dict(); \
+     save_file({k: t.clone().contiguous() for k, t in w.items()}, sys.argv[2])",
+);
 const NPZ: Way = Python(
     "import sys, numpy; from safetensors.numpy import save_file; save_file(dict(numpy.load(sys.argv[1])), sys.argv[2])",
 );
@@ -74,6 +78,9 @@ impl Foreign {
                     Some("metadata.json" | "config.json" | "model.weights.h5") => {
                         let way = Command("unzip -p NAME model.weights.h5 > model.weights.h5");
                         kind("a Keras archive, whose weights are an HDF5 file", true, way)
+                    }
+                    Some(name) if of_torch(name) && named(&["jit", "torchscript"]) => {
+                        kind("a TorchScript archive", true, SCRIPT)
                     }
                     Some(name) if of_torch(name) => torch,
                     _ if named(&["bin", "pt", "pth", "ckpt"]) => torch,
