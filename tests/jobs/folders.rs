@@ -500,6 +500,7 @@ fn weights_in_other_formats_are_named_with_what_makes_them_readable() {
         ("pytorch_model-00001-of-00002.bin", b"\x80\x02}q\x00X\x01\0\0".to_vec(), "a Python pickle, as PyTorch writes them; this makes one: python3"),
         ("weights.data", b"GGUF\x03\0\0\0\x01\0\0\0".to_vec(), "a GGUF file, which is quantized already if it is not F32 or F16; "),
         ("onnx/model.onnx", b"\x08\x08\x12\x07pytorch".to_vec(), "an ONNX file; this makes one: python3 -c 'import sys, onnx;"),
+        ("vad.jit", zip("vad/data/0"), "a TorchScript archive; this makes one: python3 -c 'import sys, torch; "),
         ("tf_model.h5", b"\x89HDF\r\n\x1a\n\0\0".to_vec(), "an HDF5 file; this makes one: "),
         ("model.npz", zip("w.npy"), "a NumPy archive; this makes one: "),
         ("flax_model.msgpack", b"\x82\xa4bert\x81".to_vec(), "a Flax checkpoint, in MessagePack; this makes one: "),
