@@ -1,18 +1,16 @@
 use crate::{
     Error, Result, TensorInfo,
     format::{
-        folder::{Contents, hidden, list, other_weights},
+        folder::{Contents, other_weights},
         hub,
-        modules::{Listing, Module, declared},
+        modules::{Found, Listing, Module, find},
         safetensors::{header, index::Index, metadata::Metadata},
-        variant::{choose, choose_variant, is_index, variant},
+        variant::{choose, choose_variant, is_index, no_variant},
     },
     quote::{quoted, shown},
 };
 use std::{
-    collections::BTreeSet,
     fs::{self, File},
-    io::ErrorKind,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -129,21 +127,10 @@ impl Checkpoint {
     }
 
     fn open_folder(root: &Path, variant: Option<&str>) -> Result<Self> {
-        let declared = declared(root)?;
-        let mut found = Vec::new();
-        for prefix in declared.iter().flat_map(|d| &d.prefixes) {
-            let names = weights(root, prefix)?;
-            if !names.is_empty() {
-                found.push((prefix.as_str(), names));
-            }
-        }
-        let pipeline = declared.as_ref().filter(|_| found.iter().any(|(p, _)| !p.is_empty()));
-        if pipeline.is_none() {
-            found = vec![("", weights(root, "")?)];
-        }
+        let Found { modules, by } = find(root)?;
         let mut open = Self::new(root);
         let mut there = variant.is_none();
-        for (prefix, names) in &found {
+        for (prefix, names) in &modules {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let of_variant = variant.and_then(|v| choose_variant(&names, v));
             there |= of_variant.is_some();
@@ -156,13 +143,14 @@ impl Checkpoint {
             open.add(prefix, name)?;
         }
         if let (false, Some(wanted)) = (there, variant) {
-            return Err(no_variant(root, wanted, found.iter().flat_map(|(_, names)| names)));
+            let all = modules.iter().flat_map(|(_, names)| names);
+            return Err(Error::Usage(format!("{}: {}", shown(root), no_variant(wanted, all))));
         }
         let several = open.modules.len() > 1;
         if let Some(twice) = several.then(|| header::repeated(&open.tensors)).flatten() {
             return Err(open.twice(twice));
         }
-        open.in_folder(variant.is_some(), pipeline.map(|d| d.by))
+        open.in_folder(variant.is_some(), by)
     }
 
     fn new(root: &Path) -> Self {
@@ -356,38 +344,6 @@ impl Checkpoint {
         }
         Ok(())
     }
-}
-
-/// The names of the safetensors files and indices of a folder within another; none where that is no folder.
-fn weights(root: &Path, prefix: &str) -> Result<Vec<String>> {
-    let folder = root.join(prefix);
-    let is_module = match folder.symlink_metadata() {
-        _ if prefix.is_empty() => true,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => false,
-        meta => meta.map_err(Error::io(&folder))?.is_dir(),
-    };
-    let listed = if is_module { list(&folder)? } else { Vec::new() };
-    let mut names = Vec::new();
-    for path in listed.into_iter().filter(|p| !hidden(p) && variant(&name_of(p)).is_some()) {
-        match fs::metadata(&path) {
-            Ok(meta) if meta.is_file() => names.push(name_of(&path)),
-            Err(e) if e.kind() != ErrorKind::NotFound => {
-                return Err(Error::Io { path, source: e });
-            }
-            _ => {}
-        }
-    }
-    Ok(names)
-}
-
-fn no_variant<'a>(root: &Path, wanted: &str, names: impl Iterator<Item = &'a String>) -> Error {
-    let variants: BTreeSet<&str> = names.filter_map(|n| variant(n)).map(|(_, v)| v).collect();
-    let there: Vec<_> = variants.iter().filter(|v| !v.is_empty()).map(|v| quoted(v)).collect();
-    let there = match &there[..] {
-        [] => "it has none".into(),
-        there => format!("there are: {}", there.join(", ")),
-    };
-    Error::Usage(format!("{}: no variant is called {}; {there}", shown(root), quoted(wanted)))
 }
 
 fn length(path: PathBuf) -> Result<u64> {

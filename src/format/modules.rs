@@ -2,7 +2,12 @@
 
 use crate::{
     Error, Result,
-    format::{quantized::marks::MAX_CONFIG, safetensors::index::read_object},
+    format::{
+        folder::{hidden, list},
+        quantized::marks::MAX_CONFIG,
+        safetensors::index::read_object,
+        variant::variant,
+    },
     quote::{json_error, quoted},
 };
 use serde::Deserialize;
@@ -43,13 +48,66 @@ impl Module {
     }
 }
 
+/// The modules of a folder that hold weights.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// What stands before the names of each one's files, and these names: of safetensors files and indices. One without any is the
+    /// only one.
+    pub modules: Vec<(String, Vec<String>)>,
+    /// The file that names them, if it is a pipeline.
+    pub by: Option<&'static str>,
+}
+
 /// What a folder says of its modules.
 #[derive(Debug)]
-pub(super) struct Declared {
+struct Declared {
     /// The file that says so.
-    pub by: &'static str,
+    by: &'static str,
     /// What stands before the names of their files: nothing for the root's, which is the first.
-    pub prefixes: BTreeSet<String>,
+    prefixes: BTreeSet<String>,
+}
+
+/// Finds the modules of a folder: those that it names, where one below it holds weights; else the folder itself.
+///
+/// # Errors
+///
+/// [`Error::Format`] if what names modules cannot be understood, or a module leaves the folder; [`Error::Io`].
+pub(super) fn find(root: &Path) -> Result<Found> {
+    let declared = declared(root)?;
+    let mut modules = Vec::new();
+    for prefix in declared.iter().flat_map(|d| &d.prefixes) {
+        let names = weights(root, prefix)?;
+        if !names.is_empty() {
+            modules.push((prefix.clone(), names));
+        }
+    }
+    if modules.iter().all(|(prefix, _)| prefix.is_empty()) {
+        modules = vec![(String::new(), weights(root, "")?)];
+        return Ok(Found { modules, by: None });
+    }
+    Ok(Found { modules, by: declared.map(|d| d.by) })
+}
+
+/// The names of the safetensors files and indices of a folder within another; none where that is no folder.
+fn weights(root: &Path, prefix: &str) -> Result<Vec<String>> {
+    let folder = root.join(prefix);
+    let is_module = match folder.symlink_metadata() {
+        _ if prefix.is_empty() => true,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => false,
+        meta => meta.map_err(Error::io(&folder))?.is_dir(),
+    };
+    let listed = if is_module { list(&folder)? } else { Vec::new() };
+    let mut names = Vec::new();
+    for path in listed.into_iter().filter(|p| !hidden(p) && variant(&name(p)).is_some()) {
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_file() => names.push(name(&path)),
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                return Err(Error::Io { path, source: e });
+            }
+            _ => {}
+        }
+    }
+    Ok(names)
 }
 
 /// The modules of a Diffusers pipeline (`model_index.json`) or of sentence-transformers (`modules.json`); none of another folder.
@@ -59,7 +117,7 @@ pub(super) struct Declared {
 ///
 /// [`Error::Format`] if such a file cannot be understood, or a module leaves the folder; [`Error::Io`]. A `modules.json` that lists
 /// no paths is somebody else's.
-pub(super) fn declared(root: &Path) -> Result<Option<Declared>> {
+fn declared(root: &Path) -> Result<Option<Declared>> {
     #[derive(Deserialize)]
     struct Listed {
         path: String,
@@ -112,4 +170,8 @@ fn prefix(file: &Path, folder: &str) -> Result<String> {
         return Err(Error::format(file, why));
     }
     Ok(if folder.is_empty() { String::new() } else { format!("{folder}/") })
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned())
 }

@@ -1,6 +1,7 @@
 //! What the names of files of weights say: `model.fp16-00001-of-00002.safetensors` is a shard of the variant `fp16` of `model`.
 
-use std::path::Path;
+use crate::quote::quoted;
+use std::{collections::BTreeSet, path::Path};
 
 /// Of a shard that is numbered what its fellows have in common: what is before its number, and what is after it.
 pub(super) fn numbered(name: &str) -> Option<(&str, &str)> {
@@ -53,7 +54,7 @@ pub(super) fn choose<'a>(names: &[&'a str]) -> Result<&'a str, String> {
     }
     // Weights in Mistral's own layout as well are the same weights once more.
     let again = |name: &str| variant(name).is_some_and(|(base, _)| base == CONSOLIDATED);
-    let only = names.iter().all(|n| again(n));
+    let only = !names.iter().any(|n| variant(n).is_some() && !again(n));
     let of_kind = |indices: bool| {
         let named = names.iter().copied().filter(move |n| only || !again(n));
         let named = named.filter(move |n| is_index(Path::new(n)) == indices);
@@ -94,6 +95,17 @@ pub(super) fn choose_variant<'a>(
     let of_variant = |name: &&str| variant(name).is_some_and(|(_, of)| of == wanted);
     let names: Vec<&str> = names.iter().copied().filter(of_variant).collect();
     (!names.is_empty()).then(|| choose(&names))
+}
+
+/// That no file is of a variant, and of which they are.
+pub(super) fn no_variant<'a>(wanted: &str, names: impl Iterator<Item = &'a String>) -> String {
+    let variants: BTreeSet<&str> = names.filter_map(|n| variant(n)).map(|(_, v)| v).collect();
+    let there: Vec<_> = variants.iter().filter(|v| !v.is_empty()).map(|v| quoted(v)).collect();
+    let there = match &there[..] {
+        [] => "it has none".into(),
+        there => format!("there are: {}", there.join(", ")),
+    };
+    format!("no variant is called {}; {there}", quoted(wanted))
 }
 
 /// The checkpoint of Mistral's own layout.

@@ -10,6 +10,7 @@ mod flags;
 mod folders;
 mod io_faults;
 mod kills;
+mod modules;
 mod outputs;
 mod palettes;
 mod pipeline;
