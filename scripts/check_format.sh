@@ -75,6 +75,16 @@ for names, found in [
     for name in names:
         shutil.copy(index, folder / name)
     assert isinstance(restore(folder), bytes) == (found is not None), f"{names}: not {found}"
+# Pipelines: the modules that one of the two files names, each under the name of its folder.
+for listed in [{"model_index.json": {"_class_name": "P", "unet": ["d", "U"], "scheduler": ["d", "S"]}}, {"modules.json": [{"path": ""}, {"path": "unet"}]}]:
+    folder = scratch / "folder"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree("tests/golden/1/folder-affine", folder / "unet")
+    (name, text), = listed.items()
+    (folder / name).write_text(json.dumps(text))
+    whole = restore(folder)
+    length = int.from_bytes(whole[:8], "little")
+    assert {n for n in json.loads(whole[8 : 8 + length]) if n != "__metadata__"} == {"unet/a", "unet/b"}, f"{name}: other tensors"
 assert restored >= 34 and refused == 20, f"{restored} restored, {refused} refused"
 print(f"format: {restored} golden archives restored by read_archive.py, {refused} damaged ones refused")
 PYTHON

@@ -130,6 +130,7 @@ def choose(names):
     for usual in ("model.safetensors.index.json", "model.safetensors"):
         if usual in names:
             return usual
+    names = [n for n in names if kind_of(n)[0] != "consolidated"] or names
     indices, files = [n for n in names if is_index(n)], [n for n in names if not is_index(n)]
     plain = [[n for n in kind if not kind_of(n)[1]] for kind in (indices, files)]
     if len(plain[0]) == 1 or not plain[0] and len(plain[1]) == 1:
@@ -141,21 +142,52 @@ def choose(names):
     return variants[0]
 
 
+def files_of(folder):
+    return sorted(name for name in os.listdir(folder) if os.path.isfile(os.path.join(folder, name)))
+
+
+def modules_of(folder):
+    """The folders of a pipeline that hold weights; none of any other folder."""
+    listed, files = [], files_of(folder)
+    if "model_index.json" in files:
+        with open(os.path.join(folder, "model_index.json"), encoding="utf-8") as file:
+            listed = [name for name, what in json.load(file).items() if name[0] != "_" and isinstance(what, list)]
+    elif "modules.json" in files:
+        with open(os.path.join(folder, "modules.json"), encoding="utf-8") as file:
+            listed = [module["path"] for module in json.load(file)]
+    here = [(name, os.path.join(folder, name) if name else folder) for name in sorted(set(listed))]
+    here = [(name, at) for name, at in here if os.path.isdir(at) and any(n[0] != "." and kind_of(n) for n in files_of(at))]
+    return here if any(name for name, _ in here) else []
+
+
 def read_archive(path):
-    """Metadata and tensors of a file, or of the shards that the index of a folder lists."""
+    """Metadata and tensors of a file, of the shards that the index of a folder lists, or of the modules of a pipeline."""
+    modules = modules_of(path) if os.path.isdir(path) else []
+    if not modules:
+        return read_module(path)
+    metadata, tensors = {}, []
+    for name, folder in modules:
+        of_module, own = read_module(folder)
+        metadata.update(of_module)
+        tensors += [(f"{name}/{tensor[0]}" if name else tensor[0], *tensor[1:]) for tensor in own]
+    return metadata, tensors
+
+
+def read_module(path):
     if os.path.isdir(path):
-        files = sorted(name for name in os.listdir(path) if os.path.isfile(os.path.join(path, name)))
-        path = os.path.join(path, choose(files))
-    folder, shards, text = os.path.dirname(path), [os.path.basename(path)], None
+        path = os.path.join(path, choose(files_of(path)))
+    folder, shards, text, order = os.path.dirname(path), [os.path.basename(path)], None, {}
     if is_index(path):
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
-        shards = sorted(set(parse_json(text)["weight_map"].values()))
+        order = parse_json(text)["weight_map"]
+        shards = sorted(set(order.values()))
         plain = [name for name in shards if name.endswith(".safetensors") and name[0] != "." and not set(name) & set("/\\:\0")]
         need(shards == plain, "a shard that is not named by a plain name")
     files = [File(os.path.join(folder, shard)) for shard in shards]
     listed = sorted((name, shard) for file, shard in zip(files, shards) for name in file.stored)
-    index = {"metadata": {"total_size": sum(file.size for file in files)}, "weight_map": dict(listed)}
+    index = {"metadata": {"total_size": sum(file.size for file in files)}, "weight_map": order}
+    need(text is None or order == dict(listed), "the index does not list what its shards hold")
     need(text in (None, json.dumps(index, indent=2, ensure_ascii=False) + "\n"), "the index is not that of its shards")
     tensors = [tensor for file in files for tensor in file.restore()]
     need(len(dict(listed)) == len(listed) and len({t[0] for t in tensors}) == len(tensors), "a tensor is stored twice")

@@ -25,9 +25,7 @@ pub fn fingerprint(bytes: &[u8]) -> Fingerprint {
     end[..last.len()].copy_from_slice(last);
     let words = words.iter().chain([&end]).map(|word| u64::from(u32::from_le_bytes(*word)));
     let all = lanes.iter().map(|lane| u64::from(*lane)).chain(words);
-    all.fold(bytes.len() as u64, |print, word| {
-        (print ^ word).wrapping_mul(WIDE).rotate_left(29)
-    })
+    all.fold(bytes.len() as u64, |print, word| (print ^ word).wrapping_mul(WIDE).rotate_left(29))
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
@@ -65,8 +63,8 @@ mod tests {
     #[test]
     fn what_faults_do_together_shows() {
         // Signs flipped in a whole column of words, words exchanged, and blocks moved by a round do not make up for each other.
-        let bytes: Vec<u8> = (0..4096u32)
-            .flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let bytes: Vec<u8> =
+            (0..4096u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         let print = fingerprint(&bytes);
         for step in [1, 2, 64, 128] {
             let mut signs = bytes.clone();

@@ -14,6 +14,7 @@ use crate::{
 /// // 64 filters of 3 channels and 5 x 5 pixels: a matrix of 64 rows.
 /// let filters = TensorInfo {
 ///     name: "conv.weight".into(),
+///     prefix: 0,
 ///     dtype: DType::BF16,
 ///     shape: vec![64, 3, 5, 5],
 ///     file: 0,
@@ -25,8 +26,10 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Its name; data, never a path.
+    /// Its name; data, never a path. In a pipeline that of its module comes before it: `unet/conv_in.weight`.
     pub name: String,
+    /// How many bytes of the name are those of a module.
+    pub prefix: u32,
     /// The type of its elements as they are read.
     pub dtype: DType,
     /// Its shape; empty for a scalar.
@@ -86,6 +89,11 @@ impl TensorInfo {
     /// Number of elements: the product of the shape, 1 for a scalar. Readers have checked that it fits.
     pub fn elements(&self) -> u64 {
         elements(&self.shape)
+    }
+
+    /// What it is called in its file, and in the recipes of models like its module.
+    pub fn own_name(&self) -> &str {
+        &self.name[self.prefix as usize..]
     }
 
     /// Where its bytes start in its file, or those of its codes.

@@ -18,13 +18,16 @@ use tersor::{
   tersor compress folder -o small --recipe mine.toml --resume"
 )]
 pub struct Compress {
-    /// A .safetensors file, an index.json or a Hugging Face folder
+    /// A .safetensors file, an index.json or a Hugging Face folder, a pipeline too
     model: PathBuf,
-    /// The archive: a file for a file, a folder for a folder
+    /// The archive: a file for a file, which may be put in a folder, and a folder for a folder
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// Of a folder with several precisions of its weights this one: fp16 for model.fp16.safetensors
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     /// Only plan: print what would be done and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -42,14 +45,16 @@ impl Compress {
     pub fn run(self) -> Result<u8> {
         let recipe = self.recipe.read()?;
         if self.dry_run {
-            return super::plan::print(&self.model, &recipe, &self.common);
+            return super::plan::print(&self.model, self.variant.as_deref(), &recipe, &self.common);
         }
         let backend = self.common.backend()?;
         let report = {
             let progress = self.common.progress();
-            let resume = self.resume;
-            let options = Options { resume, ..self.common.options(backend, &progress, self.force) };
-            tersor::format::spare(&self.output, self.recipe.recipe.as_ref())?;
+            let (resume, variant) = (self.resume, self.variant.as_deref());
+            let common = self.common.options(backend, &progress, self.force);
+            let options = Options { resume, variant, ..common };
+            let output = tersor::format::in_folder(&self.output, &self.model);
+            tersor::format::spare(&output, self.recipe.recipe.as_ref())?;
             pipeline::compress(&self.model, &self.output, &recipe, &options)?
         };
         self.common.print(&report, || table::summary(&report))?;

@@ -11,7 +11,7 @@ use tersor::{Result, pipeline};
 pub struct Decompress {
     /// An archive: a file, an index.json or a folder
     archive: PathBuf,
-    /// The checkpoint: a file for a file, a folder for a folder
+    /// The checkpoint: a file for a file, which may be put in a folder, and a folder for a folder
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
     /// Replace an existing output

@@ -15,6 +15,9 @@ use tersor::{
 pub struct Inspect {
     /// A .safetensors file, an index.json or a Hugging Face folder; an archive shows its components
     model: PathBuf,
+    /// Of a folder with several precisions of its weights this one: fp16 for model.fp16.safetensors
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     #[command(flatten)]
     pub common: Common,
 }
@@ -31,7 +34,7 @@ struct Report<'a> {
 impl Inspect {
     pub fn run(self) -> Result<u8> {
         let backend = self.common.backend()?;
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = Checkpoint::open_variant(&self.model, self.variant.as_deref())?;
         let tensors = {
             let progress = self.common.progress();
             inspect::inspect(&checkpoint, &self.common.options(backend, &progress, false))?

@@ -145,6 +145,7 @@ impl Common {
             threads: self.threads,
             memory: self.memory,
             force,
+            variant: None,
             resume: false,
             progress,
             cancel: &CANCEL,

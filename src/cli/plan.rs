@@ -16,17 +16,20 @@ use tersor::{
   tersor plan folder --recipe mine.toml --json"
 )]
 pub struct Plan {
-    /// A .safetensors file, an index.json or a Hugging Face folder
+    /// A .safetensors file, an index.json or a Hugging Face folder, a pipeline too
     model: PathBuf,
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// Of a folder with several precisions of its weights this one: fp16 for model.fp16.safetensors
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     #[command(flatten)]
     pub common: Common,
 }
 
 impl Plan {
     pub fn run(self) -> Result<u8> {
-        print(&self.model, &self.recipe.read()?, &self.common)
+        print(&self.model, self.variant.as_deref(), &self.recipe.read()?, &self.common)
     }
 }
 
@@ -40,14 +43,15 @@ struct Report<'a> {
 }
 
 /// Prints the plan; reads headers only, but opens the device, by which it is decided how much is treated at a time.
-pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
+pub fn print(model: &Path, variant: Option<&str>, recipe: &Recipe, common: &Common) -> Result<u8> {
     common.device()?;
-    let checkpoint = Checkpoint::open(model)?;
+    let checkpoint = Checkpoint::open_variant(model, variant)?;
     let backend = common.backend()?;
     let options = common.options(backend, &Silent, false);
     let plan = pipeline::plan(&checkpoint, recipe, &options)?;
     let progress = common.progress();
-    plan.remarks.iter().for_each(|remark| progress.warn(remark));
+    let remarks = checkpoint.remarks();
+    remarks.iter().chain(&plan.remarks).for_each(|remark| progress.warn(remark));
     let tensors = plan.tensors(&checkpoint, recipe);
     let report = Report {
         ok: true,

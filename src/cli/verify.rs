@@ -1,7 +1,10 @@
 use crate::cli::{Common, exit_codes, table};
 use clap::Args;
 use std::path::PathBuf;
-use tersor::{Result, pipeline};
+use tersor::{
+    Result,
+    pipeline::{self, Options},
+};
 
 #[derive(Args)]
 #[command(after_long_help = "Examples:
@@ -14,6 +17,9 @@ pub struct Verify {
     /// The checkpoint it was made from: measures the error of every tensor
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
+    /// Of the folder that it is compared with this variant: fp16 for model.fp16.safetensors
+    #[arg(long, value_name = "NAME", requires = "against")]
+    variant: Option<String>,
     #[command(flatten)]
     pub common: Common,
 }
@@ -23,7 +29,8 @@ impl Verify {
         let backend = self.common.backend()?;
         let report = {
             let progress = self.common.progress();
-            let options = self.common.options(backend, &progress, false);
+            let variant = self.variant.as_deref();
+            let options = Options { variant, ..self.common.options(backend, &progress, false) };
             pipeline::verify(&self.archive, self.against.as_deref(), &options)?
         };
         self.common

@@ -244,9 +244,12 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
                 (&coded[..], rest)
             }
         };
-        if JOINT > 0 && low.chunks_exact(count.max(1)).zip(0..).any(|(plane, p)| {
-            (flags >> p & 1 == 1) != is_coded(plane)
-        }) {
+        if JOINT > 0
+            && low
+                .chunks_exact(count.max(1))
+                .zip(0..)
+                .any(|(plane, p)| (flags >> p & 1 == 1) != is_coded(plane))
+        {
             return Err(Malformed("a plane of bytes that is not in its shortest form"));
         }
         let words = if Self::HIGH > 0 { bitpack::words(count, Self::HIGH) } else { 0 };
@@ -279,8 +282,7 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
             stream.blocks.iter().zip(out.chunks_mut(huffman::BLOCK * BYTES)).enumerate()
         {
             let first = i * huffman::BLOCK;
-            let [exponents, upper, symbols] =
-                space.each_mut().map(|s| &mut s[..out.len() / BYTES]);
+            let [exponents, upper, symbols] = space.each_mut().map(|s| &mut s[..out.len() / BYTES]);
             stream.decode(coded, block, symbols)?;
             let here = histogram(symbols);
             counts.iter_mut().zip(here).for_each(|(n, m)| *n += m);
@@ -546,10 +548,10 @@ const SAMPLE: usize = 1 << 14;
 fn is_coded(plane: &[u8]) -> bool {
     const PIECE: usize = 64;
     let step = plane.len().div_ceil(SAMPLE).max(1);
-    let sample: Vec<u8> =
-        plane.chunks(PIECE).step_by(step).flatten().copied().collect();
+    let sample: Vec<u8> = plane.chunks(PIECE).step_by(step).flatten().copied().collect();
     // Of noise, the squares of counts add up to a 256th of the square of all, and a little more.
-    let (squares, all) = (histogram(&sample).iter().map(|n| n * n).sum::<u64>(), sample.len() as u64);
+    let (squares, all) =
+        (histogram(&sample).iter().map(|n| n * n).sum::<u64>(), sample.len() as u64);
     let coded = || 4 + stream::cost(&histogram(plane), 8, Coder::Auto);
     8 * 256 * squares >= 9 * all * all && coded() < plane.len() as u64
 }
@@ -744,8 +746,7 @@ mod tests {
         let packed: &[u8] = bytemuck::cast_slice(&packed);
         assert_eq!(coded, [&[129, 127, 0], packed, &length, &stream].concat());
         // The first form, in which the mantissas are whole: it is read for ever.
-        let first =
-            [&[1, 127][..], &[0, 0x80, 0x40].repeat(40), &[2, 0, 0, 0], &[0, 0]].concat();
+        let first = [&[1, 127][..], &[0, 0x80, 0x40].repeat(40), &[2, 0, 0, 0], &[0, 0]].concat();
         let mut back = vec![0; bytes.len()];
         assert_eq!(decode(DType::BF16, &first, &mut back), Ok(()));
         assert_eq!(back, bytes);
@@ -811,7 +812,11 @@ mod tests {
             encode(dtype, &out, &mut again);
             encode_first(dtype, &out, &mut first);
         }
-        assert!(refused || again == bytes || first == bytes, "{what:?}, {}: not what is written", dtype.name());
+        assert!(
+            refused || again == bytes || first == bytes,
+            "{what:?}, {}: not what is written",
+            dtype.name()
+        );
         refused
     }
 

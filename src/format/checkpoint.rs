@@ -1,17 +1,16 @@
 use crate::{
     Error, Result, TensorInfo,
     format::{
-        folder::{Contents, hidden, list},
-        real::real,
+        folder::{Contents, other_weights},
+        hub,
+        modules::{Found, Listing, Module, find},
         safetensors::{header, index::Index, metadata::Metadata},
-        variant::{choose, is_index, variant},
+        variant::{choose, choose_variant, is_index, no_variant},
     },
-    quote::quoted,
+    quote::{quoted, shown},
 };
 use std::{
-    collections::HashSet,
     fs::{self, File},
-    io::ErrorKind,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -26,8 +25,8 @@ pub struct Checkpoint {
     pub files: Vec<SourceFile>,
     /// Every tensor, by file and position.
     pub tensors: Vec<TensorInfo>,
-    /// The name of the index that lists the shards, if there is one.
-    pub index: Option<String>,
+    /// Its parts that have names of their own: one, unless it is a pipeline.
+    pub modules: Vec<Module>,
     /// The folder's other files; none for a single file.
     contents: Contents,
     /// Whether it is a folder (or an index.json in one) rather than a single file.
@@ -39,7 +38,7 @@ pub struct Checkpoint {
 pub struct SourceFile {
     /// Where it is.
     pub path: PathBuf,
-    /// Its name in the folder.
+    /// Its name in the folder: `model.safetensors`, or `unet/model.safetensors` in a pipeline.
     pub name: String,
     /// Its length in bytes.
     pub len: u64,
@@ -63,6 +62,11 @@ impl Checkpoint {
     ///
     /// Other precisions of the same weights are left out of the folder's other files, and said to be.
     ///
+    /// A pipeline is a folder whose `model_index.json` or `modules.json` names modules: in each folder that holds weights that rule
+    /// is followed by itself. Names of its files and tensors begin with that of their module: `unet/conv_in.weight`.
+    ///
+    /// A folder of the Hugging Face Hub's cache (`models--org--name`) stands for its snapshot.
+    ///
     /// # Errors
     ///
     /// [`Error::Format`] for anything malformed, [`Error::Io`], [`Error::Usage`] if the path holds no checkpoint.
@@ -85,9 +89,27 @@ impl Checkpoint {
     /// # Ok::<(), tersor::Error>(())
     /// ```
     pub fn open(path: &Path) -> Result<Self> {
-        let kind = fs::metadata(path).map_err(Error::io(path))?;
+        Self::open_variant(path, None)
+    }
+
+    /// [`Checkpoint::open`], with a variant of a folder's weights: `fp16` for `model.fp16.safetensors`. A module of a pipeline that
+    /// has no such variant, where another has, is taken as without one. The other variants are left out of the folder's other
+    /// files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::open`]; [`Error::Usage`] if there is no such variant, or `path` is no folder.
+    pub fn open_variant(path: &Path, variant: Option<&str>) -> Result<Self> {
+        let kind = fs::metadata(path).map_err(|e| hub::missing(path, e))?;
         if kind.is_dir() {
-            return Self::open_folder(path);
+            let snapshot = hub::snapshot(path)?;
+            return Self::open_folder(snapshot.as_deref().unwrap_or(path), variant);
+        }
+        if variant.is_some() {
+            let path = shown(path);
+            let why =
+                format!("{path} is no folder, of whose variants one is chosen: name it alone");
+            return Err(Error::Usage(why));
         }
         if !kind.is_file() {
             return Err(Error::format(path, "this is neither a regular file nor a folder"));
@@ -95,63 +117,85 @@ impl Checkpoint {
         if is_index(path) || name_of(path).ends_with(".index.json") {
             let root =
                 path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            return Self::open_index(path, root);
+            let mut open = Self::new(root);
+            open.add("", &name_of(path))?;
+            return open.in_folder(false, None);
         }
-        Self::with_files(path, &[path.to_path_buf()])
+        let mut open = Self::new(path);
+        open.add_files("", &[path.to_path_buf()])?;
+        Ok(open)
     }
 
-    fn open_folder(root: &Path) -> Result<Self> {
-        let listed = list(root)?.into_iter().filter(|p| !hidden(p)).map(|p| (name_of(&p), p));
-        let mut names = Vec::new();
-        for (name, path) in listed.filter(|(name, _)| variant(name).is_some()) {
-            match fs::metadata(&path) {
-                Ok(meta) if meta.is_file() => names.push(name),
-                Err(e) if e.kind() != ErrorKind::NotFound => {
-                    return Err(Error::Io { path, source: e });
-                }
-                _ => {}
-            }
+    fn open_folder(root: &Path, variant: Option<&str>) -> Result<Self> {
+        let Found { modules, by } = find(root)?;
+        let mut open = Self::new(root);
+        let mut there = variant.is_none();
+        for (prefix, names) in &modules {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let of_variant = variant.and_then(|v| choose_variant(&names, v));
+            there |= of_variant.is_some();
+            let name = of_variant.unwrap_or_else(|| choose(&names)).map_err(|why| {
+                let other = names.is_empty().then(|| other_weights(root)).flatten();
+                let but = other.map_or(String::new(), |other| format!("; {other}"));
+                let folder = if prefix.is_empty() { root.into() } else { root.join(prefix) };
+                Error::Usage(format!("{}: {why}{but}", shown(&folder)))
+            })?;
+            open.add(prefix, name)?;
         }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let found =
-            choose(&names).map_err(|why| Error::Usage(format!("{}: {why}", root.display())))?;
-        let path = root.join(found);
-        match is_index(&path) {
-            true => Self::open_index(&path, root),
-            false => Self::with_files(root, &[path])?.in_folder(None),
+        if let (false, Some(wanted)) = (there, variant) {
+            let all = modules.iter().flat_map(|(_, names)| names);
+            return Err(Error::Usage(format!("{}: {}", shown(root), no_variant(wanted, all))));
         }
+        let several = open.modules.len() > 1;
+        if let Some(twice) = several.then(|| header::repeated(&open.tensors)).flatten() {
+            return Err(open.twice(twice));
+        }
+        open.in_folder(variant.is_some(), by)
     }
 
-    fn open_index(path: &Path, root: &Path) -> Result<Self> {
-        let index = Index::read(path, root)?;
-        let open = Self::with_files(root, &index.paths(root))?;
-        index.check(path, &open.tensors)?;
-        open.in_folder(Some(name_of(path)))
+    fn new(root: &Path) -> Self {
+        let (files, tensors, modules) = (Vec::new(), Vec::new(), Vec::new());
+        let contents = Contents::default();
+        Self { root: root.into(), files, tensors, modules, contents, is_folder: false }
     }
 
-    /// Makes it the checkpoint of a folder, other files included.
-    fn in_folder(mut self, index: Option<String>) -> Result<Self> {
-        let shards: Vec<&str> = self.files.iter().map(|f| f.name.as_str()).collect();
-        self.contents = Contents::of(&self.root, &shards, index.as_deref())?;
-        (self.index, self.is_folder) = (index, true);
-        Ok(self)
+    /// Adds the module whose folder has this prefix: a file in it, or the files that an index in it lists.
+    fn add(&mut self, prefix: &str, name: &str) -> Result<()> {
+        let folder = self.root.join(prefix);
+        let path = folder.join(name);
+        if !is_index(&path) && !name.ends_with(".index.json") {
+            return self.add_files(prefix, &[path]);
+        }
+        let (first_file, first) = (self.files.len(), self.tensors.len());
+        let index = Index::read(&path, &folder)?;
+        self.add_files(prefix, &index.paths(&folder))?;
+        let order = index.check(&path, &self.tensors[first..], first_file)?;
+        let listing = Listing { name: format!("{prefix}{name}"), order };
+        self.modules.last_mut().expect("it was just added").index = Some(listing);
+        Ok(())
     }
 
-    fn with_files(root: &Path, paths: &[PathBuf]) -> Result<Self> {
-        let (mut files, mut tensors) = (Vec::new(), Vec::new());
+    fn add_files(&mut self, prefix: &str, paths: &[PathBuf]) -> Result<()> {
+        let (first_file, first) = (self.files.len(), self.tensors.len());
         for path in paths {
             let file = File::open(path).map_err(Error::io(path))?;
             let meta = file.metadata().map_err(Error::io(path))?;
-            let header = header::read(path, &file, meta.len(), files.len())?;
-            if tensors.is_empty() {
-                // Kept as it is: there may be a million.
-                tensors = header.tensors;
-            } else {
-                tensors.extend(header.tensors);
+            let mut header = header::read(path, &file, meta.len(), self.files.len())?;
+            if !prefix.is_empty() {
+                for t in &mut header.tensors {
+                    t.name.insert_str(0, prefix);
+                    t.prefix = prefix.len() as u32;
+                }
             }
-            files.push(SourceFile {
+            if self.tensors.is_empty() {
+                // Kept as it is: there may be a million.
+                self.tensors = header.tensors;
+            } else {
+                self.tensors.extend(header.tensors);
+            }
+            self.files.push(SourceFile {
                 path: path.clone(),
-                name: name_of(path),
+                name: format!("{prefix}{}", name_of(path)),
                 len: meta.len(),
                 data_start: header.data_start,
                 metadata: header.metadata,
@@ -159,18 +203,59 @@ impl Checkpoint {
                 file,
             });
         }
-        let twice = (files.len() > 1).then(|| header::repeated(&tensors)).flatten();
-        if let Some([a, b]) = twice {
-            let why = format!(
-                "tensor {} is in {} and in {}, expected once",
-                quoted(&a.name),
-                quoted(&files[a.file].name),
-                quoted(&files[b.file].name)
-            );
-            return Err(Error::format(root, why));
+        let several = paths.len() > 1;
+        if let Some(twice) = several.then(|| header::repeated(&self.tensors[first..])).flatten() {
+            return Err(self.twice(twice));
         }
-        let (root, contents) = (root.into(), Contents::default());
-        Ok(Self { root, files, tensors, index: None, contents, is_folder: false })
+        let files = first_file..self.files.len();
+        self.modules.push(Module { prefix: prefix.into(), index: None, files });
+        Ok(())
+    }
+
+    fn twice(&self, [a, b]: [&TensorInfo; 2]) -> Error {
+        let why = format!(
+            "tensor {} is in {} and in {}, expected once",
+            quoted(&a.name),
+            quoted(&self.files[a.file].name),
+            quoted(&self.files[b.file].name)
+        );
+        Error::format(&self.root, why)
+    }
+
+    /// Makes it the checkpoint of a folder, other files included; whether its variant was asked for, and what file names its
+    /// modules, if it is a pipeline.
+    fn in_folder(mut self, asked: bool, pipeline: Option<&'static str>) -> Result<Self> {
+        self.contents = Contents::of(&self, asked, pipeline)?;
+        self.is_folder = true;
+        Ok(self)
+    }
+
+    /// The module that a file is of.
+    pub(crate) fn module_of(&self, file: usize) -> usize {
+        self.modules.partition_point(|m| m.files.end <= file)
+    }
+
+    /// The tensors of a module.
+    pub(crate) fn tensors_of(&self, module: &Module) -> &[TensorInfo] {
+        let at = |file: usize| self.tensors.partition_point(|t| t.file < file);
+        &self.tensors[at(module.files.start)..at(module.files.end)]
+    }
+
+    /// Of every tensor its place in the index of its module, or in the files where there is none.
+    pub(crate) fn places(&self) -> Vec<u32> {
+        let mut places = Vec::with_capacity(self.tensors.len());
+        for module in &self.modules {
+            let (first, count) = (places.len(), self.tensors_of(module).len());
+            places.extend(0..count as u32);
+            let order = module.index.iter().flat_map(|index| &index.order);
+            order.zip(0..).for_each(|(t, place)| places[first + *t as usize] = place);
+        }
+        places
+    }
+
+    /// The names of its indices in the folder.
+    pub fn indices(&self) -> impl Iterator<Item = &str> {
+        self.modules.iter().filter_map(|m| m.index.as_ref()).map(|index| index.name.as_str())
     }
 
     /// The folder that it lies in.
@@ -190,28 +275,9 @@ impl Checkpoint {
         self.contents.remarks().collect()
     }
 
-    /// Forgets other files that lie in `folder`: an output in the folder of its input is no part of it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if it cannot be told where they lie.
-    pub fn without(&mut self, folder: &Path) -> Result<()> {
-        let Some(folder) = real(folder)? else { return Ok(()) };
-        let carried = self.contents.carried.iter();
-        let mut inside = HashSet::new();
-        for path in carried.chain(self.contents.left_out.iter().map(|(p, _)| p)) {
-            if real(&self.root.join(path))?.is_some_and(|p| p.starts_with(&folder)) {
-                inside.insert(path.clone());
-            }
-        }
-        self.contents.carried.retain(|p| !inside.contains(p));
-        self.contents.left_out.retain(|(p, _)| !inside.contains(p));
-        Ok(())
-    }
-
     /// The files of an output of the same shape: its shards, its index and what is carried along, relative to its folder.
     pub(super) fn outputs(&self) -> impl Iterator<Item = &Path> {
-        let own = self.files.iter().map(|f| &f.name).chain(&self.index);
+        let own = self.files.iter().map(|f| f.name.as_str()).chain(self.indices());
         own.map(Path::new).chain(self.contents.carried.iter().map(PathBuf::as_path))
     }
 
@@ -220,13 +286,13 @@ impl Checkpoint {
         self.files.iter().map(|f| f.len).sum()
     }
 
-    /// Bytes of the file that lists the shards, if there is one.
+    /// Bytes of the files that list shards.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if that cannot be told.
     pub fn index_bytes(&self) -> Result<u64> {
-        self.index.as_ref().map_or(Ok(0), |name| length(self.root.join(name)))
+        self.indices().map(|name| length(self.root.join(name))).sum()
     }
 
     /// Bytes of the folder's other files that are carried along.

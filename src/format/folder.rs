@@ -2,11 +2,16 @@
 
 use crate::{
     Error, Result,
-    format::variant::{is_precision, variant},
+    format::{
+        checkpoint::Checkpoint,
+        foreign::Foreign,
+        variant::{CONSOLIDATED, is_precision, variant},
+    },
     quote::shown,
 };
 use std::{
-    ffi::OsStr,
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
@@ -15,8 +20,20 @@ use std::{
 /// How many folders deep files are looked for.
 const MAX_DEPTH: usize = 8;
 /// Endings of files that hold weights in other formats.
-const OTHER_WEIGHTS: [&str; 11] =
-    ["bin", "pt", "pth", "ckpt", "gguf", "onnx", "h5", "msgpack", "npz", "tflite", "ot"];
+const OTHER_WEIGHTS: [&str; 12] = [
+    "bin",
+    "pt",
+    "pth",
+    "ckpt",
+    "gguf",
+    "onnx",
+    "onnx_data",
+    "h5",
+    "msgpack",
+    "npz",
+    "tflite",
+    "ot",
+];
 
 /// The files of a folder, relative to it, sorted.
 #[derive(Debug, Default)]
@@ -24,61 +41,80 @@ pub(super) struct Contents {
     /// What is carried along.
     pub carried: Vec<PathBuf>,
     /// What is not, and why.
-    pub left_out: Vec<(PathBuf, &'static str)>,
+    pub left_out: Vec<(PathBuf, Cow<'static, str>)>,
+}
+
+/// What a folder's other files are told by.
+struct Walk<'a> {
+    root: &'a Path,
+    /// The files and indices of the checkpoint.
+    own: HashSet<&'a Path>,
+    /// Of the folder of every module the checkpoint and the variant that are taken there.
+    taken: BTreeMap<&'a Path, (&'a str, &'a str)>,
+    /// Whether the variant was asked for.
+    asked: bool,
+    /// What names the modules.
+    pipeline: Option<&'static str>,
 }
 
 impl Contents {
-    /// Goes through a folder, over its shards and its index.
+    /// Goes through the folder of a checkpoint, over its own files and indices; whether its variant was asked for, and what file
+    /// names its modules.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn of(root: &Path, shards: &[&str], index: Option<&str>) -> Result<Self> {
+    pub fn of(
+        checkpoint: &Checkpoint,
+        asked: bool,
+        pipeline: Option<&'static str>,
+    ) -> Result<Self> {
+        let names = checkpoint.files.iter().map(|f| f.name.as_str());
+        let own = names.chain(checkpoint.indices()).map(Path::new).collect();
+        let taken = checkpoint.modules.iter().filter_map(|module| {
+            let of_files = checkpoint.files.get(module.files.start).map(|f| f.name.as_str());
+            let name = module.index.as_ref().map(|index| index.name.as_str()).or(of_files)?;
+            let folder = module.prefix.strip_suffix('/').unwrap_or("");
+            Some((Path::new(folder), variant(module.own(name))?))
+        });
+        let root = &checkpoint.root;
+        let walk = Walk { root, own, taken: taken.collect(), asked, pipeline };
         let mut contents = Self::default();
-        let own = |name: &OsStr| shards.iter().copied().chain(index).any(|own| name == own);
-        let variant = index.or(shards.first().copied()).and_then(variant);
-        contents.walk(root, Path::new(""), 0, &own, variant)?;
+        contents.walk(&walk, Path::new(""), 0)?;
         Ok(contents)
     }
 
-    fn walk(
-        &mut self,
-        root: &Path,
-        folder: &Path,
-        depth: usize,
-        own: &impl Fn(&OsStr) -> bool,
-        variant: Option<(&str, &str)>,
-    ) -> Result<()> {
-        for path in list(&root.join(folder))? {
+    fn walk(&mut self, walk: &Walk, folder: &Path, depth: usize) -> Result<()> {
+        for path in list(&walk.root.join(folder))? {
             let Some(name) = path.file_name() else { continue };
             let relative = folder.join(name);
-            if depth == 0 && own(name) {
+            if walk.own.contains(&*relative) {
                 continue;
             }
             // The metadata of what a link points to: the Hugging Face cache consists of links to files.
             let why = match (fs::metadata(&path), path.is_symlink()) {
-                _ if hidden(&path) => "it is hidden",
-                (Ok(meta), true) if meta.is_dir() => "it is a link to a folder",
-                (Ok(meta), false) if meta.is_dir() && depth == MAX_DEPTH => "it is too deep",
+                _ if hidden(&path) && relative != Path::new(".gitattributes") => {
+                    Some("it is hidden".into())
+                }
+                (Ok(meta), true) if meta.is_dir() => Some("it is a link to a folder".into()),
+                (Ok(meta), false) if meta.is_dir() && depth == MAX_DEPTH => {
+                    Some("it is too deep".into())
+                }
                 (Ok(meta), false) if meta.is_dir() => {
-                    self.walk(root, &relative, depth + 1, own, None)?;
+                    self.walk(walk, &relative, depth + 1)?;
                     continue;
                 }
-                (Ok(meta), _) if !meta.is_file() => "it is no regular file",
-                (Err(e), true) if e.kind() == ErrorKind::NotFound => "it is a link to nothing",
-                (Err(e), _) => return Err(Error::Io { path, source: e }),
-                (Ok(_), _) if variant.is_some_and(|own| is_same(&path, own)) => {
-                    "it belongs to the same weights in another precision"
+                (Ok(meta), _) if !meta.is_file() => Some("it is no regular file".into()),
+                (Err(e), true) if e.kind() == ErrorKind::NotFound => {
+                    Some("it is a link to nothing".into())
                 }
-                (Ok(_), _) => match not_carried(&path, depth) {
-                    Some(why) => why,
-                    None => {
-                        self.carried.push(relative);
-                        continue;
-                    }
-                },
+                (Err(e), _) => return Err(Error::Io { path, source: e }),
+                (Ok(_), _) => walk.again(folder, &path).or_else(|| not_carried(&path, depth)),
             };
-            self.left_out.push((relative, why));
+            match why {
+                None => self.carried.push(relative),
+                Some(why) => self.left_out.push((relative, why)),
+            }
         }
         Ok(())
     }
@@ -86,7 +122,7 @@ impl Contents {
     /// What a user should know of them, a sentence each.
     pub fn remarks(&self) -> impl Iterator<Item = String> {
         let left_out =
-            |(path, why): &(PathBuf, &str)| format!("{} is left out: {why}", shown(path));
+            |(path, why): &(PathBuf, Cow<str>)| format!("{} is left out: {why}", shown(path));
         let weights = self.carried.iter().filter(|p| ends(p, "safetensors") || pickled(p));
         let whole = weights.map(|p| {
             format!("{} is carried bit for bit: it is no part of the checkpoint itself", shown(p))
@@ -95,23 +131,63 @@ impl Contents {
     }
 }
 
-/// Whether a file belongs to the same weights as a checkpoint and variant, in another precision.
-fn is_same(path: &Path, (base, own): (&str, &str)) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    variant(&name).is_some_and(|(of, other)| {
-        of == base && other != own && [own, other].iter().all(|v| v.is_empty() || is_precision(v))
-    })
+impl Walk<'_> {
+    /// Why a file or index in a folder holds weights that are taken from elsewhere, if it does.
+    fn again(&self, folder: &Path, path: &Path) -> Option<Cow<'static, str>> {
+        let name = path.file_name()?.to_string_lossy();
+        let (base, other) = variant(&name)?;
+        let Some((taken, own)) = self.taken.get(folder) else {
+            let by = self.pipeline.filter(|_| folder == Path::new(""))?;
+            return Some(format!("{by} does not name it; compress it by itself").into());
+        };
+        if base == CONSOLIDATED && base != *taken {
+            return Some("it holds the same weights once more, in Mistral's own layout".into());
+        }
+        if base != *taken || other == *own {
+            return None;
+        }
+        if [*own, other].iter().all(|v| v.is_empty() || is_precision(v)) {
+            let how = match other {
+                "" => "it is what is taken without --variant".into(),
+                other => format!("--variant {} takes it instead", shown(Path::new(other))),
+            };
+            return Some(
+                format!("it belongs to the same weights in another precision; {how}").into(),
+            );
+        }
+        self.asked.then(|| "it is another variant than the one that was asked for".into())
+    }
 }
 
 /// Why a regular file is not carried along.
-fn not_carried(path: &Path, depth: usize) -> Option<&'static str> {
+fn not_carried(path: &Path, depth: usize) -> Option<Cow<'static, str>> {
     if ends(path, "safetensors") {
-        return is_archive(path).then_some("it is a tersor archive of its own");
+        return is_archive(path).then_some("it is a tersor archive of its own".into());
     }
     // The weights of a module that lies in a folder of its own, where they exist in this form only, belong to the model.
-    let module = depth > 0 && pickled(path) && !has_safetensors(path.parent());
-    let other = !module && OTHER_WEIGHTS.iter().any(|e| ends(path, e));
-    other.then_some("its ending stands for weights in another format")
+    if depth > 0 && pickled(path) && !has_safetensors(path.parent()) {
+        return None;
+    }
+    if OTHER_WEIGHTS.iter().any(|e| ends(path, e)) {
+        return Some("its ending stands for weights in another format".into());
+    }
+    let foreign = Foreign::at(path).filter(|foreign| foreign.weights)?;
+    Some(format!("it holds weights in another format: it is {}", foreign.what).into())
+}
+
+/// What weights in other formats a folder holds, or one within it: the first by name, and what makes them readable.
+pub(super) fn other_weights(folder: &Path) -> Option<String> {
+    let at_root = list(folder).ok()?;
+    let within = at_root.iter().filter(|p| p.is_dir() && !p.is_symlink() && !hidden(p));
+    let within = within.flat_map(|p| list(p).unwrap_or_default());
+    let mut files = at_root.iter().cloned().chain(within).filter(|p| p.is_file());
+    let (path, found) = files.find_map(|path| {
+        let found = Foreign::at(&path)?;
+        let named = OTHER_WEIGHTS.iter().any(|e| ends(&path, e));
+        (found.weights || named).then_some((path, found))
+    })?;
+    let name = shown(path.strip_prefix(folder).unwrap_or(&path));
+    Some(format!("{name} in it is {}; {}", found.what, found.way(&path)))
 }
 
 fn ends(path: &Path, ending: &str) -> bool {

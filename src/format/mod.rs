@@ -9,7 +9,10 @@ mod archive;
 mod checkpoint;
 mod chunks;
 mod folder;
+mod foreign;
+mod hub;
 mod model_config;
+mod modules;
 mod output;
 mod quantized;
 mod real;
@@ -19,6 +22,7 @@ mod variant;
 pub use crate::digest::Digest;
 pub use archive::{Archive, ArchivedTensor, manifest::Manifest};
 pub use checkpoint::{Checkpoint, SourceFile};
+pub use modules::{Listing, Module};
 
 // For the program, tests and fuzzers.
 #[doc(hidden)]
@@ -35,6 +39,7 @@ pub use model_config::ModelConfig;
 pub use output::{
     OutputFile, OutputFolder,
     partial::{Origin, partial},
+    place::in_folder,
     target::{Target, spare},
 };
 #[doc(hidden)]

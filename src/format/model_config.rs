@@ -3,7 +3,8 @@
 use crate::{
     Error, Result,
     format::{
-        checkpoint::Checkpoint, quantized::marks::MAX_CONFIG, safetensors::index::read_object,
+        checkpoint::Checkpoint, modules::Module, quantized::marks::MAX_CONFIG,
+        safetensors::index::read_object,
     },
     quote::json_error,
 };
@@ -51,13 +52,13 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Reads it.
+    /// Reads that of a module: beside its files, or beside the one file.
     ///
     /// # Errors
     ///
     /// [`Error::Format`] if config.json cannot be understood.
-    pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
-        let path = checkpoint.folder().join("config.json");
+    pub fn read(checkpoint: &Checkpoint, module: &Module) -> Result<Self> {
+        let path = checkpoint.folder().join(format!("{}config.json", module.prefix));
         let mut config = Self::default();
         if path.is_file() {
             let text = read_object(&path, MAX_CONFIG)?;

@@ -1,6 +1,7 @@
 //! What the names of files of weights say: `model.fp16-00001-of-00002.safetensors` is a shard of the variant `fp16` of `model`.
 
-use std::path::Path;
+use crate::quote::quoted;
+use std::{collections::BTreeSet, path::Path};
 
 /// Of a shard that is numbered what its fellows have in common: what is before its number, and what is after it.
 pub(super) fn numbered(name: &str) -> Option<(&str, &str)> {
@@ -51,8 +52,12 @@ pub(super) fn choose<'a>(names: &[&'a str]) -> Result<&'a str, String> {
             return Ok(found);
         }
     }
+    // Weights in Mistral's own layout as well are the same weights once more.
+    let again = |name: &str| variant(name).is_some_and(|(base, _)| base == CONSOLIDATED);
+    let only = !names.iter().any(|n| variant(n).is_some() && !again(n));
     let of_kind = |indices: bool| {
-        let named = names.iter().copied().filter(move |n| is_index(Path::new(n)) == indices);
+        let named = names.iter().copied().filter(move |n| only || !again(n));
+        let named = named.filter(move |n| is_index(Path::new(n)) == indices);
         named.filter_map(|n| variant(n).map(|(base, variant)| (n, base, variant)))
     };
     let plain = |indices| -> Vec<&str> {
@@ -81,6 +86,30 @@ pub(super) fn choose<'a>(names: &[&'a str]) -> Result<&'a str, String> {
         (more, _) => refuse(more.len(), "variants of several checkpoints"),
     }
 }
+
+/// What [`choose`] says of the files of one variant; none where there are none.
+pub(super) fn choose_variant<'a>(
+    names: &[&'a str],
+    wanted: &str,
+) -> Option<Result<&'a str, String>> {
+    let of_variant = |name: &&str| variant(name).is_some_and(|(_, of)| of == wanted);
+    let names: Vec<&str> = names.iter().copied().filter(of_variant).collect();
+    (!names.is_empty()).then(|| choose(&names))
+}
+
+/// That no file is of a variant, and of which they are.
+pub(super) fn no_variant<'a>(wanted: &str, names: impl Iterator<Item = &'a String>) -> String {
+    let variants: BTreeSet<&str> = names.filter_map(|n| variant(n)).map(|(_, v)| v).collect();
+    let there: Vec<_> = variants.iter().filter(|v| !v.is_empty()).map(|v| quoted(v)).collect();
+    let there = match &there[..] {
+        [] => "it has none".into(),
+        there => format!("there are: {}", there.join(", ")),
+    };
+    format!("no variant is called {}; {there}", quoted(wanted))
+}
+
+/// The checkpoint of Mistral's own layout.
+pub(super) const CONSOLIDATED: &str = "consolidated";
 
 /// Whether it is the name of a precision: such variants hold the same weights.
 pub(super) fn is_precision(variant: &str) -> bool {
@@ -158,6 +187,28 @@ mod tests {
             choose(&["model-00001-of-00001.safetensors"]),
             ok("model-00001-of-00001.safetensors")
         );
+        let (mistral, of_mistral) =
+            ("consolidated.safetensors", "consolidated.safetensors.index.json");
+        assert_eq!(choose(&[mistral, "params.json"]), ok(mistral));
+        assert_eq!(
+            choose(&["consolidated-00001-of-00002.safetensors", of_mistral]),
+            ok(of_mistral)
+        );
+        assert_eq!(choose(&[mistral, of_mistral, "x.safetensors"]), ok("x.safetensors"));
+        assert_eq!(choose(&[of_mistral, d16]), ok(d16));
+        let of_variant = |names: &[&str], wanted| {
+            super::choose_variant(names, wanted).map(|found| found.map(str::to_owned))
+        };
+        assert_eq!(of_variant(&[plain, fp16, bf16], "bf16"), Some(ok(bf16)));
+        assert_eq!(
+            of_variant(&[d, d16, "model.fp16.safetensors"], "fp16"),
+            Some(ok("model.fp16.safetensors"))
+        );
+        assert_eq!(of_variant(&[d, d16], "bf16"), None);
+        assert!(matches!(
+            of_variant(&["x.fp16.safetensors", "y.fp16.safetensors"], "fp16"),
+            Some(Err(_))
+        ));
         for (names, what) in [
             (&["x.safetensors", "y.safetensors"][..], "2 .safetensors files"),
             (

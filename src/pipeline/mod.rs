@@ -9,8 +9,8 @@ use crate::{
     engine::Engine,
     form::View,
     format::{
-        Archive, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, partial,
-        spare,
+        Archive, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, in_folder,
+        partial, spare,
     },
     plan::{Action, Plan, Step},
     progress::{Cancel, Progress},
@@ -46,6 +46,8 @@ pub struct Options<'a> {
     pub memory: u64,
     /// Replace an existing output.
     pub force: bool,
+    /// The variant that `compress` takes of a folder, and that `verify` compares with, as in [`Checkpoint::open_variant`].
+    pub variant: Option<&'a str>,
     /// Have `compress` keep the finished files of a folder when it is interrupted, and go on with what it has kept.
     pub resume: bool,
     /// What it says meanwhile.
@@ -71,6 +73,7 @@ impl<'a> Options<'a> {
             threads: 0,
             memory: 4 << 30,
             force: false,
+            variant: None,
             resume: false,
             progress,
             cancel,
@@ -192,10 +195,9 @@ fn fitted(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Result
 /// ```
 pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options) -> Result<Report> {
     let started = Instant::now();
-    let mut checkpoint = Checkpoint::open(input)?;
+    let checkpoint = Checkpoint::open_variant(input, options.variant)?;
+    let output = &in_folder(output, &checkpoint.root);
     let left = partial(output);
-    checkpoint.without(output)?;
-    checkpoint.without(&left)?;
     let importance = recipe.rules.iter().filter_map(|r| r.treatment.importance.as_ref());
     spare(output, importance)?;
     let target = Target::claim(output, &checkpoint, options.force)?;
@@ -250,8 +252,15 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             let metadata = &checkpoint.files[file].metadata;
             writer.seal(Preface { manifest: Some(&manifest), metadata })
         };
-        let (sealed, of_files) =
-            write(&engine, &checkpoint, target, plan.output_bytes, origin, fill)?;
+        let (sealed, of_files) = write(
+            &engine,
+            &checkpoint,
+            target,
+            plan.output_bytes,
+            origin,
+            &checkpoint.places(),
+            fill,
+        )?;
         notes.absorb(of_files);
         let mut chunks = std::mem::take(&mut notes.chunks);
         let kept = |i: usize| {
@@ -334,9 +343,9 @@ fn found(plan: &Plan, recipe: &Recipe, limits: &[Option<ModelLimit>]) -> serde_j
 /// ```
 pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Report> {
     let started = Instant::now();
-    let mut archive = Archive::open(input)?;
-    archive.stored.without(output)?;
-    let target = Target::claim(output, &archive.stored, options.force)?;
+    let archive = Archive::open(input)?;
+    let output = in_folder(output, &archive.stored.root);
+    let target = Target::claim(&output, &archive.stored, options.force)?;
     let engine = options.engine();
     let mut notes = Notes::default();
     notes.remark(&engine, &archive.stored);
@@ -354,7 +363,7 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
                 let (dtype, shape) = archive.original(t);
                 let begin = at;
                 at += archive.original_bytes(t);
-                Entry { name: t.name.as_str().into(), dtype, shape: shape.into(), bytes: begin..at }
+                Entry { name: t.own_name().into(), dtype, shape: shape.into(), bytes: begin..at }
             });
             let metadata = &archive.stored.files[file].metadata;
             let mut writer = FileWriter::new(start(8 + header_length(None, metadata, entries))?);
@@ -369,7 +378,8 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
             }
             writer.seal(Preface { manifest: None, metadata })
         };
-        let (sealed, of_files) = write(&engine, &archive.stored, target, total, None, fill)?;
+        let (sealed, of_files) =
+            write(&engine, &archive.stored, target, total, None, &archive.places(), fill)?;
         sealed.finish(&engine, |path| {
             let restored = Checkpoint::open(path)?;
             engine.begin("verifying", total);
@@ -415,7 +425,8 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
 pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let archive = Archive::open(input)?;
-    let source = against.map(Checkpoint::open).transpose()?;
+    let open = |path| Checkpoint::open_variant(path, options.variant);
+    let source = against.map(open).transpose()?;
     let engine = options.engine();
     let total: u64 = archive.tensors.iter().map(|t| archive.original_bytes(t)).sum();
     let reports = options.run(|| {

@@ -145,13 +145,15 @@ fn renamed(error: Error, temporary: &Path, target: &Path) -> Error {
 pub type Start<'a> = &'a dyn Fn(u64) -> Result<OutputFile>;
 
 /// Writes every file of a checkpoint's successor, which takes about `expected` bytes, a folder's index and what is carried
-/// along. `fill` is given the number of a file and what starts it. With an origin, a folder can be resumed.
+/// along. `places` are those of the tensors in the index, in the order in which they are written. `fill` is given the number of a
+/// file and what starts it. With an origin, a folder can be resumed.
 pub fn write<'a>(
     engine: &Engine,
     checkpoint: &Checkpoint,
     target: Target,
     expected: u64,
     origin: Option<Origin>,
+    places: &[u32],
     mut fill: impl FnMut(usize, Start) -> Result<FileWriter<'a>>,
 ) -> Result<(Sealed, Notes)> {
     if !checkpoint.is_folder {
@@ -163,34 +165,51 @@ pub fn write<'a>(
         None => OutputFolder::create(target, expected)?,
         Some(origin) => OutputFolder::resume(target, expected, checkpoint, origin, cancel)?,
     };
-    let written = write_folder(engine, checkpoint, &mut folder, &mut fill);
+    let written = write_folder(engine, checkpoint, &mut folder, places, &mut fill);
     let files = checkpoint.files.len();
     let notes = say_how_to_go_on(&mut folder, files, written, engine)?;
     Ok((Sealed::Folder(folder, files), notes))
+}
+
+/// A stored tensor, for an index.
+struct Stored<'a> {
+    file: usize,
+    /// Where the tensor that it is of is listed.
+    place: u32,
+    name: Cow<'a, str>,
+    bytes: u64,
 }
 
 fn write_folder<'a>(
     engine: &Engine,
     checkpoint: &Checkpoint,
     folder: &mut OutputFolder,
+    places: &[u32],
     fill: &mut impl FnMut(usize, Start) -> Result<FileWriter<'a>>,
 ) -> Result<Notes> {
     let mut notes = Notes::default();
-    let (mut index, mut total) = (BTreeMap::new(), 0);
+    let mut stored: Vec<Stored> = Vec::new();
+    // Of the tensors that are written, the number of the next.
+    let mut next = 0;
     for (file, source) in checkpoint.files.iter().enumerate() {
         let of_file = match folder.finished::<Notes>(&source.name)? {
             Some(of_file) => {
                 engine.advance(source.len - source.data_start);
                 of_file.warnings.iter().for_each(|w| engine.progress.warn(w));
-                let made = Checkpoint::open(&folder.path().join(&source.name))?;
-                for t in made.tensors {
-                    total += t.bytes;
-                    index.insert(Cow::Owned(t.name), &source.name);
+                let made = Archive::open(&folder.path().join(&source.name))?;
+                for t in &made.tensors {
+                    let place = places[next];
+                    next += 1;
+                    for (_, info) in made.components(t) {
+                        let (name, bytes) = (info.name.clone().into(), info.bytes);
+                        stored.push(Stored { file, place, name, bytes });
+                    }
                 }
                 Notes { resumed: 1, ..of_file }
             }
             None => {
                 let before = engine.counts().repaired;
+                folder.make_folders(Path::new(&source.name))?;
                 let mut filled = fill(file, &|reserve| folder.file(&source.name, reserve))?;
                 filled.out.sync()?;
                 let counts = engine.counts();
@@ -201,17 +220,25 @@ fn write_folder<'a>(
                 let said = || serde_json::json!(filled.notes);
                 folder.record(checkpoint, file, said, engine.cancel)?;
                 (filled.notes.repaired, filled.notes.reasons) = (0, Vec::new());
-                for Entry { name, bytes, .. } in filled.entries {
-                    total += bytes.end - bytes.start;
-                    index.insert(name, &source.name);
+                for (Entry { name, bytes, .. }, tensor) in filled.entries.into_iter().zip(filled.of)
+                {
+                    let (place, bytes) = (places[next + tensor], bytes.end - bytes.start);
+                    stored.push(Stored { file, place, name, bytes });
                 }
+                next += filled.tensors;
                 filled.notes
             }
         };
         notes.absorb(of_file);
     }
-    if let Some(name) = &checkpoint.index {
-        folder.write(name, &index_text(total, &index))?;
+    for module in &checkpoint.modules {
+        let Some(index) = &module.index else { continue };
+        let mut own: Vec<_> = stored.iter().filter(|s| module.files.contains(&s.file)).collect();
+        own.sort_by_key(|s| s.place);
+        let shard = |s: &Stored| module.own(&checkpoint.files[s.file].name);
+        let shards: Vec<_> = own.iter().map(|s| (&*s.name, shard(s))).collect();
+        let total = own.iter().map(|s| s.bytes).sum();
+        folder.write(&index.name, &index_text(total, &shards))?;
     }
     for relative in checkpoint.carried() {
         folder.carry(&checkpoint.root, relative, || engine.cancel.check())?;
@@ -224,6 +251,10 @@ pub struct FileWriter<'a> {
     /// The file.
     pub out: OutputFile,
     entries: Vec<Entry<'a>>,
+    /// Of every entry the number of its tensor, among those of the file.
+    of: Vec<usize>,
+    /// Tensors that are written.
+    tensors: usize,
     /// Bytes of the data section that are written.
     pub at: u64,
     /// What there is to say of it.
@@ -233,7 +264,14 @@ pub struct FileWriter<'a> {
 impl<'a> FileWriter<'a> {
     /// One without a tensor.
     pub fn new(out: OutputFile) -> Self {
-        Self { out, entries: Vec::new(), at: 0, notes: Notes::default() }
+        Self {
+            out,
+            entries: Vec::new(),
+            of: Vec::new(),
+            tensors: 0,
+            at: 0,
+            notes: Notes::default(),
+        }
     }
 
     /// Copies tensors bit for bit that follow one another in their file; the source is that of the first.
@@ -254,7 +292,8 @@ impl<'a> FileWriter<'a> {
         })?;
         self.entries.reserve(tensors.len());
         for t in tensors {
-            self.push(t.name.as_str().into(), t.dtype, t.shape.as_slice().into(), t.bytes);
+            self.push(t.own_name().into(), t.dtype, t.shape.as_slice().into(), t.bytes);
+            self.tensors += 1;
         }
         Ok(())
     }
@@ -263,6 +302,7 @@ impl<'a> FileWriter<'a> {
     fn push(&mut self, name: Cow<'a, str>, dtype: DType, shape: Cow<'a, [u64]>, bytes: u64) {
         let start = self.at;
         self.at += bytes;
+        self.of.push(self.tensors);
         self.entries.push(Entry { name, dtype, shape, bytes: start..self.at });
     }
 
@@ -292,7 +332,7 @@ impl<'a> FileWriter<'a> {
             Ok(stored) => {
                 let stored_bytes = stored.bytes();
                 for (component, dtype, shape, bytes) in stored.components {
-                    let name = format!("{}.{component}", info.name);
+                    let name = format!("{}.{component}", info.own_name());
                     self.push(name.into(), dtype, shape.into(), bytes.end - bytes.start);
                 }
                 let prints = stored.fingerprints.into();
@@ -311,7 +351,8 @@ impl<'a> FileWriter<'a> {
                     let method = treat.describe(&stored.manifest);
                     self.notes.of(&info.name).method = Some(method);
                 }
-                manifest.tensors.insert(info.name.clone(), stored.manifest);
+                self.tensors += 1;
+                manifest.tensors.insert(info.own_name().into(), stored.manifest);
                 Ok(())
             }
             Err(Error::NonFinite { count, .. }) if treat.treatment.nonfinite == NonFinite::Keep => {
@@ -374,7 +415,8 @@ impl<'a> FileWriter<'a> {
         })?;
         self.notes.of(&t.name).fingerprints = Some(prints.into());
         let bytes = blocks.elements() * size;
-        self.push(t.name.as_str().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
+        self.push(t.own_name().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
+        self.tensors += 1;
         Ok(())
     }
 

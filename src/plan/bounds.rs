@@ -136,18 +136,18 @@ pub(super) fn header_bytes(checkpoint: &Checkpoint, steps: &[Step], file: usize)
     let mut count = 0;
     let entry = |name, dtype, shape| Entry { name, dtype, shape, bytes: most..most };
     let entries = of_file().flat_map(|(t, step)| match &step.action {
-        Action::Keep(_) => vec![entry(t.name.as_str().into(), t.dtype, t.shape.as_slice().into())],
+        Action::Keep(_) => vec![entry(t.own_name().into(), t.dtype, t.shape.as_slice().into())],
         Action::Treat(treat) => {
             let component = |c: Component| {
                 let shape = c.shape.unwrap_or_else(|| vec![most]);
-                entry(format!("{}.{}", t.name, c.name).into(), c.dtype, shape.into())
+                entry(format!("{}.{}", t.own_name(), c.name).into(), c.dtype, shape.into())
             };
             treat.manifest.components().into_iter().map(component).collect()
         }
     });
     let mut described = of_file().filter_map(|(t, step)| match &step.action {
         Action::Keep(_) => None,
-        Action::Treat(treat) => Some((t.name.as_str(), &treat.manifest)),
+        Action::Treat(treat) => Some((t.own_name(), &treat.manifest)),
     });
     let chunks = vec![[0; 16]; most.div_ceil(CHUNK) as usize];
     let source = &checkpoint.files[file];

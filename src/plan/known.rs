@@ -25,11 +25,11 @@ impl<'a> Known<'a> {
     pub fn new(tensors: &'a [TensorInfo], config: &'a ModelConfig) -> Self {
         let defaults = defaults();
         let matrices = || tensors.iter().filter(|t| t.shape.len() == 2);
-        let tables = matrices().filter(|t| defaults.embeddings.is_table(&t.name));
-        let layers = || matrices().filter(|t| defaults.columns.is_layer(&t.name));
+        let tables = matrices().filter(|t| defaults.embeddings.is_table(t.own_name()));
+        let layers = || matrices().filter(|t| defaults.columns.is_layer(t.own_name()));
         let mut blocks: BTreeMap<&str, Block> = BTreeMap::new();
         for t in layers() {
-            let (block, layer) = split(&t.name);
+            let (block, layer) = split(t.own_name());
             blocks.entry(block).or_default().insert(layer, (t.shape[0], t.shape[1]));
         }
         let is_named = |kind: &&String| defaults.columns.model_types.contains(*kind);
@@ -56,9 +56,9 @@ impl<'a> Known<'a> {
         let is_embedding = || {
             t.shape.len() == 2
                 && (self.config.vocabularies.contains(&t.shape[0])
-                    || as_table() && (self.config.tied || embeddings.is_head(&t.name)))
+                    || as_table() && (self.config.tied || embeddings.is_head(t.own_name())))
         };
-        match embeddings.role(&t.name) {
+        match embeddings.role(t.own_name()) {
             Role::Other if is_embedding() => Role::Embedding,
             role => role,
         }
@@ -67,8 +67,8 @@ impl<'a> Known<'a> {
     /// Why the channels of a tensor are its columns, if they are.
     pub fn columns(&self, t: &TensorInfo) -> Option<&Arc<str>> {
         let columns = self.columns.as_ref()?;
-        let layer = t.shape.len() == 2 && defaults().columns.is_layer(&t.name);
-        (layer && !self.usual.contains(split(&t.name).0)).then_some(columns)
+        let layer = t.shape.len() == 2 && defaults().columns.is_layer(t.own_name());
+        (layer && !self.usual.contains(split(t.own_name()).0)).then_some(columns)
     }
 }
 

@@ -80,10 +80,14 @@ impl Plan {
     ) -> Result<Self> {
         refuse_archives(checkpoint)?;
         let quantized = already_quantized(checkpoint)?;
-        let config = ModelConfig::read(checkpoint)?;
+        let configs = checkpoint.modules.iter().map(|m| ModelConfig::read(checkpoint, m));
+        let configs = configs.collect::<Result<Vec<_>>>()?;
         // A recipe that asks nothing of roles is spared what it takes to know them.
         let asks = recipe.defaults || recipe.rules.iter().any(Rule::asks_role);
-        let known = asks.then(|| Known::new(&checkpoint.tensors, &config));
+        let modules = checkpoint.modules.iter().zip(&configs).filter(|_| asks);
+        let all_known: Vec<_> = modules
+            .map(|(module, config)| Known::new(checkpoint.tensors_of(module), config))
+            .collect();
         let treatments: Vec<_> =
             recipe.rules.iter().map(|r| Arc::new(r.treatment.clone())).collect();
         let mut reasons: HashSet<Arc<str>> = HashSet::new();
@@ -92,8 +96,10 @@ impl Plan {
         let (mut steps, mut wrong) = (Vec::with_capacity(checkpoint.tensors.len()), Vec::new());
         let mut importance = HashMap::new();
         for (t, carried) in checkpoint.tensors.iter().zip(quantized.reasons) {
-            let role = known.as_ref().map_or(Role::Other, |known| known.role(t));
-            let fits = |r: &Rule| r.fits(&t.name, role, t.dtype, &t.shape);
+            let module = checkpoint.module_of(t.file);
+            let (known, config) = (all_known.get(module), &configs[module]);
+            let role = known.map_or(Role::Other, |known| known.role(t));
+            let fits = |r: &Rule| r.fits(t, role);
             // What somebody says of this job goes before what is known of models, and that before the recipe.
             let by_flag = recipe.rules.iter().take_while(|r| r.is_of_a_flag()).position(fits);
             let ask = recipe.defaults && by_flag.is_none();
@@ -114,8 +120,7 @@ impl Plan {
                 Some(treatment) if !treatment.keeps() => {
                     let rows_count = treatment.prune.is_some() || treatment.quantize.is_some();
                     let by_default = recipe.defaults && !recipe.rules[rule].sets_axis && rows_count;
-                    let columns =
-                        known.as_ref().filter(|_| by_default).and_then(|known| known.columns(t));
+                    let columns = known.filter(|_| by_default).and_then(|known| known.columns(t));
                     let axis = if columns.is_some() { 1 } else { treatment.axis };
                     let view = View { axis, stack: is_stack(t, &config.experts) };
                     action(t, treatment, carried.as_deref(), view, columns)
@@ -164,7 +169,7 @@ impl Plan {
         let header_bytes = headers.collect::<Result<Vec<u64>>>()?;
         let headers: u64 = header_bytes.iter().sum();
         // An index names every stored tensor and its shard, as the headers do with more beside it.
-        let index = if checkpoint.index.is_some() { headers } else { 0 };
+        let index = if checkpoint.indices().next().is_some() { headers } else { 0 };
         let output_bytes = steps.iter().map(|s| s.bytes).sum::<u64>() + headers + index;
         let memory_bytes = bounds::memory(&steps, unit_bytes, threads);
         let remarks = quantized.remark.into_iter().collect();
@@ -241,7 +246,7 @@ fn why_kept(t: &TensorInfo, role: Role, rules: &[Rule], rule: usize) -> Arc<str>
         return Arc::clone(why);
     }
     let missed = rules[..rule].iter().filter(|r| !r.treatment.keeps());
-    let missed = missed.filter_map(|r| r.unmet(&t.name, role, t.dtype, &t.shape)).next();
+    let missed = missed.filter_map(|r| r.unmet(t, role)).next();
     let why = missed.map_or_else(
         || match by.is_of_a_flag() {
             true => format!("{} keeps it", by.title()),
@@ -327,7 +332,7 @@ fn action(
         digest: [0; 16],
         max_rel_error: treatment.max_rel_error,
     };
-    let longest = manifest.components().iter().map(|c| t.name.len() + 1 + c.name.len()).max();
+    let longest = manifest.components().iter().map(|c| t.own_name().len() + 1 + c.name.len()).max();
     if longest > Some(MAX_NAME) {
         return keep("its name is too long for the names of its components");
     }

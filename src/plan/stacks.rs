@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 /// With `axis = 1` it is a stack of matrices `[experts, in, out]`, as gpt-oss and Llama 4 store them.
 pub(super) fn is_stack(t: &TensorInfo, experts: &BTreeSet<u64>) -> bool {
     let [first, _, _] = t.shape[..] else { return false };
-    let parts: Vec<&str> = t.name.split('.').collect();
+    let parts: Vec<&str> = t.own_name().split('.').collect();
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let named = parts.iter().enumerate().any(|(i, part)| match *part {
         "experts" => !parts.get(i + 1).is_some_and(|next| is_number(next)),
@@ -38,6 +38,7 @@ mod tests {
             let (name, shape) = (name.to_owned(), shape.to_vec());
             let info = TensorInfo {
                 name,
+                prefix: 0,
                 dtype: DType::BF16,
                 shape,
                 file: 0,

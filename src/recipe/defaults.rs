@@ -89,7 +89,7 @@ impl Defaults {
 
     /// The first rule that applies to a tensor of that role.
     pub fn rule(&self, t: &TensorInfo, role: Role) -> Option<usize> {
-        self.rules.iter().position(|rule| rule.fits(&t.name, role, t.dtype, &t.shape))
+        self.rules.iter().position(|rule| rule.fits(t, role))
     }
 }
 

@@ -208,7 +208,9 @@ impl Recipe {
                 // The rule that ends a recipe by keeping the rest need not have a rest.
                 None if rule.pattern == "*" && rule.treatment.keeps() => {}
                 None if !decided && !rule.optional => {
-                    let by_default = taken.iter().any(|t| rule.matches(&t.name, t.dtype, &t.shape));
+                    let by_default = taken
+                        .iter()
+                        .any(|t| rule.fits(t, defaults().embeddings.role(t.own_name())));
                     let but = if by_default { " that the defaults do not keep" } else { "" };
                     wrong.push(format!("rule {} matches no tensor{but}", quoted(&rule.pattern)));
                 }
@@ -232,7 +234,9 @@ impl Flag {
     /// What is wrong if its glob matches nothing, or if its preset treats nothing of it. One that keeps what another flag keeps
     /// already is right all the same.
     fn idle(&self, decided: bool, rules: &[Rule], tensors: &[TensorInfo]) -> Option<String> {
-        let mut matched = tensors.iter().filter(|t| self.glob.is_match(&t.name)).peekable();
+        let named =
+            |t: &&TensorInfo| self.glob.is_match(t.own_name()) || self.glob.is_match(&t.name);
+        let mut matched = tensors.iter().filter(named).peekable();
         let words = printable(&self.words());
         let Some(t) = matched.peek().copied() else {
             return Some(format!("{words} matches no tensor"));
@@ -240,8 +244,8 @@ impl Flag {
         if decided || self.preset.is_none() {
             return None;
         }
-        let role = defaults().embeddings.role(&t.name);
-        let unmet = rules.iter().find_map(|rule| rule.unmet(&t.name, role, t.dtype, &t.shape));
+        let role = defaults().embeddings.role(t.own_name());
+        let unmet = rules.iter().find_map(|rule| rule.unmet(t, role));
         let why = unmet.map_or("a flag before it decides".into(), |why| format!("it {why}"));
         let (name, count) = (quoted(&t.name), matched.count());
         Some(format!(

@@ -1,7 +1,7 @@
 //! One rule: which tensors it matches.
 
 use crate::{
-    DType,
+    DType, TensorInfo,
     recipe::{defaults, flags::Flag, treatment::Treatment},
     tensor::elements,
 };
@@ -68,23 +68,18 @@ impl Rule {
             Some(_) => defaults().embeddings.role(name),
             None => Role::Other,
         };
-        self.fits(name, role, dtype, shape)
+        self.names([name; 2], role) && self.missing(dtype, shape).is_none()
     }
 
-    /// Whether the rule applies to a tensor of that role.
-    pub(crate) fn fits(&self, name: &str, role: Role, dtype: DType, shape: &[u64]) -> bool {
-        self.names(name, role) && self.missing(dtype, shape).is_none()
+    /// Whether the rule applies to a tensor of that role. Either of its names will do, with its module or without.
+    pub(crate) fn fits(&self, t: &TensorInfo, role: Role) -> bool {
+        self.names([t.own_name(), &t.name], role) && self.missing(t.dtype, &t.shape).is_none()
     }
 
     /// Why the rule does not apply to a tensor whose name and role it matches: what the tensor "is" or "has".
-    pub(crate) fn unmet(
-        &self,
-        name: &str,
-        role: Role,
-        dtype: DType,
-        shape: &[u64],
-    ) -> Option<String> {
-        self.missing(dtype, shape).filter(|_| self.names(name, role))
+    pub(crate) fn unmet(&self, t: &TensorInfo, role: Role) -> Option<String> {
+        let names = [t.own_name(), &t.name];
+        self.missing(t.dtype, &t.shape).filter(|_| self.names(names, role))
     }
 
     /// Whether it goes by what a tensor is in its model.
@@ -107,14 +102,15 @@ impl Rule {
         matches!(self.matcher, Matcher::Regex(_))
     }
 
-    fn names(&self, name: &str, role: Role) -> bool {
-        let matches = match &self.matcher {
+    fn names(&self, names: [&str; 2], role: Role) -> bool {
+        let matches = |name: &&str| match &self.matcher {
             Matcher::Glob(glob) => glob.is_match(name),
             Matcher::Regex(regex) => regex.is_match(name),
             Matcher::All => true,
         };
         let asked = self.role.is_none_or(|asked| asked == role);
-        asked && matches && self.only.as_ref().is_none_or(|glob| glob.is_match(name))
+        let only = |glob: &GlobMatcher| names.iter().any(|name| glob.is_match(name));
+        asked && names.iter().any(matches) && self.only.as_ref().is_none_or(only)
     }
 
     fn missing(&self, dtype: DType, shape: &[u64]) -> Option<String> {

@@ -39,7 +39,7 @@ pub fn account(
         .collect();
     let entry = |(_, info): (&str, &TensorInfo)| {
         let start = info.offset() - archive.stored.files[info.file].data_start;
-        let (name, shape) = (info.name.as_str().into(), info.shape.as_slice().into());
+        let (name, shape) = (info.own_name().into(), info.shape.as_slice().into());
         entry_length(Entry { name, dtype: info.dtype, shape, bytes: start..start + info.bytes })
     };
     let header = archive.components(t).map(entry).sum::<u64>() + archive.manifest_bytes(t);

@@ -17,8 +17,8 @@ pub use model_limits::{ModelLimit, model_limits, said_of_pruning};
 pub use writer::{Components, PartsWriter, Writers, Written};
 
 use crate::{
-    Result, digest::digest, engine::Engine, fingerprint::Fingerprint, form::TensorManifest, parallel,
-    plan::Treat, recipe::Quantize, report::Retrieved, scratch::Words, stage::Source,
+    Result, digest::digest, engine::Engine, fingerprint::Fingerprint, form::TensorManifest,
+    parallel, plan::Treat, recipe::Quantize, report::Retrieved, scratch::Words, stage::Source,
 };
 use job::Job;
 use masks::Mask;

@@ -328,7 +328,9 @@ fn nonzero(dtype: DType, bytes: &[u8]) -> u64 {
         1 => bytes.iter().filter(|x| **x << 1 != 0).count() as u64,
         2 => nonzero_halves(bytes.as_chunks().0),
         4 => nonzero_words(bytes.as_chunks().0),
-        _ => bytes.as_chunks().0.iter().filter(|x| u64::from_le_bytes(**x) << 1 != 0).count() as u64,
+        _ => {
+            bytes.as_chunks().0.iter().filter(|x| u64::from_le_bytes(**x) << 1 != 0).count() as u64
+        }
     }
 }
 

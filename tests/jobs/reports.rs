@@ -222,10 +222,10 @@ fn every_byte_is_accounted_for() {
     }
     let index = r#"{"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}}"#;
     fs::write(input.join("model.safetensors.index.json"), index).unwrap();
-    // So is what is carried along: the same weights in another layout, and what is no weights.
+    // So is what is carried along: other weights, and what is no weights.
     let words = f32_words(&noise(4, 4096));
-    let consolidated = input.join("consolidated.safetensors");
-    write_checkpoint(&consolidated, &[("layers.a", DType::F32, vec![64, 64], words)]);
+    let adapter = input.join("adapter.safetensors");
+    write_checkpoint(&adapter, &[("layers.a", DType::F32, vec![64, 64], words)]);
     fs::create_dir(input.join("1_Pooling")).unwrap();
     fs::write(input.join("1_Pooling/config.json"), "{}").unwrap();
     fs::write(input.join("left out.bin"), "12345").unwrap();
@@ -239,7 +239,7 @@ fn every_byte_is_accounted_for() {
     assert_eq!((accounted(&report), &report["output_bytes"]), (size, &Value::from(size)));
     assert_eq!(report["input_bytes"], given);
     let carried = report["overhead"].as_array().unwrap().last().unwrap();
-    let whole = fs::metadata(&consolidated).unwrap().len() + 2;
+    let whole = fs::metadata(&adapter).unwrap().len() + 2;
     assert_eq!((&carried["name"], &carried["bytes"]), (&"carried".into(), &whole.into()));
     let restored = json(&["decompress", folder, "-o", back.to_str().unwrap()]);
     assert_eq!((accounted(&restored), &restored["input_bytes"]), (size, &Value::from(size)));

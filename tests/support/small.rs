@@ -173,7 +173,7 @@ pub fn files(archive: &Path) -> Vec<PathBuf> {
         return vec![archive.into()];
     }
     let stored = Checkpoint::open(archive).unwrap();
-    let names = stored.files.iter().map(|f| f.name.clone()).chain(stored.index);
+    let names = stored.files.iter().map(|f| f.name.as_str()).chain(stored.indices());
     names.map(|name| archive.join(name)).collect()
 }
 

@@ -42,8 +42,10 @@ pub struct Archive {
 /// One tensor of the original checkpoint, as the archive holds it.
 #[derive(Clone, Debug)]
 pub struct ArchivedTensor {
-    /// Its name.
+    /// Its name, as that of the tensors of a checkpoint.
     pub name: String,
+    /// How many bytes of the name are those of a module.
+    pub prefix: u32,
     /// Which file of the archive holds it.
     pub file: usize,
     /// What was done to it; `None` where it is kept bit for bit.
@@ -75,6 +77,13 @@ impl Cache {
             let last = self.chunks.pop().and_then(|(_, chunk)| Arc::into_inner(chunk));
             self.spare.extend(last.and_then(OnceLock::into_inner));
         }
+    }
+}
+
+impl ArchivedTensor {
+    /// What it is called in its file.
+    pub fn own_name(&self) -> &str {
+        &self.name[self.prefix as usize..]
     }
 }
 
@@ -200,7 +209,16 @@ impl Archive {
 
     /// What a tensor takes in the manifest, as it stands in the header.
     pub fn manifest_bytes(&self, tensor: &ArchivedTensor) -> u64 {
-        tensor.treated.as_ref().map_or(0, |treated| described_length(&tensor.name, treated))
+        tensor.treated.as_ref().map_or(0, |treated| described_length(tensor.own_name(), treated))
+    }
+
+    /// Of every tensor the place of its first component in the index, which orders them as the original's did.
+    pub(crate) fn places(&self) -> Vec<u32> {
+        let stored = self.stored.places();
+        let place = |t: &ArchivedTensor| {
+            t.components.iter().map(|(_, at)| stored[*at as usize]).min().unwrap_or(0)
+        };
+        self.tensors.iter().map(place).collect()
     }
 
     fn chunk(&self, file: usize, index: u64) -> Result<Chunk> {
@@ -289,17 +307,21 @@ fn check_header(
     if agrees(short(hash.finalize()), expected) { Ok(()) } else { Err(damaged()) }
 }
 
-/// Demands that the index of a folder is as it was written: it has no digest, but only one text.
+/// Demands that the indices of a folder are as they were written: they have no digest, but in their order only one text.
 fn check_index(stored: &Checkpoint) -> Result<()> {
-    let Some(name) = &stored.index else { return Ok(()) };
-    let path = stored.root.join(name);
-    let shards: BTreeMap<&str, &str> =
-        stored.tensors.iter().map(|t| (&*t.name, &*stored.files[t.file].name)).collect();
-    let total = stored.tensors.iter().map(|t| t.bytes).sum();
-    match std::fs::read(&path).map_err(Error::io(&path))? == index_text(total, &shards) {
-        true => Ok(()),
-        false => Err(Error::Digest { path, what: "its text".into() }),
+    for module in &stored.modules {
+        let Some(index) = &module.index else { continue };
+        let path = stored.root.join(&index.name);
+        let tensors = stored.tensors_of(module);
+        let listed = index.order.iter().map(|at| &tensors[*at as usize]);
+        let shards: Vec<_> =
+            listed.map(|t| (t.own_name(), module.own(&stored.files[t.file].name))).collect();
+        let total = tensors.iter().map(|t| t.bytes).sum();
+        if std::fs::read(&path).map_err(Error::io(&path))? != index_text(total, &shards) {
+            return Err(Error::Digest { path, what: "its text".into() });
+        }
     }
+    Ok(())
 }
 
 /// Matches the stored tensors with the manifests of their files: every component there once, with the right type and length.
@@ -318,7 +340,10 @@ fn assemble(
     let mut taken = vec![false; stored.tensors.len()];
     let mut tensors = Vec::new();
     for (file, manifest) in manifests.into_iter().enumerate() {
-        for (name, treated) in manifest {
+        let module = &stored.modules[stored.module_of(file)].prefix;
+        let prefix = module.len() as u32;
+        for (own, treated) in manifest {
+            let name = format!("{module}{own}");
             let refuse = |why: String| {
                 Error::format(&stored.files[file].path, format!("tensor {}: {why}", quoted(&name)))
             };
@@ -351,6 +376,7 @@ fn assemble(
             }
             tensors.push(ArchivedTensor {
                 name,
+                prefix,
                 file,
                 treated: Some(treated.into()),
                 components: components.into(),
@@ -367,6 +393,7 @@ fn assemble(
     tensors.reserve_exact(kept().count());
     tensors.extend(kept().map(|(at, t)| ArchivedTensor {
         name: t.name.clone(),
+        prefix: t.prefix,
         file: t.file,
         treated: None,
         components: [("", at as u32)].into(),

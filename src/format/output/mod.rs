@@ -1,7 +1,9 @@
 //! Files and folders in the making.
 
 mod lock;
+mod parents;
 pub(in crate::format) mod partial;
+pub(in crate::format) mod place;
 mod rename;
 pub(in crate::format) mod target;
 mod temporary;
@@ -284,6 +286,27 @@ impl OutputFolder {
         OutputFile::start(&self.path().join(name), &self.target.path().join(name), reserve)
     }
 
+    /// Makes the folders within it that a file in it needs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn make_folders(&mut self, relative: &Path) -> Result<()> {
+        let above: Vec<_> = relative.ancestors().skip(1).collect();
+        for folder in above.into_iter().rev().filter(|a| !a.as_os_str().is_empty()) {
+            if self.folders.insert(folder.into()) {
+                match fs::create_dir(self.path().join(folder)) {
+                    // Of an interrupted run.
+                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(explain(&self.target().join(relative), e));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Copies a file into the folder, byte for byte, and makes it durable. `check` is called between pieces.
     ///
     /// # Errors
@@ -297,12 +320,7 @@ impl OutputFolder {
     ) -> Result<()> {
         let (from, shown) = (root.join(relative), self.target.path().join(relative));
         let to = self.path().join(relative);
-        let above: Vec<_> = relative.ancestors().skip(1).collect();
-        for folder in above.into_iter().rev().filter(|a| !a.as_os_str().is_empty()) {
-            if self.folders.insert(folder.into()) {
-                fs::create_dir(self.path().join(folder)).map_err(|e| explain(&shown, e))?;
-            }
-        }
+        self.make_folders(relative)?;
         let mut source = File::open(&from).map_err(Error::io(&from))?;
         let mut copy = File::create_new(&to).map_err(|e| explain(&shown, e))?;
         let mut buffer = vec![0; 1 << 20];

@@ -27,7 +27,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
@@ -206,8 +206,8 @@ impl Partial {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => return Err(explain(path, e)),
         }
-        let stays = |p: &PathBuf| finished.keys().any(|name| p.ends_with(name));
-        list(&output)?.iter().filter(|p| !stays(p)).for_each(|p| delete(p));
+        let whole_files = finished.keys().map(|name| output.join(name)).collect();
+        delete_but(&output, &whole_files)?;
         let journal = OpenOptions::new().append(true).open(&at).map_err(Error::io(&at))?;
         if whole < text.len() {
             let cut = journal.set_len(whole as u64).and_then(|()| journal.sync_all());
@@ -255,7 +255,9 @@ impl Partial {
         checkpoint.unchanged()?;
         let output = self.output();
         let (bytes, digest) = digest_file(&output.join(&source.name), cancel)?;
-        sync_folder(&output, &output)?;
+        for folder in Path::new(&source.name).ancestors().skip(1) {
+            sync_folder(&output.join(folder), &output)?;
+        }
         let digest = encode_digest(digest);
         let record = Finished { name: source.name.clone(), source: read, bytes, digest, notes };
         let at = partial(&self.target).join(JOURNAL);
@@ -343,6 +345,18 @@ impl Finished {
         let regular = path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() == self.bytes);
         Ok(regular && encode_digest(digest_file(path, cancel)?.1) == self.digest)
     }
+}
+
+/// Deletes what is in a folder but for some files.
+fn delete_but(folder: &Path, files: &BTreeSet<PathBuf>) -> Result<()> {
+    for path in list(folder)? {
+        match files.iter().any(|f| f.starts_with(&path)) {
+            false => delete(&path),
+            true if path.is_dir() => delete_but(&path, files)?,
+            true => {}
+        }
+    }
+    Ok(())
 }
 
 /// A whole line of the journal: a digest, and the JSON that has it.

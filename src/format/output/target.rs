@@ -10,6 +10,8 @@ use crate::{
         folder::list,
         output::{
             lock::Lock,
+            parents::Parents,
+            place::suits,
             rename::{exchange, recover, rename_new},
             temporary::{delete_leftovers, parent, sync_folder},
         },
@@ -26,7 +28,8 @@ use std::{
 };
 
 /// What repositories of models hold beside the weights.
-const SIDE_FILES: [&str; 34] = [
+const SIDE_FILES: [&str; 35] = [
+    ".gitattributes",
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -71,16 +74,18 @@ pub struct Target {
     /// Where it is a folder, what will be in it.
     outputs: Option<BTreeSet<PathBuf>>,
     _lock: Option<Lock>,
+    /// After the lock, which lies in the innermost of them.
+    _parents: Parents,
 }
 
 impl Target {
     /// Claims the place of the successor of `source`: a file for a file, a folder for a folder. Leftovers of killed runs
-    /// with the same target are deleted.
+    /// with the same target are deleted. Missing folders above it are made; dropped, it leaves none of them empty.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if the target holds what is read, exists and `force` is not given, or is nothing that an output
-    /// like this may replace; [`Error::Locked`] if another run has claimed it; [`Error::Io`].
+    /// [`Error::Usage`] if the target holds what is read or lies in it, exists and `force` is not given, or is nothing that an
+    /// output like this may replace; [`Error::Locked`] if another run has claimed it; [`Error::Io`].
     pub fn claim(path: &Path, source: &Checkpoint, force: bool) -> Result<Self> {
         let files = source.files.iter().map(|f| f.path.clone());
         let carried = source.carried().iter().map(|p| source.root.join(p));
@@ -89,13 +94,15 @@ impl Target {
             let why = format!("{} is no name for an output", shown(path));
             return Err(Error::Usage(why));
         }
+        suits(path, source)?;
+        let parents = Parents::make(path)?;
         let lock = Lock::take(path)?;
         if lock.is_some() {
             delete_leftovers(path);
             recover(path).map_err(Error::io(path))?;
         }
         let outputs = source.is_folder.then(|| source.outputs().map(Path::to_path_buf).collect());
-        let target = Self { path: path.into(), force, outputs, _lock: lock };
+        let target = Self { path: path.into(), force, outputs, _lock: lock, _parents: parents };
         target.replaceable()?;
         Ok(target)
     }
@@ -210,13 +217,18 @@ fn foreign(folder: &Path, outputs: &BTreeSet<PathBuf>) -> Result<Option<String>>
     let name = |p: &Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let weights = |p: &Path| name(p).ends_with(".safetensors");
     let known = |p: &Path| weights(p) || is_index(p) || SIDE_FILES.contains(&&*name(p));
+    // At the root, and in the folders of modules.
+    let of_module = |relative: &Path| {
+        let parent = relative.parent().filter(|p| !p.as_os_str().is_empty());
+        parent.is_none_or(|p| outputs.iter().any(|o| o.parent() == Some(p) && weights(o)))
+    };
     let mut left: Vec<PathBuf> = at_root.iter().rev().cloned().collect();
     while let Some(path) = left.pop() {
         let relative = path.strip_prefix(folder).unwrap_or(&path);
         let is_folder = path.symlink_metadata().map_err(Error::io(&path))?.is_dir();
         let of_output = match is_folder {
             true => outputs.iter().any(|o| o.starts_with(relative) && o != relative),
-            false => outputs.contains(relative) || path.parent() == Some(folder) && known(&path),
+            false => outputs.contains(relative) || of_module(relative) && known(&path),
         };
         if !of_output {
             return Ok(Some(format!("{} in it is no part of an output", shown(relative))));
@@ -225,6 +237,7 @@ fn foreign(folder: &Path, outputs: &BTreeSet<PathBuf>) -> Result<Option<String>>
             left.extend(list(&path)?.into_iter().rev());
         }
     }
-    let some = at_root.is_empty() || at_root.iter().any(|p| weights(p));
+    let within = outputs.iter().any(|o| weights(o) && folder.join(o).is_file());
+    let some = within || at_root.is_empty() || at_root.iter().any(|p| weights(p));
     Ok((!some).then(|| "there are no weights in it".into()))
 }

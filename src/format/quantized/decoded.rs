@@ -99,6 +99,7 @@ impl Checkpoint {
             Scaled { codes: stored(codes, code), scales: stored(scales, power), matrix, tile };
         Ok(Some(TensorInfo {
             name: name.to_owned(),
+            prefix: codes.prefix,
             dtype: DType::F32,
             shape,
             file: codes.file,

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    format::{checkpoint::Checkpoint, safetensors::index::read_object},
+    format::{checkpoint::Checkpoint, modules::Module, safetensors::index::read_object},
     quote::{json_error, printable, quoted},
 };
 use serde::{
@@ -24,10 +24,10 @@ const KEYS: [&str; 3] = ["quantization_config", "compression_config", "quantizat
 /// How deep: `text_config` and the like are one or two objects down.
 const MAX_DEPTH: usize = 8;
 
-/// The first mark, in words: `quantization in config.json, 4 bits`.
-pub(super) fn mark(checkpoint: &Checkpoint) -> Result<Option<String>> {
-    for name in CONFIGS {
-        let path = checkpoint.folder().join(name);
+/// The first mark of a module, in words: `quantization in config.json, 4 bits`.
+pub(super) fn mark(checkpoint: &Checkpoint, module: &Module) -> Result<Option<String>> {
+    for name in CONFIGS.map(|name| format!("{}{name}", module.prefix)) {
+        let path = checkpoint.folder().join(&name);
         if path.is_file() {
             let text = read_object(&path, MAX_CONFIG)?;
             let found = serde_json::from_slice(&text).and_then(|text| find(text, 0));
@@ -36,7 +36,8 @@ pub(super) fn mark(checkpoint: &Checkpoint) -> Result<Option<String>> {
             }
         }
     }
-    let pairs = checkpoint.files.iter().flat_map(|f| f.metadata.iter().map(move |pair| (f, pair)));
+    let files = checkpoint.files[module.files.clone()].iter();
+    let pairs = files.flat_map(|f| f.metadata.iter().map(move |pair| (f, pair)));
     for (file, (key, value)) in pairs {
         // Other people's metadata need not be JSON.
         if (KEYS.contains(&key) || key == "_quantization_metadata")

@@ -25,7 +25,7 @@ pub struct Quantized {
 
 /// Finds what is quantized already.
 ///
-/// 1. **A mark speaks for the whole checkpoint**: every tensor is carried. Marks are a `quantization_config` or
+/// 1. **A mark speaks for the whole checkpoint**, or for its module of a pipeline: every tensor is carried. Marks are a `quantization_config` or
 ///    `compression_config` that is not null, or a `quantization` with `bits` or a `quant_algo`, anywhere in `config.json` or
 ///    `hf_quant_config.json` beside the file that was named or in the folder; and such an object, or `_quantization_metadata`,
 ///    in the metadata of a file itself.
@@ -50,34 +50,40 @@ pub struct Quantized {
 ///
 /// [`Error::Format`](crate::Error::Format) if one of the configurations cannot be understood, [`Error::Io`](crate::Error::Io).
 pub fn already_quantized(checkpoint: &Checkpoint) -> Result<Quantized> {
-    let mark = marks::mark(checkpoint)?;
-    let beside = siblings::siblings(checkpoint);
-    let mut modules: HashMap<&str, Module> = HashMap::new();
-    for t in &checkpoint.tensors {
-        let (module, part) = parted(&t.name);
-        modules.entry(module).or_default().add(part, Some((t.dtype, &t.shape)));
-    }
-    for (name, kind) in &beside {
-        let (module, part) = parted(name);
-        if let Some(module) = modules.get_mut(module) {
-            module.add(part, kind.as_ref().map(|(dtype, shape)| (*dtype, shape.as_slice())));
-        }
-    }
+    let mut reasons = Vec::with_capacity(checkpoint.tensors.len());
     let mut layouts: BTreeMap<Layout, Arc<str>> = BTreeMap::new();
-    let marked: Option<Arc<str>> =
-        mark.as_ref().map(|mark| format!("the checkpoint is already quantized ({mark})").into());
-    let reason = |t: &crate::TensorInfo| {
-        let Some(layout) = modules[parted(&t.name).0].layout() else { return marked.clone() };
-        let why = || format!("already quantized: {}", layout.words()).into();
-        Some(Arc::clone(layouts.entry(layout).or_insert_with(why)))
-    };
-    let reasons: Vec<_> = checkpoint.tensors.iter().map(reason).collect();
+    let mut marks = Vec::new();
+    let beside = siblings::siblings(checkpoint);
+    for part in &checkpoint.modules {
+        let mark = marks::mark(checkpoint, part)?;
+        let tensors = checkpoint.tensors_of(part);
+        let mut modules: HashMap<&str, Module> = HashMap::new();
+        for t in tensors {
+            let (module, part) = parted(t.own_name());
+            modules.entry(module).or_default().add(part, Some((t.dtype, &t.shape)));
+        }
+        for (name, kind) in &beside {
+            let (module, part) = parted(name);
+            if let Some(module) = modules.get_mut(module) {
+                module.add(part, kind.as_ref().map(|(dtype, shape)| (*dtype, shape.as_slice())));
+            }
+        }
+        let why = |mark: &String| format!("the checkpoint is already quantized ({mark})").into();
+        let marked: Option<Arc<str>> = mark.as_ref().map(why);
+        reasons.extend(tensors.iter().map(|t| {
+            let layout = modules[parted(t.own_name()).0].layout();
+            let Some(layout) = layout else { return marked.clone() };
+            let why = || format!("already quantized: {}", layout.words()).into();
+            Some(Arc::clone(layouts.entry(layout).or_insert_with(why)))
+        }));
+        marks.extend(mark);
+    }
     let carried = reasons.iter().flatten().count();
     let layouts: Vec<_> = layouts.into_keys().map(Layout::words).collect();
-    let what = match (layouts.join("; "), mark) {
-        (layouts, None) => layouts,
-        (layouts, Some(mark)) if layouts.is_empty() => mark,
-        (layouts, Some(mark)) => format!("{layouts} ({mark})"),
+    let what = match (layouts.join("; "), marks.join("; ")) {
+        (layouts, marks) if marks.is_empty() => layouts,
+        (layouts, marks) if layouts.is_empty() => marks,
+        (layouts, marks) => format!("{layouts} ({marks})"),
     };
     let remark = match carried {
         0 => None,

@@ -6,7 +6,10 @@
 use crate::{
     DType, Error, Result, Storage, TensorInfo,
     form::described_bytes,
-    format::safetensors::{json::Json, metadata::Metadata},
+    format::{
+        foreign::{Foreign, START},
+        safetensors::{json::Json, metadata::Metadata},
+    },
     quote::quoted,
 };
 use std::{io::Read, path::Path};
@@ -48,10 +51,16 @@ pub fn read(path: &Path, mut reader: impl Read, file_len: u64, file: usize) -> R
         )));
     }
     reader.read_exact(&mut length).map_err(Error::io(path))?;
-    if let Some(kind) = foreign(&length) {
-        return Err(refuse(format!("this is {kind}, expected a safetensors file")));
-    }
+    let mut start = length.to_vec();
+    reader.by_ref().take(START - 8).read_to_end(&mut start).map_err(Error::io(path))?;
     let length = u64::from_le_bytes(length);
+    let header = matches!(start.get(8), Some(b'{' | b' ' | b'\t' | b'\r' | b'\n'));
+    if (length > MAX_HEADER || !header)
+        && let Some(foreign) = Foreign::of(&start, path)
+    {
+        let (what, way) = (foreign.what, foreign.way(path));
+        return Err(refuse(format!("this is {what}, expected a safetensors file; {way}")));
+    }
     if length > MAX_HEADER {
         return Err(refuse(format!(
             "the header claims {length} bytes, expected at most {MAX_HEADER}"
@@ -64,7 +73,7 @@ pub fn read(path: &Path, mut reader: impl Read, file_len: u64, file: usize) -> R
         )));
     }
     let mut parser = Parser {
-        json: Json::new(path, reader.take(length)),
+        json: Json::new(path, start[8..].chain(reader).take(length)),
         header: Header { data_start: 8 + length, ..Default::default() },
         dimensions: 0,
         file,
@@ -74,29 +83,6 @@ pub fn read(path: &Path, mut reader: impl Read, file_len: u64, file: usize) -> R
     check_names(path, &header.tensors)?;
     check_layout(path, &mut header.tensors, header.data_start, file_len)?;
     Ok(header)
-}
-
-/// Formats that people rename, by their first bytes.
-fn foreign(start: &[u8; 8]) -> Option<&'static str> {
-    match start {
-        [b'P', b'K', 3 | 5, 4 | 6, ..] => Some("a zip archive, perhaps a PyTorch checkpoint"),
-        [0x80, 2..=5, b'}' | b']' | b'c' | b'(' | b'q' | 0x8a | 0x95, ..] => {
-            Some("a Python pickle")
-        }
-        [b'G', b'G', b'U', b'F', ..] => Some("a GGUF file"),
-        [0x89, b'H', b'D', b'F', ..] => Some("an HDF5 file"),
-        [0x1f, 0x8b, ..] => Some("a gzip file"),
-        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Some("a NumPy array"),
-        b"version " => Some("a Git LFS pointer; the file itself was not fetched"),
-        // As lengths these texts would be far too large.
-        [b'<', b'!' | b'?' | b'a'..=b'z' | b'A'..=b'Z', .., b' '..=b'~'] => {
-            Some("an HTML or XML page, perhaps of an error in downloading")
-        }
-        [b'{' | b'[', .., b' '..=b'~'] => {
-            Some("JSON text without the length that goes before it in a header")
-        }
-        _ => None,
-    }
 }
 
 fn check_names(path: &Path, tensors: &[TensorInfo]) -> Result<()> {
@@ -308,6 +294,7 @@ impl<R: Read> Parser<'_, R> {
         }
         self.header.tensors.push(TensorInfo {
             name,
+            prefix: 0,
             dtype,
             shape,
             file: self.file,

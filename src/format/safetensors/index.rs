@@ -6,7 +6,7 @@ use crate::{
     quote::{json_error, quoted},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt, fs,
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -20,8 +20,8 @@ const MAX_LISTED: usize = crate::format::safetensors::header::MAX_TENSORS;
 pub struct Index {
     /// The plain names of the shards, sorted.
     pub shards: Vec<String>,
-    /// Of every tensor, the number of its shard.
-    listed: HashMap<String, u32>,
+    /// Of every tensor the number of its shard, and its own place in the list.
+    listed: HashMap<String, [u32; 2]>,
 }
 
 impl Index {
@@ -71,13 +71,13 @@ impl Index {
             check_basename(path, name)?;
             place[*at as usize] = i;
         }
-        listed.values_mut().for_each(|at| *at = place[*at as usize]);
+        listed.values_mut().for_each(|[at, _]| *at = place[*at as usize]);
         Ok(Self { shards: sorted.into_iter().map(|(name, _)| name).collect(), listed })
     }
 
     /// The names of all tensors, and the number of the shard of each.
     pub fn names(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.listed.iter().map(|(name, shard)| (name.as_str(), *shard as usize))
+        self.listed.iter().map(|(name, [shard, _])| (name.as_str(), *shard as usize))
     }
 
     /// The shards within their folder.
@@ -85,30 +85,38 @@ impl Index {
         self.shards.iter().map(|name| root.join(name)).collect()
     }
 
-    /// Demands that it lists the tensors of its shards, which are numbered as it numbers them, and no others.
+    /// Demands that it lists the tensors of its shards, which are numbered as it numbers them from `first` on, and no others. Gives
+    /// the numbers of these tensors in the order of the list.
     ///
     /// # Errors
     ///
     /// [`Error::Format`] with the first tensor that differs.
-    pub fn check(&self, path: &Path, tensors: &[TensorInfo]) -> Result<()> {
+    pub fn check(&self, path: &Path, tensors: &[TensorInfo], first: usize) -> Result<Vec<u32>> {
         let shard = |at: usize| quoted(&self.shards[at]);
-        for t in tensors {
-            let (name, held) = (quoted(&t.name), shard(t.file));
-            let why = match self.listed.get(&t.name) {
-                Some(claimed) if *claimed as usize == t.file => continue,
-                Some(claimed) => {
-                    format!("tensor {name} is in {held}, expected {}", shard(*claimed as usize))
+        let mut order = vec![0; self.listed.len()];
+        for (t, number) in tensors.iter().zip(0..) {
+            let at = t.file - first;
+            let why = match self.listed.get(t.own_name()) {
+                Some([claimed, place]) if *claimed as usize == at => {
+                    order[*place as usize] = number;
+                    continue;
                 }
-                None => format!("tensor {name} of shard {held} is not listed"),
+                Some([claimed, _]) => {
+                    let (name, expected) = (quoted(&t.name), shard(*claimed as usize));
+                    format!("tensor {name} is in {}, expected {expected}", shard(at))
+                }
+                None => {
+                    format!("tensor {} of shard {} is not listed", quoted(&t.name), shard(at))
+                }
             };
             return Err(Error::format(path, why));
         }
         if tensors.len() == self.listed.len() {
-            return Ok(());
+            return Ok(order);
         }
-        let present: std::collections::HashSet<_> = tensors.iter().map(|t| &t.name).collect();
-        let missing = self.listed.iter().filter(|(name, _)| !present.contains(name)).min();
-        let why = missing.map_or("a tensor is listed twice".into(), |(name, at)| {
+        let present: std::collections::HashSet<_> = tensors.iter().map(|t| t.own_name()).collect();
+        let missing = self.listed.iter().filter(|(name, _)| !present.contains(name.as_str())).min();
+        let why = missing.map_or("a tensor is listed twice".into(), |(name, [at, _])| {
             let (name, shard) = (quoted(name), shard(*at as usize));
             format!("tensor {name} is listed but not in shard {shard}")
         });
@@ -116,21 +124,24 @@ impl Index {
     }
 }
 
-/// The text of an index: the bytes of all tensors, and of each its shard.
-pub(crate) fn index_text(
-    total: u64,
-    shards: &BTreeMap<impl serde::Serialize, impl serde::Serialize>,
-) -> Vec<u8> {
+/// The text of an index: the bytes of all tensors, and of each its shard, in this order.
+pub(crate) fn index_text(total: u64, shards: &[(&str, &str)]) -> Vec<u8> {
     #[derive(serde::Serialize)]
     struct Metadata {
         total_size: u64,
     }
     #[derive(serde::Serialize)]
-    struct Text<W> {
+    struct Text<'a> {
         metadata: Metadata,
-        weight_map: W,
+        weight_map: Pairs<'a>,
     }
-    let text = Text { metadata: Metadata { total_size: total }, weight_map: shards };
+    struct Pairs<'a>(&'a [(&'a str, &'a str)]);
+    impl serde::Serialize for Pairs<'_> {
+        fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+            to.collect_map(self.0.iter().map(|(tensor, shard)| (tensor, shard)))
+        }
+    }
+    let text = Text { metadata: Metadata { total_size: total }, weight_map: Pairs(shards) };
     let mut text = serde_json::to_vec_pretty(&text).expect("names are text");
     text.push(b'\n');
     text
@@ -155,7 +166,7 @@ fn check_basename(index: &Path, name: &str) -> Result<()> {
 /// A JSON object of strings without duplicate keys, which `serde_json` would accept. Shards are numbered as they come.
 struct Map {
     shards: HashMap<String, u32>,
-    listed: HashMap<String, u32>,
+    listed: HashMap<String, [u32; 2]>,
 }
 
 impl<'de> serde::Deserialize<'de> for Map {
@@ -181,7 +192,8 @@ impl<'de> serde::Deserialize<'de> for Map {
                     let next = shards.len() as u32;
                     let at = *shards.entry(shard).or_insert(next);
                     let name = quoted(&tensor);
-                    if listed.insert(tensor, at).is_some() {
+                    let place = listed.len() as u32;
+                    if listed.insert(tensor, [at, place]).is_some() {
                         return refuse(format!("tensor {name} is listed twice, expected once"));
                     }
                 }
