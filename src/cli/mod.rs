@@ -134,6 +134,15 @@ impl Common {
         Ok(Box::leak(Box::new(backend)))
     }
 
+    /// The device that was asked for, opened only if kernels run: where none do, the CPU does what there is, unless a GPU was asked
+    /// for by name. What cannot be told because the input is wrong, the job says.
+    fn backend_if(&self, runs: impl FnOnce() -> Result<bool>) -> Result<&'static Backend> {
+        match self.device()? {
+            Device::Auto if self.adapter.is_none() && !runs().unwrap_or(false) => Ok(&Backend::Cpu),
+            _ => self.backend(),
+        }
+    }
+
     fn options<'a>(
         &self,
         backend: &'a Backend,

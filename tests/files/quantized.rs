@@ -48,9 +48,10 @@ pub fn carried(path: &Path) -> (BTreeSet<String>, Option<String>) {
             names.insert(t.name.clone());
         }
     }
-    assert_eq!(found.remark.is_some(), !names.is_empty());
-    assert_eq!(plan.remarks, Vec::from_iter(found.remark.clone()));
-    (names, found.remark)
+    let remark = found.remark(names.len());
+    assert_eq!(remark.is_some(), !names.is_empty());
+    assert_eq!(plan.remarks, Vec::from_iter(remark.clone()));
+    (names, remark)
 }
 
 /// What every case has beside its module.

@@ -2,13 +2,13 @@
 
 use crate::{
     Error, Result, TensorInfo,
-    format::safetensors::header::MAX_HEADER,
+    format::safetensors::{header::MAX_HEADER, header_text::Count},
     quote::{json_error, quoted},
 };
 use std::{
     collections::{BTreeMap, HashMap},
     fmt, fs,
-    io::ErrorKind,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -121,6 +121,22 @@ pub(crate) fn index_text(
     total: u64,
     shards: &BTreeMap<impl serde::Serialize, impl serde::Serialize>,
 ) -> Vec<u8> {
+    let mut text = Vec::new();
+    write_index(&mut text, total, shards);
+    text
+}
+
+/// The length of that text, so that a plan need not build it.
+pub(crate) fn index_length(
+    total: u64,
+    shards: &BTreeMap<impl serde::Serialize, impl serde::Serialize>,
+) -> u64 {
+    let mut count = Count(0);
+    write_index(&mut count, total, shards);
+    count.0
+}
+
+fn write_index(out: &mut impl Write, total: u64, shards: impl serde::Serialize) {
     #[derive(serde::Serialize)]
     struct Metadata {
         total_size: u64,
@@ -131,9 +147,8 @@ pub(crate) fn index_text(
         weight_map: W,
     }
     let text = Text { metadata: Metadata { total_size: total }, weight_map: shards };
-    let mut text = serde_json::to_vec_pretty(&text).expect("names are text");
-    text.push(b'\n');
-    text
+    serde_json::to_writer_pretty(&mut *out, &text).expect("names are text, and memory takes it");
+    out.write_all(b"\n").expect("memory takes every byte");
 }
 
 /// One plain file name: it can leave no folder.
