@@ -23,8 +23,7 @@ pub struct Decompress {
 
 impl Decompress {
     pub fn run(self) -> Result<u8> {
-        let backend =
-            self.common.backend_if(|| Ok(Archive::open(&self.archive)?.holds_codes()))?;
+        let backend = self.common.backend_if(|| Ok(Archive::open(&self.archive)?.holds_codes()))?;
         let report = {
             let progress = self.common.progress();
             let options = self.common.options(backend, &progress, self.force);

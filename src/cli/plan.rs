@@ -201,13 +201,12 @@ impl Plan {
         };
         let of = |preset: Preset| {
             let recipe = self.recipe.before(Recipe::preset(preset.name)?)?;
-            let (sizes, error) =
-                match pipeline::plan_for(&checkpoint, &recipe, &options, device) {
-                    Ok(plan) => (Some(sizes(&plan)), None),
-                    // One does not fit; another may.
-                    Err(e @ (Error::Recipe(_) | Error::Usage(_))) => (None, Some(e.to_string())),
-                    Err(e) => return Err(e),
-                };
+            let (sizes, error) = match pipeline::plan_for(&checkpoint, &recipe, &options, device) {
+                Ok(plan) => (Some(sizes(&plan)), None),
+                // One does not fit; another may.
+                Err(e @ (Error::Recipe(_) | Error::Usage(_))) => (None, Some(e.to_string())),
+                Err(e) => return Err(e),
+            };
             Ok(OfPreset { name: preset.name, purpose: preset.purpose, sizes, error })
         };
         let presets = SHIPPED.into_iter().map(of).collect::<Result<Vec<_>>>()?;

@@ -179,12 +179,7 @@ pub fn plan_for(
     planned(checkpoint, recipe, options, device == Device::Gpu)
 }
 
-fn planned(
-    checkpoint: &Checkpoint,
-    recipe: &Recipe,
-    options: &Options,
-    gpu: bool,
-) -> Result<Plan> {
+fn planned(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options, gpu: bool) -> Result<Plan> {
     let mut plan = fitted(checkpoint, recipe, options, gpu)?;
     plan.remarks.extend(said_of_pruning(&plan, recipe, None));
     let kept = said_of_kept(&plan, recipe, checkpoint, &|_| None);
@@ -193,12 +188,7 @@ fn planned(
 }
 
 /// The plan, without what reading data would tell better.
-fn fitted(
-    checkpoint: &Checkpoint,
-    recipe: &Recipe,
-    options: &Options,
-    gpu: bool,
-) -> Result<Plan> {
+fn fitted(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options, gpu: bool) -> Result<Plan> {
     let plan = Plan::new(checkpoint, recipe, options.planned_unit(gpu), options.workers(gpu))?;
     if plan.memory_bytes > options.memory {
         return Err(Error::Usage(format!(

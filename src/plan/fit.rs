@@ -9,9 +9,7 @@ use crate::{
         bounds::stored_bytes,
         step::{Action, ImportanceOf, Treat},
     },
-    recipe::{
-        Granularity, GroupSize, Objective, Prune, Quantize, Role, Rule, Treatment, defaults,
-    },
+    recipe::{Granularity, GroupSize, Objective, Prune, Quantize, Role, Rule, Treatment, defaults},
 };
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
@@ -19,8 +17,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 /// rules before it, which would have treated a tensor of this name, ask for in vain; or the rule itself.
 pub(super) fn why_kept(t: &TensorInfo, role: Role, rules: &[Rule], rule: usize) -> Arc<str> {
     let before = rules.get(..rule).unwrap_or(rules).iter().filter(|r| !r.treatment.keeps());
-    let mut unmet = before
-        .filter_map(|r| Some((r, r.unmet(&t.name, role, t.dtype, &t.shape)?)));
+    let mut unmet = before.filter_map(|r| Some((r, r.unmet(&t.name, role, t.dtype, &t.shape)?)));
     let missed = unmet.next();
     let lossless = missed.as_ref().is_some_and(|(r, _)| r.treatment.is_lossless());
     if !t.dtype.is_weight() && !lossless {

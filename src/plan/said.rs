@@ -77,7 +77,9 @@ impl Misfits {
     pub fn lines(&self, rules: &[Rule]) -> Vec<String> {
         let of_rule = |(rule, tensors): (&usize, &Some3)| match tensors.count {
             1 => format!("tensor {}: {}", tensors.first[0].0, tensors.first[0].1),
-            n => format!("{} does not fit {n} tensors: {}", called(&rules[*rule]), tensors.reasons()),
+            n => {
+                format!("{} does not fit {n} tensors: {}", called(&rules[*rule]), tensors.reasons())
+            }
         };
         let mut lines: Vec<String> = self.by_rule.iter().map(of_rule).collect();
         let which = match self.unmatched.count {
@@ -85,9 +87,7 @@ impl Misfits {
             1 => format!("tensor {}", self.unmatched.names()),
             n => format!("{n} tensors ({})", self.unmatched.names()),
         };
-        lines.push(format!(
-            "no rule matches {which}; end the recipe with a rule that keeps \"*\""
-        ));
+        lines.push(format!("no rule matches {which}; end the recipe with a rule that keeps \"*\""));
         lines
     }
 }

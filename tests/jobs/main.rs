@@ -12,6 +12,7 @@ mod kills;
 mod outputs;
 mod palettes;
 mod pipeline;
+mod plans;
 mod reports;
 mod resume;
 mod words;

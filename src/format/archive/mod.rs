@@ -139,9 +139,8 @@ impl Archive {
 
     /// Whether a tensor is stored as codes, which kernels restore; values are only put in their places.
     pub fn holds_codes(&self) -> bool {
-        let codes = |t: &ArchivedTensor| {
-            t.treated.as_ref().is_some_and(|m| m.method.code_bits().is_some())
-        };
+        let codes =
+            |t: &ArchivedTensor| t.treated.as_ref().is_some_and(|m| m.method.code_bits().is_some());
         self.tensors.iter().any(codes)
     }
 
