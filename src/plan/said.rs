@@ -148,9 +148,13 @@ pub fn said_of_kept(
         // Of equals the first by its words, so that it is always the same.
         let most = reasons.values().max_by_key(|(n, why)| (*n, std::cmp::Reverse(why.clone())));
         let (n, why) = most.expect("every tensor has a reason");
-        let count = if *n == all { String::new() } else { format!("{n} of them: ") };
+        let which = match (all, *n) {
+            (1, _) => "the only tensor is kept".into(),
+            (_, n) if n == all => format!("all {all} tensors are kept"),
+            (_, n) => format!("all {all} tensors are kept, {n} of them for this"),
+        };
         said.push(format!(
-            "nothing is changed: all of {all} tensors are kept, {count}{why}; `tersor plan MODEL` shows what each preset would do"
+            "nothing is changed: {which}: {why}; `tersor plan MODEL` shows what each preset would do"
         ));
     }
     said

@@ -447,7 +447,7 @@ fn a_device_is_opened_only_for_kernels() {
 fn what_changes_nothing_says_so_and_why() {
     let place =
         Place::new(&[matrix("a.weight", 4, 4), matrix("b.weight", 5, 4), matrix("c", 1, 9)]);
-    let nothing = "nothing is changed: all of 3 tensors are kept, it has fewer than 1024 elements; `tersor plan MODEL` shows what each preset would do";
+    let nothing = "nothing is changed: all 3 tensors are kept: it has fewer than 1024 elements; `tersor plan MODEL` shows what each preset would do";
     let compress = "compress in.safetensors -o out --force --device cpu";
     let report = place.json(&format!("{compress} -p int8"));
     assert_eq!(report["warnings"], serde_json::json!([nothing]));
@@ -455,8 +455,10 @@ fn what_changes_nothing_says_so_and_why() {
     // Most of several, and a rule of one's own whose every tensor a guard keeps.
     place.recipe("[[rule]]\nmatch = \"*.weight\"\nquantize = { kind = \"palette\", k = 256 }\n[[rule]]\nmatch = \"*\"\nkeep = true\n");
     let idle = "rule \"*.weight\" does not change any of its 2 tensors: its treated form is not smaller (\"a.weight\", \"b.weight\")";
-    let nothing = nothing
-        .replace("it has fewer than 1024 elements", "2 of them: its treated form is not smaller");
+    let nothing = nothing.replace(
+        "kept: it has fewer than 1024 elements",
+        "kept, 2 of them for this: its treated form is not smaller",
+    );
     let report = place.json(&format!("{compress} --recipe r.toml"));
     assert_eq!(report["warnings"], serde_json::json!([idle, nothing]));
     // Where it shows only when it is coded, the reasons are each one's own.
