@@ -48,7 +48,7 @@ enum Command {
     Demo(demo::Demo),
     /// Show every tensor of a checkpoint: type, shape, range, deviation, outliers, entropy, histogram
     Inspect(inspect::Inspect),
-    /// Show what a recipe would do, from the headers alone
+    /// Show what a recipe, or every preset, would do, from the headers alone
     Plan(plan::Plan),
     /// Compress a checkpoint into an archive and verify it, on the CPU whatever the device
     Compress(compress::Compress),

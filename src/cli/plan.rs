@@ -79,16 +79,19 @@ struct Report<'a> {
     tensors: &'a [PlannedTensor],
 }
 
-/// The options of a plan, for whatever device: none is opened.
-fn unopened<'a>(common: &Common) -> Options<'a> {
-    common.options(&Backend::Cpu, &Silent, false)
+/// The options of a plan and the device that it is for, a GPU also where an adapter is named: none is opened.
+fn unopened<'a>(common: &Common) -> Result<(Options<'a>, Device)> {
+    let device = match common.device()? {
+        Device::Auto if common.adapter.is_some() => Device::Gpu,
+        device => device,
+    };
+    Ok((common.options(&Backend::Cpu, &Silent, false), device))
 }
 
 /// Prints the plan; reads headers only.
 pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
-    let device = common.device()?;
+    let (options, device) = unopened(common)?;
     let checkpoint = Checkpoint::open(model)?;
-    let options = unopened(common);
     let plan = pipeline::plan_for(&checkpoint, recipe, &options, device)?;
     let progress = common.progress();
     plan.remarks.iter().for_each(|remark| progress.warn(remark));
@@ -179,9 +182,8 @@ struct Presets {
 impl Plan {
     fn print_presets(&self) -> Result<u8> {
         let common = &self.common;
-        let device = common.device()?;
+        let (options, device) = unopened(common)?;
         let checkpoint = Checkpoint::open(&self.model)?;
-        let options = unopened(common);
         let (from, carried) = (checkpoint.total_bytes()?, checkpoint.carried_bytes()?);
         let sizes = |plan: &Planned| {
             let expected_bytes = plan.expected_bytes + carried;
@@ -210,7 +212,7 @@ impl Plan {
             Ok(OfPreset { name: preset.name, purpose: preset.purpose, sizes, error })
         };
         let presets = SHIPPED.into_iter().map(of).collect::<Result<Vec<_>>>()?;
-        // What all have to say.
+        // What is wrong with all is wrong with the checkpoint or the flags.
         if presets.iter().all(|p| p.sizes.is_none()) {
             return Err(Error::Usage(presets[0].error.clone().unwrap_or_default()));
         }

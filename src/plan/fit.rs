@@ -52,7 +52,7 @@ pub(super) fn action(
 ) -> std::result::Result<Action, String> {
     let keep = |why: &str| Ok(Action::Keep(why.into()));
     if treatment.is_lossless() {
-        // What every bit of comes back may be codes, scales or anything else.
+        // Every bit comes back, be it of weights, codes, scales or anything else.
         if !t.dtype.bits().is_multiple_of(8) {
             return keep(&format!("{} elements are no whole bytes", t.dtype.name()));
         }

@@ -3,7 +3,7 @@
 use crate::{
     format::Checkpoint,
     plan::{Action, Plan},
-    quote::quoted,
+    quote::{printable, quoted},
     recipe::{Recipe, Rule},
 };
 use std::{
@@ -16,14 +16,14 @@ const NAMED: usize = 3;
 
 /// Some tensors, the first of them with what there is to say of each.
 #[derive(Debug, Default)]
-struct Some3 {
+struct Several {
     first: Vec<(String, Arc<str>)>,
     count: usize,
     /// Whether the same holds for all.
     one_reason: bool,
 }
 
-impl Some3 {
+impl Several {
     fn add(&mut self, name: &str, why: &Arc<str>) {
         self.one_reason = self.count == 0 || self.one_reason && self.first[0].1 == *why;
         if self.count < NAMED {
@@ -58,8 +58,8 @@ impl Some3 {
 /// What does not fit.
 #[derive(Debug, Default)]
 pub(super) struct Misfits {
-    by_rule: BTreeMap<usize, Some3>,
-    unmatched: Some3,
+    by_rule: BTreeMap<usize, Several>,
+    unmatched: Several,
 }
 
 impl Misfits {
@@ -75,7 +75,7 @@ impl Misfits {
 
     /// A line for each rule.
     pub fn lines(&self, rules: &[Rule]) -> Vec<String> {
-        let of_rule = |(rule, tensors): (&usize, &Some3)| match tensors.count {
+        let of_rule = |(rule, tensors): (&usize, &Several)| match tensors.count {
             1 => format!("tensor {}: {}", tensors.first[0].0, tensors.first[0].1),
             n => {
                 format!("{} does not fit {n} tensors: {}", called(&rules[*rule]), tensors.reasons())
@@ -95,7 +95,7 @@ impl Misfits {
 /// A rule in a message.
 fn called(rule: &Rule) -> String {
     match rule.is_of_a_flag() {
-        true => rule.title(),
+        true => printable(&rule.title()),
         false => format!("rule {}", quoted(&rule.pattern)),
     }
 }
@@ -109,8 +109,13 @@ pub fn said_of_kept(
     checkpoint: &Checkpoint,
     kept: &dyn Fn(usize) -> Option<Arc<str>>,
 ) -> Vec<String> {
-    // Of each rule that treats, with those of the same flag, its tensors and whether any was treated.
-    let mut rules: BTreeMap<usize, (Some3, bool)> = BTreeMap::new();
+    // Rules of one flag are one.
+    let titles: Vec<String> = recipe.rules.iter().map(Rule::title).collect();
+    let same = |a: usize, b: usize| titles[a] == titles[b] && recipe.rules[a].is_of_a_flag();
+    let first = |rule: usize| (0..rule).find(|other| same(*other, rule)).unwrap_or(rule);
+    let first: Vec<usize> = (0..recipe.rules.len()).map(first).collect();
+    // Of each rule that treats its tensors that are kept, and whether any was treated.
+    let mut rules: BTreeMap<usize, (Several, bool)> = BTreeMap::new();
     // How many tensors have a reason, whatever its numbers.
     let mut reasons: HashMap<String, (usize, Arc<str>)> = HashMap::new();
     let mut changed = false;
@@ -120,10 +125,8 @@ pub fn said_of_kept(
             Action::Treat(_) => kept(i),
         };
         changed |= why.is_none();
-        if let Some(rule) = recipe.rules.get(step.rule).filter(|rule| !rule.treatment.keeps()) {
-            let same = |r: &Rule| r.is_of_a_flag() && r.title() == rule.title();
-            let first = recipe.rules.iter().position(same).unwrap_or(step.rule);
-            let (tensors, treats) = rules.entry(first).or_default();
+        if recipe.rules.get(step.rule).is_some_and(|rule| !rule.treatment.keeps()) {
+            let (tensors, treats) = rules.entry(first[step.rule]).or_default();
             match &why {
                 Some(why) => tensors.add(&t.name, why),
                 None => *treats = true,
