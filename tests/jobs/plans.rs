@@ -151,7 +151,7 @@ fn write_file(dice: &mut Dice, path: &Path, number: usize) -> (Vec<String>, bool
             shape[0] = 0;
         }
         let mut elements = shape.iter().product::<u64>() as usize;
-        if elements * dtype.bits() % 8 > 0 {
+        if !(elements * dtype.bits()).is_multiple_of(8) {
             shape.push(4);
             elements *= 4;
         }
