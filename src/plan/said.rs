@@ -137,7 +137,8 @@ pub fn said_of_kept(
             reasons.entry(kind).or_insert((0, why)).0 += 1;
         }
     }
-    let asked = |rule: &Rule| rule.is_of_a_flag() || !rule.optional;
+    // Where nothing is changed, that says it of every rule of the recipe.
+    let asked = |rule: &Rule| rule.is_of_a_flag() || !rule.optional && changed;
     let idle = rules.iter().filter(|(rule, (_, treats))| !treats && asked(&recipe.rules[**rule]));
     let mut said: Vec<String> = idle
         .map(|(rule, (tensors, _))| {
