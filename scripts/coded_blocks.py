@@ -70,9 +70,10 @@ def fields(data, bits, count):
 
 def coded_block(data, count, pruned, element):
     """Of so many weights, from exactly these bytes: which survive, their codes or patterns, whether each code must have an entry.
-    `element` is how many bits a code has, or (width in bytes, bits of mantissa) of a float."""
+    `element` is how many bits a code has, or (width in bytes, bits of mantissa) of a float, None of what is none."""
     coded = type(element) is int
-    decode = lambda count: stream(data, element, count) if coded else floats(data, *element, count)
+    values = lambda count: planes(data, element[0], count) if element[1] is None else floats(data, *element, count)
+    decode = lambda count: stream(data, element, count) if coded else values(count)
     if not pruned:
         return np.ones(count, "u1"), decode(count), True
     kind, index = data.take(1)[0], Bytes(data.take(data.number()))
@@ -213,6 +214,12 @@ def rans_frequencies(data):
     steps.append((1 << precision) - sum(steps))
     need(steps[-1] > 0, "the frequencies are more than all")
     return [(symbol, step << 12 - precision) for symbol, step in zip(symbols, steps)]
+
+
+def planes(data, width, count):
+    """Patterns of what is no float: streams of the lowest bytes of all, of the next, and so on."""
+    coded = [Bytes(data.take(data.number())) for _ in range(width - 1)] if width > 1 else []
+    return sum(stream(plane, 8, count).astype("u8") << np.uint64(8 * i) for i, plane in enumerate([*coded, data])).astype(f"<u{width}")
 
 
 def floats(data, width, mantissa, count):

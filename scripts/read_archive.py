@@ -19,7 +19,7 @@ from coded_blocks import Bytes, Refused, ceil, coded_block, fields, need
 
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E4M3FNUZ": 8,
         "F8_E5M2FNUZ": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4, "C64": 64, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8}
-# Of the types that are treated, the bits of the mantissa.
+# Of the types that hold weights, the bits of the mantissa.
 MANTISSA = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7, "F8_E4M3": 3, "F8_E5M2": 2}
 CHUNK, BLOCK, PIECE = 4 << 20, 1 << 20, 1_441_440
 
@@ -207,7 +207,10 @@ class Treated:
         need(set(about) <= keys and None not in about.values() and json.dumps(flags) == "[1, true, true, true]", "what describes it")
         need(len(name.encode()) <= 1024, "its name is too long")
         self.dtype, self.shape, self.digest = about["dtype"], naturals(about["shape"], 0, 32), unbase64(about["digest"])
-        need(self.dtype in MANTISSA and size_of(self.dtype, self.shape) > 0, "its type or shape")
+        # Values of other types are coded, if they are whole bytes, and nothing else.
+        values = "coded" in about and not set(about) & {"affine", "palette", "pruned"}
+        fits = self.dtype in MANTISSA or values and BITS.get(self.dtype, 1) % 8 == 0
+        need(fits and size_of(self.dtype, self.shape) > 0, "its type or shape")
         self.axis, self.pruned, self.patterns = "axis" in about, "pruned" in about, f"<u{BITS[self.dtype] // 8}"
         # A stack is so many matrices, one below the other.
         need("stack" not in about or len(self.shape) == 3, "a stack of matrices of other than 3 dimensions")
@@ -286,7 +289,7 @@ class Treated:
     def block(self, height, width):
         """Of the next block, which weights survive, their codes or patterns, and whether each code must have an entry."""
         if self.coded:
-            element = self.bits or (BITS[self.dtype] // 8, MANTISSA[self.dtype])
+            element = self.bits or (BITS[self.dtype] // 8, MANTISSA.get(self.dtype))
             return coded_block(Bytes(self.body.take(next(self.lengths))), height * width, self.pruned, element)
         survives = np.ones((height, width), "u1")
         if self.pruned:

@@ -471,6 +471,9 @@ fn sparse(data: &[u8], _: &Path) {
 const WEIGHTS: [DType; 6] =
     [DType::F64, DType::F32, DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2];
 
+/// Types that hold none, of every width.
+const OTHERS: [DType; 4] = [DType::U8, DType::I16, DType::U32, DType::I64];
+
 fn floats(data: &[u8], _: &Path) {
     let mut head = Head(data);
     let dtype = WEIGHTS[usize::from(head.byte()) % 6];
@@ -535,9 +538,10 @@ fn bloomier(data: &[u8], _: &Path) {
 
 fn block(data: &[u8], _: &Path) {
     let mut head = Head(data);
-    let element = match head.byte() % 14 {
+    let element = match head.byte() % 18 {
         kind @ 0..8 => Element::Code(1 + u32::from(kind)),
-        kind => Element::Value(WEIGHTS[usize::from(kind) - 8]),
+        kind @ 8..14 => Element::Value(WEIGHTS[usize::from(kind) - 8]),
+        kind => Element::Value(OTHERS[usize::from(kind) - 14]),
     };
     let (pruned, coding) = (head.byte() % 2 == 1, head.byte() % 5);
     let coding = match element {

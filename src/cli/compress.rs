@@ -2,7 +2,8 @@ use crate::cli::{Common, exit_codes, recipe_args::RecipeArgs, table};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{
-    Result,
+    Backend, Device, Result, Silent,
+    format::Checkpoint,
     pipeline::{self, Options},
 };
 
@@ -47,7 +48,12 @@ impl Compress {
         if self.dry_run {
             return super::plan::print(&self.model, self.variant.as_deref(), &recipe, &self.common);
         }
-        let backend = self.common.backend()?;
+        let backend = self.common.backend_if(|| {
+            let options = self.common.options(&Backend::Cpu, &Silent, false);
+            let checkpoint = Checkpoint::open(&self.model)?;
+            let plan = pipeline::plan_for(&checkpoint, &recipe, &options, Device::Cpu)?;
+            Ok(plan.runs_kernels())
+        })?;
         let report = {
             let progress = self.common.progress();
             let (resume, variant) = (self.resume, self.variant.as_deref());

@@ -13,6 +13,11 @@ use tersor::{
 };
 
 #[derive(Args)]
+#[command(after_long_help = "Examples:
+  tersor crosscheck
+  tersor crosscheck --full --report report.json
+  tersor crosscheck --ops 'matmul_*' --seed 7 --adapter llvmpipe
+  tersor crosscheck --replay crosscheck-nm_mask-1.safetensors    # what a failure has left")]
 pub struct Crosscheck {
     /// Ask tensors of this checkpoint as well
     #[arg(long, value_name = "MODEL")]

@@ -1,7 +1,7 @@
 use crate::cli::{Common, exit_codes, table};
 use clap::Args;
 use std::path::PathBuf;
-use tersor::{Result, pipeline};
+use tersor::{Result, format::Archive, pipeline};
 
 #[derive(Args)]
 #[command(after_long_help = "Examples:
@@ -23,7 +23,7 @@ pub struct Decompress {
 
 impl Decompress {
     pub fn run(self) -> Result<u8> {
-        let backend = self.common.backend()?;
+        let backend = self.common.backend_if(|| Ok(Archive::open(&self.archive)?.holds_codes()))?;
         let report = {
             let progress = self.common.progress();
             let options = self.common.options(backend, &progress, self.force);

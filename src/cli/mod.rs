@@ -48,7 +48,7 @@ enum Command {
     Demo(demo::Demo),
     /// Show every tensor of a checkpoint: type, shape, range, deviation, outliers, entropy, histogram
     Inspect(inspect::Inspect),
-    /// Show what a recipe would do, from the headers alone
+    /// Show what a recipe, or every preset, would do, from the headers alone
     Plan(plan::Plan),
     /// Compress a checkpoint into an archive and verify it, on the CPU whatever the device
     Compress(compress::Compress),
@@ -132,6 +132,15 @@ impl Common {
             eprintln!("tersor: {why}; the CPU does the work, with the same bytes");
         }
         Ok(Box::leak(Box::new(backend)))
+    }
+
+    /// The device that was asked for, opened only if kernels run: where none do, the CPU does what there is, unless a GPU was asked
+    /// for by name. What cannot be told because the input is wrong, the job says.
+    fn backend_if(&self, runs: impl FnOnce() -> Result<bool>) -> Result<&'static Backend> {
+        match self.device()? {
+            Device::Auto if self.adapter.is_none() && !runs().unwrap_or(false) => Ok(&Backend::Cpu),
+            _ => self.backend(),
+        }
     }
 
     fn options<'a>(

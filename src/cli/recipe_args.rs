@@ -56,6 +56,17 @@ fn preset_help() -> String {
 }
 
 impl RecipeArgs {
+    /// Whether they say what is done, not only what stands before it.
+    pub fn says_what(&self) -> bool {
+        self.preset.is_some() || self.recipe.is_some() || self.bits.is_some()
+    }
+
+    /// A recipe with what stands before it.
+    pub fn before(&self, recipe: Recipe) -> Result<Recipe> {
+        let (keep, set) = (self.keep.clone(), self.set.clone());
+        Additions { keep, set, max_error: self.max_error }.before(recipe)
+    }
+
     /// The recipe that they make together.
     pub fn read(&self) -> Result<Recipe> {
         let two = |one: &str, other: &str| {
@@ -85,8 +96,7 @@ impl RecipeArgs {
                 ));
             }
         };
-        let (keep, set) = (self.keep.clone(), self.set.clone());
-        Additions { keep, set, max_error: self.max_error }.before(recipe)
+        self.before(recipe)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The coded form of a block of a tensor (see `Blocks` in `src/stage`): where its survivors are, if it is pruned, and their
 //! codes or values, in a string of bytes of its own. Nothing outside it is needed to decode it but what the manifest says.
 //!
-//! - Of a block that is not pruned: the [`stream`] of its codes, or its values as [`floats`] codes them.
+//! - Of a block that is not pruned: the [`stream`] of its codes, or its values as [`floats`] codes them, or [`planes`] where they are
+//!   no floats that kernels know.
 //! - Of a pruned one: the index, then the same of its survivors, row by row. The index is a byte that names it, the number of
 //!   its further bytes, and these: for a bitmap the stream of a bit for every weight, eight to a symbol; for a width of
 //!   [`gaps`] the number of gaps and their stream.
@@ -13,7 +14,7 @@ use crate::{
     codec::{
         Malformed, bitpack,
         bits::{put_number, take_number},
-        floats, gaps,
+        floats, gaps, planes,
         retrieval::{Decode, Encode, bloomier, ribbon, take_bits},
         sparse,
         stream::{self, Coder},
@@ -150,7 +151,11 @@ pub fn encode(
         Element::Value(dtype) => {
             let count = survivors(&block.mask, (rows, cols)).sum::<usize>();
             let bytes = bytemuck::cast_slice::<u32, u8>(&block.stored);
-            floats::encode(dtype, &bytes[..dtype.bytes(count)], out);
+            let bytes = &bytes[..dtype.bytes(count)];
+            match dtype.is_weight() {
+                true => floats::encode(dtype, bytes, out),
+                false => planes::encode(dtype.bytes(1), bytes, coder, out),
+            }
         }
     }
     Sizes { index: index as u64, stored: (out.len() - start - index) as u64 }
@@ -191,7 +196,10 @@ pub fn decode(
         Element::Value(dtype) => {
             let mut stored = scratch::words(words(dtype, count));
             let values = &mut bytemuck::cast_slice_mut(&mut stored)[..dtype.bytes(count)];
-            floats::decode(dtype, bytes, values)?;
+            match dtype.is_weight() {
+                true => floats::decode(dtype, bytes, values)?,
+                false => planes::decode(dtype.bytes(1), bytes, values)?,
+            }
             stored
         }
     };
@@ -459,7 +467,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ELEMENTS: [Element; 8] = [
+    const ELEMENTS: [Element; 10] = [
         Element::Code(1),
         Element::Code(3),
         Element::Code(4),
@@ -468,6 +476,8 @@ mod tests {
         Element::Value(DType::BF16),
         Element::Value(DType::F8E4M3),
         Element::Value(DType::F64),
+        Element::Value(DType::U8),
+        Element::Value(DType::I32),
     ];
 
     /// A block whose weights survive where `keep` says so.

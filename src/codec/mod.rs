@@ -7,6 +7,7 @@ pub mod floats;
 mod frequencies;
 pub mod gaps;
 pub mod huffman;
+pub mod planes;
 pub mod rans;
 pub(crate) mod retrieval;
 pub mod sparse;

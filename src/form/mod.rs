@@ -245,7 +245,9 @@ impl TensorManifest {
 
     /// Everything that arithmetic on the shape later relies on.
     fn check(&self) -> Result<(), String> {
-        if !self.dtype.is_weight() || self.shape.len() > MAX_RANK {
+        // What is lossless asks nothing of the values but whole bytes.
+        let whole = self.lossless() && self.dtype.bits().is_multiple_of(8);
+        if !(self.dtype.is_weight() || whole) || self.shape.len() > MAX_RANK {
             let (dtype, rank) = (self.dtype.name(), self.shape.len());
             return Err(format!(
                 "{dtype} of {rank} dimensions, expected weights of at most {MAX_RANK}"

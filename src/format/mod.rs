@@ -54,5 +54,5 @@ pub use safetensors::{
 pub(crate) use safetensors::{
     header::MAX_HEADER,
     header_text::{entry_length, header_length},
-    index::index_text,
+    index::{index_length, index_text},
 };

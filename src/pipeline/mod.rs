@@ -4,7 +4,7 @@ mod archive;
 mod writer;
 
 use crate::{
-    Backend, Error, Result,
+    Backend, Device, Error, Result,
     digest::digest,
     engine::Engine,
     form::View,
@@ -12,7 +12,7 @@ use crate::{
         Archive, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, in_folder,
         partial, spare,
     },
-    plan::{Action, Plan, Step},
+    plan::{Action, Plan, Step, said_of_kept},
     progress::{Cancel, Progress},
     quote::shown,
     recipe::Recipe,
@@ -97,22 +97,41 @@ impl Options<'_> {
 
     /// Threads of the pool: with a GPU one more, since one or another always waits for it. So the next unit is read and
     /// uploaded, and the last one written, while one is computed, even with a single thread.
-    fn workers(&self) -> usize {
-        self.threads() + usize::from(matches!(self.backend, Backend::Gpu(_)))
+    fn workers(&self, gpu: bool) -> usize {
+        self.threads() + usize::from(gpu)
+    }
+
+    fn on_gpu(&self) -> bool {
+        matches!(self.backend, Backend::Gpu(_))
     }
 
     /// Source bytes that are loaded and treated together by one thread.
     pub(crate) fn unit_bytes(&self) -> u64 {
-        match self.backend {
-            Backend::Cpu => 0,
-            Backend::Gpu(_) => GPU_UNIT.min(self.memory / (24 * self.workers() as u64)),
+        self.unit_bytes_on(self.on_gpu())
+    }
+
+    fn unit_bytes_on(&self, gpu: bool) -> u64 {
+        match gpu {
+            false => 0,
+            true => GPU_UNIT.min(self.memory / (24 * self.workers(true) as u64)),
         }
+    }
+
+    /// Upper bound of the memory that a plan takes with these options on a GPU, or on the CPU: whichever GPU it is.
+    pub fn memory_of(&self, plan: &Plan, gpu: bool) -> u64 {
+        plan.memory(self.planned_unit(gpu), self.workers(gpu))
+    }
+
+    /// The units that a plan reckons with: never less than a block.
+    fn planned_unit(&self, gpu: bool) -> u64 {
+        self.unit_bytes_on(gpu).max(1 << 20)
     }
 
     /// Runs a job on a pool of its own threads, so that `threads` means what it says.
     pub(crate) fn run<T: Send>(&self, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.workers()).build();
-        pool.map_err(|e| Error::Usage(format!("{} threads: {e}", self.workers())))?.install(job)
+        let workers = self.workers(self.on_gpu());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).build();
+        pool.map_err(|e| Error::Usage(format!("{workers} threads: {e}")))?.install(job)
     }
 }
 
@@ -139,19 +158,41 @@ impl Options<'_> {
 /// let plan = pipeline::plan(&checkpoint, &recipe, &options)?;
 /// let table = plan.tensors(&checkpoint, &recipe);
 /// assert_eq!((&*table[0].name, &*table[0].method), ("w", "int8 per channel"));
-/// assert_eq!(table[0].bytes, 64 * 256 + 64 * 4); // codes, and a scale for each row
+/// assert_eq!(table[0].expected_bytes, 64 * 256 + 64 * 4); // codes, and a scale for each row
+/// assert_eq!(table[0].bytes, 64 * 255 * 4); // as it is: if it holds a NaN it is kept
 /// # Ok::<(), tersor::Error>(())
 /// ```
 pub fn plan(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Result<Plan> {
-    let mut plan = fitted(checkpoint, recipe, options)?;
+    planned(checkpoint, recipe, options, options.on_gpu())
+}
+
+/// Fits a recipe to a checkpoint and to the memory of a job on a device that need not be open, whatever backend the options have. With
+/// [`Device::Auto`] it is the CPU's memory: whether there is a GPU shows when it is opened, and [`Options::memory_of`] says what it
+/// would take there.
+///
+/// # Errors
+///
+/// As [`plan`].
+pub fn plan_for(
+    checkpoint: &Checkpoint,
+    recipe: &Recipe,
+    options: &Options,
+    device: Device,
+) -> Result<Plan> {
+    planned(checkpoint, recipe, options, device == Device::Gpu)
+}
+
+fn planned(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options, gpu: bool) -> Result<Plan> {
+    let mut plan = fitted(checkpoint, recipe, options, gpu)?;
     plan.remarks.extend(said_of_pruning(&plan, recipe, None));
+    let kept = said_of_kept(&plan, recipe, checkpoint, &|_| None);
+    plan.remarks.extend(kept);
     Ok(plan)
 }
 
 /// The plan, without what reading data would tell better.
-fn fitted(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options) -> Result<Plan> {
-    let unit = options.unit_bytes().max(1 << 20);
-    let plan = Plan::new(checkpoint, recipe, unit, options.workers())?;
+fn fitted(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options, gpu: bool) -> Result<Plan> {
+    let plan = Plan::new(checkpoint, recipe, options.planned_unit(gpu), options.workers(gpu))?;
     if plan.memory_bytes > options.memory {
         return Err(Error::Usage(format!(
             "the job needs {} MiB of memory with {} threads, --memory allows {} MiB",
@@ -203,7 +244,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
     let target = Target::claim(output, &checkpoint, options.force)?;
     // Before the output takes its place: nothing may fail after that.
     let input_bytes = checkpoint.total_bytes()?;
-    let plan = fitted(&checkpoint, recipe, options)?;
+    let plan = fitted(&checkpoint, recipe, options, options.on_gpu())?;
     let engine = options.engine();
     let mut notes = Notes::default();
     notes.remark(&engine, &checkpoint);
@@ -256,20 +297,19 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             &engine,
             &checkpoint,
             target,
-            plan.output_bytes,
+            plan.expected_bytes,
             origin,
             &checkpoint.places(),
             fill,
         )?;
         notes.absorb(of_files);
         let mut chunks = std::mem::take(&mut notes.chunks);
-        let kept = |i: usize| {
-            let made = notes.tensors.get(&checkpoint.tensors[i].name);
-            made.is_some_and(|made| made.reason.is_some())
-        };
-        if let Some(said) = said_of_pruning(&plan, recipe, Some((&limits, &kept))) {
-            notes.warn(&engine, said);
-        }
+        let kept = |i: usize| notes.tensors.get(&checkpoint.tensors[i].name)?.reason.clone();
+        let is_kept = |i: usize| kept(i).is_some();
+        let mut said: Vec<String> =
+            said_of_pruning(&plan, recipe, Some((&limits, &is_kept))).into_iter().collect();
+        said.extend(said_of_kept(&plan, recipe, &checkpoint, &kept));
+        said.into_iter().for_each(|said| notes.warn(&engine, said));
         // The archive stores the tensors in the order of the checkpoint.
         let made = |i: usize| {
             let mut made =

@@ -1,15 +1,18 @@
-//! What a job takes, from the headers alone: the memory, the bytes of a tensor, the header of a file. Upper bounds.
+//! What a job takes at most, from the headers alone: the memory, the bytes of a tensor, the header of a file, the index.
 
 use crate::{
-    Error, Result,
+    Error, Result, TensorInfo,
     codec::block::Element,
     decide::threshold::kept,
     form::{Component, Memory, Method, Passes},
-    format::{CHUNK, Checkpoint, Entry, MAX_HEADER, MAX_TENSORS, header_length},
+    format::{
+        CHUNK, Checkpoint, Entry, MAX_HEADER, MAX_TENSORS, Module, header_length, index_length,
+    },
     plan::step::{Action, Step, Treat},
-    recipe::{Objective, Prune, Quantize, Scope},
-    stage::{Blocks, STRIP_BYTES, TableRows},
+    recipe::{NonFinite, Objective, Prune, Quantize, Scope},
+    stage::{Blocks, PIECE, STRIP_BYTES, TableRows},
 };
+use std::borrow::Cow;
 
 /// Chunks of the output that are digested or read at once, whatever the number of threads.
 const DIGESTS: u64 = 64 << 20;
@@ -86,50 +89,85 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
     thread.max(survey) * threads + shared
 }
 
-/// The bytes of all components: an upper bound, or what to expect. They differ where other tensors decide how many weights
-/// survive in this one.
+/// The most that a treated tensor takes, headers aside. A coded one that turns out no smaller is kept, and so is one that holds NaN or
+/// infinite values, which no header tells.
+pub(super) fn most_bytes(t: &TensorInfo, treat: &Treat) -> u64 {
+    let may_be_kept = treat.treatment.nonfinite == NonFinite::Keep;
+    match stored_bytes(treat, true) {
+        _ if treat.manifest.coded => t.bytes,
+        stored if may_be_kept => stored.max(t.bytes),
+        stored => stored,
+    }
+}
+
+/// Of a pruned tensor how many weights survive at most, or as far as the recipe tells. They differ where other tensors decide: for
+/// the threshold of a model, and where a network that was pruned before is not pruned again.
+pub(super) fn survivors(treat: &Treat, bound: bool) -> u64 {
+    let (rows, cols) = treat.manifest.matrix();
+    let n = rows * cols;
+    match treat.prune {
+        None => n,
+        Some(Prune::Magnitude { scope, once, .. }) if bound && (once || scope == Scope::Model) => n,
+        Some(Prune::NOfM { n: of, m: per }) => {
+            let (of, per) = (u64::from(of), u64::from(per));
+            rows * (cols / per * of + cols % per)
+        }
+        Some(Prune::Magnitude { density, scope: Scope::Row, .. }) => rows * kept(density, cols),
+        Some(Prune::Magnitude { density, .. }) => kept(density, n),
+        Some(Prune::Channel { density, .. }) => kept(density, rows) * cols,
+        Some(Prune::Block { density, block: [r, c], .. }) => {
+            let (r, c) = (u64::from(r).min(rows), u64::from(c).min(cols));
+            (kept(density, rows.div_ceil(r) * cols.div_ceil(c)) * r * c).min(n)
+        }
+    }
+}
+
+/// The bytes of all components that are not coded, with so many survivors: of codes every row may waste most of a word, or every
+/// piece of a row that is cut.
 pub(super) fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
     let m = &treat.manifest;
-    let (rows, cols) = m.matrix();
     let components = m.components();
     let known: u64 = components.iter().filter_map(Component::bytes).sum();
     if !m.pruned {
         return known;
     }
-    let n = rows * cols;
-    // Survivors: exact in number for magnitudes; rows differ, so every row may waste most of a word.
-    let (survivors, uneven) = match treat.prune {
-        Some(Prune::NOfM { n: of, m: per }) => {
-            let (of, per) = (u64::from(of), u64::from(per));
-            (rows * (cols / per * of + cols % per), false)
+    let survivors = survivors(treat, bound);
+    known
+        + match m.element() {
+            Element::Value(dtype) => survivors * dtype.bytes(1) as u64,
+            Element::Code(bits) => {
+                let (rows, cols) = m.matrix();
+                let pieces = rows * cols.div_ceil(PIECE);
+                (survivors * u64::from(bits)).div_ceil(8) + 4 * pieces
+            }
         }
-        Some(Prune::Magnitude { density, scope: Scope::Row, .. }) => {
-            (rows * kept(density, cols), false)
-        }
-        Some(Prune::Magnitude { density, scope: Scope::Tensor, .. }) => (kept(density, n), true),
-        Some(Prune::Magnitude { density, scope: Scope::Model, .. }) if !bound => {
-            (kept(density, n), true)
-        }
-        Some(Prune::Magnitude { scope: Scope::Model, .. }) | None => (n, true),
-        Some(Prune::Channel { density, .. }) => (kept(density, rows) * cols, true),
-        Some(Prune::Block { density, block: [r, c], .. }) => {
-            let (r, c) = (u64::from(r).min(rows), u64::from(c).min(cols));
-            ((kept(density, rows.div_ceil(r) * cols.div_ceil(c)) * r * c).min(n), true)
-        }
-    };
-    let unknown = match m.element() {
-        Element::Value(dtype) => survivors * dtype.bytes(1) as u64,
-        Element::Code(bits) => {
-            let bits = u64::from(bits);
-            let pieces = rows * cols.div_ceil(1_441_440);
-            let wasted = if uneven { pieces * 4 } else { rows * 4 };
-            (survivors * bits).div_ceil(8) + wasted
-        }
-    };
-    known + unknown
 }
 
-/// Upper bound of the header of one file of the archive.
+/// Upper bound of the files that list the shards of modules: as if every tensor were treated.
+pub(super) fn index_bytes(checkpoint: &Checkpoint, steps: &[Step], total: u64) -> u64 {
+    let listed = checkpoint.modules.iter().filter(|module| module.index.is_some());
+    let of_module = |module: &Module| {
+        let own = checkpoint.tensors.iter().zip(steps);
+        let own = own.filter(|(t, _)| module.files.contains(&t.file));
+        let names = own.flat_map(|(t, step)| {
+            let names: Vec<Cow<str>> = match &step.action {
+                Action::Keep(_) => vec![t.own_name().into()],
+                Action::Treat(treat) => {
+                    let name = |c: Component| format!("{}.{}", t.own_name(), c.name).into();
+                    treat.manifest.components().into_iter().map(name).collect()
+                }
+            };
+            let shard = module.own(&checkpoint.files[t.file].name);
+            names.into_iter().map(move |name| (name, shard))
+        });
+        let names: Vec<_> = names.collect();
+        let pairs: Vec<_> = names.iter().map(|(name, shard)| (&**name, *shard)).collect();
+        index_length(total, &pairs)
+    };
+    listed.map(of_module).sum()
+}
+
+/// Upper bound of the header of one file of the archive, which is filled up to it.
 pub(super) fn header_bytes(checkpoint: &Checkpoint, steps: &[Step], file: usize) -> Result<u64> {
     let of_file = || checkpoint.tensors.iter().zip(steps).filter(|(t, _)| t.file == file);
     let most: u64 = of_file().map(|(t, s)| t.bytes.max(s.bytes)).sum();
@@ -168,5 +206,5 @@ pub(super) fn header_bytes(checkpoint: &Checkpoint, steps: &[Step], file: usize)
     if length.next_multiple_of(8) > MAX_HEADER {
         return refuse(format!("a header of {length} bytes, the format allows {MAX_HEADER}"));
     }
-    Ok(8 + length)
+    Ok(8 + length.next_multiple_of(8))
 }

@@ -1,30 +1,33 @@
 //! What will be done to every tensor, from the recipe and the header alone: no data is read.
 
 mod bounds;
+mod expected;
+mod fit;
 mod known;
+mod said;
 mod stacks;
 mod step;
 
+pub use said::said_of_kept;
 pub use step::{Action, ImportanceOf, Step, Treat};
 
 use crate::{
     Error, Result, TensorInfo,
-    decide::kmeans::entropy_entries,
-    form::{Affine, COMPONENTS, MAX_RANK, Method, Palette, TensorManifest, View},
-    format::{Checkpoint, MAX_NAME, ModelConfig, already_quantized},
+    form::{COMPONENTS, View},
+    format::{Checkpoint, ModelConfig, Quantized, already_quantized},
     quote::quoted,
-    recipe::{
-        Granularity, GroupSize, Objective, Prune, Quantize, Recipe, Role, Rule, Treatment, defaults,
-    },
+    recipe::{Recipe, Role, Rule, defaults},
 };
-use bounds::{header_bytes, stored_bytes};
+use bounds::{header_bytes, index_bytes, most_bytes};
+use expected::expected_bytes;
+use fit::{action, importance_of, why_kept};
 use known::Known;
+use said::Misfits;
 use serde::Serialize;
 use stacks::is_stack;
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
-    path::PathBuf,
     sync::Arc,
 };
 
@@ -33,11 +36,13 @@ use std::{
 pub struct Plan {
     /// One for every tensor.
     pub steps: Vec<Step>,
-    /// Upper bound of the header of every file of the archive, its 8 bytes of length included: as if every tensor were
-    /// treated, every offset had the most digits, and every chunk a digest.
+    /// Upper bound of the header of every file of the archive, its 8 bytes of length included, and what it takes: as if every
+    /// tensor were treated, every offset had the most digits, and every chunk a digest, it is filled up with spaces.
     pub header_bytes: Vec<u64>,
-    /// Upper bound of the archive's size.
+    /// Upper bound of the archive's size, whatever the weights are: also if those of every tensor are NaN, so that it is kept.
     pub output_bytes: u64,
+    /// The size that is expected: see [`Step::expected_bytes`].
+    pub expected_bytes: u64,
     /// Upper bound of the memory that the job takes beside the program itself.
     pub memory_bytes: u64,
     /// What a user should know of the checkpoint's tensors, a sentence each.
@@ -59,8 +64,11 @@ pub struct PlannedTensor {
     pub method: Cow<'static, str>,
     /// Why it is kept.
     pub reason: Option<Arc<str>>,
-    /// Upper bound of its stored bytes.
+    /// Upper bound of its stored bytes: what it takes as it is, where a tensor with NaN or infinite values is kept.
     pub bytes: u64,
+    /// Its stored bytes as they are expected: of a coded tensor an estimate, otherwise what its treated form takes, pruned to the
+    /// density that the recipe gives.
+    pub expected_bytes: u64,
 }
 
 impl Plan {
@@ -68,7 +76,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// [`Error::Recipe`] with everything that does not fit, all at once: rules that match nothing, tensors that no rule
+    /// [`Error::Recipe`] with everything that does not fit, a line for each rule: rules that match nothing, tensors that no rule
     /// matches, group sizes that do not divide, importance that is missing or has another shape. [`Error::Format`] if the
     /// checkpoint is an archive already, its names collide with those of components, or its archive would need a header or more
     /// tensors than the format allows; [`Error::Format`] or [`Error::Io`] if a file of importance cannot be opened.
@@ -79,7 +87,12 @@ impl Plan {
         threads: usize,
     ) -> Result<Self> {
         refuse_archives(checkpoint)?;
-        let quantized = already_quantized(checkpoint)?;
+        // A recipe that changes no bit need not know.
+        let changes = |r: &Rule| !r.treatment.keeps() && !r.treatment.is_lossless();
+        let quantized = match recipe.rules.iter().any(changes) {
+            true => already_quantized(checkpoint)?,
+            false => Quantized::default(),
+        };
         let configs = checkpoint.modules.iter().map(|m| ModelConfig::read(checkpoint, m));
         let configs = configs.collect::<Result<Vec<_>>>()?;
         // A recipe that asks nothing of roles is spared what it takes to know them.
@@ -93,9 +106,12 @@ impl Plan {
         let mut reasons: HashSet<Arc<str>> = HashSet::new();
         let mut used = vec![false; recipe.rules.len()];
         let mut taken = Vec::new();
-        let (mut steps, mut wrong) = (Vec::with_capacity(checkpoint.tensors.len()), Vec::new());
+        let mut misfits = Misfits::default();
+        let mut steps = Vec::with_capacity(checkpoint.tensors.len());
         let mut importance = HashMap::new();
-        for (t, carried) in checkpoint.tensors.iter().zip(quantized.reasons) {
+        let mut still = 0;
+        for (i, t) in checkpoint.tensors.iter().enumerate() {
+            let carried = quantized.reasons.get(i).cloned().flatten();
             let module = checkpoint.module_of(t.file);
             let (known, config) = (all_known.get(module), &configs[module]);
             let role = known.map_or(Role::Other, |known| known.role(t));
@@ -110,10 +126,7 @@ impl Plan {
                 None => by_flag.or_else(|| recipe.rules.iter().position(fits)),
             };
             let Some(rule) = found else {
-                wrong.push(format!(
-                    "no rule matches tensor {}; end the recipe with a rule that keeps \"*\"",
-                    quoted(&t.name)
-                ));
+                misfits.unmatched(&t.name);
                 continue;
             };
             let mut planned = match treatments.get(rule) {
@@ -127,11 +140,12 @@ impl Plan {
                 }
                 // That it is codes says more of it than its type or the rule.
                 _ => Ok(Action::Keep(
-                    carried.unwrap_or_else(|| why_kept(t, role, &recipe.rules, rule)),
+                    carried.clone().unwrap_or_else(|| why_kept(t, role, &recipe.rules, rule)),
                 )),
             };
             used.get_mut(rule).into_iter().for_each(|used| *used = true);
             if let Ok(Action::Keep(why)) = &mut planned {
+                still += usize::from(carried.is_some());
                 // A million tensors have few reasons.
                 match reasons.get(why) {
                     Some(same) => *why = Arc::clone(same),
@@ -148,17 +162,16 @@ impl Plan {
             }
             match planned {
                 Ok(action) => {
-                    let bytes = match &action {
-                        Action::Keep(_) => t.bytes,
-                        // One that turns out larger is kept.
-                        Action::Treat(treat) if treat.manifest.coded => t.bytes,
-                        Action::Treat(treat) => stored_bytes(treat, true),
+                    let (bytes, expected_bytes) = match &action {
+                        Action::Keep(_) => (t.bytes, t.bytes),
+                        Action::Treat(treat) => (most_bytes(t, treat), expected_bytes(t, treat)),
                     };
-                    steps.push(Step { rule, action, bytes });
+                    steps.push(Step { rule, action, bytes, expected_bytes });
                 }
-                Err(why) => wrong.push(format!("tensor {}: {why}", quoted(&t.name))),
+                Err(why) => misfits.add(rule, &t.name, why),
             }
         }
+        let mut wrong = misfits.lines(&recipe.rules);
         wrong.extend(recipe.idle(&used, &checkpoint.tensors, &taken));
         if !wrong.is_empty() {
             return Err(Error::Recipe(wrong.join("\n  ")));
@@ -167,13 +180,34 @@ impl Plan {
         let headers =
             (0..checkpoint.files.len()).map(|file| header_bytes(checkpoint, &steps, file));
         let header_bytes = headers.collect::<Result<Vec<u64>>>()?;
-        let headers: u64 = header_bytes.iter().sum();
-        // An index names every stored tensor and its shard, as the headers do with more beside it.
-        let index = if checkpoint.indices().next().is_some() { headers } else { 0 };
-        let output_bytes = steps.iter().map(|s| s.bytes).sum::<u64>() + headers + index;
-        let memory_bytes = bounds::memory(&steps, unit_bytes, threads);
-        let remarks = quantized.remark.into_iter().collect();
-        Ok(Self { steps, header_bytes, output_bytes, memory_bytes, remarks })
+        let most: u64 = steps.iter().map(|s| s.bytes).sum();
+        let expected: u64 = steps.iter().map(|s| s.expected_bytes).sum();
+        let index = index_bytes(checkpoint, &steps, most);
+        let beside = header_bytes.iter().sum::<u64>() + index;
+        let mut plan = Self {
+            steps,
+            header_bytes,
+            output_bytes: most + beside,
+            expected_bytes: expected + beside,
+            memory_bytes: 0,
+            remarks: quantized.remark(still).into_iter().collect(),
+        };
+        plan.memory_bytes = plan.memory(unit_bytes, threads);
+        Ok(plan)
+    }
+
+    /// Upper bound of the memory that the job takes with other units and threads.
+    pub fn memory(&self, unit_bytes: u64, threads: usize) -> u64 {
+        bounds::memory(&self.steps, unit_bytes, threads)
+    }
+
+    /// Whether kernels run, so that a GPU is of use: not where every tensor is kept or comes back bit for bit.
+    pub fn runs_kernels(&self) -> bool {
+        let runs = |s: &Step| match &s.action {
+            Action::Keep(_) => false,
+            Action::Treat(treat) => !treat.manifest.lossless(),
+        };
+        self.steps.iter().any(runs)
     }
 
     /// The plan as a table.
@@ -194,6 +228,7 @@ impl Plan {
                 Action::Treat(_) => None,
             },
             bytes: step.bytes,
+            expected_bytes: step.expected_bytes,
         };
         self.steps.iter().zip(&checkpoint.tensors).map(planned).collect()
     }
@@ -233,167 +268,4 @@ fn refuse_collisions(checkpoint: &Checkpoint, steps: &[Step]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Why a rule that keeps was the first to match, a default where its number is none of the recipe's: its own words; else what the
-/// rules before it, which would have treated a tensor of this name, ask for in vain; or the rule itself.
-fn why_kept(t: &TensorInfo, role: Role, rules: &[Rule], rule: usize) -> Arc<str> {
-    if !t.dtype.is_weight() {
-        return format!("{} holds no weights", t.dtype.name()).into();
-    }
-    let by = rules.get(rule).unwrap_or_else(|| &defaults().rules[rule - rules.len()]);
-    if let Some(why) = &by.why {
-        return Arc::clone(why);
-    }
-    let missed = rules[..rule].iter().filter(|r| !r.treatment.keeps());
-    let missed = missed.filter_map(|r| r.unmet(t, role)).next();
-    let why = missed.map_or_else(
-        || match by.is_of_a_flag() {
-            true => format!("{} keeps it", by.title()),
-            // As it is numbered in its recipe, before which stand those of flags.
-            false => {
-                let number = rules[..=rule].iter().filter(|r| !r.is_of_a_flag()).count();
-                format!("rule {number}, {}, keeps it", by.pattern)
-            }
-        },
-        |why| format!("it {why}"),
-    );
-    why.into()
-}
-
-fn action(
-    t: &TensorInfo,
-    treatment: &Arc<Treatment>,
-    carried: Option<&str>,
-    view: View,
-    columns: Option<&Arc<str>>,
-) -> std::result::Result<Action, String> {
-    let keep = |why: &str| Ok(Action::Keep(why.into()));
-    if let Some(why) = carried {
-        return keep(why);
-    }
-    if !t.dtype.is_weight() {
-        return keep(&format!("{} holds no weights", t.dtype.name()));
-    }
-    if t.elements() == 0 {
-        return keep("it is empty");
-    }
-    if view.axis == 1 && t.shape.len() < 2 {
-        return Err("axis = 1 needs two dimensions".into());
-    }
-    let (rows, cols) = view.matrix(&t.shape);
-    let (method, objective) = match &treatment.quantize {
-        None => (Method::Values, Objective::Range),
-        Some(Quantize::Affine { bits, symmetric, granularity, objective }) => {
-            let group = match granularity {
-                Granularity::Tensor => 0,
-                Granularity::Channel => cols,
-                Granularity::Group(sizes) => sizes
-                    .iter()
-                    .find_map(|size| match size {
-                        GroupSize::Row => Some(cols),
-                        GroupSize::Of(g) => cols.is_multiple_of(*g).then_some(*g),
-                    })
-                    .ok_or_else(|| {
-                        format!("{} does not divide its rows of {cols}", sizes_text(sizes))
-                    })?,
-            };
-            (Method::Affine(Affine { bits: *bits, symmetric: *symmetric, group }), *objective)
-        }
-        Some(Quantize::Palette { k, granularity, .. }) => {
-            let per_table = match granularity {
-                Granularity::Tensor => 0,
-                Granularity::Channel => 1,
-                Granularity::Group(sizes) => sizes
-                    .iter()
-                    .find_map(|size| match size {
-                        GroupSize::Of(g) => rows.is_multiple_of(*g).then_some(*g),
-                        GroupSize::Row => None,
-                    })
-                    .ok_or_else(|| {
-                        format!("{} does not divide its {rows} rows", sizes_text(sizes))
-                    })?,
-            };
-            (Method::Palette(Palette { k: *k, rows: per_table }), Objective::Range)
-        }
-        // A table of two values for every row.
-        Some(Quantize::Binary) => (Method::Palette(Palette { k: 2, rows: 1 }), Objective::Range),
-        Some(Quantize::Entropy { bits }) => {
-            (Method::Palette(Palette { k: entropy_entries(*bits), rows: 0 }), Objective::Range)
-        }
-    };
-    let manifest = TensorManifest {
-        dtype: t.dtype,
-        shape: t.shape.clone(),
-        view,
-        pruned: treatment.prune.is_some(),
-        method,
-        coded: treatment.encode.is_some(),
-        digest: [0; 16],
-        max_rel_error: treatment.max_rel_error,
-    };
-    let longest = manifest.components().iter().map(|c| t.own_name().len() + 1 + c.name.len()).max();
-    if longest > Some(MAX_NAME) {
-        return keep("its name is too long for the names of its components");
-    }
-    if t.shape.len() > MAX_RANK {
-        return keep("it has more dimensions than a manifest describes");
-    }
-    if let Some(Prune::Block { block: [r, c], .. }) = treatment.prune
-        && u64::from(r).min(rows) * u64::from(c).min(cols) >= 1 << 34
-    {
-        return Err(format!("its blocks of {r} x {c} weights are too large to sum"));
-    }
-    let treat = Treat {
-        prune: treatment.prune,
-        objective,
-        treatment: treatment.clone(),
-        columns: columns.cloned(),
-        manifest,
-        importance: None,
-    };
-    // How small a coded tensor is shows only when it is coded.
-    if !treat.manifest.coded && stored_bytes(&treat, false) >= t.bytes {
-        return keep("its treated form is not smaller");
-    }
-    Ok(Action::Treat(Box::new(treat)))
-}
-
-fn sizes_text(sizes: &[GroupSize]) -> String {
-    let size = |s: &GroupSize| match s {
-        GroupSize::Of(g) => format!("group {g}"),
-        GroupSize::Row => "the row".into(),
-    };
-    sizes.iter().map(size).collect::<Vec<_>>().join(" or ")
-}
-
-/// Where the importance of a tensor is, among the files that are open already or as one more; or why it does not fit.
-fn importance_of(
-    t: &TensorInfo,
-    treat: &Treat,
-    path: PathBuf,
-    open: &mut HashMap<PathBuf, Arc<Checkpoint>>,
-) -> Result<std::result::Result<ImportanceOf, String>> {
-    let file = match open.get(&path) {
-        Some(file) => file.clone(),
-        None => {
-            let file = Arc::new(Checkpoint::open(&path)?);
-            open.insert(path.clone(), file.clone());
-            file
-        }
-    };
-    let Some(tensor) = file.tensors.iter().position(|i| i.name == t.name) else {
-        return Ok(Err(format!("{} holds no importance for it", path.display())));
-    };
-    let (info, (_, cols)) = (&file.tensors[tensor], treat.manifest.matrix());
-    if !info.dtype.is_weight() || info.shape != t.shape && info.elements() != cols {
-        return Ok(Err(format!(
-            "its importance in {} is {} {:?}, expected floats of shape {:?} or [{cols}]",
-            path.display(),
-            info.dtype.name(),
-            info.shape,
-            t.shape
-        )));
-    }
-    Ok(Ok(ImportanceOf { file, tensor }))
 }

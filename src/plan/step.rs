@@ -16,6 +16,10 @@ pub struct Step {
     pub action: Action,
     /// Upper bound of its stored bytes, headers aside.
     pub bytes: u64,
+    /// Its stored bytes as they are expected, headers aside. If it is not coded and all of its values are finite it takes no more,
+    /// and unless it is pruned exactly so much; where a rule looks at the whole model, more or fewer of its weights may survive. If
+    /// it is coded this is an estimate, as of weights that are about normally distributed.
+    pub expected_bytes: u64,
 }
 
 /// What is done to a tensor.

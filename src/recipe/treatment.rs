@@ -228,4 +228,9 @@ impl Treatment {
     pub fn keeps(&self) -> bool {
         self.prune.is_none() && self.quantize.is_none() && self.encode.is_none()
     }
+
+    /// Whether the tensor is coded and changes no bit by it, whatever it holds.
+    pub fn is_lossless(&self) -> bool {
+        self.prune.is_none() && self.quantize.is_none() && self.encode.is_some()
+    }
 }

@@ -197,7 +197,7 @@ fn write_corpus() {
         write("gaps", &i.to_string(), &[head, &noise[..100]].concat());
         write("sparse", &i.to_string(), &[head, &noise[..200]].concat());
     }
-    for element in 0..14u8 {
+    for element in 0..18u8 {
         for (pruned, coding) in [(0, 2), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4)] {
             let head = [element, pruned, coding];
             let mut bytes = head.to_vec();

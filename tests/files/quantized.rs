@@ -1,6 +1,6 @@
 //! Checkpoints that are quantized already: what is codes, and what only looks like them.
 
-use crate::support::{CPU, options, write_checkpoint};
+use crate::support::{CPU, options, splitmix64, write_checkpoint};
 use std::{collections::BTreeSet, fs, path::Path};
 use tersor::{
     DType::{self, BF16, Bool, F4, F8E4M3, F8E8M0, F16, F32, I8, I16, I32, I64, U8, U32},
@@ -48,9 +48,10 @@ pub fn carried(path: &Path) -> (BTreeSet<String>, Option<String>) {
             names.insert(t.name.clone());
         }
     }
-    assert_eq!(found.remark.is_some(), !names.is_empty());
-    assert_eq!(plan.remarks, Vec::from_iter(found.remark.clone()));
-    (names, found.remark)
+    let remark = found.remark(names.len());
+    assert_eq!(remark.is_some(), !names.is_empty());
+    assert_eq!(plan.remarks, Vec::from_iter(remark.clone()));
+    (names, remark)
 }
 
 /// What every case has beside its module.
@@ -569,10 +570,11 @@ fn codes_scales_and_biases_come_back_bit_for_bit() {
     for preset in ["int8", "int4", "palette4", "deep"] {
         let recipe = Recipe::preset(preset).unwrap();
         let report = compress(&file, &packed, &recipe, &options(&CPU)).unwrap();
-        assert_eq!(
-            report.warnings,
-            ["already quantized: packed codes of MLX: 3 tensors are carried as they are"]
-        );
+        let warnings = [
+            "already quantized: packed codes of MLX: 3 tensors are carried as they are",
+            "nothing is changed: all 3 tensors are kept: already quantized: packed codes of MLX; `tersor plan MODEL` shows what each preset would do",
+        ];
+        assert_eq!(report.warnings, warnings);
         decompress(&packed, &back, &options(&CPU)).unwrap();
         assert!(data(&back) == data(&file), "{preset}");
     }
@@ -580,12 +582,87 @@ fn codes_scales_and_biases_come_back_bit_for_bit() {
         .unwrap();
     let [packed, back] = ["packed folder", "back folder"].map(|n| dir.path().join(n));
     let report = compress(&folder, &packed, &Recipe::preset("int8").unwrap(), &options(&CPU));
-    assert_eq!(
-        report.unwrap().warnings,
-        [
-            "already quantized: packed codes of MLX (quantization in config.json, 4 bits): 3 tensors are carried as they are"
-        ]
-    );
+    let said = "already quantized: packed codes of MLX (quantization in config.json, 4 bits): 3 tensors are carried as they are";
+    assert_eq!(report.unwrap().warnings[0], said);
     decompress(&packed, &back, &options(&CPU)).unwrap();
     assert!(data(&back) == data(&folder) && whole.len() > 70_000);
+}
+
+/// Writes whatever words, as many as the elements take.
+fn write_words(path: &Path, tensors: &[(&'static str, Kind)], word: impl Fn(u64) -> u32) {
+    let tensor = |(seed, (name, (dtype, shape))): (u64, &(&'static str, Kind))| {
+        let elements: usize = shape.iter().product();
+        let words = splitmix64(seed).take(tersor::words(*dtype, elements)).map(&word);
+        (*name, *dtype, shape.to_vec(), words.collect())
+    };
+    write_checkpoint(path, &(0..).zip(tensors).map(tensor).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_lossless_treats_codes_and_scales_as_anything_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let [input, small, back] =
+        ["in.safetensors", "small", "back"].map(|name| dir.path().join(name));
+    let tensors: &[(&'static str, Kind)] = &[
+        ("a.weight", (F8E4M3, &[128, 256])),
+        ("a.weight_scale_inv", (F32, &[128, 2])),
+        ("b.qweight", (I32, &[64, 64])),
+        ("b.qzeros", (I32, &[8, 8])),
+        ("b.scales", (F16, &[8, 64])),
+        ("c.blocks", (U8, &[8, 16, 16])),
+        ("c.scales", (F8E8M0, &[8, 64])),
+        ("d.weight", (F4, &[64, 64])),
+        ("ids", (I64, &[1, 512])),
+    ];
+    // Patterns of which few are common, as those of weights; NaN of FP8 among them.
+    let common = |z: u64| {
+        let byte = |i: u32| {
+            let (z, i) = (z >> (16 * i), 8 * i);
+            (if z % 97 == 0 { 0x7f } else { 0x30 + (z % 7) as u32 + (z >> 8 & 0x80) as u32 }) << i
+        };
+        (0..4).map(byte).sum()
+    };
+    write_words(&input, tensors, common);
+    let recipe = Recipe::preset("lossless").unwrap();
+    let report = compress(&input, &small, &recipe, &options(&CPU)).unwrap();
+    assert_eq!(report.warnings, [""; 0]);
+    for t in &report.tensors {
+        let reason = match t.name.as_str() {
+            "b.qzeros" => Some("it has fewer than 256 elements"),
+            "d.weight" => Some("F4 elements are no whole bytes"),
+            _ => None,
+        };
+        assert_eq!(t.reason.as_deref(), reason, "{}", t.name);
+        assert_eq!((t.error.mse, t.error.rel_error), (Some(0.0), Some(0.0)), "{}", t.name);
+        // Whether a code is zero says nothing of a weight.
+        let float = [F8E4M3, F16, F32].iter().any(|d| d.name() == t.dtype);
+        assert_eq!(t.density.is_some(), float, "{}", t.name);
+        if t.name == "a.weight" {
+            assert!(t.bits_per_weight < 6.7, "{}", t.bits_per_weight);
+        }
+    }
+    assert!(report.ratio > 1.2, "{}", report.ratio);
+    decompress(&small, &back, &options(&CPU)).unwrap();
+    let data = |path: &Path| {
+        let checkpoint = Checkpoint::open(path).unwrap();
+        let read = |t: &tersor::TensorInfo| {
+            let mut bytes = vec![0; t.bytes as usize];
+            checkpoint.read_at(t.file, t.offset(), &mut bytes).unwrap();
+            (t.name.clone(), t.dtype, t.shape.clone(), bytes)
+        };
+        checkpoint.tensors.iter().map(read).collect::<Vec<_>>()
+    };
+    assert!(data(&input) == data(&back), "every bit is back");
+    // A mark in config.json is no obstacle either, nor is a rule that would change bits of others.
+    fs::write(dir.path().join("config.json"), r#"{"quantization_config":{"bits":4}}"#).unwrap();
+    let mixed = "version = 1\n[[rule]]\nmatch = \"a.*\"\nencode = \"auto\"\n[[rule]]\nmatch = \"*\"\nquantize = { kind = \"affine\", bits = 4 }\n";
+    let report = compress(&input, &small, &Recipe::parse(mixed).unwrap(), &options(&CPU)).unwrap();
+    let kept = report.tensors.iter().filter(|t| t.method.is_kept()).count();
+    assert_eq!(kept, 7);
+    let first = &report.warnings[0];
+    assert!(
+        first.starts_with("already quantized: ")
+            && first.ends_with("7 tensors are carried as they are"),
+        "{first}"
+    );
 }

@@ -328,6 +328,10 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
     let before = tree(place.path());
     for (flags, why) in REFUSED {
         for command in ["plan in.safetensors", "compress in.safetensors -o out"] {
+            // Without a recipe a plan is one of all presets.
+            if command.starts_with("plan") && why.starts_with("what is to be done?") {
+                continue;
+            }
             let args = format!("{command} --device cpu {flags}");
             let args = args.trim_end();
             assert_eq!(place.said(args), (2, format!("tersor: {why}\n")), "{args}");

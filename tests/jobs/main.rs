@@ -14,6 +14,7 @@ mod modules;
 mod outputs;
 mod palettes;
 mod pipeline;
+mod plans;
 mod reports;
 mod resume;
 mod words;

@@ -261,7 +261,7 @@ fn warnings_are_seen_whatever_is_asked_for() {
         let (code, out, err) = tersor(&[&["compress", &place.model], &to[..]].concat());
         assert_eq!(code, 0);
         assert_eq!(
-            err.matches("4096 of its values are NaN or infinite").count(),
+            err.matches("bit for bit: 4096 of its values are NaN or infinite").count(),
             1,
             "{flag}: {err}"
         );

@@ -123,6 +123,25 @@ pub fn archives(into: &Path) -> Vec<(String, PathBuf)> {
         &input,
         "version = 1\n[[rule]]\nmatch = \"*\"\nencode = \"auto\"\n",
     );
+    // Codes and what is beside them: types that hold no weights, of whole bytes and of less.
+    let codes = |name, dtype: DType, shape: [u64; 2], seed| {
+        let nibbles = |z: u64| (0..8).map(|i| ((z >> (8 * i)) as u32 % 3) << (4 * i)).sum();
+        let len = tersor::words(dtype, (shape[0] * shape[1]) as usize);
+        (name, dtype, shape.to_vec(), super::splitmix64(seed).map(nibbles).take(len).collect())
+    };
+    checkpoint(
+        &input,
+        &[
+            codes("h.0.qweight", DType::I32, [16, 16], 10),
+            codes("h.0.weight", DType::U8, [16, 16], 11),
+            codes("h.0.weight_scale", DType::F8E8M0, [16, 16], 12),
+            codes("ids", DType::I64, [1, 64], 13),
+            codes("small", DType::F4, [4, 4], 14),
+        ],
+    );
+    let report = make("codes", &input, "version = 1\n[[rule]]\nmatch = \"*\"\nencode = \"auto\"\n");
+    let kept = report.tensors.iter().filter(|t| t.method.is_kept()).map(|t| t.name.as_str());
+    assert!(kept.eq(["small"]), "only what is no whole bytes is kept");
     checkpoint(&input, &[]);
     make("nothing", &input, PRESETS[0].1);
     // One row, a single weight, names that must be escaped.

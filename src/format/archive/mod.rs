@@ -172,6 +172,13 @@ impl Archive {
         all.find(|(n, _)| *n == name).map(|(_, info)| info).expect("opening found every component")
     }
 
+    /// Whether a tensor is stored as codes, which kernels restore; values are only put in their places.
+    pub fn holds_codes(&self) -> bool {
+        let codes =
+            |t: &ArchivedTensor| t.treated.as_ref().is_some_and(|m| m.method.code_bits().is_some());
+        self.tensors.iter().any(codes)
+    }
+
     /// Type and shape of a tensor before it was archived.
     pub fn original<'a>(&'a self, tensor: &'a ArchivedTensor) -> (DType, &'a [u64]) {
         match &tensor.treated {

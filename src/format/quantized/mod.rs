@@ -1,4 +1,4 @@
-//! Checkpoints that are quantized already: codes, and all that gives them their meaning, are carried bit for bit.
+//! Checkpoints that are quantized already: of codes, and all that gives them their meaning, every bit stays.
 
 mod decoded;
 mod layout;
@@ -19,11 +19,23 @@ use std::{
 pub struct Quantized {
     /// Of every tensor why it is carried bit for bit, if it is.
     pub reasons: Vec<Option<Arc<str>>>,
-    /// One sentence on all of them, with their layouts; none where nothing is quantized.
-    pub remark: Option<String>,
+    /// Their layouts and marks, in words; empty where nothing is quantized.
+    pub what: String,
 }
 
-/// Finds what is quantized already.
+impl Quantized {
+    /// One sentence on so many of them that are carried; none where none is.
+    pub fn remark(&self, carried: usize) -> Option<String> {
+        let what = &self.what;
+        match carried {
+            0 => None,
+            1 => Some(format!("already quantized: {what}: 1 tensor is carried as it is")),
+            n => Some(format!("already quantized: {what}: {n} tensors are carried as they are")),
+        }
+    }
+}
+
+/// Finds what is quantized already, which no treatment may change: only one that is lossless is applied to it.
 ///
 /// 1. **A mark speaks for the whole checkpoint**, or for its module of a pipeline: every tensor is carried. Marks are a `quantization_config` or
 ///    `compression_config` that is not null, or a `quantization` with `bits` or a `quant_algo`, anywhere in `config.json` or
@@ -78,19 +90,13 @@ pub fn already_quantized(checkpoint: &Checkpoint) -> Result<Quantized> {
         }));
         marks.extend(mark);
     }
-    let carried = reasons.iter().flatten().count();
     let layouts: Vec<_> = layouts.into_keys().map(Layout::words).collect();
     let what = match (layouts.join("; "), marks.join("; ")) {
         (layouts, marks) if marks.is_empty() => layouts,
         (layouts, marks) if layouts.is_empty() => marks,
         (layouts, marks) => format!("{layouts} ({marks})"),
     };
-    let remark = match carried {
-        0 => None,
-        1 => Some(format!("already quantized: {what}: 1 tensor is carried as it is")),
-        n => Some(format!("already quantized: {what}: {n} tensors are carried as they are")),
-    };
-    Ok(Quantized { reasons, remark })
+    Ok(Quantized { reasons, what })
 }
 
 /// What is known of the tensors of a module.

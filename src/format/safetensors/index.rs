@@ -2,13 +2,13 @@
 
 use crate::{
     Error, Result, TensorInfo,
-    format::safetensors::header::MAX_HEADER,
+    format::safetensors::{header::MAX_HEADER, header_text::Count},
     quote::{json_error, quoted},
 };
 use std::{
     collections::HashMap,
     fmt, fs,
-    io::ErrorKind,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -126,6 +126,19 @@ impl Index {
 
 /// The text of an index: the bytes of all tensors, and of each its shard, in this order.
 pub(crate) fn index_text(total: u64, shards: &[(&str, &str)]) -> Vec<u8> {
+    let mut text = Vec::new();
+    write_index(&mut text, total, shards);
+    text
+}
+
+/// The length of that text, so that a plan need not build it.
+pub(crate) fn index_length(total: u64, shards: &[(&str, &str)]) -> u64 {
+    let mut count = Count(0);
+    write_index(&mut count, total, shards);
+    count.0
+}
+
+fn write_index(out: &mut impl Write, total: u64, shards: &[(&str, &str)]) {
     #[derive(serde::Serialize)]
     struct Metadata {
         total_size: u64,
@@ -142,9 +155,8 @@ pub(crate) fn index_text(total: u64, shards: &[(&str, &str)]) -> Vec<u8> {
         }
     }
     let text = Text { metadata: Metadata { total_size: total }, weight_map: Pairs(shards) };
-    let mut text = serde_json::to_vec_pretty(&text).expect("names are text");
-    text.push(b'\n');
-    text
+    serde_json::to_writer_pretty(&mut *out, &text).expect("names are text, and memory takes it");
+    out.write_all(b"\n").expect("memory takes every byte");
 }
 
 /// One plain file name: it can leave no folder.
