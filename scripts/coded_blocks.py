@@ -223,17 +223,23 @@ def planes(data, width, count):
 
 
 def floats(data, width, mantissa, count):
-    """Patterns of floats: the ranks of common exponents, the others as they are, and signs with mantissas in planes."""
-    ranks, exponents, high = data.take(1)[0], "<u2" if width == 8 else "u1", (mantissa + 1) % 8
-    if ranks == 0:
+    """Patterns of floats: the ranks of common exponents with the highest bit of the mantissa, in the form of before without; the others
+    as they are; and signs with the other digits in planes."""
+    tag, exponents = data.take(1)[0], "<u2" if width == 8 else "u1"
+    ranks, joint = tag & 127, tag >> 7
+    digits, part = mantissa - joint, lambda: Bytes(data.take(int(data.array("<u4", 1)[0])))
+    if tag == 0:
         patterns = data.array(f"<u{width}", count)
     else:
-        common = data.array(exponents, ranks)
-        planes = [data.array("u1", count) for _ in range((mantissa + 1) // 8)]
+        common, (low, high) = data.array(exponents, ranks), divmod(digits + 1, 8)
+        flags = data.take(1)[0] if joint else 0
+        need(flags >> low == 0, "a plane that is not there")
+        planes = [stream(part(), 8, count) if flags >> i & 1 else data.array("u1", count) for i in range(low)]
         planes += [fields(data.take(4 * ceil(count * high, 32)), high, count)] if high else []
-        coded = Bytes(data.take(int(data.array("<u4", 1)[0])))
-        rank = huffman(coded, count)
+        coded = part()
+        symbols = huffman(coded, count)
         coded.end()
+        rank, top = symbols >> joint, (symbols & joint).astype("u8")
         need(rank.max(initial=0) <= ranks <= 16, "ranks that no exponent has")
         others = int(np.count_nonzero(rank == ranks))
         plain = len(data.left) == others * np.dtype(exponents).itemsize
@@ -241,8 +247,8 @@ def floats(data, width, mantissa, count):
         exponent[rank == ranks] = data.array(exponents, others) if plain else huffman(data, others)
         need(not np.any(exponent >> np.uint64(8 * width - 1 - mantissa)), "an exponent of too many bits")
         rest = sum(plane.astype("u8") << np.uint64(8 * i) for i, plane in enumerate(planes))
-        sign, digits = rest >> np.uint64(mantissa), rest & np.uint64((1 << mantissa) - 1)
-        patterns = sign << np.uint64(8 * width - 1) | exponent << np.uint64(mantissa) | digits
+        sign, rest = rest >> np.uint64(digits), rest & np.uint64((1 << digits) - 1)
+        patterns = sign << np.uint64(8 * width - 1) | exponent << np.uint64(mantissa) | top << np.uint64(digits) | rest
     data.end()
     return patterns.astype(f"<u{width}")
 

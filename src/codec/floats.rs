@@ -16,7 +16,8 @@
 //! the whole of the mantissa stands beside the sign, none of it with the exponent.
 //!
 //! Numbers are little-endian, exponents one byte each, those of F64 two. Every pattern comes back bit for bit: nothing looks at
-//! what it means. Every sequence of floats has one form of each kind at most, and decoding refuses every other.
+//! what it means. Which planes are coded, and by which coder, is the writer's choice; otherwise every sequence of floats has one form of each
+//! kind at most, and decoding refuses every other.
 
 use crate::{
     DType,
@@ -244,14 +245,6 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
                 (&coded[..], rest)
             }
         };
-        if JOINT > 0
-            && low
-                .chunks_exact(count.max(1))
-                .zip(0..)
-                .any(|(plane, p)| (flags >> p & 1 == 1) != is_coded(plane))
-        {
-            return Err(Malformed("a plane of bytes that is not in its shortest form"));
-        }
         let words = if Self::HIGH > 0 { bitpack::words(count, Self::HIGH) } else { 0 };
         let (packed, rest) = rest.split_at_checked(4 * words).ok_or(short)?;
         let (length, rest) = rest.split_first_chunk().ok_or(short)?;
@@ -602,9 +595,6 @@ fn decode_planes(
         let length = u32::from_le_bytes(*length) as usize;
         let (coded, rest) = rest.split_at_checked(length).ok_or(short)?;
         stream::decode(coded, 8, plane)?;
-        if stream::choice(&histogram(plane), 8, Coder::Auto) != stream::form(coded)?.0 {
-            return Err(Malformed("a plane of bytes that another coder makes shorter"));
-        }
         bytes = rest;
     }
     Ok((low, bytes))

@@ -97,11 +97,6 @@ fn choose(counts: &[u64; 256], bits: u32, coder: Coder) -> (Form, u64) {
     (kind, 1 + bytes)
 }
 
-/// The form that [`encode`] gives symbols of `bits` bits that occur so often.
-pub fn choice(counts: &[u64; 256], bits: u32, coder: Coder) -> Form {
-    choose(counts, bits, coder).0
-}
-
 /// About the bytes that [`encode`] takes for symbols of `bits` bits that occur so often: see [`huffman::cost`] and
 /// [`rans::cost`] for how near.
 pub fn cost(counts: &[u64; 256], bits: u32, coder: Coder) -> u64 {
