@@ -43,6 +43,7 @@
 #![deny(unsafe_code)]
 
 pub mod crosscheck;
+pub mod diff;
 pub mod form;
 pub mod format;
 pub mod inspect;

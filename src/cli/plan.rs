@@ -1,4 +1,9 @@
-use crate::cli::{Common, recipe_args::RecipeArgs, table};
+use crate::cli::{
+    Common,
+    json::{Answer, Asked, RecipeGiven},
+    recipe_args::RecipeArgs,
+    table,
+};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use tersor::{
@@ -26,7 +31,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn run(self) -> Result<u8> {
-        print(&self.model, &self.recipe.read()?, &self.common)
+        print(&self.model, &self.recipe.read()?, self.recipe.given(), &self.common)
     }
 }
 
@@ -40,7 +45,7 @@ struct Report<'a> {
 }
 
 /// Prints the plan; reads headers only, but opens the device, by which it is decided how much is treated at a time.
-pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
+pub fn print(model: &Path, recipe: &Recipe, given: RecipeGiven, common: &Common) -> Result<u8> {
     common.device()?;
     let checkpoint = Checkpoint::open(model)?;
     let backend = common.backend()?;
@@ -56,7 +61,8 @@ pub fn print(model: &Path, recipe: &Recipe, common: &Common) -> Result<u8> {
         memory_bytes: plan.memory_bytes,
         tensors: &tensors,
     };
-    common.print(&report, || {
+    let asked = Asked { recipe: Some(given), ..Asked::of(model) };
+    common.print("plan", &Answer { asked, report: &report }, || {
         let mut rows =
             vec![["tensor", "type", "shape", "becomes", "bytes", "why"].map(String::from).to_vec()];
         rows.extend(tensors.iter().zip(&plan.steps).map(|(t, step)| {

@@ -1,5 +1,6 @@
 //! What is to be done to a checkpoint: a preset, a recipe or bits, and what stands before them.
 
+use crate::cli::json::{RecipeGiven, given};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{
@@ -56,6 +57,15 @@ fn preset_help() -> String {
 }
 
 impl RecipeArgs {
+    /// Which was asked for.
+    pub fn given(&self) -> RecipeGiven<'_> {
+        RecipeGiven {
+            preset: self.preset.as_deref(),
+            recipe: self.recipe.as_deref().map(given),
+            bits: self.bits,
+        }
+    }
+
     /// The recipe that they make together.
     pub fn read(&self) -> Result<Recipe> {
         let two = |one: &str, other: &str| {

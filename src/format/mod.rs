@@ -10,6 +10,7 @@ mod checkpoint;
 mod chunks;
 mod folder;
 mod model_config;
+mod opened;
 mod output;
 mod quantized;
 mod real;
@@ -19,6 +20,7 @@ mod variant;
 pub use crate::digest::Digest;
 pub use archive::{Archive, ArchivedTensor, manifest::Manifest};
 pub use checkpoint::{Checkpoint, SourceFile};
+pub use opened::Opened;
 
 // For the program, tests and fuzzers.
 #[doc(hidden)]

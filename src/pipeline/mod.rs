@@ -9,7 +9,7 @@ use crate::{
     engine::Engine,
     form::View,
     format::{
-        Archive, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, partial,
+        Archive, ArchivedTensor, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, partial,
         spare,
     },
     plan::{Action, Plan, Step},
@@ -85,7 +85,7 @@ impl Options<'_> {
         Engine::new(self.backend, self.progress, self.cancel, unit_bytes, self.paranoid)
     }
 
-    fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -377,7 +377,8 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
 ///
 /// # Errors
 ///
-/// [`Error::Digest`], [`Error::Verify`] if it does not hold; [`Error::Format`], [`Error::Io`].
+/// [`Error::Digest`] if it is damaged; [`Error::Unlike`], [`Error::Differs`] if it was made from something else;
+/// [`Error::Verify`] if an error is beyond its limit; [`Error::Format`], [`Error::Io`].
 ///
 /// # Example
 ///
@@ -417,8 +418,17 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
         Some(source) => source.total_bytes()?,
         None => total + archive.stored.carried_bytes()?,
     };
+    let mut notes = Notes::default();
+    let says_nothing = |t: &ArchivedTensor| {
+        t.source.is_none() && t.treated.as_ref().is_some_and(|m| !m.lossless())
+    };
+    if source.is_some() && archive.tensors.iter().any(says_nothing) {
+        let why = "the archive does not say what it was made from, as older ones do not: whether this is it, \
+                   the errors alone tell";
+        notes.warn(&engine, why.into());
+    }
     let described = Described::new(&archive, reports)?;
-    Ok(finish(&engine, (original, described.bytes), started, described, Notes::default()))
+    Ok(finish(&engine, (original, described.bytes), started, described, notes))
 }
 
 /// An archive's tensors and the rest of it: together every byte.

@@ -131,6 +131,7 @@ fn renamed(error: Error, temporary: &Path, target: &Path) -> Error {
         Error::Format { path, why } => Error::Format { path: rename(path), why },
         Error::Digest { path, what } => Error::Digest { path: rename(path), what },
         Error::Differs { path, what, from } => Error::Differs { path: rename(path), what, from },
+        Error::Unlike { path, from, why } => Error::Unlike { path: rename(path), from, why },
         Error::Io { path, source } => Error::Io { path: rename(path), source },
         other => other,
     }
@@ -302,6 +303,9 @@ impl<'a> FileWriter<'a> {
                 if stored.manifest.method != treat.manifest.method {
                     let method = treat.describe(&stored.manifest);
                     self.notes.of(&info.name).method = Some(method);
+                }
+                if !stored.manifest.lossless() {
+                    manifest.sources.insert(info.name.clone(), stored.source);
                 }
                 manifest.tensors.insert(info.name.clone(), stored.manifest);
                 Ok(())

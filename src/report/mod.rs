@@ -1,8 +1,11 @@
 //! What a job did, for machines: the JSON that `compress`, `decompress` and `verify` print with `--json`.
 
 mod accounts;
+mod form;
 
 pub(crate) use accounts::{Decoded, account, overhead};
+
+pub use form::Form;
 
 use serde::{Deserialize, Serialize, Serializer};
 use std::{fmt, sync::Arc};
@@ -58,6 +61,8 @@ pub struct TensorReport {
     pub shape: Vec<u64>,
     /// How it is stored, in words: `int8 per channel`, `2:4, values`, `kept`.
     pub method: StoredAs,
+    /// The same for programs.
+    pub form: Form,
     /// Bits of a code before it is coded; null where there are no codes.
     pub code_bits: Option<u8>,
     /// Whether it is entropy-coded: its components are then what its blocks hold, `index`, `codes` or `values`, and `tables`,

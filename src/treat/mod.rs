@@ -17,8 +17,15 @@ pub use model_limits::{ModelLimit, model_limits, said_of_pruning};
 pub use writer::{Components, PartsWriter, Writers, Written};
 
 use crate::{
-    Result, digest::digest, engine::Engine, form::TensorManifest, parallel, plan::Treat,
-    recipe::Quantize, report::Retrieved, stage::Source,
+    Result,
+    digest::{Fingerprint, digest, fingerprint},
+    engine::Engine,
+    form::TensorManifest,
+    parallel,
+    plan::Treat,
+    recipe::Quantize,
+    report::Retrieved,
+    stage::Source,
 };
 use job::Job;
 use masks::Mask;
@@ -31,6 +38,8 @@ pub struct Stored {
     pub components: Components,
     /// What it is now, with the digest of the tensor as it will be restored.
     pub manifest: TensorManifest,
+    /// Of what it was made from.
+    pub source: Fingerprint,
     /// Non-zero weights of groups too small to scale.
     pub flushed: u64,
     /// What a retrieval structure has made of it.
@@ -88,25 +97,30 @@ fn lay_out<W: PartsWriter>(
     writer: &mut W,
 ) -> Result<Stored> {
     writer.begin(&job.units, &|unit| mask.of(job, unit, &mut job.read(unit)?))?;
-    let (mut digests, mut flushed) = (Vec::new(), 0);
+    let (mut digests, mut sources, mut flushed) = (Vec::new(), Vec::new(), 0);
     for window in job.units.chunks(writer.window()) {
         let to: &W = writer;
         let treated = parallel::try_map(window, &|unit| {
-            let (elements, bits) = job.load(unit, mask)?;
+            let elements = job.read(unit)?;
+            // While it is in the cache.
+            let source = job.blocks.mixed(unit, &elements);
+            let (elements, bits) = job.pruned(unit, mask, elements)?;
             let (mut parts, flushed) = job.parts(unit, elements, bits, tables)?;
             let laid = to.unit(unit, &mut parts)?;
             let restored = parts.restore(None, &job.manifest, &job.blocks, unit)?;
             let digests = job.blocks.digests(unit, &restored);
             job.engine.advance(job.blocks.dtype.bytes(unit.elements()) as u64);
-            Ok((laid, digests, flushed))
+            Ok((laid, digests, source, flushed))
         })?;
-        for (laid, of_unit, lost) in treated {
+        for (laid, of_unit, of_source, lost) in treated {
             writer.append(laid)?;
             digests.extend(of_unit.concat());
+            sources.extend(of_source);
             flushed += lost;
         }
     }
     let Written { components, retrieved } = writer.finish()?;
     let manifest = TensorManifest { digest: digest(&digests), ..job.manifest.clone() };
-    Ok(Stored { components, manifest, flushed, retrieved, remark: None })
+    let source = fingerprint(&sources);
+    Ok(Stored { components, manifest, source, flushed, retrieved, remark: None })
 }

@@ -2,36 +2,34 @@
 
 mod codes;
 mod errors;
+mod measure;
+mod partners;
+
+pub(crate) use errors::Sums;
+pub(crate) use measure::{BATCH_BYTES, Measured, by_columns, by_rows, sums};
 
 use crate::{
     DType, Error, Result, TensorInfo,
-    codec::block::Sizes,
-    digest::{Digest, agrees, digest},
-    dtype,
+    digest::{agrees, digest, fingerprint},
     engine::Engine,
     form::TensorManifest,
     format::{Archive, ArchivedTensor, CHUNK, Checkpoint, chunk_starts},
     parallel,
-    quote::{quoted, shown},
+    quote::quoted,
     report::{Decoded, ErrorReport, Made, TensorReport, account},
     restore::Restorer,
     stage::{Blocks, Source, Unit},
-    verify::{codes::CodeCounts, errors::Sums},
+    verify::{codes::CodeCounts, partners::partners},
 };
-use std::{collections::HashMap, ops::Range};
-
-/// How many blocks are measured before their column sums are added up, at most: enough for every thread.
-const BATCH: usize = 64;
-/// What those column sums may take.
-const BATCH_BYTES: u64 = 64 << 20;
 
 /// Checks every tensor of an archive, in the order of the archive, and reports on it. `made` says what else is known of the tensor of
 /// that number.
 ///
 /// # Errors
 ///
-/// [`Error::Digest`] if anything is damaged; [`Error::Differs`] if a kept tensor is another than in the source; [`Error::Verify`] if a tensor is further from its source than its limit, or a
-/// metric is not finite; [`Error::Format`] if the source does not fit.
+/// [`Error::Digest`] if anything is damaged; [`Error::Unlike`] if the source has other tensors, or other values than a tensor was
+/// made from; [`Error::Differs`] if a tensor that comes back bit for bit is another than in the source; [`Error::Verify`] if a
+/// tensor is further from its source than its limit, or a metric is not finite.
 pub fn check(
     engine: &Engine,
     archive: &Archive,
@@ -55,41 +53,6 @@ pub fn check(
         reports.push(check(tensor)?);
     }
     Ok(reports)
-}
-
-/// For every tensor of an archive the one of a checkpoint with the same name, type and shape; the checkpoint has no others.
-fn partners<'a>(archive: &Archive, source: &'a Checkpoint) -> Result<Vec<&'a TensorInfo>> {
-    let refuse = |why: String| Err(Error::format(&archive.stored.root, why));
-    let root = shown(&source.root);
-    // Of use only where the order is another, and large.
-    let mut by_name: Option<HashMap<&str, &TensorInfo>> = None;
-    let named = || source.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
-    let mut partners = Vec::with_capacity(archive.tensors.len());
-    for (i, t) in archive.tensors.iter().enumerate() {
-        let (dtype, shape) = archive.original(t);
-        let found = match source.tensors.get(i) {
-            Some(s) if s.name == t.name => Some(s),
-            _ => by_name.get_or_insert_with(named).get(t.name.as_str()).copied(),
-        };
-        let Some(found) = found else {
-            return refuse(format!("tensor {} is not in {root}", quoted(&t.name)));
-        };
-        if (found.dtype, &found.shape[..]) != (dtype, shape) {
-            return refuse(format!(
-                "tensor {} is {} {shape:?}, in {root} it is {} {:?}",
-                quoted(&t.name),
-                dtype.name(),
-                found.dtype.name(),
-                found.shape
-            ));
-        }
-        partners.push(found);
-    }
-    if partners.len() != source.tensors.len() {
-        let (ours, theirs) = (partners.len(), source.tensors.len());
-        return refuse(format!("{ours} tensors, {root} has {theirs}"));
-    }
-    Ok(partners)
 }
 
 fn treated(
@@ -124,24 +87,39 @@ fn treated(
             let nonzero = nonzero(blocks.dtype, &bytemuck::cast_slice(&restored)[..bytes]);
             engine.advance(bytes as u64);
             let sums = vec![Sums::exact(unit.elements() as u64, nonzero)];
-            return Ok(Measured { digests, sums, codes, sizes });
+            return Ok(Measured { digests, sums, codes, sizes, ..Measured::default() });
         }
+        let source = original.as_ref().map_or(Vec::new(), |o| blocks.mixed(unit, o));
         let original = original.as_deref().unwrap_or(&restored);
         let spans = blocks.spans(unit).into_iter();
         let cols = unit.shape().1;
-        let sums = spans.map(|span| sums(blocks.dtype, original, &restored, span, cols)).collect();
+        let of_span = |span| sums((blocks.dtype, original), (blocks.dtype, &restored), span, cols);
+        let sums = spans.map(of_span).collect();
         engine.advance(manifest.dtype.bytes(unit.elements()) as u64);
-        Ok(Measured { digests, sums, codes, sizes })
+        Ok(Measured { digests, source, sums, codes, sizes, ..Measured::default() })
     };
-    let Measured { digests, sums, codes, sizes } = match blocks.cuts_rows() {
-        true => by_columns(&restorer, measure)?,
-        false => by_rows(&restorer, measure)?,
-    };
+    let Measured { digests, source: found_source, sums, codes, sizes, .. } =
+        match blocks.cuts_rows() {
+            true => by_columns(blocks, &restorer.units, measure)?,
+            false => by_rows(blocks, &restorer.units, measure)?,
+        };
     let sums = &sums[0];
     let found = digest(&digests.concat());
     if !agrees(found, manifest.digest) {
         let path = archive.stored.files[t.file].path.clone();
         return Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) });
+    }
+    if let (Some(made_from), Some((checkpoint, info))) = (t.source, origin)
+        && fingerprint(&found_source) != made_from
+    {
+        return Err(Error::Unlike {
+            path: archive.stored.files[t.file].path.clone(),
+            from: checkpoint.files[info.file].path.clone(),
+            why: format!(
+                "tensor {} had other values; `tersor diff` measures how far they are apart",
+                quoted(&t.name)
+            ),
+        });
     }
     let error = match source {
         None => ErrorReport::default(),
@@ -158,85 +136,6 @@ fn treated(
     }
     let (entropy_bits, density) = (codes.entropy(), sums.density());
     Ok(Decoded { sizes: Some(sizes), entropy_bits, density, error })
-}
-
-/// What was found in some units: the digests of their blocks, sums for each block (or for all of them), the codes, and what
-/// the coded blocks take.
-struct Measured {
-    digests: Vec<Digest>,
-    sums: Vec<Sums>,
-    codes: CodeCounts,
-    sizes: Sizes,
-}
-
-/// Units of whole rows, a batch at a time; sums are added block by block, so that they depend on nothing else.
-fn by_rows(
-    restorer: &Restorer,
-    measure: impl Fn(&Unit) -> Result<Measured> + Sync,
-) -> Result<Measured> {
-    let (blocks, units) = (&restorer.blocks, &restorer.units);
-    let per_unit = units.first().map_or(1, |u| blocks.spans(u).len().max(1));
-    let fit = BATCH_BYTES / (16 * blocks.cols.max(1) * per_unit as u64);
-    let batch = (fit as usize).min(BATCH / per_unit).max(rayon::current_num_threads());
-    let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
-    let mut sizes = Sizes::default();
-    for batch in units.chunks(batch) {
-        for measured in parallel::try_map(batch, &measure)? {
-            digests.extend(measured.digests);
-            measured.sums.iter().for_each(|s| sums.add(s));
-            codes.add(&measured.codes);
-            sizes = [sizes, measured.sizes].into_iter().sum();
-        }
-    }
-    Ok(Measured { digests, sums: vec![sums], codes, sizes })
-}
-
-/// Pieces of long rows: one after the other down a column of pieces, so that no table of all columns is needed.
-fn by_columns(
-    restorer: &Restorer,
-    measure: impl Fn(&Unit) -> Result<Measured> + Sync,
-) -> Result<Measured> {
-    let pieces = restorer.units.len() / restorer.blocks.rows as usize;
-    let columns = parallel::try_map(&(0..pieces).collect::<Vec<_>>(), &|piece| {
-        let (mut digests, mut sums, mut codes) =
-            (Vec::new(), Sums::default(), CodeCounts::default());
-        let mut sizes = Sizes::default();
-        for unit in restorer.units.iter().skip(*piece).step_by(pieces) {
-            let measured = measure(unit)?;
-            digests.push((unit.index, measured.digests));
-            measured.sums.iter().for_each(|s| sums.add(s));
-            codes.add(&measured.codes);
-            sizes = [sizes, measured.sizes].into_iter().sum();
-        }
-        sums.finish_columns();
-        Ok((digests, sums, codes, sizes))
-    })?;
-    let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
-    let mut sizes = Sizes::default();
-    for (d, s, c, bytes) in columns {
-        digests.extend(d);
-        sums.add_columns(&s);
-        codes.add(&c);
-        sizes = [sizes, bytes].into_iter().sum();
-    }
-    digests.sort_by_key(|(index, _)| *index);
-    let digests = digests.into_iter().flat_map(|(_, d)| d).collect();
-    Ok(Measured { digests, sums: vec![sums], codes, sizes })
-}
-
-/// The sums over the elements `span`, which are whole rows of `cols` elements or a piece of one.
-fn sums(dtype: DType, source: &[u32], restored: &[u32], span: Range<usize>, cols: usize) -> Sums {
-    let rows = span.len() / cols;
-    if dtype == DType::F64 {
-        return Sums::of(rows, cols, |first, w: &mut [f64], q: &mut [f64]| {
-            dtype::decode_f64(dtype, source, span.start + first, w);
-            dtype::decode_f64(dtype, restored, span.start + first, q);
-        });
-    }
-    Sums::of(rows, cols, |first, w: &mut [f32], q: &mut [f32]| {
-        dtype::decode(dtype, source, span.start + first, w);
-        dtype::decode(dtype, restored, span.start + first, q);
-    })
 }
 
 fn kept(
@@ -295,7 +194,7 @@ fn count<const N: usize>(bytes: &[u8], holds: impl Fn([u8; N]) -> bool) -> u64 {
 ///
 /// # Errors
 ///
-/// [`Error::Digest`] for a tensor that differs, [`Error::Format`] if the tensors are others, [`Error::Io`].
+/// [`Error::Digest`] for a tensor that differs, [`Error::Unlike`] if the tensors are others, [`Error::Io`].
 pub fn restored(engine: &Engine, archive: &Archive, checkpoint: &Checkpoint) -> Result<()> {
     for (t, info) in archive.tensors.iter().zip(partners(archive, checkpoint)?) {
         let differs = || Error::Digest {

@@ -4,11 +4,11 @@ pub(in crate::format) mod manifest;
 
 use crate::{
     DType, Error, Result, TensorInfo,
-    digest::{Digest, agrees, digest, encode_digest, short},
+    digest::{Digest, Fingerprint, agrees, digest, encode_digest, short},
     form::{COMPONENTS, TensorManifest, described_bytes},
     format::{
         CHUNK,
-        archive::manifest::Manifest,
+        archive::manifest::{Manifest, SOURCES, parse_sources},
         checkpoint::Checkpoint,
         safetensors::{
             header_text::{NO_DIGEST, before_digest, described_length},
@@ -45,6 +45,8 @@ pub struct ArchivedTensor {
     pub file: usize,
     /// What was done to it; `None` where it is kept bit for bit.
     pub treated: Option<Box<TensorManifest>>,
+    /// What tells its source from another, where it does not come back bit for bit and the archive says so: older ones do not.
+    pub source: Option<Fingerprint>,
     /// Its components, or the kept tensor itself under the empty name: names, and places in [`Checkpoint::tensors`]. There
     /// may be a million tensors, so that nothing is held twice.
     components: Box<[(&'static str, u32)]>,
@@ -113,7 +115,8 @@ impl Archive {
             tensors.push(manifest.tensors);
         }
         check_index(&stored)?;
-        let tensors = assemble(&stored, tensors)?;
+        let mut tensors = assemble(&stored, tensors)?;
+        name_sources(&stored, &mut tensors)?;
         let all = tensors.iter().map(|t| original_bytes(&stored, t));
         if all.fold(0u64, u64::saturating_add) > MOST {
             return Err(Error::format(&stored.root, "its tensors are 2^63 bytes or more"));
@@ -268,6 +271,21 @@ fn check_index(stored: &Checkpoint) -> Result<()> {
     }
 }
 
+/// Gives each tensor the fingerprint of its source, where the file that holds it has them.
+fn name_sources(stored: &Checkpoint, tensors: &mut [ArchivedTensor]) -> Result<()> {
+    for (file, source) in stored.files.iter().enumerate() {
+        let Some(text) = source.metadata.get(SOURCES) else { continue };
+        let lossy = |t: &ArchivedTensor| t.treated.as_ref().is_some_and(|m| !m.lossless());
+        let mut of_file: Vec<_> =
+            tensors.iter_mut().filter(|t| t.file == file && lossy(t)).collect();
+        of_file.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let sources = parse_sources(text, of_file.len())
+            .map_err(|why| Error::format(&source.path, why))?;
+        of_file.into_iter().zip(sources).for_each(|(t, s)| t.source = Some(s));
+    }
+    Ok(())
+}
+
 /// Matches the stored tensors with the manifests of their files: every component there once, with the right type and length.
 fn assemble(
     stored: &Checkpoint,
@@ -319,6 +337,7 @@ fn assemble(
                 name,
                 file,
                 treated: Some(treated.into()),
+                source: None,
                 components: components.into(),
             });
         }
@@ -335,6 +354,7 @@ fn assemble(
         name: t.name.clone(),
         file: t.file,
         treated: None,
+        source: None,
         components: [("", at as u32)].into(),
     }));
     tensors.sort_unstable_by_key(|t| t.components.iter().map(|(_, at)| *at).min());
