@@ -14,9 +14,7 @@ use tersor::{
 #[command(after_long_help = "Examples:
   tersor diff model.safetensors restored.safetensors
   tersor diff small.safetensors model.safetensors   # an archive is decoded
-  tersor diff f32 bf16 --json
-
-Exit codes: 0 where both hold the same tensors, bit for bit; 1 where they do not; 2 where one cannot be read.")]
+  tersor diff f32 bf16 --json")]
 pub struct Diff {
     /// A checkpoint or an archive: a file, an index.json or a folder
     a: PathBuf,
@@ -100,7 +98,10 @@ impl Diff {
         let equal = found.tensors.len() - differ.len();
         text + &match found.equal {
             true => format!("equal: {equal} tensors, bit for bit\n"),
-            false => format!("they differ: {equal} of {} tensors in both are equal\n", found.tensors.len()),
+            false => format!(
+                "they differ: {equal} of {} tensors in both are equal\n",
+                found.tensors.len()
+            ),
         }
     }
 }

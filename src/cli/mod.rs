@@ -59,7 +59,7 @@ enum Command {
     Decompress(decompress::Decompress),
     /// Check an archive: every digest, a full decode, and with --against the error of every tensor
     Verify(verify::Verify),
-    /// Say how far two checkpoints or archives are apart, tensor by tensor
+    /// Say how far two checkpoints or archives are apart, tensor by tensor; exit code 1 where they differ
     Diff(diff::Diff),
     /// Compare every kernel on a GPU with the CPU, on cases that are chosen to find differences
     Crosscheck(crosscheck::Crosscheck),

@@ -14,6 +14,11 @@ pub fn width(text: &str) -> usize {
 
 /// Columns as wide as their longest cell. A column whose cells below its first are numbers is aligned right, others left.
 pub fn table(rows: &[Vec<String>]) -> String {
+    lines(rows, 0)
+}
+
+/// The same of the columns from `first` on.
+fn lines(rows: &[Vec<String>], first: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cells = |c: usize| rows.iter().filter_map(move |r| r.get(c));
     let number = |s: &String| s.starts_with(|c: char| c.is_ascii_digit() || c == '-');
@@ -25,9 +30,9 @@ pub fn table(rows: &[Vec<String>]) -> String {
     let mut out = String::new();
     for row in rows {
         let mut line = String::new();
-        for (c, cell) in row.iter().enumerate() {
+        for (c, cell) in row.iter().enumerate().skip(first) {
             let pad = " ".repeat(widths[c] - width(cell));
-            line += if c == 0 { "" } else { "  " };
+            line += if c == first { "" } else { "  " };
             line += &if right[c] { format!("{pad}{cell}") } else { format!("{cell}{pad}") };
         }
         out += line.trim_end();
@@ -38,7 +43,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
 
 /// The same within [`WIDTH`]: a first cell that is too long for what the others leave of a line has one of its own.
 pub fn narrow(rows: &[Vec<String>]) -> String {
-    let rest = table(&rows.iter().map(|r| r.get(1..).unwrap_or(&[]).to_vec()).collect::<Rows>());
+    let rest = lines(rows, 1);
     let longest = |lines: &mut dyn Iterator<Item = usize>| lines.max().unwrap_or(0);
     let taken = longest(&mut rest.lines().map(width)) + 2;
     let left = WIDTH.saturating_sub(taken);

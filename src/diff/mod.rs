@@ -100,8 +100,7 @@ pub fn diff(a: &Path, b: &Path, options: &Options) -> Result<Diff> {
     };
     let only_in_a = only(&of_a, &|name| by_name.contains_key(name));
     let only_in_b = only(&of_b, &|name| names.contains_key(name));
-    let pairs: Vec<_> =
-        of_a.iter().filter_map(|a| by_name.get(a.name).map(|b| (a, *b))).collect();
+    let pairs: Vec<_> = of_a.iter().filter_map(|a| by_name.get(a.name).map(|b| (a, *b))).collect();
     let engine =
         Engine::new(&crate::Backend::Cpu, options.progress, options.cancel, 0, options.paranoid);
     let tensors = options.run(|| {
@@ -114,8 +113,7 @@ pub fn diff(a: &Path, b: &Path, options: &Options) -> Result<Diff> {
         }
         Ok(tensors)
     })?;
-    let equal =
-        only_in_a.is_empty() && only_in_b.is_empty() && tensors.iter().all(|t| t.equal);
+    let equal = only_in_a.is_empty() && only_in_b.is_empty() && tensors.iter().all(|t| t.equal);
     Ok(Diff { equal, seconds: started.elapsed().as_secs_f64(), tensors, only_in_a, only_in_b })
 }
 

@@ -9,8 +9,8 @@ use crate::{
     engine::Engine,
     form::View,
     format::{
-        Archive, ArchivedTensor, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, partial,
-        spare,
+        Archive, ArchivedTensor, Checkpoint, Entry, Manifest, Origin, Preface, Target,
+        header_length, partial, spare,
     },
     plan::{Action, Plan, Step},
     progress::{Cancel, Progress},

@@ -233,8 +233,8 @@ fn refuse_collisions(checkpoint: &Checkpoint, steps: &[Step]) -> Result<()> {
 /// Why a rule that keeps was the first to match, a default where its number is none of the recipe's: its own words; else what the
 /// rules before it, which would have treated a tensor of this name, ask for in vain; or the rule itself.
 fn why_kept(t: &TensorInfo, role: Role, rules: &[Rule], rule: usize) -> Arc<str> {
-    if !t.dtype.is_weight() {
-        return format!("{} holds no weights", t.dtype.name()).into();
+    if let Some(why) = t.dtype.kept_because() {
+        return why.into();
     }
     let by = rules.get(rule).unwrap_or_else(|| &defaults().rules[rule - rules.len()]);
     if let Some(why) = &by.why {
@@ -267,8 +267,8 @@ fn action(
     if let Some(why) = carried {
         return keep(why);
     }
-    if !t.dtype.is_weight() {
-        return keep(&format!("{} holds no weights", t.dtype.name()));
+    if let Some(why) = t.dtype.kept_because() {
+        return keep(&why);
     }
     if t.elements() == 0 {
         return keep("it is empty");

@@ -27,7 +27,8 @@ pub fn partners<'a>(archive: &Archive, source: &'a Checkpoint) -> Result<Vec<&'a
         match found {
             None => missing.push(quoted(&t.name)),
             Some(found) if (found.dtype, &found.shape[..]) != (dtype, shape) => {
-                let (ours, theirs) = (described(dtype, shape), described(found.dtype, &found.shape));
+                let (ours, theirs) =
+                    (described(dtype, shape), described(found.dtype, &found.shape));
                 others.push(format!("{} ({ours}, there {theirs})", quoted(&t.name)));
             }
             Some(found) => partners.push(found),

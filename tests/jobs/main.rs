@@ -6,8 +6,11 @@ mod support;
 
 mod coded;
 mod defaults;
+mod diff;
 mod flags;
+mod inspect;
 mod io_faults;
+mod json;
 mod kills;
 mod outputs;
 mod palettes;

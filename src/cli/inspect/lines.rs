@@ -90,7 +90,8 @@ fn named<T>(g: &Group<T>, dtype: &str, shape: &[u64], bytes: u64) -> Vec<String>
 
 /// Outliers of all; bits of a weight of all.
 fn figures(members: &[&TensorSummary]) -> [String; 4] {
-    let measured = || members.iter().filter_map(|t| Some((t.elements as f64, t.weights.as_deref()?)));
+    let measured =
+        || members.iter().filter_map(|t| Some((t.elements as f64, t.weights.as_deref()?)));
     let mean = |of: &dyn Fn(&WeightSummary) -> Option<f64>| {
         let (mut bits, mut weights) = (0.0, 0.0);
         for (elements, w) in measured() {
@@ -100,7 +101,8 @@ fn figures(members: &[&TensorSummary]) -> [String; 4] {
         (weights > 0.0).then(|| bits / weights)
     };
     let bits = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.2}"));
-    let outliers: Option<u64> = mean(&|_| Some(0.0)).map(|_| measured().map(|(_, w)| w.outliers).sum());
+    let outliers: Option<u64> =
+        mean(&|_| Some(0.0)).map(|_| measured().map(|(_, w)| w.outliers).sum());
     [
         outliers.map_or("-".into(), |n| n.to_string()),
         bits(mean(&|w| Some(w.entropy_bits))),
@@ -112,8 +114,20 @@ fn figures(members: &[&TensorSummary]) -> [String; 4] {
 /// A line for every tensor, with every column.
 fn everything(tensors: &[&TensorSummary]) -> String {
     let mut rows: Rows = table::head(&[
-        "tensor", "type", "shape", "bytes", "min", "max", "mean", "deviation", "zeros", "outliers",
-        "entropy", "lossless", "palette4", "histogram",
+        "tensor",
+        "type",
+        "shape",
+        "bytes",
+        "min",
+        "max",
+        "mean",
+        "deviation",
+        "zeros",
+        "outliers",
+        "entropy",
+        "lossless",
+        "palette4",
+        "histogram",
     ]);
     for t in tensors {
         let shape = table::shape(&t.shape);

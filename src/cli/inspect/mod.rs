@@ -147,5 +147,7 @@ impl Inspect {
 }
 
 fn parse_glob(text: &str) -> std::result::Result<GlobMatcher, String> {
-    Glob::new(text).map(|glob| glob.compile_matcher()).map_err(|e| Error::Usage(e.to_string()).to_string())
+    Glob::new(text)
+        .map(|glob| glob.compile_matcher())
+        .map_err(|e| Error::Usage(e.to_string()).to_string())
 }

@@ -279,8 +279,8 @@ fn name_sources(stored: &Checkpoint, tensors: &mut [ArchivedTensor]) -> Result<(
         let mut of_file: Vec<_> =
             tensors.iter_mut().filter(|t| t.file == file && lossy(t)).collect();
         of_file.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let sources = parse_sources(text, of_file.len())
-            .map_err(|why| Error::format(&source.path, why))?;
+        let sources =
+            parse_sources(text, of_file.len()).map_err(|why| Error::format(&source.path, why))?;
         of_file.into_iter().zip(sources).for_each(|(t, s)| t.source = Some(s));
     }
     Ok(())

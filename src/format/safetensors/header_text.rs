@@ -256,7 +256,10 @@ mod tests {
 
         let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let meta = &json["__metadata__"];
-        assert_eq!(meta.as_object().unwrap().keys().collect::<Vec<_>>(), ["tersor", "tersor.sources", "b\"", "z"]);
+        assert_eq!(
+            meta.as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["tersor", "tersor.sources", "b\"", "z"]
+        );
         assert_eq!(meta["tersor.sources"], "AwMDAwMDAwM");
         assert_eq!(meta["z"], "\u{0}");
         assert_eq!(json["y\t"]["data_offsets"], serde_json::json!([3, 9]));
