@@ -42,7 +42,7 @@ impl Form {
             Method::Affine(m) => {
                 Self { kind: "affine", symmetric: Some(m.symmetric), group, ..all }
             }
-            Method::Palette(m) => Self { kind: "palette", entries: Some(m.k.into()), group, ..all },
+            Method::Palette(m) => Self { kind: "palette", entries: Some(m.k), group, ..all },
         }
     }
 }

@@ -71,11 +71,10 @@ pub fn write_header<'a>(
     tensors: impl IntoIterator<Item = Entry<'a>>,
 ) -> io::Result<()> {
     let manifest = preface.manifest.map(|m| {
-        let write = move |out: &mut Escaped<'_>| {
+        move |out: &mut Escaped<'_>| {
             m.write(out, digest)?;
             Ok(m.sources.values().copied().collect())
-        };
-        write
+        }
     });
     write_parts(out, manifest, preface.metadata, tensors)
 }
