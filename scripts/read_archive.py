@@ -72,10 +72,12 @@ class File:
         entries = parse_json(header.decode())
         self.metadata = entries.pop("__metadata__", {})
         need("tersor" in self.metadata, "no tersor manifest: this is not a tersor archive")
-        manifest = parse_json(self.metadata.pop("tersor"))
+        manifest, sources = parse_json(self.metadata.pop("tersor")), self.metadata.pop("tersor.sources", None)
         need(manifest["version"] == 1, f"version is {manifest['version']!r}, expected 1")
         need(set(manifest) == {"chunks", "header", "tensors", "version"}, "the manifest has other keys")
         self.treated, self.size, self.stored = manifest["tensors"], len(data), {}
+        lossy = [t for t in self.treated.values() if {"affine", "palette", "pruned"} & set(t)]
+        need(sources is None or len(unbase64(sources)) == 8 * len(lossy), "not a fingerprint for every lossy tensor")
 
         before = '{"__metadata__":{"tersor":"{\\"chunks\\":\\"' + manifest["chunks"] + '\\",\\"header\\":\\"'
         end = len(before) + 22

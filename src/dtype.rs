@@ -93,6 +93,19 @@ impl DType {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16 | Self::F8E4M3 | Self::F8E5M2)
     }
 
+    /// Why a tensor of a type that the kernels do not read as weights is kept: numbers that are none, or floats of a quantized model.
+    pub fn kept_because(self) -> Option<String> {
+        use DType::*;
+        let name = self.name();
+        match self {
+            I64 | U64 | I32 | U32 | I16 | U16 | I8 | U8 | Bool => {
+                Some(format!("{name} holds no weights"))
+            }
+            _ if self.is_weight() => None,
+            _ => Some(format!("{name} is not treated")),
+        }
+    }
+
     /// The spelling in a safetensors header.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(d, _)| *d == self).map_or("?", |(_, n)| n)

@@ -44,7 +44,7 @@ pub enum Error {
         what: String,
     },
     /// An archive is whole, but not what it is compared with.
-    #[error("{}: {what} differs from {}", path.display(), from.display())]
+    #[error("{}: {what} differs from {}", shown(path), shown(from))]
     Differs {
         /// The archive.
         path: PathBuf,
@@ -52,6 +52,16 @@ pub enum Error {
         what: String,
         /// What it was compared with.
         from: PathBuf,
+    },
+    /// An archive is whole, but was made from something else than what it is compared with.
+    #[error("{}: not made from {}: {why}", shown(path), shown(from))]
+    Unlike {
+        /// The archive.
+        path: PathBuf,
+        /// What it was compared with.
+        from: PathBuf,
+        /// What is other there. Untrusted names are escaped.
+        why: String,
     },
     /// A recipe cannot be understood, or does not fit the checkpoint.
     #[error("recipe: {0}")]

@@ -43,6 +43,7 @@
 #![deny(unsafe_code)]
 
 pub mod crosscheck;
+pub mod diff;
 pub mod form;
 pub mod format;
 pub mod inspect;
@@ -69,7 +70,6 @@ mod decide;
 mod digest;
 mod engine;
 mod error;
-mod fingerprint;
 mod parallel;
 mod progress;
 mod quote;

@@ -16,6 +16,15 @@ pub fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
+/// The first three of a list, and how many more there are: a message over many tensors is a line for each rule.
+pub fn examples(all: &[String]) -> String {
+    let shown = all[..all.len().min(3)].join(", ");
+    match all.len() {
+        0..=3 => shown,
+        n => format!("{shown} and {} more", n - 3),
+    }
+}
+
 /// Text for a message whose control characters are escaped.
 pub(crate) fn printable(text: &str) -> String {
     let obeyed = |c: char| {

@@ -1,4 +1,9 @@
-use crate::cli::{Common, exit_codes, recipe_args::RecipeArgs, table};
+use crate::cli::{
+    Common, exit_codes,
+    json::{Answer, Asked, given},
+    recipe_args::RecipeArgs,
+    summary,
+};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{
@@ -46,7 +51,8 @@ impl Compress {
     pub fn run(self) -> Result<u8> {
         let recipe = self.recipe.read()?;
         if self.dry_run {
-            return super::plan::print(&self.model, self.variant.as_deref(), &recipe, &self.common);
+            let (variant, given) = (self.variant.as_deref(), self.recipe.given());
+            return super::plan::print(&self.model, variant, &recipe, given, &self.common);
         }
         let backend = self.common.backend_if(|| {
             let options = self.common.options(&Backend::Cpu, &Silent, false);
@@ -63,7 +69,25 @@ impl Compress {
             tersor::format::spare(&output, self.recipe.recipe.as_ref())?;
             pipeline::compress(&self.model, &self.output, &recipe, &options)?
         };
-        self.common.print(&report, || table::summary(&report))?;
+        let asked = Asked {
+            output: Some(given(&self.output)),
+            recipe: Some(self.recipe.given()),
+            ..Asked::of(&self.model)
+        };
+        self.common.print("compress", &Answer { asked, report: &report }, || {
+            let out = tersor::format::shown(&self.output);
+            let back = format!("tersor decompress {} -o RESTORED", in_a_shell(&out));
+            format!("{}\nwritten to {out}; to restore it:\n  {back}\n", summary::summary(&report))
+        })?;
         Ok(exit_codes::of_report(&report))
+    }
+}
+
+/// A path as a shell takes it for one word.
+fn in_a_shell(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%".contains(c);
+    match !path.is_empty() && path.chars().all(plain) {
+        true => path.into(),
+        false => format!("'{}'", path.replace('\'', r"'\''")),
     }
 }

@@ -1,4 +1,8 @@
-use crate::cli::{Common, exit_codes, table};
+use crate::cli::{
+    Common, exit_codes,
+    json::{Answer, Asked, given},
+    summary, table,
+};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{Result, format::Archive, pipeline};
@@ -29,14 +33,16 @@ impl Decompress {
             let options = self.common.options(backend, &progress, self.force);
             pipeline::decompress(&self.archive, &self.output, &options)?
         };
-        self.common.print(&report, || {
+        let asked = Asked { output: Some(given(&self.output)), ..Asked::of(&self.archive) };
+        self.common.print("decompress", &Answer { asked, report: &report }, || {
+            let most = report.input_bytes.max(report.output_bytes);
             let mut rows = vec![
-                vec!["in".into(), table::bytes(report.input_bytes)],
-                vec!["out".into(), table::bytes(report.output_bytes)],
+                vec!["in".into(), table::in_unit_of(report.input_bytes, most)],
+                vec!["out".into(), table::in_unit_of(report.output_bytes, most)],
                 vec!["tensors".into(), report.tensors.len().to_string()],
             ];
-            rows.extend(table::work(&report));
-            table::table(&rows)
+            rows.extend(summary::work(&report));
+            format!("{}written to {}\n", table::table(&rows), tersor::format::shown(&self.output))
         })?;
         Ok(exit_codes::of_report(&report))
     }

@@ -7,7 +7,7 @@ use tersor::{
     nn::{Arithmetic, Calibration, IntegerNetwork, LENET_300_100, Model, Network, idx},
     pipeline,
     recipe::{PRESETS, Recipe},
-    report::Report,
+    report,
 };
 
 /// LeNet-300-100, trained on MNIST; see assets/README.md.
@@ -28,6 +28,15 @@ pub struct Demo {
 }
 
 #[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    network: &'a str,
+    images: usize,
+    backend: &'a str,
+    presets: &'a [Row],
+}
+
+#[derive(Default, Serialize)]
 struct Row {
     preset: &'static str,
     bytes: u64,
@@ -89,14 +98,15 @@ impl Demo {
             };
             rows.push(row(preset, &report, before, after, inference));
         }
-        let json = serde_json::json!({
-            "ok": true,
-            "network": "LeNet-300-100",
-            "images": labels.len(),
-            "backend": backend.name(),
-            "presets": rows,
-        });
-        self.common.print(&json, || {
+        let json = Report {
+            ok: true,
+            network: "LeNet-300-100",
+            images: labels.len(),
+            backend: backend.name(),
+            presets: &rows,
+        };
+        let any_would_do = self.common.device()? == tersor::Device::Auto;
+        self.common.print("demo", &json, || {
             let head =
                 ["preset", "bytes", "ratio", "bits/weight", "rel error", "test error", "before", "compressed form", "runs as", "on device", "seconds", "backend"];
             let mut cells = vec![head.map(String::from).to_vec()];
@@ -118,7 +128,10 @@ impl Demo {
                 ]
             }));
             let why = match backend {
-                tersor::Backend::Cpu if tersor::gpu::adapters().iter().all(|a| a.software) => {
+                // Nobody has looked for one where the CPU was asked for.
+                tersor::Backend::Cpu
+                    if any_would_do && tersor::gpu::adapters().iter().all(|a| a.software) =>
+                {
                     "No hardware GPU was found, so the CPU did the work; the bytes would be the same.\n"
                 }
                 _ => "",
@@ -135,7 +148,7 @@ impl Demo {
 
 fn row(
     preset: &'static str,
-    report: &Report,
+    report: &report::Report,
     before: f64,
     after: f64,
     (inference_error, inference, inference_bytes): (f64, &'static str, u64),
@@ -179,5 +192,23 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/support/schema.rs"]
+mod schema;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_is_what_the_schema_says() {
+        let schema = serde_json::from_str(include_str!("../../docs/json.schema.json")).unwrap();
+        let presets = &[Row::default()];
+        let report = Report { ok: true, network: "", images: 10_000, backend: "cpu", presets };
+        let text = crate::cli::json::object("demo", &report).unwrap();
+        assert_eq!(schema::violation(&schema, &serde_json::from_str(&text).unwrap()), None);
     }
 }

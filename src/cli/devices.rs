@@ -1,4 +1,4 @@
-use crate::cli::{say, table};
+use crate::cli::{json, say, table};
 use clap::Args;
 use tersor::{
     Result,
@@ -21,7 +21,8 @@ impl Devices {
                 serde_json::json!({"adapter": adapter, "numerics": numerics.as_ref().ok(), "error": error})
             };
             let list: Vec<_> = found.iter().map(of).collect();
-            say(&format!("{}\n", serde_json::json!({"ok": true, "adapters": list})))?;
+            let object = serde_json::json!({"ok": true, "adapters": list});
+            say(&json::object("devices", &object)?)?;
             return Ok(0);
         }
         if found.is_empty() {

@@ -31,7 +31,10 @@ pub fn of_report(report: &tersor::report::Report) -> u8 {
 /// That of a job that is not.
 pub fn of_error(error: &Error) -> u8 {
     match error {
-        Error::Digest { .. } | Error::Differs { .. } | Error::Verify { .. } => 1,
+        Error::Digest { .. }
+        | Error::Differs { .. }
+        | Error::Unlike { .. }
+        | Error::Verify { .. } => 1,
         Error::Locked { .. } => 6,
         Error::Interrupted(signal) => 128 + *signal as u8,
         _ => 2,

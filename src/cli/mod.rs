@@ -6,12 +6,15 @@ mod crosscheck;
 mod decompress;
 mod demo;
 mod devices;
+mod diff;
 mod exit_codes;
 mod inspect;
+mod json;
 mod manual;
 mod plan;
 mod presets;
 mod recipe_args;
+mod summary;
 mod table;
 mod verify;
 
@@ -46,7 +49,7 @@ struct Cli {
 enum Command {
     /// Compress the built-in network with every preset and classify 10,000 images before and after
     Demo(demo::Demo),
-    /// Show every tensor of a checkpoint: type, shape, range, deviation, outliers, entropy, histogram
+    /// Show what is in a checkpoint or an archive: types, shapes, outliers, entropy, what coders would make of it
     Inspect(inspect::Inspect),
     /// Show what a recipe, or every preset, would do, from the headers alone
     Plan(plan::Plan),
@@ -56,6 +59,8 @@ enum Command {
     Decompress(decompress::Decompress),
     /// Check an archive: every digest, a full decode, and with --against the error of every tensor
     Verify(verify::Verify),
+    /// Say how far two checkpoints or archives are apart, tensor by tensor; exit code 1 where they differ
+    Diff(diff::Diff),
     /// Compare every kernel on a GPU with the CPU, on cases that are chosen to find differences
     Crosscheck(crosscheck::Crosscheck),
     /// List the GPU adapters and what they can do
@@ -167,17 +172,28 @@ impl Common {
         bars::Bars::new(!self.quiet && !self.json && std::io::stderr().is_terminal())
     }
 
-    /// Prints a result: as JSON, as text, or not at all.
-    fn print(&self, json: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<()> {
-        match (self.json, self.quiet) {
-            (true, _) => {
-                let text = serde_json::to_string(json)
-                    .map_err(|e| Error::Io { path: "stdout".into(), source: e.into() })?;
-                say(&format!("{text}\n"))
-            }
-            (false, true) => Ok(()),
-            (false, false) => say(&text()),
-        }
+    /// Prints a result, an object of a kind as JSON.
+    fn print(
+        &self,
+        kind: &str,
+        object: &impl serde::Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<()> {
+        print((self.json, self.quiet), kind, object, text)
+    }
+}
+
+/// Prints a result: as JSON, as text, or not at all.
+fn print(
+    (json, quiet): (bool, bool),
+    kind: &str,
+    object: &impl serde::Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<()> {
+    match (json, quiet) {
+        (true, _) => say(&json::object(kind, object)?),
+        (false, true) => Ok(()),
+        (false, false) => say(&text()),
     }
 }
 
@@ -210,6 +226,7 @@ pub fn run() -> ExitCode {
         Command::Compress(c) => c.common.json,
         Command::Decompress(c) => c.common.json,
         Command::Verify(c) => c.common.json,
+        Command::Diff(c) => c.json,
         Command::Crosscheck(c) => c.json,
         Command::Devices(c) => c.json,
         Command::Presets(c) => c.json,
@@ -224,6 +241,7 @@ pub fn run() -> ExitCode {
         Command::Compress(c) => c.run(),
         Command::Decompress(c) => c.run(),
         Command::Verify(c) => c.run(),
+        Command::Diff(c) => c.run(),
         Command::Crosscheck(c) => c.run(),
         Command::Devices(c) => c.run(),
         Command::Presets(c) => c.run(),
@@ -233,11 +251,12 @@ pub fn run() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
+            let code = exit_codes::of_error(&e);
             complain(&format!("tersor: {e}"));
             if json {
-                _ = say(&format!("{}\n", serde_json::json!({"ok": false, "error": e.to_string()})));
+                _ = say(&json::failure(&e.to_string(), code.into()));
             }
-            ExitCode::from(exit_codes::of_error(&e))
+            ExitCode::from(code)
         }
     }
 }
@@ -278,7 +297,7 @@ fn watch_driver(code: i32, json: bool) {
                 );
                 complain(&format!("tersor: {why}"));
                 if json {
-                    _ = say(&format!("{}\n", serde_json::json!({"ok": false, "error": why})));
+                    _ = say(&json::failure(&why, code));
                 }
                 at_once(code);
             }

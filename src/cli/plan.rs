@@ -1,4 +1,9 @@
-use crate::cli::{Common, recipe_args::RecipeArgs, table};
+use crate::cli::{
+    Common,
+    json::{Answer, Asked, RecipeGiven},
+    recipe_args::RecipeArgs,
+    table,
+};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use tersor::{
@@ -37,7 +42,10 @@ impl Plan {
     pub fn run(self) -> Result<u8> {
         let variant = self.variant.as_deref();
         match self.recipe.says_what() {
-            true => print(&self.model, variant, &self.recipe.read()?, &self.common),
+            true => {
+                let (recipe, given) = (self.recipe.read()?, self.recipe.given());
+                print(&self.model, variant, &recipe, given, &self.common)
+            }
             false => self.print_presets(),
         }
     }
@@ -93,7 +101,13 @@ fn unopened<'a>(common: &Common) -> Result<(Options<'a>, Device)> {
 }
 
 /// Prints the plan; reads headers only.
-pub fn print(model: &Path, variant: Option<&str>, recipe: &Recipe, common: &Common) -> Result<u8> {
+pub fn print(
+    model: &Path,
+    variant: Option<&str>,
+    recipe: &Recipe,
+    given: RecipeGiven,
+    common: &Common,
+) -> Result<u8> {
     let (options, device) = unopened(common)?;
     let checkpoint = Checkpoint::open_variant(model, variant)?;
     let plan = pipeline::plan_for(&checkpoint, recipe, &options, device)?;
@@ -111,7 +125,8 @@ pub fn print(model: &Path, variant: Option<&str>, recipe: &Recipe, common: &Comm
         memory,
         tensors: &tensors,
     };
-    common.print(&report, || {
+    let asked = Asked { recipe: Some(given), ..Asked::of(model) };
+    common.print("plan", &Answer { asked, report: &report }, || {
         let mut rows =
             vec![["tensor", "type", "shape", "becomes", "bytes", "why"].map(String::from).to_vec()];
         rows.extend(tensors.iter().zip(&plan.steps).map(|(t, step)| {
@@ -226,7 +241,8 @@ impl Plan {
         let carried = quantized.reasons.iter().flatten().count();
         quantized.remark(carried).iter().for_each(|remark| common.progress().warn(remark));
         let report = Presets { ok: true, input_bytes: from, presets };
-        common.print(&report, || listed(&report))?;
+        let asked = Asked::of(&self.model);
+        common.print("plans", &Answer { asked, report: &report }, || listed(&report))?;
         Ok(0)
     }
 }

@@ -1,4 +1,4 @@
-use crate::cli::{say, table};
+use crate::cli::{json, say, table};
 use clap::{Args, Subcommand};
 use tersor::{
     Result,
@@ -18,7 +18,7 @@ use tersor::{
 pub struct Presets {
     #[command(subcommand)]
     command: Option<PresetsCommand>,
-    /// Print one JSON array on stdout and nothing else
+    /// Print one JSON object on stdout and nothing else
     #[arg(short, long)]
     pub json: bool,
 }
@@ -36,7 +36,10 @@ impl Presets {
     pub fn run(self) -> Result<u8> {
         match (self.command, self.json) {
             (Some(PresetsCommand::Show { name }), _) => say(Preset::named(&name)?.text)?,
-            (None, true) => say(&format!("{}\n", serde_json::json!(SHIPPED)))?,
+            (None, true) => {
+                let object = serde_json::json!({"ok": true, "presets": SHIPPED});
+                say(&json::object("presets", &object)?)?;
+            }
             (None, false) => say(&listed())?,
         }
         Ok(0)

@@ -1,5 +1,6 @@
 //! What is to be done to a checkpoint: a preset, a recipe or bits, and what stands before them.
 
+use crate::cli::json::{RecipeGiven, given};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{
@@ -59,6 +60,15 @@ impl RecipeArgs {
     /// Whether they say what is done, not only what stands before it.
     pub fn says_what(&self) -> bool {
         self.preset.is_some() || self.recipe.is_some() || self.bits.is_some()
+    }
+
+    /// Which was asked for.
+    pub fn given(&self) -> RecipeGiven<'_> {
+        RecipeGiven {
+            preset: self.preset.as_deref(),
+            recipe: self.recipe.as_deref().map(given),
+            bits: self.bits,
+        }
     }
 
     /// A recipe with what stands before it.

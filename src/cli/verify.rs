@@ -1,4 +1,8 @@
-use crate::cli::{Common, exit_codes, table};
+use crate::cli::{
+    Common, exit_codes,
+    json::{Answer, Asked, given},
+    summary,
+};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{
@@ -33,8 +37,11 @@ impl Verify {
             let options = Options { variant, ..self.common.options(backend, &progress, false) };
             pipeline::verify(&self.archive, self.against.as_deref(), &options)?
         };
-        self.common
-            .print(&report, || format!("every digest holds\n\n{}", table::summary(&report)))?;
+        let asked =
+            Asked { against: self.against.as_deref().map(given), ..Asked::of(&self.archive) };
+        self.common.print("verify", &Answer { asked, report: &report }, || {
+            format!("every digest holds\n\n{}", summary::summary(&report))
+        })?;
         Ok(exit_codes::of_report(&report))
     }
 }

@@ -19,6 +19,8 @@ pub struct Report {
     /// `crosscheck/1`.
     pub schema: &'static str,
     /// Version of this program.
+    pub tersor: &'static str,
+    /// The same.
     pub tool: &'static str,
     /// Where random numbers started, in hexadecimal.
     pub seed: String,
@@ -308,6 +310,7 @@ impl Report {
         let lost = count("lost") > 0;
         Self {
             schema: "crosscheck/1",
+            tersor: env!("CARGO_PKG_VERSION"),
             tool: env!("CARGO_PKG_VERSION"),
             seed: format!("0x{:016x}", options.seed),
             ok: summary.fail == 0 && missing.is_empty() && !lost && summary.run > 0,

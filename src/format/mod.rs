@@ -13,6 +13,7 @@ mod foreign;
 mod hub;
 mod model_config;
 mod modules;
+mod opened;
 mod output;
 mod quantized;
 mod real;
@@ -23,6 +24,7 @@ pub use crate::digest::Digest;
 pub use archive::{Archive, ArchivedTensor, manifest::Manifest};
 pub use checkpoint::{Checkpoint, SourceFile};
 pub use modules::{Listing, Module};
+pub use opened::Opened;
 
 // For the program, tests and fuzzers.
 #[doc(hidden)]

@@ -1,7 +1,10 @@
 //! What is in a checkpoint: statistics of every tensor, from its exact histogram, and of the wide types from the values too.
 
+mod archive;
 mod estimate;
 mod moments;
+
+pub use archive::{ArchivedSummary, archived};
 
 pub use estimate::CodeBits;
 
@@ -95,30 +98,47 @@ pub struct WeightSummary {
 /// # Ok::<(), tersor::Error>(())
 /// ```
 pub fn inspect(checkpoint: &Checkpoint, options: &Options) -> Result<Vec<TensorSummary>> {
+    let mut all = headers(checkpoint);
+    let numbers: Vec<usize> = (0..all.len()).collect();
+    measure(checkpoint, &numbers, &mut all, options)?;
+    Ok(all)
+}
+
+/// What headers say of every tensor, without what its values look like: no data is read.
+pub fn headers(checkpoint: &Checkpoint) -> Vec<TensorSummary> {
+    let summary = |t: &TensorInfo| TensorSummary {
+        name: t.name.clone(),
+        dtype: t.dtype.name(),
+        shape: t.shape.clone(),
+        elements: t.elements(),
+        bytes: t.bytes,
+        weights: None,
+    };
+    checkpoint.tensors.iter().map(summary).collect()
+}
+
+/// Adds to some of the summaries that [`headers`] has made of all tensors, by their numbers, what their values look like.
+///
+/// # Errors
+///
+/// As [`inspect`].
+pub fn measure(
+    checkpoint: &Checkpoint,
+    numbers: &[usize],
+    summaries: &mut [TensorSummary],
+    options: &Options,
+) -> Result<()> {
     let engine = options.engine();
+    let tensors = || numbers.iter().map(|i| &checkpoint.tensors[*i]);
     options.run(|| {
-        options.progress.begin("inspecting", checkpoint.tensors.iter().map(|t| t.bytes).sum());
-        let summary = |t: &TensorInfo| {
-            let weights = match t.dtype.is_weight() && t.elements() > 0 {
-                true => Some(Box::new(weights(&engine, checkpoint, t)?)),
-                false => None,
-            };
+        options.progress.begin("inspecting", tensors().map(|t| t.bytes).sum());
+        for (i, t) in numbers.iter().zip(tensors()) {
+            if t.dtype.is_weight() && t.elements() > 0 {
+                summaries[*i].weights = Some(Box::new(weights(&engine, checkpoint, t)?));
+            }
             options.progress.advance(t.bytes);
-            Ok(TensorSummary {
-                name: t.name.clone(),
-                dtype: t.dtype.name(),
-                shape: t.shape.clone(),
-                elements: t.elements(),
-                bytes: t.bytes,
-                weights,
-            })
-        };
-        // Room for all at once: there may be a million, and growing would hold them twice.
-        let mut all = Vec::with_capacity(checkpoint.tensors.len());
-        for t in &checkpoint.tensors {
-            all.push(summary(t)?);
         }
-        Ok(all)
+        Ok(())
     })
 }
 

@@ -5,7 +5,7 @@ use crate::{
     decide::affine::{AffineCode, Scale},
     dtype,
     form::{Affine, Method, TensorManifest, View},
-    format::{Archive, ArchivedTensor, Checkpoint},
+    format::{Archive, ArchivedTensor, Opened},
     kernels::{AffineMatrix, BinaryMatrix, Int8, PaletteMatrix, SparseMatrix, binarize},
     nn::layers::weight::Weight,
     recipe::Objective,
@@ -37,13 +37,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,
-    stored: Stored,
-}
-
-#[derive(Debug)]
-enum Stored {
-    Checkpoint(Checkpoint),
-    Archive(Archive),
+    stored: Opened,
 }
 
 /// Signed 8-bit codes of a matrix, as integer products take them.
@@ -68,15 +62,9 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// As [`Checkpoint::open`] and [`Archive::open`].
+    /// As [`Opened::open`].
     pub fn open(path: &Path) -> Result<Self> {
-        let checkpoint = Checkpoint::open(path)?;
-        let archived = |f: &crate::format::SourceFile| f.metadata.get("tersor").is_some();
-        let stored = match checkpoint.files.iter().any(archived) {
-            true => Stored::Archive(Archive::open(path)?),
-            false => Stored::Checkpoint(checkpoint),
-        };
-        Ok(Self { path: path.into(), stored })
+        Ok(Self { path: path.into(), stored: Opened::open(path)? })
     }
 
     /// Whether there is a tensor of this name.
@@ -87,10 +75,10 @@ impl Model {
     /// Original type and shape of a tensor.
     pub fn shape(&self, name: &str) -> Option<(DType, &[u64])> {
         match &self.stored {
-            Stored::Checkpoint(c) => {
+            Opened::Checkpoint(c) => {
                 c.tensors.iter().find(|t| t.name == name).map(|t| (t.dtype, &t.shape[..]))
             }
-            Stored::Archive(a) => a.tensors.iter().find(|t| t.name == name).map(|t| a.original(t)),
+            Opened::Archive(a) => a.tensors.iter().find(|t| t.name == name).map(|t| a.original(t)),
         }
     }
 
@@ -296,7 +284,7 @@ impl Model {
     }
 
     fn treated(&self, name: &str) -> Option<(&Archive, &ArchivedTensor, &TensorManifest)> {
-        let Stored::Archive(archive) = &self.stored else { return None };
+        let Opened::Archive(archive) = &self.stored else { return None };
         let tensor = archive.tensors.iter().find(|t| t.name == name)?;
         Some((archive, tensor, tensor.treated.as_ref()?))
     }
@@ -331,12 +319,12 @@ impl Model {
             return Ok(stored);
         }
         let (source, info) = match &self.stored {
-            Stored::Checkpoint(c) => {
+            Opened::Checkpoint(c) => {
                 let info = c.tensors.iter().find(|t| t.name == name);
                 let info = info.ok_or_else(|| self.refuse(name, "is missing"))?;
                 (Source::File(c, info), info)
             }
-            Stored::Archive(a) => {
+            Opened::Archive(a) => {
                 let tensor = a.tensors.iter().find(|t| t.name == name);
                 let tensor = tensor.ok_or_else(|| self.refuse(name, "is missing"))?;
                 (kept(a, tensor), a.component(tensor, ""))

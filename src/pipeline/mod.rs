@@ -9,8 +9,8 @@ use crate::{
     engine::Engine,
     form::View,
     format::{
-        Archive, Checkpoint, Entry, Manifest, Origin, Preface, Target, header_length, in_folder,
-        partial, spare,
+        Archive, ArchivedTensor, Checkpoint, Entry, Manifest, Origin, Preface, Target,
+        header_length, in_folder, partial, spare,
     },
     plan::{Action, Plan, Step, said_of_kept},
     progress::{Cancel, Progress},
@@ -88,7 +88,7 @@ impl Options<'_> {
         Engine::new(self.backend, self.progress, self.cancel, unit_bytes, self.paranoid)
     }
 
-    fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -287,9 +287,9 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
                 }
                 at += run.len();
             }
-            let (chunks, prints) = writer.out.digest_chunks(writer.at)?;
+            let (chunks, mixed) = writer.out.digest_chunks(writer.at)?;
             manifest.chunks = chunks;
-            writer.notes.chunks.insert(checkpoint.files[file].name.clone(), prints);
+            writer.notes.chunks.insert(checkpoint.files[file].name.clone(), mixed);
             let metadata = &checkpoint.files[file].metadata;
             writer.seal(Preface { manifest: Some(&manifest), metadata })
         };
@@ -324,7 +324,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             // A single file has another name until it takes its place.
             let mut of_file = |name: &str| match checkpoint.is_folder {
                 true => chunks.remove(name),
-                false => chunks.pop_first().map(|(_, prints)| prints),
+                false => chunks.pop_first().map(|(_, of_file)| of_file),
             };
             let archive = Archive::open(path)?.made_by_this_run(&mut of_file);
             // On the CPU, whatever has compressed: what a device has done is checked by other code.
@@ -423,8 +423,8 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
         sealed.finish(&engine, |path| {
             let restored = Checkpoint::open(path)?;
             engine.begin("verifying", total);
-            let prints = |name: &str| of_files.tensors.get(name)?.fingerprints.as_deref();
-            verify::restored(&engine, &archive, &restored, prints)?;
+            let known = |name: &str| of_files.tensors.get(name)?.restored.as_deref();
+            verify::restored(&engine, &archive, &restored, known)?;
             restored.total_bytes()
         })
     })?;
@@ -436,7 +436,8 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
 ///
 /// # Errors
 ///
-/// [`Error::Digest`], [`Error::Verify`] if it does not hold; [`Error::Format`], [`Error::Io`].
+/// [`Error::Digest`] if it is damaged; [`Error::Unlike`], [`Error::Differs`] if it was made from something else;
+/// [`Error::Verify`] if an error is beyond its limit; [`Error::Format`], [`Error::Io`].
 ///
 /// # Example
 ///
@@ -477,8 +478,17 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
         Some(source) => source.total_bytes()?,
         None => total + archive.stored.carried_bytes()?,
     };
+    let mut notes = Notes::default();
+    let says_nothing = |t: &ArchivedTensor| {
+        t.source.is_none() && t.treated.as_ref().is_some_and(|m| !m.lossless())
+    };
+    if source.is_some() && archive.tensors.iter().any(says_nothing) {
+        let why = "the archive does not say what it was made from, as older ones do not: whether this is it, \
+                   the errors alone tell";
+        notes.warn(&engine, why.into());
+    }
     let described = Described::new(&archive, reports)?;
-    Ok(finish(&engine, (original, described.bytes), started, described, Notes::default()))
+    Ok(finish(&engine, (original, described.bytes), started, described, notes))
 }
 
 /// An archive's tensors and the rest of it: together every byte.

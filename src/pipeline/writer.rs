@@ -2,9 +2,8 @@
 
 use crate::{
     DType, Error, Result, TensorInfo,
-    digest::digest,
+    digest::{Digest, digest},
     engine::Engine,
-    fingerprint::Fingerprint,
     form::TensorManifest,
     format::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, Origin, OutputFile,
@@ -42,9 +41,9 @@ pub struct Notes {
     /// Files that an interrupted run had finished.
     #[serde(skip)]
     pub resumed: u64,
-    /// The fingerprints of the chunks of the files that this run has made, by their names.
+    /// The mixed digests of the chunks of the files that this run has made, by their names.
     #[serde(skip)]
-    pub chunks: BTreeMap<String, Vec<Fingerprint>>,
+    pub chunks: BTreeMap<String, Vec<Digest>>,
 }
 
 impl Notes {
@@ -136,6 +135,7 @@ fn renamed(error: Error, temporary: &Path, target: &Path) -> Error {
         Error::Format { path, why } => Error::Format { path: rename(path), why },
         Error::Digest { path, what } => Error::Digest { path: rename(path), what },
         Error::Differs { path, what, from } => Error::Differs { path: rename(path), what, from },
+        Error::Unlike { path, from, why } => Error::Unlike { path: rename(path), from, why },
         Error::Io { path, source } => Error::Io { path: rename(path), source },
         other => other,
     }
@@ -335,8 +335,7 @@ impl<'a> FileWriter<'a> {
                     let name = format!("{}.{component}", info.own_name());
                     self.push(name.into(), dtype, shape.into(), bytes.end - bytes.start);
                 }
-                let prints = stored.fingerprints.into();
-                self.notes.of(&info.name).fingerprints = Some(prints);
+                self.notes.of(&info.name).restored = Some(stored.restored.into());
                 if let Some(remark) = &stored.remark {
                     self.notes.warn(engine, format!("tensor {} is {remark}", quoted(&info.name)));
                 }
@@ -352,6 +351,9 @@ impl<'a> FileWriter<'a> {
                     self.notes.of(&info.name).method = Some(method);
                 }
                 self.tensors += 1;
+                if !stored.manifest.lossless() {
+                    manifest.sources.insert(info.own_name().into(), stored.source);
+                }
                 manifest.tensors.insert(info.own_name().into(), stored.manifest);
                 Ok(())
             }
@@ -386,12 +388,12 @@ impl<'a> FileWriter<'a> {
             _ => restorer.units.chunks(units_per_strip(blocks, &restorer.units)).collect(),
         };
         let of_strip = |units: &[Unit]| {
-            let (mut strip, mut digests, mut prints) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut strip, mut digests, mut mixed) = (Vec::new(), Vec::new(), Vec::new());
             for unit in units {
                 engine.cancel.check()?;
                 let restored = restorer.restore(engine, unit)?;
                 digests.extend(blocks.digests(unit, &restored).concat());
-                prints.extend(blocks.fingerprints(unit, &restored));
+                mixed.extend(blocks.mixed(unit, &restored));
                 let bytes = bytemuck::cast_slice::<u32, u8>(&restored);
                 strip.extend_from_slice(&bytes[..unit.elements() * size as usize]);
                 engine.advance(unit.elements() as u64 * size);
@@ -402,18 +404,18 @@ impl<'a> FileWriter<'a> {
                     self.out.write_at(self.at + offset, part)
                 })?,
             }
-            Ok((digests, prints))
+            Ok((digests, mixed))
         };
-        let prints = engine.again(&t.name, || {
+        let restored = engine.again(&t.name, || {
             let restored = parallel::try_map(&strips, &|units| of_strip(units))?;
-            let (digests, prints): (Vec<_>, Vec<_>) = restored.into_iter().unzip();
+            let (digests, mixed): (Vec<_>, Vec<_>) = restored.into_iter().unzip();
             if digest(&digests.concat()) == manifest.digest {
-                return Ok(prints.concat());
+                return Ok(mixed.concat());
             }
             let path = archive.stored.files[t.file].path.clone();
             Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) })
         })?;
-        self.notes.of(&t.name).fingerprints = Some(prints.into());
+        self.notes.of(&t.name).restored = Some(restored.into());
         let bytes = blocks.elements() * size;
         self.push(t.own_name().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
         self.tensors += 1;

@@ -21,7 +21,7 @@ pub(super) fn why_kept(t: &TensorInfo, role: Role, rules: &[Rule], rule: usize) 
     let missed = unmet.next();
     let lossless = missed.as_ref().is_some_and(|(r, _)| r.treatment.is_lossless());
     if !t.dtype.is_weight() && !lossless {
-        return format!("{} holds no weights", t.dtype.name()).into();
+        return t.dtype.kept_because().unwrap_or_default().into();
     }
     let by = rules.get(rule).unwrap_or_else(|| &defaults().rules[rule - rules.len()]);
     if let Some(why) = &by.why {
@@ -59,7 +59,7 @@ pub(super) fn action(
     } else if let Some(why) = carried {
         return keep(why);
     } else if !t.dtype.is_weight() {
-        return keep(&format!("{} holds no weights", t.dtype.name()));
+        return keep(&t.dtype.kept_because().unwrap_or_default());
     }
     if t.elements() == 0 {
         return keep("it is empty");

@@ -5,7 +5,7 @@ use crate::{
     codec::block::Sizes,
     form::TensorManifest,
     format::{Archive, ArchivedTensor, Checkpoint, Entry, entry_length},
-    report::{ComponentReport, ErrorReport, Made, StoredAs, TensorReport},
+    report::{ComponentReport, ErrorReport, Form, Made, StoredAs, TensorReport},
 };
 
 /// What is known of a tensor that was decoded; nothing by default.
@@ -49,8 +49,7 @@ pub fn account(
         split_coded(&mut components, manifest, sizes);
     }
     // An archive does not store why a tensor was kept; where no rule could have treated it, it shows.
-    let unfit =
-        || (!dtype.is_weight()).then(|| format!("{} holds no weights", dtype.name()).into());
+    let unfit = || dtype.kept_because().map(Into::into);
     let (method, reason) = match &t.treated {
         None => (StoredAs::Kept, made.reason.or_else(unfit)),
         Some(m) => (StoredAs::Treated(made.method.unwrap_or_else(|| m.describe(None))), None),
@@ -60,6 +59,7 @@ pub fn account(
         dtype: dtype.name(),
         shape: shape.to_vec(),
         method,
+        form: Form::of(t.treated.as_deref()),
         code_bits: t.treated.as_ref().and_then(|m| m.method.code_bits()),
         coded: t.treated.as_ref().is_some_and(|m| m.coded),
         reason,

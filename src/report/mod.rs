@@ -1,10 +1,13 @@
 //! What a job did, for machines: the JSON that `compress`, `decompress` and `verify` print with `--json`.
 
 mod accounts;
+mod form;
 
 pub(crate) use accounts::{Decoded, account, overhead};
 
-use crate::fingerprint::Fingerprint;
+pub use form::Form;
+
+use crate::digest::Digest;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{fmt, sync::Arc};
 
@@ -59,6 +62,8 @@ pub struct TensorReport {
     pub shape: Vec<u64>,
     /// How it is stored, in words: `int8 per channel`, `2:4, values`, `kept`.
     pub method: StoredAs,
+    /// The same for programs.
+    pub form: Form,
     /// Bits of a code before it is coded; null where there are no codes.
     pub code_bits: Option<u8>,
     /// Whether it is entropy-coded: its components are then what its blocks hold, `index`, `codes` or `values`, and `tables`,
@@ -133,9 +138,9 @@ pub(crate) struct Made {
     pub flushed: u64,
     /// What a retrieval structure has made of it.
     pub retrieval: Option<RetrievalReport>,
-    /// The fingerprints of its restored blocks, where this run has made it.
+    /// The mixed digests of its restored blocks, where this run has made it.
     #[serde(skip)]
-    pub fingerprints: Option<Arc<[Fingerprint]>>,
+    pub restored: Option<Arc<[Digest]>>,
 }
 
 /// What a retrieval structure has made of a tensor.

@@ -155,7 +155,17 @@ impl Mask {
 impl Job<'_> {
     /// A unit's elements, the pruned ones zero where they become codes, and its mask.
     pub(super) fn load(&self, unit: &Unit, mask: &Mask) -> Result<(Vec<u32>, Vec<u32>)> {
-        let mut elements = self.read(unit)?;
+        let elements = self.read(unit)?;
+        self.pruned(unit, mask, elements)
+    }
+
+    /// The same of elements that were read.
+    pub(super) fn pruned(
+        &self,
+        unit: &Unit,
+        mask: &Mask,
+        mut elements: Vec<u32>,
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
         let bits = mask.of(self, unit, &mut elements)?;
         match self.manifest.element() {
             Element::Code(_) if !bits.is_empty() => {

@@ -17,8 +17,16 @@ pub use model_limits::{ModelLimit, model_limits, said_of_pruning};
 pub use writer::{Components, PartsWriter, Writers, Written};
 
 use crate::{
-    Result, digest::digest, engine::Engine, fingerprint::Fingerprint, form::TensorManifest,
-    parallel, plan::Treat, recipe::Quantize, report::Retrieved, scratch::Words, stage::Source,
+    Result,
+    digest::{Digest, Fingerprint, digest, fingerprint},
+    engine::Engine,
+    form::TensorManifest,
+    parallel,
+    plan::Treat,
+    recipe::Quantize,
+    report::Retrieved,
+    scratch::Words,
+    stage::Source,
 };
 use job::Job;
 use masks::Mask;
@@ -31,8 +39,10 @@ pub struct Stored {
     pub components: Components,
     /// What it is now, with the digest of the tensor as it will be restored.
     pub manifest: TensorManifest,
-    /// The fingerprints of its blocks as they will be restored.
-    pub fingerprints: Vec<Fingerprint>,
+    /// The mixed digests of its blocks as they will be restored.
+    pub restored: Vec<Digest>,
+    /// Of what it was made from.
+    pub source: Fingerprint,
     /// Non-zero weights of groups too small to scale.
     pub flushed: u64,
     /// What a retrieval structure has made of it.
@@ -90,27 +100,33 @@ fn lay_out<W: PartsWriter>(
     writer: &mut W,
 ) -> Result<Stored> {
     writer.begin(&job.units, &|unit| mask.of(job, unit, &mut job.read(unit)?))?;
-    let (mut digests, mut fingerprints, mut flushed) = (Vec::new(), Vec::new(), 0);
+    let (mut digests, mut sources, mut all_restored) = (Vec::new(), Vec::new(), Vec::new());
+    let mut flushed = 0;
     for window in job.units.chunks(writer.window()) {
         let to: &W = writer;
         let treated = parallel::try_map(window, &|unit| {
-            let (elements, bits) = job.load(unit, mask)?;
+            let elements = job.read(unit)?;
+            // While it is in the cache.
+            let source = job.blocks.mixed(unit, &elements);
+            let (elements, bits) = job.pruned(unit, mask, elements)?;
             let (mut parts, flushed) = job.parts(unit, elements.into(), bits, tables)?;
             let laid = to.unit(unit, &mut parts)?;
             let restored = Words::from(parts.restore(None, &job.manifest, &job.blocks, unit)?);
             let digests = job.blocks.digests(unit, &restored);
-            let prints = job.blocks.fingerprints(unit, &restored);
+            let mixed = job.blocks.mixed(unit, &restored);
             job.engine.advance(job.blocks.dtype.bytes(unit.elements()) as u64);
-            Ok((laid, digests, prints, flushed))
+            Ok((laid, digests, mixed, source, flushed))
         })?;
-        for (laid, of_unit, prints, lost) in treated {
+        for (laid, of_unit, mixed, of_source, lost) in treated {
             writer.append(laid)?;
             digests.extend(of_unit.concat());
-            fingerprints.extend(prints);
+            all_restored.extend(mixed);
+            sources.extend(of_source);
             flushed += lost;
         }
     }
     let Written { components, retrieved } = writer.finish()?;
     let manifest = TensorManifest { digest: digest(&digests), ..job.manifest.clone() };
-    Ok(Stored { components, manifest, fingerprints, flushed, retrieved, remark: None })
+    let (source, restored) = (fingerprint(&sources), all_restored);
+    Ok(Stored { components, manifest, restored, source, flushed, retrieved, remark: None })
 }

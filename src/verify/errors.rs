@@ -224,6 +224,20 @@ impl ErrorReport {
         rel_error: Some(0.0),
     };
 
+    /// The same without metrics that are no finite numbers.
+    pub fn finite(self) -> Self {
+        let of = |metric: Option<f64>| metric.filter(|m| m.is_finite());
+        Self {
+            mse: of(self.mse),
+            mean_abs_error: of(self.mean_abs_error),
+            max_abs_error: of(self.max_abs_error),
+            sqnr_db: of(self.sqnr_db),
+            cosine: of(self.cosine),
+            rel_op_norm_1: of(self.rel_op_norm_1),
+            rel_error: of(self.rel_error),
+        }
+    }
+
     /// The first metric that is no finite number, by name.
     pub fn not_finite(&self) -> Option<(&'static str, f64)> {
         let all = [

@@ -2,42 +2,35 @@
 
 mod codes;
 mod errors;
+mod measure;
+mod partners;
+
+pub(crate) use errors::Sums;
+pub(crate) use measure::{BATCH_BYTES, Measured, by_columns, by_rows, sums};
 
 use crate::{
-    DType, Error, Result, TensorInfo,
-    codec::block::Sizes,
-    digest::{Digest, agrees, digest},
-    dtype,
+    Error, Result, TensorInfo,
+    digest::{Digest, agrees, digest, fingerprint},
     engine::Engine,
-    fingerprint::Fingerprint,
     form::TensorManifest,
     format::{Archive, ArchivedTensor, CHUNK, Checkpoint, chunk_starts},
     parallel,
-    quote::{quoted, shown},
+    quote::quoted,
     report::{Decoded, ErrorReport, Made, TensorReport, account},
     restore::Restorer,
     scratch::Words,
     stage::{Blocks, Source, Unit},
-    verify::{
-        codes::CodeCounts,
-        errors::{Bf16, Loaded, Slices, Sums},
-    },
+    verify::{codes::CodeCounts, measure::nonzero, partners::partners},
 };
-use multiversion::multiversion;
-use std::{collections::HashMap, ops::Range};
-
-/// How many blocks are measured before their column sums are added up, at most: enough for every thread.
-const BATCH: usize = 64;
-/// What those column sums may take.
-const BATCH_BYTES: u64 = 64 << 20;
 
 /// Checks every tensor of an archive, in the order of the archive, and reports on it. `made` says what else is known of the tensor of
 /// that number.
 ///
 /// # Errors
 ///
-/// [`Error::Digest`] if anything is damaged; [`Error::Differs`] if a kept tensor is another than in the source; [`Error::Verify`] if a tensor is further from its source than its limit, or a
-/// metric is not finite; [`Error::Format`] if the source does not fit.
+/// [`Error::Digest`] if anything is damaged; [`Error::Unlike`] if the source has other tensors, or other values than a tensor was
+/// made from; [`Error::Differs`] if a tensor that comes back bit for bit is another than in the source; [`Error::Verify`] if a
+/// tensor is further from its source than its limit, or a metric is not finite.
 pub fn check(
     engine: &Engine,
     archive: &Archive,
@@ -50,8 +43,8 @@ pub fn check(
         match &t.treated {
             Some(manifest) => engine.again(&t.name, || {
                 let made = made(i);
-                let prints = made.fingerprints.as_deref();
-                let decoded = treated(engine, archive, t, manifest, source, prints)?;
+                let known = made.restored.as_deref();
+                let decoded = treated(engine, archive, t, manifest, source, known)?;
                 Ok(account(archive, t, made, decoded))
             }),
             None => Ok(account(archive, t, made(i), kept(engine, archive, t, source)?)),
@@ -65,50 +58,15 @@ pub fn check(
     Ok(reports)
 }
 
-/// For every tensor of an archive the one of a checkpoint with the same name, type and shape; the checkpoint has no others.
-fn partners<'a>(archive: &Archive, source: &'a Checkpoint) -> Result<Vec<&'a TensorInfo>> {
-    let refuse = |why: String| Err(Error::format(&archive.stored.root, why));
-    let root = shown(&source.root);
-    // Of use only where the order is another, and large.
-    let mut by_name: Option<HashMap<&str, &TensorInfo>> = None;
-    let named = || source.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
-    let mut partners = Vec::with_capacity(archive.tensors.len());
-    for (i, t) in archive.tensors.iter().enumerate() {
-        let (dtype, shape) = archive.original(t);
-        let found = match source.tensors.get(i) {
-            Some(s) if s.name == t.name => Some(s),
-            _ => by_name.get_or_insert_with(named).get(t.name.as_str()).copied(),
-        };
-        let Some(found) = found else {
-            return refuse(format!("tensor {} is not in {root}", quoted(&t.name)));
-        };
-        if (found.dtype, &found.shape[..]) != (dtype, shape) {
-            return refuse(format!(
-                "tensor {} is {} {shape:?}, in {root} it is {} {:?}",
-                quoted(&t.name),
-                dtype.name(),
-                found.dtype.name(),
-                found.shape
-            ));
-        }
-        partners.push(found);
-    }
-    if partners.len() != source.tensors.len() {
-        let (ours, theirs) = (partners.len(), source.tensors.len());
-        return refuse(format!("{ours} tensors, {root} has {theirs}"));
-    }
-    Ok(partners)
-}
-
 fn treated(
     engine: &Engine,
     archive: &Archive,
     t: &ArchivedTensor,
     manifest: &TensorManifest,
     origin: Option<(&Checkpoint, &TensorInfo)>,
-    prints: Option<&[Fingerprint]>,
+    known: Option<&[Digest]>,
 ) -> Result<Decoded> {
-    let differs = || Error::Digest {
+    let damaged = || Error::Digest {
         path: archive.stored.files[t.file].path.clone(),
         what: format!("restored tensor {}", quoted(&t.name)),
     };
@@ -121,7 +79,7 @@ fn treated(
         let codes = CodeCounts::of(manifest, &parts, unit);
         let sizes = parts.sizes;
         let restored = Words::from(restorer.weights(Some(engine), parts, unit)?);
-        let digests = restored_blocks(blocks, unit, &restored, prints).ok_or_else(differs)?;
+        let digests = digests(blocks, unit, &restored, known).ok_or_else(damaged)?;
         let load = |source: &Source| source.load(blocks, unit).map(Words::from);
         let original = source.as_ref().map(load).transpose()?;
         if manifest.lossless() {
@@ -138,22 +96,37 @@ fn treated(
             let nonzero = nonzero(blocks.dtype, &bytemuck::cast_slice(&restored)[..bytes]);
             engine.advance(bytes as u64);
             let sums = vec![Sums::exact(unit.elements() as u64, nonzero)];
-            return Ok(Measured { digests, sums, codes, sizes });
+            return Ok(Measured { digests, sums, codes, sizes, ..Measured::default() });
         }
-        let original = original.as_deref().unwrap_or(&restored);
+        let source = original.as_ref().map_or(Vec::new(), |o| blocks.mixed(unit, o));
+        let original = original.as_ref().unwrap_or(&restored);
         let spans = blocks.spans(unit).into_iter();
         let cols = unit.shape().1;
-        let sums = spans.map(|span| sums(blocks.dtype, original, &restored, span, cols)).collect();
+        let of_span = |span| sums((blocks.dtype, original), (blocks.dtype, &restored), span, cols);
+        let sums = spans.map(of_span).collect();
         engine.advance(manifest.dtype.bytes(unit.elements()) as u64);
-        Ok(Measured { digests, sums, codes, sizes })
+        Ok(Measured { digests, source, sums, codes, sizes, ..Measured::default() })
     };
-    let Measured { digests, sums, codes, sizes } = match blocks.cuts_rows() {
-        true => by_columns(&restorer, measure)?,
-        false => by_rows(&restorer, measure)?,
-    };
+    let Measured { digests, source: found_source, sums, codes, sizes, .. } =
+        match blocks.cuts_rows() {
+            true => by_columns(blocks, &restorer.units, measure)?,
+            false => by_rows(blocks, &restorer.units, measure)?,
+        };
     let sums = &sums[0];
-    if prints.is_none() && !agrees(digest(&digests.concat()), manifest.digest) {
-        return Err(differs());
+    if known.is_none() && !agrees(digest(&digests.concat()), manifest.digest) {
+        return Err(damaged());
+    }
+    if let (Some(made_from), Some((checkpoint, info))) = (t.source, origin)
+        && fingerprint(&found_source) != made_from
+    {
+        return Err(Error::Unlike {
+            path: archive.stored.files[t.file].path.clone(),
+            from: checkpoint.files[info.file].path.clone(),
+            why: format!(
+                "tensor {} had other values; `tersor diff` measures how far they are apart",
+                quoted(&t.name)
+            ),
+        });
     }
     let error = match source {
         None => ErrorReport::default(),
@@ -168,122 +141,25 @@ fn treated(
     {
         return Err(Error::Verify { tensor: t.name.clone(), metric: "rel_error", got, limit });
     }
-    let density = sums.density().filter(|_| manifest.dtype.is_weight());
-    let entropy_bits = codes.entropy();
+    let (entropy_bits, density) = (codes.entropy(), sums.density());
     Ok(Decoded { sizes: Some(sizes), entropy_bits, density, error })
 }
 
-/// The digests of the restored blocks of a unit, for the tensor's; or none, where this run knows the fingerprints of the blocks that
+/// The digests of the restored blocks of a unit, for the tensor's; or none, where this run knows the mixed digests of the blocks that
 /// were given that digest, and these have the same. `None` if they have not.
-fn restored_blocks(
+fn digests(
     blocks: &Blocks,
     unit: &Unit,
     restored: &[u32],
-    prints: Option<&[Fingerprint]>,
+    known: Option<&[Digest]>,
 ) -> Option<Vec<Digest>> {
-    match prints {
+    match known {
         None => Some(blocks.digests(unit, restored)),
         Some(all) => {
             let expected = all.get(blocks.of_unit(unit))?;
-            (blocks.fingerprints(unit, restored) == expected).then(Vec::new)
+            (blocks.mixed(unit, restored) == expected).then(Vec::new)
         }
     }
-}
-
-/// What was found in some units: the digests of their blocks, sums for each block (or for all of them), the codes, and what
-/// the coded blocks take.
-struct Measured {
-    digests: Vec<Digest>,
-    sums: Vec<Sums>,
-    codes: CodeCounts,
-    sizes: Sizes,
-}
-
-/// Units of whole rows, a batch at a time; sums are added block by block, so that they depend on nothing else.
-fn by_rows(
-    restorer: &Restorer,
-    measure: impl Fn(&Unit) -> Result<Measured> + Sync,
-) -> Result<Measured> {
-    let (blocks, units) = (&restorer.blocks, &restorer.units);
-    let per_unit = units.first().map_or(1, |u| blocks.spans(u).len().max(1));
-    let fit = BATCH_BYTES / (16 * blocks.cols.max(1) * per_unit as u64);
-    let batch = (fit as usize).min(BATCH / per_unit).max(rayon::current_num_threads());
-    let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
-    let mut sizes = Sizes::default();
-    for batch in units.chunks(batch) {
-        for measured in parallel::try_map(batch, &measure)? {
-            digests.extend(measured.digests);
-            measured.sums.iter().for_each(|s| sums.add(s));
-            codes.add(&measured.codes);
-            sizes = [sizes, measured.sizes].into_iter().sum();
-        }
-    }
-    Ok(Measured { digests, sums: vec![sums], codes, sizes })
-}
-
-/// Pieces of long rows: one after the other down a column of pieces, so that no table of all columns is needed.
-fn by_columns(
-    restorer: &Restorer,
-    measure: impl Fn(&Unit) -> Result<Measured> + Sync,
-) -> Result<Measured> {
-    let pieces = restorer.units.len() / restorer.blocks.rows as usize;
-    let columns = parallel::try_map(&(0..pieces).collect::<Vec<_>>(), &|piece| {
-        let (mut digests, mut sums, mut codes) =
-            (Vec::new(), Sums::default(), CodeCounts::default());
-        let mut sizes = Sizes::default();
-        for unit in restorer.units.iter().skip(*piece).step_by(pieces) {
-            let measured = measure(unit)?;
-            digests.push((unit.index, measured.digests));
-            measured.sums.iter().for_each(|s| sums.add(s));
-            codes.add(&measured.codes);
-            sizes = [sizes, measured.sizes].into_iter().sum();
-        }
-        sums.finish_columns();
-        Ok((digests, sums, codes, sizes))
-    })?;
-    let (mut digests, mut sums, mut codes) = (Vec::new(), Sums::default(), CodeCounts::default());
-    let mut sizes = Sizes::default();
-    for (d, s, c, bytes) in columns {
-        digests.extend(d);
-        sums.add_columns(&s);
-        codes.add(&c);
-        sizes = [sizes, bytes].into_iter().sum();
-    }
-    digests.sort_by_key(|(index, _)| *index);
-    let digests = digests.into_iter().flat_map(|(_, d)| d).collect();
-    Ok(Measured { digests, sums: vec![sums], codes, sizes })
-}
-
-/// The sums over the elements `span`, which are whole rows of `cols` elements or a piece of one.
-fn sums(dtype: DType, source: &[u32], restored: &[u32], span: Range<usize>, cols: usize) -> Sums {
-    let rows = span.len() / cols;
-    let bytes = &bytemuck::cast_slice(restored)[dtype.bytes(span.start)..dtype.bytes(span.end)];
-    let nonzero = nonzero(dtype, bytes);
-    let sums = match dtype {
-        DType::F32 => {
-            let of = |words| &bytemuck::cast_slice::<u32, f32>(words)[span.clone()];
-            Sums::of(rows, cols, Slices(of(source), of(restored)))
-        }
-        DType::BF16 => {
-            let of = |words| &bytemuck::cast_slice::<u32, Bf16>(words)[span.clone()];
-            Sums::of(rows, cols, Slices(of(source), of(restored)))
-        }
-        DType::F64 => {
-            let load = |first, w: &mut [f64], q: &mut [f64]| {
-                dtype::decode_f64(dtype, source, span.start + first, w);
-                dtype::decode_f64(dtype, restored, span.start + first, q);
-            };
-            Sums::of(rows, cols, Loaded::new(load))
-        }
-        _ => {
-            let load = |first, w: &mut [f32], q: &mut [f32]| {
-                dtype::decode(dtype, source, span.start + first, w);
-                dtype::decode(dtype, restored, span.start + first, q);
-            };
-            Sums::of(rows, cols, Loaded::new(load))
-        }
-    };
-    sums.with_nonzero(nonzero)
 }
 
 fn kept(
@@ -318,62 +194,18 @@ fn kept(
     Ok(Decoded { density, error, ..Decoded::default() })
 }
 
-/// Elements that are not zero of either sign.
-fn nonzero(dtype: DType, bytes: &[u8]) -> u64 {
-    let size = dtype.bytes(1);
-    if !dtype.is_weight() {
-        return 0;
-    }
-    // Nothing is left of a zero without its sign.
-    match size {
-        1 => bytes.iter().filter(|x| **x << 1 != 0).count() as u64,
-        2 => nonzero_halves(bytes.as_chunks().0),
-        4 => nonzero_words(bytes.as_chunks().0),
-        _ => {
-            bytes.as_chunks().0.iter().filter(|x| u64::from_le_bytes(**x) << 1 != 0).count() as u64
-        }
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn nonzero_halves(patterns: &[[u8; 2]]) -> u64 {
-    let mut total = 0;
-    // As many at a time as a count of two bytes holds, of which a vector has many.
-    for some in patterns.chunks(1 << 15) {
-        let mut here = 0u16;
-        for x in some {
-            here += u16::from(u16::from_le_bytes(*x) << 1 != 0);
-        }
-        total += u64::from(here);
-    }
-    total
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn nonzero_words(patterns: &[[u8; 4]]) -> u64 {
-    let mut total = 0;
-    for some in patterns.chunks(1 << 30) {
-        let mut here = 0u32;
-        for x in some {
-            here += u32::from(u32::from_le_bytes(*x) << 1 != 0);
-        }
-        total += u64::from(here);
-    }
-    total
-}
-
 /// Reads a checkpoint that was restored from an archive again, from disk, and holds every tensor against its digest or, where
-/// it is kept, against the archive's bytes. `prints` knows the fingerprints of the blocks of a tensor of that name, if this run
+/// it is kept, against the archive's bytes. `known` has the mixed digests of the blocks of a tensor of that name, if this run
 /// has restored it and found that it has its digest.
 ///
 /// # Errors
 ///
-/// [`Error::Digest`] for a tensor that differs, [`Error::Format`] if the tensors are others, [`Error::Io`].
+/// [`Error::Digest`] for a tensor that differs, [`Error::Unlike`] if the tensors are others, [`Error::Io`].
 pub fn restored<'a>(
     engine: &Engine,
     archive: &Archive,
     checkpoint: &Checkpoint,
-    prints: impl Fn(&str) -> Option<&'a [Fingerprint]>,
+    known: impl Fn(&str) -> Option<&'a [Digest]>,
 ) -> Result<()> {
     for (t, info) in archive.tensors.iter().zip(partners(archive, checkpoint)?) {
         let differs = || Error::Digest {
@@ -387,15 +219,15 @@ pub fn restored<'a>(
         };
         let source = Source::open(checkpoint, info, manifest.view);
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-        let (units, prints) = (blocks.units(0), prints(&t.name));
+        let (units, known) = (blocks.units(0), known(&t.name));
         let digests = parallel::try_map(&units, &|unit| {
             engine.cancel.check()?;
-            let elements = source.load(&blocks, unit)?;
+            let elements = Words::from(source.load(&blocks, unit)?);
             engine.advance(manifest.dtype.bytes(unit.elements()) as u64);
-            let digests = restored_blocks(&blocks, unit, &elements, prints);
+            let digests = self::digests(&blocks, unit, &elements, known);
             digests.ok_or_else(differs)
         })?;
-        if prints.is_none() && digest(digests.concat().as_flattened()) != manifest.digest {
+        if known.is_none() && digest(digests.concat().as_flattened()) != manifest.digest {
             return Err(differs());
         }
     }

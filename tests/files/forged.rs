@@ -5,7 +5,9 @@ use std::{fs, path::Path};
 use tersor::{
     DType,
     form::{Method, Palette, TensorManifest},
-    format::{Archive, Checkpoint, Digest, Entry, Manifest, OutputFile, Preface, Target},
+    format::{
+        Archive, ArchivedTensor, Checkpoint, Digest, Entry, Manifest, OutputFile, Preface, Target,
+    },
     nn::{Arithmetic, LENET_300_100, Model, Network},
     pipeline,
     recipe::Recipe,
@@ -29,6 +31,8 @@ fn forged_with(
     let text = metadata.get("tersor").unwrap();
     let (mut manifest, _): (Manifest, Digest) =
         Manifest::parse(text, source.tensors.len()).unwrap();
+    let of = |t: ArchivedTensor| Some((t.name, t.source?));
+    manifest.sources = Archive::open(from).unwrap().tensors.into_iter().filter_map(of).collect();
     let target = Target::claim(to, &source, true).unwrap();
     let described = manifest.tensors.clone();
     manifest.tensors.values_mut().for_each(describe);

@@ -313,6 +313,7 @@ fn a_manifest_has_one_text() {
         ]
         .into(),
         chunks: vec![[1; 16]],
+        ..Manifest::default()
     };
     let mut text = Vec::new();
     manifest.write(&mut text, &"A".repeat(22)).unwrap();

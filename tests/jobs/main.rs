@@ -6,9 +6,12 @@ mod support;
 
 mod coded;
 mod defaults;
+mod diff;
 mod flags;
 mod folders;
+mod inspect;
 mod io_faults;
+mod json;
 mod kills;
 mod modules;
 mod outputs;

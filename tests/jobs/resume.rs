@@ -90,7 +90,7 @@ fn stop(dir: &Path, job: &str, finished: usize, signal: &str) -> Output {
 
 /// What both must have in common: everything but how long it took and what was done now.
 fn timeless(mut report: Value) -> Value {
-    for key in ["seconds", "cpu_tiles", "resumed_files"] {
+    for key in ["seconds", "cpu_tiles", "resumed_files", "output"] {
         report.as_object_mut().unwrap().remove(key);
     }
     report

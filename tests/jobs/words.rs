@@ -111,7 +111,8 @@ fn presets_are_shown_as_they_ship_and_listed_as_json() {
         assert_eq!(text, read(&format!("recipes/{name}.toml")));
     }
     let listed: Value = serde_json::from_str(&out(&["presets", "--json"])).unwrap();
-    let listed = listed.as_array().unwrap();
+    assert_eq!(listed["schema"], "presets/1");
+    let listed = listed["presets"].as_array().unwrap();
     assert_eq!(listed.len(), PRESETS.len());
     let (names, of_int4): (Vec<_>, _) = (listed.iter().map(|p| &p["name"]).collect(), &listed[1]);
     assert_eq!(names, PRESETS.map(|(name, _)| name));
@@ -152,7 +153,7 @@ fn long_help_has_examples_that_are_understood() {
     let dir = tempfile::tempdir().unwrap();
     let bin = Path::new(env!("CARGO_BIN_EXE_tersor")).parent().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    for command in ["compress", "plan", "inspect", "verify", "decompress"] {
+    for command in ["compress", "plan", "inspect", "verify", "decompress", "diff"] {
         let (short, long) = (out(&[command, "-h"]), out(&[command, "--help"]));
         assert!(!short.contains("Examples:") && short.len() < long.len(), "{command}");
         let (_, examples) = long.split_once("Examples:\n").unwrap();
@@ -196,7 +197,7 @@ fn short_flags_are_the_long_ones() {
     assert_eq!(plan(&["-p", "int4", "-q"]), "");
     assert_ne!(plan(&["-p", "int4"]), "");
     assert_eq!(out(&["presets", "-j"]), out(&["presets", "--json"]));
-    for command in ["demo", "inspect", "compress", "decompress", "verify", "crosscheck"] {
+    for command in ["demo", "inspect", "compress", "decompress", "verify", "diff", "crosscheck"] {
         let help = out(&[command, "-h"]);
         assert!(help.contains("-j, --json") && help.contains("-q, --quiet"), "{help}");
     }
@@ -242,6 +243,7 @@ fn every_command_has_a_manual_page() {
         "tersor-decompress.1",
         "tersor-demo.1",
         "tersor-devices.1",
+        "tersor-diff.1",
         "tersor-inspect.1",
         "tersor-man.1",
         "tersor-plan.1",

@@ -6,13 +6,16 @@ use std::ops::Range;
 /// Where the header's own digest stands while it is computed.
 const NO_DIGEST: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 const START: &str = r#"{"__metadata__":{"tersor":"#;
+const SOURCES: &str = r#","tersor.sources":""#;
 
 /// A file of an archive in parts.
 #[derive(Clone)]
 pub struct Parts {
     /// The manifest from behind its header digest on.
     pub manifest: String,
-    /// The header from behind the manifest on.
+    /// The fingerprints of sources, with what stands around them; nothing where there are none.
+    pub sources: String,
+    /// The header from behind these on.
     pub rest: String,
     /// The data section.
     pub data: Vec<u8>,
@@ -26,10 +29,14 @@ impl Parts {
         let quoted = header.strip_prefix(START).expect("the manifest comes first");
         let mut texts = serde_json::Deserializer::from_str(quoted).into_iter::<String>();
         let manifest = texts.next().unwrap().unwrap();
-        let rest = quoted[texts.byte_offset()..].to_owned();
+        let rest = &quoted[texts.byte_offset()..];
+        let sources =
+            rest.strip_prefix(SOURCES).and_then(|r| Some(SOURCES.len() + r.find('"')? + 1));
+        let (sources, rest) = rest.split_at(sources.unwrap_or(0));
+        let (sources, rest) = (sources.to_owned(), rest.to_owned());
         let digest = manifest.find(r#""header":""#).unwrap() + r#""header":""#.len();
         let manifest = manifest[digest + NO_DIGEST.len()..].to_owned();
-        Self { manifest, rest, data: file[8 + length..].to_vec() }
+        Self { manifest, sources, rest, data: file[8 + length..].to_vec() }
     }
 
     /// The digests of the chunks, as text.
@@ -57,7 +64,7 @@ impl Parts {
     /// The header with these digests.
     pub fn header(&self, chunks: &str, digest: &str) -> String {
         let manifest = format!(r#"{{"chunks":"{chunks}","header":"{digest}{}"#, self.manifest);
-        format!("{START}{}{}", serde_json::Value::from(manifest), self.rest)
+        format!("{START}{}{}{}", serde_json::Value::from(manifest), self.sources, self.rest)
     }
 
     /// Replaces a text of the manifest, which must be there.

@@ -2,7 +2,7 @@
 //! `tersor`: sorted keys, no spaces, no times, no paths.
 
 use crate::{
-    digest::{Digest, decode_digest},
+    digest::{Digest, Fingerprint, decode_digest},
     form::TensorManifest,
     format::safetensors::header::MAX_NAME,
     quote::{json_error, quoted},
@@ -30,6 +30,41 @@ pub struct Manifest {
     pub tensors: BTreeMap<String, TensorManifest>,
     /// Digests of the data section, one for each 4 MiB.
     pub chunks: Vec<Digest>,
+    /// What those of the treated tensors that do not come back bit for bit were made from, by name. It is no part of the text, but
+    /// stands beside it under [`SOURCES`], which readers that do not know it pass over.
+    pub sources: BTreeMap<String, Fingerprint>,
+}
+
+/// The metadata key of the fingerprints of sources.
+pub(in crate::format) const SOURCES: &str = "tersor.sources";
+
+/// The metadata keys that are ours, and no part of what a checkpoint says of itself.
+pub(in crate::format) fn is_ours(key: &str) -> bool {
+    key == "tersor" || key == SOURCES
+}
+
+/// Fingerprints as text, in the order of their tensors' names.
+pub(in crate::format) fn sources_text(sources: &[Fingerprint]) -> String {
+    BASE64.encode(sources.as_flattened())
+}
+
+/// The fingerprints that such a text holds: `expected` of them.
+///
+/// # Errors
+///
+/// What is wrong, in words.
+pub(in crate::format) fn parse_sources(
+    text: &str,
+    expected: usize,
+) -> Result<Vec<Fingerprint>, String> {
+    let bytes = BASE64.decode(text).map_err(|e| format!("{SOURCES}: {e}"))?;
+    match bytes.as_chunks::<8>() {
+        (sources, []) if sources.len() == expected => Ok(sources.to_vec()),
+        _ => {
+            let found = bytes.len();
+            Err(format!("{SOURCES}: {found} bytes, expected 8 for each of {expected} tensors"))
+        }
+    }
 }
 
 impl Manifest {
@@ -81,7 +116,7 @@ impl Manifest {
         let header = decode_digest(parts.header).ok_or("manifest: header is no digest")?;
         let mut tensors = serde_json::Deserializer::from_str(parts.tensors.get());
         let tensors = Tensors { most }.deserialize(&mut tensors).map_err(wrong)?;
-        let manifest = Self { tensors, chunks: chunks.to_vec() };
+        let manifest = Self { tensors, chunks: chunks.to_vec(), sources: BTreeMap::new() };
         let mut same = Same { text: text.as_bytes(), at: 0 };
         if manifest.write(&mut same, parts.header).is_err() || same.at < text.len() {
             let at = same.at;

@@ -4,12 +4,11 @@ pub(in crate::format) mod manifest;
 
 use crate::{
     DType, Error, Result, TensorInfo,
-    digest::{Digest, agrees, digest, encode_digest, short},
-    fingerprint::{Fingerprint, fingerprint},
+    digest::{Digest, Fingerprint, agrees, digest, encode_digest, mixed, short},
     form::{COMPONENTS, TensorManifest, described_bytes},
     format::{
         CHUNK,
-        archive::manifest::Manifest,
+        archive::manifest::{Manifest, SOURCES, parse_sources},
         checkpoint::Checkpoint,
         safetensors::{
             header_text::{NO_DIGEST, before_digest, described_length},
@@ -34,8 +33,8 @@ pub struct Archive {
     pub tensors: Vec<ArchivedTensor>,
     /// Of every file, the digests of its chunks.
     chunks: Vec<Vec<Digest>>,
-    /// Of every file that this run has made, the fingerprints that its chunks had when they were given these digests.
-    fingerprints: Vec<Option<Vec<Fingerprint>>>,
+    /// Of every file that this run has made, the mixed digests that its chunks had when they were given these.
+    known: Vec<Option<Vec<Digest>>>,
     cache: Mutex<Cache>,
 }
 
@@ -50,6 +49,8 @@ pub struct ArchivedTensor {
     pub file: usize,
     /// What was done to it; `None` where it is kept bit for bit.
     pub treated: Option<Box<TensorManifest>>,
+    /// What tells its source from another, where it does not come back bit for bit and the archive says so: older ones do not.
+    pub source: Option<Fingerprint>,
     /// Its components, or the kept tensor itself under the empty name: names, and places in [`Checkpoint::tensors`]. There
     /// may be a million tensors, so that nothing is held twice.
     components: Box<[(&'static str, u32)]>,
@@ -137,24 +138,25 @@ impl Archive {
             tensors.push(manifest.tensors);
         }
         check_index(&stored)?;
-        let tensors = assemble(&stored, tensors)?;
+        let mut tensors = assemble(&stored, tensors)?;
+        name_sources(&stored, &mut tensors)?;
         let all = tensors.iter().map(|t| original_bytes(&stored, t));
         if all.fold(0u64, u64::saturating_add) > MOST {
             return Err(Error::format(&stored.root, "its tensors are 2^63 bytes or more"));
         }
         let room = 8.max(2 * rayon::current_num_threads() + 2);
         let cache = Mutex::new(Cache { chunks: Vec::new(), room, spare: Vec::new() });
-        let fingerprints = vec![None; stored.files.len()];
-        Ok(Self { stored, tensors, chunks, fingerprints, cache })
+        let known = vec![None; stored.files.len()];
+        Ok(Self { stored, tensors, chunks, known, cache })
     }
 
-    /// Holds the chunks of files that this run has made against the fingerprints that they had when they were given their digests:
-    /// `prints` is asked for those of every file, by its name.
+    /// Holds the chunks of files that this run has made against the mixed digests that they had when they were given their own: `known`
+    /// is asked for those of every file, by its name.
     pub(crate) fn made_by_this_run(
         mut self,
-        prints: &mut dyn FnMut(&str) -> Option<Vec<Fingerprint>>,
+        known: &mut dyn FnMut(&str) -> Option<Vec<Digest>>,
     ) -> Self {
-        self.fingerprints = self.stored.files.iter().map(|f| prints(&f.name)).collect();
+        self.known = self.stored.files.iter().map(|f| known(&f.name)).collect();
         self
     }
 
@@ -258,8 +260,8 @@ impl Archive {
         let mut bytes = self.lock().spare.pop().unwrap_or_default();
         bytes.resize((source.len - start).min(CHUNK) as usize, 0);
         self.stored.read_at(file, start, &mut bytes)?;
-        let same = match &self.fingerprints[file] {
-            Some(prints) => prints.get(index as usize) == Some(&fingerprint(&bytes)),
+        let same = match &self.known[file] {
+            Some(known) => known.get(index as usize) == Some(&mixed(&bytes)),
             None => agrees(digest(&bytes), self.chunks[file][index as usize]),
         };
         if same {
@@ -331,6 +333,21 @@ fn check_index(stored: &Checkpoint) -> Result<()> {
     Ok(())
 }
 
+/// Gives each tensor the fingerprint of its source, where the file that holds it has them.
+fn name_sources(stored: &Checkpoint, tensors: &mut [ArchivedTensor]) -> Result<()> {
+    for (file, source) in stored.files.iter().enumerate() {
+        let Some(text) = source.metadata.get(SOURCES) else { continue };
+        let lossy = |t: &ArchivedTensor| t.treated.as_ref().is_some_and(|m| !m.lossless());
+        let mut of_file: Vec<_> =
+            tensors.iter_mut().filter(|t| t.file == file && lossy(t)).collect();
+        of_file.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let sources =
+            parse_sources(text, of_file.len()).map_err(|why| Error::format(&source.path, why))?;
+        of_file.into_iter().zip(sources).for_each(|(t, s)| t.source = Some(s));
+    }
+    Ok(())
+}
+
 /// Matches the stored tensors with the manifests of their files: every component there once, with the right type and length.
 fn assemble(
     stored: &Checkpoint,
@@ -386,6 +403,7 @@ fn assemble(
                 prefix,
                 file,
                 treated: Some(treated.into()),
+                source: None,
                 components: components.into(),
             });
         }
@@ -403,6 +421,7 @@ fn assemble(
         prefix: t.prefix,
         file: t.file,
         treated: None,
+        source: None,
         components: [("", at as u32)].into(),
     }));
     tensors.sort_unstable_by_key(|t| t.components.iter().map(|(_, at)| *at).min());

@@ -11,8 +11,7 @@ mod writes;
 
 use crate::{
     Error, Result,
-    digest::{Digest, digest, encode_digest, short},
-    fingerprint::{Fingerprint, fingerprint},
+    digest::{Digest, digest, encode_digest, mixed, short},
     format::{
         checkpoint::{Checkpoint, SourceFile, read_exact_at},
         chunks::map_chunks,
@@ -87,19 +86,19 @@ impl OutputFile {
         self.data.write_at(self.reserve + offset, bytes).map_err(|e| self.explain(e))
     }
 
-    /// Digests of the chunks of the first `len` bytes of the data section, as they can be read back, and their fingerprints, by
+    /// Digests of the chunks of the first `len` bytes of the data section, as they can be read back, and their mixed digests, by
     /// which whoever reads them again in this run can tell that they are the same.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn digest_chunks(&self, len: u64) -> Result<(Vec<Digest>, Vec<Fingerprint>)> {
+    pub fn digest_chunks(&self, len: u64) -> Result<(Vec<Digest>, Vec<Digest>)> {
         self.data.flush().map_err(|e| self.explain(e))?;
         let read = |at, buffer: &mut [u8]| {
             let read = read_exact_at(self.data.file(), buffer, self.reserve + at);
             read.map_err(|e| self.explain(e))
         };
-        let both = |bytes: &[u8]| (digest(bytes), fingerprint(bytes));
+        let both = |bytes: &[u8]| (digest(bytes), mixed(bytes));
         Ok(map_chunks(len, read, both)?.into_iter().unzip())
     }
 

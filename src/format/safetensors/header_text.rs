@@ -2,9 +2,10 @@
 
 use crate::{
     DType,
+    digest::Fingerprint,
     form::TensorManifest,
     format::{
-        archive::manifest::{self, Manifest},
+        archive::manifest::{self, Manifest, SOURCES, is_ours, sources_text},
         safetensors::metadata::Metadata,
     },
 };
@@ -69,7 +70,12 @@ pub fn write_header<'a>(
     digest: &str,
     tensors: impl IntoIterator<Item = Entry<'a>>,
 ) -> io::Result<()> {
-    let manifest = preface.manifest.map(|m| move |out: &mut Escaped<'_>| m.write(out, digest));
+    let manifest = preface.manifest.map(|m| {
+        move |out: &mut Escaped<'_>| {
+            m.write(out, digest)?;
+            Ok(m.sources.values().copied().collect())
+        }
+    });
     write_parts(out, manifest, preface.metadata, tensors)
 }
 
@@ -85,7 +91,12 @@ pub(crate) fn header_length<'a, 'm>(
 ) -> u64 {
     let mut count = Count(0);
     let manifest = manifest.map(|(chunks, described)| {
-        move |out: &mut Escaped<'_>| manifest::write_text(out, chunks, NO_DIGEST, described)
+        move |out: &mut Escaped<'_>| {
+            let mut lossy = 0;
+            let count = |(_, t): &(_, &TensorManifest)| lossy += usize::from(!t.lossless());
+            manifest::write_text(out, chunks, NO_DIGEST, described.inspect(count))?;
+            Ok(vec![[0; 8]; lossy])
+        }
     });
     write_parts(&mut count, manifest, metadata, tensors).expect("counting cannot fail");
     count.0
@@ -114,11 +125,12 @@ pub(in crate::format) fn before_digest(chunks: &[crate::digest::Digest]) -> Vec<
 
 fn write_parts<'a>(
     out: &mut impl Write,
-    manifest: Option<impl FnOnce(&mut Escaped<'_>) -> io::Result<()>>,
+    // Writes it, and returns the fingerprints of sources that are to stand beside it.
+    manifest: Option<impl FnOnce(&mut Escaped<'_>) -> io::Result<Vec<Fingerprint>>>,
     metadata: &Metadata,
     tensors: impl IntoIterator<Item = Entry<'a>>,
 ) -> io::Result<()> {
-    let mut metadata = metadata.sorted().filter(|(key, _)| *key != "tersor").peekable();
+    let mut metadata = metadata.sorted().filter(|(key, _)| !is_ours(key)).peekable();
     let any = manifest.is_some() || metadata.peek().is_some();
     out.write_all(b"{")?;
     if any {
@@ -126,8 +138,11 @@ fn write_parts<'a>(
         let mut comma = "";
         if let Some(write) = manifest {
             out.write_all(b"\"tersor\":\"")?;
-            write(&mut Escaped(out))?;
+            let sources = write(&mut Escaped(out))?;
             out.write_all(b"\"")?;
+            if !sources.is_empty() {
+                write!(out, ",\"{SOURCES}\":\"{}\"", sources_text(&sources))?;
+            }
             comma = ",";
         }
         for (key, value) in metadata {
@@ -215,8 +230,10 @@ mod tests {
         let manifest = Manifest {
             tensors: [(name.to_owned(), described.clone())].into(),
             chunks: vec![[1; 16], [2; 16]],
+            sources: [(name.to_owned(), [3; 8])].into(),
         };
-        let metadata = [("z", "\u{0}"), ("tersor", "another's"), ("b\"", "\\")];
+        let ours = [("tersor", "another's"), ("tersor.sources", "another's")];
+        let metadata = [ours[0], ("z", "\u{0}"), ours[1], ("b\"", "\\")];
         let metadata: Metadata = metadata.into_iter().collect();
         let entries = || {
             let entry = |name: &'static str, bytes: Range<u64>| Entry {
@@ -238,11 +255,15 @@ mod tests {
 
         let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let meta = &json["__metadata__"];
-        assert_eq!(meta.as_object().unwrap().keys().collect::<Vec<_>>(), ["tersor", "b\"", "z"]);
+        assert_eq!(
+            meta.as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["tersor", "tersor.sources", "b\"", "z"]
+        );
+        assert_eq!(meta["tersor.sources"], "AwMDAwMDAwM");
         assert_eq!(meta["z"], "\u{0}");
         assert_eq!(json["y\t"]["data_offsets"], serde_json::json!([3, 9]));
         let (read, _) = Manifest::parse(meta["tersor"].as_str().unwrap(), 1).unwrap();
-        assert_eq!(read, manifest);
+        assert_eq!(read, Manifest { sources: Default::default(), ..manifest.clone() });
 
         let alone = Manifest { tensors: Default::default(), ..manifest.clone() };
         let mut without = Vec::new();

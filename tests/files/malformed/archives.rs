@@ -170,7 +170,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             Parts::of(&base("affine")).seal_with(&"A".repeat(22)),
-            "chunk 0 (bytes 528 to 1116): digest mismatch, the file is damaged",
+            "chunk 0 (bytes 560 to 1148): digest mismatch, the file is damaged",
         ),
         // Components.
         (enter("affine", "w.codes", "w.kodes"), r#"tensor "w": codes is missing"#),

@@ -1,0 +1,48 @@
+//! How a tensor is stored, for programs.
+
+use crate::form::{Method, TensorManifest};
+use serde::Serialize;
+
+/// How a tensor is stored: what `method` says in words, field by field. What does not apply is null or false.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Form {
+    /// `kept` bit for bit; `values` as they are, pruned or coded; `affine` codes times a scale; `palette`, numbers of entries of a
+    /// table.
+    pub kind: &'static str,
+    /// Bits of a code before it is coded.
+    pub bits: Option<u8>,
+    /// Affine: whether there are no zero points.
+    pub symmetric: Option<bool>,
+    /// Palette: entries of a table.
+    pub entries: Option<u32>,
+    /// Weights that share a scale or a table, neighbours in a row; more than a row has where rows share it.
+    pub group: Option<u64>,
+    /// Whether only some weights are stored, the others being zero.
+    pub pruned: bool,
+    /// Whether it is entropy-coded.
+    pub coded: bool,
+    /// Whether rows of the matrix are the columns of storage.
+    pub transposed: bool,
+}
+
+impl Form {
+    /// That of a tensor; of one without a manifest, `kept`.
+    pub(crate) fn of(manifest: Option<&TensorManifest>) -> Self {
+        let Some(manifest) = manifest else { return Self { kind: "kept", ..Self::default() } };
+        let all = Self {
+            bits: manifest.method.code_bits(),
+            pruned: manifest.pruned,
+            coded: manifest.coded,
+            transposed: manifest.view.axis != 0,
+            ..Self::default()
+        };
+        let group = Some(manifest.groups().size as u64);
+        match manifest.method {
+            Method::Values => Self { kind: "values", ..all },
+            Method::Affine(m) => {
+                Self { kind: "affine", symmetric: Some(m.symmetric), group, ..all }
+            }
+            Method::Palette(m) => Self { kind: "palette", entries: Some(m.k), group, ..all },
+        }
+    }
+}
