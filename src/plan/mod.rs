@@ -17,6 +17,7 @@ use crate::{
     format::{Checkpoint, ModelConfig, Quantized, already_quantized},
     quote::quoted,
     recipe::{Recipe, Role, Rule, defaults},
+    report::Form,
 };
 use bounds::{header_bytes, index_bytes, most_bytes};
 use expected::expected_bytes;
@@ -60,8 +61,10 @@ pub struct PlannedTensor {
     pub shape: Vec<u64>,
     /// The pattern of its rule, or the flag that the rule is from; the name of the file of defaults where one of these keeps it.
     pub rule: Arc<str>,
-    /// How it will be stored.
+    /// How it will be stored, in words.
     pub method: Cow<'static, str>,
+    /// The same for programs.
+    pub form: Form,
     /// Why it is kept.
     pub reason: Option<Arc<str>>,
     /// Upper bound of its stored bytes: what it takes as it is, where a tensor with NaN or infinite values is kept.
@@ -222,6 +225,10 @@ impl Plan {
             method: match &step.action {
                 Action::Keep(_) => "kept".into(),
                 Action::Treat(treat) => treat.method().into(),
+            },
+            form: match &step.action {
+                Action::Keep(_) => Form::of(None),
+                Action::Treat(treat) => Form::of(Some(&treat.manifest)),
             },
             reason: match &step.action {
                 Action::Keep(why) => Some(Arc::clone(why)),

@@ -180,3 +180,22 @@ fn nonzero_words(patterns: &[[u8; 4]]) -> u64 {
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_of_either_sign_are_told_from_the_least_values() {
+        for dtype in [DType::F8E4M3, DType::BF16, DType::F32, DType::F64] {
+            let size = dtype.bytes(1);
+            let mut bytes = vec![0; 70 * size];
+            // -0, the least bit, the highest but the sign, and both.
+            bytes[2 * size - 1] = 0x80;
+            bytes[2 * size] = 1;
+            bytes[4 * size - 1] = 0x40;
+            bytes[70 * size - 1] = 0xc0;
+            assert_eq!(nonzero(dtype, &bytes), 3, "{}", dtype.name());
+        }
+    }
+}

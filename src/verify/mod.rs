@@ -264,20 +264,6 @@ mod tests {
     use std::{fs, path::Path};
 
     #[test]
-    fn zeros_of_either_sign_are_told_from_the_least_values() {
-        for dtype in [DType::F8E4M3, DType::BF16, DType::F32, DType::F64] {
-            let size = dtype.bytes(1);
-            let mut bytes = vec![0; 70 * size];
-            // -0, the least bit, the highest but the sign, and both.
-            bytes[2 * size - 1] = 0x80;
-            bytes[2 * size] = 1;
-            bytes[4 * size - 1] = 0x40;
-            bytes[70 * size - 1] = 0xc0;
-            assert_eq!(nonzero(dtype, &bytes), 3, "{}", dtype.name());
-        }
-    }
-
-    #[test]
     fn what_was_restored_is_read_again() {
         static CANCEL: Cancel = Cancel::new();
         let backend = &Backend::Cpu;
