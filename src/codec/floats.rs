@@ -345,6 +345,10 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
         // An exponent as rare as 2^-8 takes more of the short codes than it is worth; how rare depends on the others.
         let rarer = |shift| kinds.iter().take_while(|(n, _)| *n > count >> shift).count();
         let mut sizes: Vec<usize> = (7..10).map(rarer).collect();
+        if JOINT > 0 {
+            // Where nothing is rare.
+            sizes.push(kinds.len().min(RANKS - 1));
+        }
         sizes.push(kinds.len());
         sizes.retain(|n| (1..=RANKS - usize::from(*n < kinds.len())).contains(n));
         sizes.dedup();

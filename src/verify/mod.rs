@@ -141,7 +141,8 @@ fn treated(
     {
         return Err(Error::Verify { tensor: t.name.clone(), metric: "rel_error", got, limit });
     }
-    let (entropy_bits, density) = (codes.entropy(), sums.density());
+    let density = sums.density().filter(|_| manifest.dtype.is_weight());
+    let entropy_bits = codes.entropy();
     Ok(Decoded { sizes: Some(sizes), entropy_bits, density, error })
 }
 

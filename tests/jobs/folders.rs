@@ -82,7 +82,9 @@ fn one_variant_is_chosen_and_the_others_are_left_out() {
     let ratio = |r: &Value| r["ratio"].as_f64().unwrap();
     assert!(ratio(&half) > 1.8 && half["input_bytes"].as_u64() < plain["input_bytes"].as_u64());
     report(dir.path(), "verify out --against model --variant fp16");
-    refused(dir.path(), "verify out --against model", "in model it is F32");
+    let other = run(dir.path(), "verify out --against model");
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(other.status.code() == Some(1) && said.contains("there F32"), "{said}");
     let planned = report(dir.path(), "plan model --preset int8 --variant fp16");
     assert_eq!(planned["tensors"][0]["dtype"], "F16");
     assert_eq!(report(dir.path(), "inspect model --variant ema")["tensors"][0]["dtype"], "F32");
