@@ -223,10 +223,10 @@ def planes(data, width, count):
 
 
 def floats(data, width, mantissa, count):
-    """Patterns of floats: the ranks of common exponents with the highest bit of the mantissa, in the form of before without; the others
+    """Patterns of floats: the ranks of common exponents with the two highest bits of the mantissa, in the form of before without; the others
     as they are; and signs with the other digits in planes."""
     tag, exponents = data.take(1)[0], "<u2" if width == 8 else "u1"
-    ranks, joint = tag & 127, tag >> 7
+    ranks, joint = tag & 127, tag >> 7 << 1
     digits, part = mantissa - joint, lambda: Bytes(data.take(int(data.array("<u4", 1)[0])))
     if tag == 0:
         patterns = data.array(f"<u{width}", count)
@@ -239,7 +239,7 @@ def floats(data, width, mantissa, count):
         coded = part()
         symbols = huffman(coded, count)
         coded.end()
-        rank, top = symbols >> joint, (symbols & joint).astype("u8")
+        rank, top = symbols >> joint, (symbols & (1 << joint) - 1).astype("u8")
         need(rank.max(initial=0) <= ranks <= 16, "ranks that no exponent has")
         others = int(np.count_nonzero(rank == ranks))
         plain = len(data.left) == others * np.dtype(exponents).itemsize

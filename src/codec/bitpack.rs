@@ -39,6 +39,35 @@ pub fn unpack(packed: &[u32], bits: u32, out: &mut [u8]) {
     }
 }
 
+/// [`pack`]s into bytes.
+///
+/// # Panics
+///
+/// If `out` is not [`words`] of four bytes long, or `bits` is not 1 to 8.
+pub fn pack_bytes(codes: &[u8], bits: u32, out: &mut [u8]) {
+    assert!((1..=8).contains(&bits) && out.len() == 4 * words(codes.len(), bits));
+    pack_eights(codes, bits, out);
+}
+
+/// [`unpack`]s from bytes.
+///
+/// # Panics
+///
+/// If `packed` is not [`words`] of four bytes long, or `bits` is not 1 to 8.
+pub fn unpack_bytes(packed: &[u8], bits: u32, out: &mut [u8]) {
+    assert!((1..=8).contains(&bits) && packed.len() == 4 * words(out.len(), bits));
+    unpack_eights(packed, bits, out);
+}
+
+/// Whether all bits from one on are zero.
+pub fn is_zero_from(packed: &[u8], bit: usize) -> bool {
+    let (first, rest) = match packed.get(bit / 8..) {
+        None | Some([]) => return true,
+        Some([first, rest @ ..]) => (first, rest),
+    };
+    first >> (bit % 8) == 0 && rest.iter().all(|byte| *byte == 0)
+}
+
 /// Whether the bits after the last code of every row are zero. `rows` says how many codes each row of `packed` holds.
 pub fn padding_is_zero(packed: &[u32], bits: u32, rows: impl Iterator<Item = usize>) -> bool {
     let mut end = 0;
@@ -171,7 +200,7 @@ fn unpack_nibbles(bytes: &[u8], out: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{pack, padding_is_zero, unpack, words};
+    use super::{is_zero_from, pack, pack_bytes, padding_is_zero, unpack, unpack_bytes, words};
 
     #[test]
     fn literal_words() {
@@ -206,6 +235,16 @@ mod tests {
                 let mut back = vec![0xAA; len];
                 unpack(&packed, bits, &mut back);
                 assert_eq!(codes, back, "{bits} bits, {len} codes");
+                let bytes: &[u8] = bytemuck::cast_slice(&packed);
+                let mut same = vec![0xff; bytes.len()];
+                pack_bytes(&codes, bits, &mut same);
+                assert_eq!(same, bytes, "{bits} bits, {len} codes");
+                back.fill(0xAA);
+                unpack_bytes(bytes, bits, &mut back);
+                assert_eq!(codes, back, "{bits} bits, {len} codes");
+                assert!(is_zero_from(bytes, len * bits as usize));
+                let last = codes.last().is_some_and(|code| *code != 0);
+                assert!(!last || !is_zero_from(bytes, (len - 1) * bits as usize));
                 let used = len * bits as usize % 32;
                 assert!(used == 0 || packed[packed.len() - 1] >> used == 0, "padding is zero");
             }

@@ -1,4 +1,4 @@
-//! Floats without loss: exponents, of which a few are common, and the highest bit of the mantissa, which depends on them a little,
+//! Floats without loss: exponents, of which a few are common, and the two highest bits of the mantissa, which depend on them a little,
 //! as Huffman codes; signs and the other digits, which mostly look like noise, as they are or, a plane of bytes at a time, coded.
 //!
 //! The bytes of `n` floats are either
@@ -8,8 +8,8 @@
 //! - of every float its sign before the rest of its mantissa, as a number of `8 p + q` bits: its `p` low bytes, all floats' lowest
 //!   first, each of these planes as it is or as its length (u32) and a [stream](super::stream); and its `q` high bits
 //!   [packed](super::bitpack);
-//! - the length (u32) of a [Huffman stream](super::huffman), and that stream: of twice the exponents' ranks among the common ones,
-//!   more by the highest bit of the mantissa; the others have the rank after the last;
+//! - the length (u32) of a [Huffman stream](super::huffman), and that stream: of four times the exponents' ranks among the
+//!   common ones, more by the two highest bits of the mantissa; the others have the rank after the last;
 //! - the other exponents, in order, as they are or, where that is shorter, as a Huffman stream.
 //!
 //! In the first form, which is read and no longer written, there is no 128 and no byte for the planes, none of which is coded, and
@@ -37,12 +37,12 @@ use multiversion::multiversion;
 pub fn encode(dtype: DType, bytes: &[u8], out: &mut Vec<u8>) {
     assert!((8 * bytes.len()).is_multiple_of(dtype.bits()), "whole elements");
     match dtype {
-        DType::BF16 => Float::<2, 7, 1>::encode(bytes, out),
-        DType::F16 => Float::<2, 10, 1>::encode(bytes, out),
-        DType::F32 => Float::<4, 23, 1>::encode(bytes, out),
-        DType::F64 => Float::<8, 52, 1>::encode(bytes, out),
-        DType::F8E4M3 => Float::<1, 3, 1>::encode(bytes, out),
-        DType::F8E5M2 => Float::<1, 2, 1>::encode(bytes, out),
+        DType::BF16 => Float::<2, 7, JOINT>::encode(bytes, out),
+        DType::F16 => Float::<2, 10, JOINT>::encode(bytes, out),
+        DType::F32 => Float::<4, 23, JOINT>::encode(bytes, out),
+        DType::F64 => Float::<8, 52, JOINT>::encode(bytes, out),
+        DType::F8E4M3 => Float::<1, 3, JOINT>::encode(bytes, out),
+        DType::F8E5M2 => Float::<1, 2, JOINT>::encode(bytes, out),
         _ => raw(bytes, out),
     }
 }
@@ -82,14 +82,14 @@ fn decode_either<const BYTES: usize, const MANTISSA: u32>(
     match bytes.first() {
         Some(0) => {
             copy(bytes, out)?;
-            let shorter = Float::<BYTES, MANTISSA, 1>::plan(out).is_some()
+            let shorter = Float::<BYTES, MANTISSA, JOINT>::plan(out).is_some()
                 && Float::<BYTES, MANTISSA, 0>::plan(out).is_some();
             match shorter {
                 true => Err(Malformed("plain floats that either form makes shorter")),
                 false => Ok(()),
             }
         }
-        Some(tag) if *tag >= JOINED => Float::<BYTES, MANTISSA, 1>::decode(bytes, out),
+        Some(tag) if *tag >= JOINED => Float::<BYTES, MANTISSA, JOINT>::decode(bytes, out),
         _ => Float::<BYTES, MANTISSA, 0>::decode(bytes, out),
     }
 }
@@ -107,11 +107,13 @@ fn copy(bytes: &[u8], out: &mut [u8]) -> Result<(), Malformed> {
 /// The most exponents that have ranks.
 const RANKS: usize = 16;
 
-/// Marks the first byte of floats whose highest bit of mantissa is coded with their exponent.
+/// Marks the first byte of floats whose highest bits of mantissa are coded with their exponent.
 const JOINED: u8 = 128;
+/// How many bits these are.
+const JOINT: u32 = 2;
 
-/// Floats of so many bytes with so many bits of mantissa, the highest `JOINT` of which are coded with the exponent.
-struct Float<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>;
+/// Floats of so many bytes with so many bits of mantissa, the highest `HEAD` of which are coded with the exponent.
+struct Float<const BYTES: usize, const MANTISSA: u32, const HEAD: u32>;
 
 /// How floats are coded.
 struct Plan {
@@ -123,19 +125,19 @@ struct Plan {
     counts: [u64; 256],
 }
 
-impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MANTISSA, JOINT> {
+impl<const BYTES: usize, const MANTISSA: u32, const HEAD: u32> Float<BYTES, MANTISSA, HEAD> {
     /// Different exponents.
     const EXPONENTS: usize = 1 << (8 * BYTES as u32 - 1 - MANTISSA);
     /// Bytes of an exponent.
     const WIDTH: usize = if Self::EXPONENTS > 256 { 2 } else { 1 };
     /// Bits of the mantissa that are not coded with the exponent.
-    const DIGITS: u32 = MANTISSA - JOINT;
+    const DIGITS: u32 = MANTISSA - HEAD;
     /// Whole bytes of these and the sign.
     const LOW: usize = (Self::DIGITS as usize + 1) / 8;
     /// The bits above them.
     const HIGH: u32 = (Self::DIGITS + 1) % 8;
     /// What the first byte says beside the number of ranks.
-    const TAG: u8 = if JOINT == 0 { 0 } else { JOINED };
+    const TAG: u8 = if HEAD == 0 { 0 } else { JOINED };
 
     fn encode(bytes: &[u8], out: &mut Vec<u8>) {
         let count = bytes.len() / BYTES;
@@ -146,30 +148,30 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
         Self::write_exponents(&common, out);
 
         let flags = out.len();
-        if JOINT > 0 {
+        if HEAD > 0 {
             out.push(0);
         }
         let at = out.len();
         out.resize(at + Self::LOW * count, 0);
         let mut high = vec![0; if Self::HIGH > 0 { count } else { 0 }];
-        split::<BYTES, MANTISSA, JOINT>(bytes, &mut out[at..], &mut high);
-        if JOINT > 0 {
+        split::<BYTES, MANTISSA, HEAD>(bytes, &mut out[at..], &mut high);
+        if HEAD > 0 {
             out[flags] = code_planes(out, at, count);
         }
         if Self::HIGH > 0 {
-            let mut words = vec![0; bitpack::words(count, Self::HIGH)];
-            bitpack::pack(&high, Self::HIGH, &mut words);
-            words.iter().for_each(|word| out.extend(word.to_le_bytes()));
+            let at = out.len();
+            out.resize(at + 4 * bitpack::words(count, Self::HIGH), 0);
+            bitpack::pack_bytes(&high, Self::HIGH, &mut out[at..]);
         }
 
         let at = out.len();
         out.extend([0; 4]);
-        let mut encoder = huffman::Encoder::start(&counts, out).expect("at most 34 symbols");
+        let mut encoder = huffman::Encoder::start(&counts, out).expect("at most 68 symbols");
         symbols.chunks(huffman::BLOCK).for_each(|block| encoder.block(block, out));
         let length = (out.len() - at - 4) as u32;
         out[at..at + 4].copy_from_slice(&length.to_le_bytes());
 
-        let others = Self::without_rank(&symbols, &counts, common.len()).into_iter();
+        let others = positions(&symbols, (common.len() << HEAD) as u8).into_iter();
         let exponent = |i| exponent::<BYTES, MANTISSA>(float::<BYTES>(&bytes[i * BYTES..])) as u16;
         let others: Vec<u16> = others.map(exponent).collect();
         if Self::others(&Self::counted(&others)).1 {
@@ -178,16 +180,6 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
         } else {
             Self::write_exponents(&others, out);
         }
-    }
-
-    /// Where the symbols of floats are whose exponent has no rank, ascending, given how often each symbol occurs.
-    fn without_rank(symbols: &[u8], counts: &[u64; 256], ranks: usize) -> Vec<usize> {
-        let mut found: Vec<usize> = (ranks << JOINT..(ranks + 1) << JOINT)
-            .filter(|symbol| counts[*symbol] > 0)
-            .flat_map(|symbol| positions(symbols, symbol as u8))
-            .collect();
-        found.sort_unstable();
-        found
     }
 
     /// How floats are coded; none if that gains nothing.
@@ -213,8 +205,8 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
             let exponents = floats::<BYTES>(bytes).map(exponent::<BYTES, MANTISSA>);
             symbols.iter_mut().zip(exponents).for_each(|(rank, e)| *rank = rank_of[e]);
         }
-        if JOINT > 0 {
-            add_highest::<BYTES, MANTISSA, JOINT>(bytes, &mut symbols);
+        if HEAD > 0 {
+            add_highest::<BYTES, MANTISSA, HEAD>(bytes, &mut symbols);
         }
         symbols
     }
@@ -229,7 +221,7 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
         if kinds == 0 || kinds > RANKS {
             return Err(known);
         }
-        let (flags, rest) = match JOINT {
+        let (flags, rest) = match HEAD {
             0 => (0, rest),
             _ => rest.split_first().map(|(flags, rest)| (*flags, rest)).ok_or(short)?,
         };
@@ -252,19 +244,17 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
         let (coded, tail) = rest.split_at_checked(length).ok_or(short)?;
         let mut high = vec![0; if Self::HIGH > 0 { count } else { 0 }];
         if Self::HIGH > 0 {
-            let packed: Vec<u32> = bytemuck::pod_collect_to_vec(packed);
-            let packed: Vec<u32> = packed.into_iter().map(u32::from_le).collect();
-            if !bitpack::padding_is_zero(&packed, Self::HIGH, std::iter::once(count)) {
+            if !bitpack::is_zero_from(packed, count * Self::HIGH as usize) {
                 return Err(Malformed("padding that is not zero"));
             }
-            bitpack::unpack(&packed, Self::HIGH, &mut high);
+            bitpack::unpack_bytes(packed, Self::HIGH, &mut high);
         }
 
         // By symbol; exponents without a rank are zeros until all ranks are known.
         let tables = [0, 1].map(|byte| {
             let mut table = [0; 256];
             let entries = common.iter().map(|e| e.to_le_bytes()[byte]);
-            let entries = entries.flat_map(|e| std::iter::repeat_n(e, 1 << JOINT));
+            let entries = entries.flat_map(|e| std::iter::repeat_n(e, 1 << HEAD));
             table.iter_mut().zip(entries).for_each(|(to, e)| *to = e);
             table
         });
@@ -277,9 +267,8 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
             let first = i * huffman::BLOCK;
             let [exponents, upper, symbols] = space.each_mut().map(|s| &mut s[..out.len() / BYTES]);
             stream.decode(coded, block, symbols)?;
-            let here = histogram(symbols);
-            counts.iter_mut().zip(here).for_each(|(n, m)| *n += m);
-            let others = Self::without_rank(symbols, &here, kinds);
+            counts.iter_mut().zip(histogram(symbols)).for_each(|(n, m)| *n += m);
+            let others = positions(symbols, (kinds << HEAD) as u8);
             places.extend(others.into_iter().map(|i| first + i));
             if Self::WIDTH == 2 {
                 upper.copy_from_slice(symbols);
@@ -293,16 +282,16 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
                 false => &[],
             });
             let high = high.get(span).unwrap_or_default();
-            join::<BYTES, MANTISSA, JOINT>([exponents, upper, symbols], low, high, out);
+            join::<BYTES, MANTISSA, HEAD>([exponents, upper, symbols], low, high, out);
         }
         stream.check(coded, &counts)?;
-        if counts[(kinds + 1) << JOINT..].iter().any(|n| *n > 0) {
+        if counts[(kinds + 1) << HEAD..].iter().any(|n| *n > 0) {
             return Err(known);
         }
 
         let others = Self::read_others(tail, places.len())?;
         let mut exponents = vec![0; Self::EXPONENTS];
-        for (exponent, of_rank) in common.iter().zip(counts.chunks(1 << JOINT)) {
+        for (exponent, of_rank) in common.iter().zip(counts.chunks(1 << HEAD)) {
             exponents[usize::from(*exponent)] += of_rank.iter().sum::<u64>();
         }
         for (i, exponent) in places.into_iter().zip(others) {
@@ -345,7 +334,7 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
         // An exponent as rare as 2^-8 takes more of the short codes than it is worth; how rare depends on the others.
         let rarer = |shift| kinds.iter().take_while(|(n, _)| *n > count >> shift).count();
         let mut sizes: Vec<usize> = (7..10).map(rarer).collect();
-        if JOINT > 0 {
+        if HEAD > 0 {
             // Where nothing is rare.
             sizes.push(kinds.len().min(RANKS - 1));
         }
@@ -383,7 +372,7 @@ impl<const BYTES: usize, const MANTISSA: u32, const JOINT: u32> Float<BYTES, MAN
         let packed = 4 * (count * u64::from(Self::HIGH)).div_ceil(32);
         let Some(symbols) = huffman::cost(symbols) else { return false };
         let listed = Self::beside(&Self::kinds(exponents), common.len()) + symbols;
-        let coded = 5 + u64::from(JOINT > 0) + Self::LOW as u64 * count + packed + listed;
+        let coded = 5 + u64::from(HEAD > 0) + Self::LOW as u64 * count + packed + listed;
         coded < 1 + BYTES as u64 * count && u32::try_from(Self::WIDTH as u64 * count).is_ok()
     }
 
@@ -467,25 +456,25 @@ fn narrow_exponents<const BYTES: usize, const MANTISSA: u32>(bytes: &[u8], expon
 
 /// Moves every symbol up, and puts the highest bits of the mantissa below it.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn add_highest<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>(
+fn add_highest<const BYTES: usize, const MANTISSA: u32, const HEAD: u32>(
     bytes: &[u8],
     symbols: &mut [u8],
 ) {
     for (x, symbol) in bytes.as_chunks::<BYTES>().0.iter().zip(symbols) {
-        let highest = (float::<BYTES>(x) >> (MANTISSA - JOINT)) as u8 & ((1 << JOINT) - 1);
-        *symbol = *symbol << JOINT | highest;
+        let highest = (float::<BYTES>(x) >> (MANTISSA - HEAD)) as u8 & ((1 << HEAD) - 1);
+        *symbol = *symbol << HEAD | highest;
     }
 }
 
 /// Signs and mantissas without the latter's highest bits: their low bytes, all lowest bytes first, and their high bits.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn split<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>(
+fn split<const BYTES: usize, const MANTISSA: u32, const HEAD: u32>(
     bytes: &[u8],
     low: &mut [u8],
     high: &mut [u8],
 ) {
     let floats = bytes.as_chunks::<BYTES>().0;
-    let digits = MANTISSA - JOINT;
+    let digits = MANTISSA - HEAD;
     let rest = |x: &[u8; BYTES]| {
         let pattern = float::<BYTES>(x);
         (pattern & ((1 << digits) - 1)) | pattern >> (8 * BYTES - 1) << digits
@@ -503,7 +492,7 @@ fn split<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>(
 /// Puts floats together again: their exponents' lower and upper bytes and their symbols, the low bytes and the high bits of signs
 /// and mantissas.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn join<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>(
+fn join<const BYTES: usize, const MANTISSA: u32, const HEAD: u32>(
     [exponents, upper, symbols]: [&[u8]; 3],
     low: [&[u8]; 6],
     high: &[u8],
@@ -513,7 +502,7 @@ fn join<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>(
     // Slices of one length, used or not, so that the loop needs no checks.
     let count = floats.len();
     let (exponents, upper, symbols) = (&exponents[..count], &upper[..count], &symbols[..count]);
-    let digits = MANTISSA - JOINT;
+    let digits = MANTISSA - HEAD;
     let planes = (digits + 1) / 8;
     let low = low.map(|plane| if plane.is_empty() { exponents } else { &plane[..count] });
     let high = if high.is_empty() { exponents } else { &high[..count] };
@@ -529,7 +518,7 @@ fn join<const BYTES: usize, const MANTISSA: u32, const JOINT: u32>(
         if 8 * BYTES as u32 - MANTISSA > 9 {
             exponent |= u64::from(upper[i]) << 8;
         }
-        let highest = u64::from(symbols[i]) & ((1 << JOINT) - 1);
+        let highest = u64::from(symbols[i]) & ((1 << HEAD) - 1);
         let sign = rest >> digits << (8 * BYTES - 1);
         let mantissa = (rest & ((1 << digits) - 1)) | highest << digits;
         let pattern = mantissa | exponent << MANTISSA | sign;
@@ -713,7 +702,7 @@ mod tests {
     #[test]
     fn bf16_is_within_half_a_percent_of_the_entropy() {
         let bytes = weights(DType::BF16, 1 << 19);
-        let counts = Float::<2, 7, 1>::count(&bytes);
+        let counts = Float::<2, 7, JOINT>::count(&bytes);
         let n = (bytes.len() / 2) as f64;
         let entropy: f64 =
             counts.iter().filter(|c| **c > 0).map(|c| (n / *c as f64).log2() * *c as f64).sum();
@@ -729,11 +718,11 @@ mod tests {
         let bytes: Vec<u8> = patterns.repeat(40).iter().flat_map(|x| x.to_le_bytes()).collect();
         let mut coded = Vec::new();
         encode(DType::BF16, &bytes, &mut coded);
-        // Seven bits of sign and digits, 0, 64 and 0; symbols 0, 0 and 1, of which the code is a bit each.
-        let digits = [0u8, 64, 0].repeat(40);
-        let mut packed = vec![0; bitpack::words(120, 7)];
-        bitpack::pack(&digits, 7, &mut packed);
-        let symbols = [0u8, 0, 1].repeat(40);
+        // Six bits of sign and digits, 0, 32 and 0; symbols 0, 0 and 2, of which the code is a bit each.
+        let digits = [0u8, 32, 0].repeat(40);
+        let mut packed = vec![0; bitpack::words(120, 6)];
+        bitpack::pack(&digits, 6, &mut packed);
+        let symbols = [0u8, 0, 2].repeat(40);
         let mut stream = Vec::new();
         assert!(huffman::encode(&symbols, &mut stream));
         let length = (stream.len() as u32).to_le_bytes();

@@ -1,7 +1,9 @@
 //! The main job end to end on small checkpoints: the same bytes from every backend, any number of threads and any memory, and
 //! everything comes back.
 
-use crate::support::{CPU, WEIGHTS, gpu, noise, options, tiny_gpu, words_of, write_checkpoint};
+use crate::support::{
+    CPU, WEIGHTS, gpu, noise, options, splitmix64, tiny_gpu, words_of, write_checkpoint,
+};
 use std::{collections::BTreeMap, fs, path::Path, sync::Mutex};
 use tersor::{
     Backend, Cancel, DType, Error, Progress,
@@ -208,12 +210,11 @@ impl Progress for Stages {
 fn progress_counts_every_byte_once() {
     let dir = tempfile::tempdir().unwrap();
     let [input, output, back] = ["in", "out", "back"].map(|n| dir.path().join(n));
-    zoo(&input);
     let mut kept = 0;
-    for (name, recipe) in recipes() {
+    let mut job = |name: &str, recipe: &Recipe| {
         let stages = Stages::default();
         let options = Options { progress: &stages, ..options(&CPU) };
-        let report = compress(&input, &output, &recipe, &options).unwrap();
+        let report = compress(&input, &output, recipe, &options).unwrap();
         decompress(&output, &back, &options).unwrap();
         let reasons = report.tensors.iter().filter_map(|t| t.reason.as_deref());
         kept += reasons.filter(|r| r.contains("it would take") || r.contains("NaN")).count();
@@ -222,6 +223,22 @@ fn progress_counts_every_byte_once() {
         for (stage, bytes, done) in stages {
             assert_eq!(done, bytes, "{name}: {stage}");
         }
+    };
+    zoo(&input);
+    recipes().iter().for_each(|(name, recipe)| job(name, recipe));
+    // Bytes of which none is common, and a NaN.
+    let bits = splitmix64(7).map(|z| z as u32);
+    let mut odd = words_of(DType::F32, &noise(8, 4096));
+    odd[99] = f32::NAN.to_bits();
+    write_checkpoint(
+        &input,
+        &[
+            ("bits.weight", DType::F8E4M3, vec![64, 256], bits.take(4096).collect()),
+            ("odd.weight", DType::F32, vec![64, 64], odd),
+        ],
+    );
+    for preset in ["lossless", "int8", "coded4"] {
+        job(preset, &Recipe::preset(preset).unwrap());
     }
     assert!(kept > 2, "only {kept} tensors were kept after all");
 }

@@ -27,24 +27,24 @@ fn plain_halves(table: &[u16; 256], bytes: &[u8], out: &mut [u16]) {
     bytes.iter().zip(out).for_each(|(b, to)| *to = table[usize::from(*b)]);
 }
 
-/// Positions of a byte, ascending.
-pub(crate) fn positions(bytes: &[u8], wanted: u8) -> Vec<usize> {
+/// Positions of bytes that are not below one, ascending.
+pub(crate) fn positions(bytes: &[u8], least: u8) -> Vec<usize> {
     let mut found = Vec::new();
     #[cfg(target_arch = "x86_64")]
     if vbmi::detect() {
-        vbmi::positions(bytes, wanted, &mut found);
+        vbmi::positions(bytes, least, &mut found);
         return found;
     }
-    plain_positions(bytes, wanted, 0, &mut found);
+    plain_positions(bytes, least, 0, &mut found);
     found
 }
 
-/// Appends the positions of a byte, counted from `first` on.
-fn plain_positions(bytes: &[u8], wanted: u8, first: usize, found: &mut Vec<usize>) {
+/// Appends the positions of such bytes, counted from `first` on.
+fn plain_positions(bytes: &[u8], least: u8, first: usize, found: &mut Vec<usize>) {
     for (chunk, c) in bytes.chunks(64).zip(0..) {
-        // It is rare: most chunks are done with one comparison of all their bytes.
-        if chunk.iter().fold(false, |any, b| any | (*b == wanted)) {
-            let here = chunk.iter().zip(first + 64 * c..).filter(|(b, _)| **b == wanted);
+        // They are rare: most chunks are done with one comparison of all their bytes.
+        if chunk.iter().fold(false, |any, b| any | (*b >= least)) {
+            let here = chunk.iter().zip(first + 64 * c..).filter(|(b, _)| **b >= least);
             found.extend(here.map(|(_, i)| i));
         }
     }
@@ -71,25 +71,25 @@ mod vbmi {
         unsafe { halves_by_permutes(table, bytes, out) }
     }
 
-    pub(super) fn positions(bytes: &[u8], wanted: u8, found: &mut Vec<usize>) {
+    pub(super) fn positions(bytes: &[u8], least: u8, found: &mut Vec<usize>) {
         assert!(detect());
         // SAFETY: the machine was asked.
-        unsafe { by_masks(bytes, wanted, found) }
+        unsafe { by_masks(bytes, least, found) }
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn by_masks(bytes: &[u8], wanted: u8, found: &mut Vec<usize>) {
+    fn by_masks(bytes: &[u8], least: u8, found: &mut Vec<usize>) {
         let (whole, rest) = bytes.as_chunks::<64>();
         for (chunk, c) in whole.iter().zip(0..) {
             // SAFETY: a chunk is a vector long.
             let chunk = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
-            let mut set = _mm512_cmpeq_epi8_mask(chunk, _mm512_set1_epi8(wanted as i8));
+            let mut set = _mm512_cmpge_epu8_mask(chunk, _mm512_set1_epi8(least as i8));
             while set != 0 {
                 found.push(64 * c + set.trailing_zeros() as usize);
                 set &= set - 1;
             }
         }
-        super::plain_positions(rest, wanted, 64 * whole.len(), found);
+        super::plain_positions(rest, least, 64 * whole.len(), found);
     }
 
     #[inline]
@@ -181,12 +181,12 @@ mod tests {
     fn every_position_is_found() {
         for length in [0, 1, 63, 64, 65, 200] {
             let bytes: Vec<u8> = (0..length).map(|i| (i * i % 7) as u8).collect();
-            for wanted in 0..8 {
-                let expected: Vec<usize> = (0..length).filter(|i| bytes[*i] == wanted).collect();
-                assert_eq!(positions(&bytes, wanted), expected, "{wanted} of {length}");
+            for least in 0..8 {
+                let expected: Vec<usize> = (0..length).filter(|i| bytes[*i] >= least).collect();
+                assert_eq!(positions(&bytes, least), expected, "{least} of {length}");
                 let mut plain = Vec::new();
-                plain_positions(&bytes, wanted, 0, &mut plain);
-                assert_eq!(plain, expected, "{wanted} of {length}");
+                plain_positions(&bytes, least, 0, &mut plain);
+                assert_eq!(plain, expected, "{least} of {length}");
             }
         }
     }
