@@ -65,7 +65,7 @@ impl ScaleType {
     ///
     /// assert_eq!(ScaleType::F32.round(0.1), 0.1);
     /// assert_eq!(ScaleType::Bf16.round(0.1), 205.0 / 2048.0);
-    /// assert_eq!(ScaleType::Bf16.round(1e-33), f32::from_bits(0x0889_0000)); // Where F16 has only 0.
+    /// assert_eq!(ScaleType::Bf16.round(1e-33), f32::from_bits(0x08a6_0000)); // Where F16 has only 0.
     /// ```
     pub fn round(self, scale: f32) -> f32 {
         let (mut word, mut rounded) = ([0], [0.0]);
