@@ -30,8 +30,8 @@ pub struct Scale {
 /// stored; products and restoring take it as the f32 that it is.
 ///
 /// BF16, not F16, is the one of two bytes: it has the exponents of F32, so that every scale has one that is off by at most one part
-/// in 512, whatever the weights are. In the place of a step of 1 there is one of 0.998 to 1.002: next to the rounding of weights to
-/// whole steps this is nothing.
+/// in 512, whatever the weights are. That moves the outermost code of b bits by `2^(b - 1) / 512` of a step, which is nothing beside the
+/// rounding of weights to whole steps but for 8 bits, which it costs 2 to 3 % of their squared error in groups of 32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScaleType {
