@@ -204,7 +204,7 @@ class Treated:
 
     def __init__(self, name, about, stored):
         self.name, self.stored, self.parts = name, stored, []
-        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "shape", "stack"}
+        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "scales", "shape", "stack"}
         flags = [about.get("axis", 1), *(about.get(key, True) for key in ("coded", "pruned", "stack"))]
         need(set(about) <= keys and None not in about.values() and json.dumps(flags) == "[1, true, true, true]", "what describes it")
         need(len(name.encode()) <= 1024, "its name is too long")
@@ -225,18 +225,20 @@ class Treated:
         # A block is so many rows, or a piece of one.
         self.height = max(1, BLOCK // (4 * ceil(self.cols * BITS[self.dtype], 32)))
         self.coded = self.part("coded", "U8", None) if "coded" in about else None
-        self.read_method(about.get("affine"), about.get("palette"))
+        self.read_method(about.get("affine"), about.get("palette"), about.get("scales"))
         self.find_body()
 
-    def read_method(self, affine, palette):
+    def read_method(self, affine, palette, scales):
         """What codes stand for, if there are codes: those of a group share a scale or a table."""
         need(affine is None or palette is None, "both affine and palette")
+        need(scales is None or scales == "BF16" and affine is not None, "the type of its scales")
         self.symmetric, self.entries, self.bits, self.group = False, None, 0, 1
         if affine is not None:
             self.bits, self.symmetric, group = naturals(affine, 3, 3)
             need(2 <= self.bits <= 8 and self.symmetric < 2 and (group == 0 or self.cols % group == 0), "affine")
             self.group, shape = (group, [self.rows, self.cols // group]) if group else (self.rows * self.cols, [1])
-            self.scales = self.table("scales", "F32", "<f4", shape)
+            dtype, pattern = (scales, "<u2") if scales else ("F32", "<u4")
+            self.scales = widen(dtype, self.table("scales", dtype, pattern, shape))
             need(np.all(np.isfinite(self.scales) & (self.scales >= 0)), "a scale is negative, infinite or NaN")
             self.zero_points = self.table("zero_points", "U8", "u1", shape) if not self.symmetric else np.zeros_like(self.scales, "u1")
         elif palette is not None:

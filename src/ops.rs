@@ -4,7 +4,7 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::sparse,
     decide::{
-        affine::{AffineCode, Scale},
+        affine::{AffineCode, Scale, ScaleType},
         groups::Groups,
         kmeans,
         threshold::{Limit, kept, limit},
@@ -87,7 +87,7 @@ pub fn quantize(
     if !ranges.iter().all(|r| r.is_finite()) {
         return Err(Error::shape("quantize", "weights", "NaN or infinite", "finite"));
     }
-    let scales = chains::scales(code, objective, &ranges, |grids| {
+    let scales = chains::scales((code, ScaleType::F32), objective, &ranges, |grids| {
         chains::best_clips(on, &[Part::from(weights)], code, all, grids)
     })?;
     let codes = chains::quantize(on, weights, code, all, &scales)?;

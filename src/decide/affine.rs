@@ -2,7 +2,8 @@
 //!
 //! Source: Jacob et al. 2018, arXiv 1712.05877; symmetric weights: Krishnamoorthi 2018, arXiv 1806.08342.
 
-use crate::decide::range::Range;
+use crate::{DType, decide::range::Range, dtype};
+use serde::{Deserialize, Serialize};
 
 /// Magnitudes below this cannot be scaled without leaving the normal numbers: such a group becomes all zero.
 pub(crate) const SMALLEST: f32 = f32::from_bits((127 - 110) << 23);
@@ -23,6 +24,55 @@ pub struct Scale {
     pub scale: f32,
     /// The code of zero; 0 for symmetric codes.
     pub zero_point: u8,
+}
+
+/// The type that scales are stored in. A scale is rounded to it before weights become codes, so that these are the best for what is
+/// stored; products and restoring take it as the f32 that it is.
+///
+/// BF16, not F16, is the one of two bytes: it has the exponents of F32, so that every scale has one that is off by at most one part
+/// in 512, whatever the weights are. That moves the outermost code of b bits by `2^(b - 1) / 512` of a step, which is nothing beside the
+/// rounding of weights to whole steps but for 8 bits, which it costs 2 to 3 % of their squared error in groups of 32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScaleType {
+    /// Four bytes: as they are.
+    #[default]
+    F32,
+    /// Two bytes.
+    Bf16,
+}
+
+impl ScaleType {
+    /// What a component of them has.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
+    /// That of a component.
+    pub(crate) fn of_dtype(dtype: DType) -> Option<Self> {
+        [Self::F32, Self::Bf16].into_iter().find(|t| t.dtype() == dtype)
+    }
+
+    /// The nearest scale of this type, of two the even one; beyond the largest, that.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tersor::affine::ScaleType;
+    ///
+    /// assert_eq!(ScaleType::F32.round(0.1), 0.1);
+    /// assert_eq!(ScaleType::Bf16.round(0.1), 205.0 / 2048.0);
+    /// assert_eq!(ScaleType::Bf16.round(1e-33), f32::from_bits(0x08a6_0000)); // Where F16 has only 0.
+    /// ```
+    pub fn round(self, scale: f32) -> f32 {
+        let (mut word, mut rounded) = ([0], [0.0]);
+        dtype::encode(self.dtype(), &[scale], &mut word, 0);
+        dtype::decode(self.dtype(), &word, 0, &mut rounded);
+        rounded[0]
+    }
 }
 
 impl AffineCode {
@@ -79,12 +129,17 @@ impl AffineCode {
     /// assert_eq!(uint4.scale(range, 32), Scale { scale: 0.5, zero_point: 2 });
     /// ```
     pub fn scale(self, range: Range, clip: u32) -> Scale {
+        self.scale_in(ScaleType::F32, range, clip)
+    }
+
+    /// The same, stored as another type: `scale` is rounded to it, and then `zero_point` follows.
+    pub fn scale_in(self, stored: ScaleType, range: Range, clip: u32) -> Scale {
         if range.absmax() < SMALLEST {
             return Scale::default();
         }
         let (low, high) = self.extent(range);
         let fraction = f64::from(clip) / 64.0;
-        let scale = ((high - low) * fraction / self.steps()) as f32;
+        let scale = stored.round(((high - low) * fraction / self.steps()) as f32);
         let zero_point =
             (-low * fraction / f64::from(scale)).round_ties_even().clamp(0.0, self.steps());
         Scale { scale, zero_point: if self.symmetric { 0 } else { zero_point as u8 } }

@@ -2,7 +2,7 @@
 
 use crate::{
     DType,
-    decide::affine::{AffineCode, CLIP_COUNT},
+    decide::affine::{AffineCode, CLIP_COUNT, ScaleType},
     form::{Component, Matrix, Memory, Passes},
 };
 
@@ -15,6 +15,8 @@ pub struct Affine {
     pub symmetric: bool,
     /// Elements that share a scale; 0 for all of the tensor.
     pub group: u64,
+    /// The type of the scales.
+    pub scales: ScaleType,
 }
 
 /// In the manifest: bits, 1 where symmetric, group.
@@ -30,8 +32,8 @@ impl Affine {
         (self.bits, self.symmetric.into(), self.group)
     }
 
-    pub(super) fn of_text((bits, symmetric, group): Text) -> Self {
-        Self { bits, symmetric: symmetric == 1, group }
+    pub(super) fn of_text((bits, symmetric, group): Text, scales: ScaleType) -> Self {
+        Self { bits, symmetric: symmetric == 1, group, scales }
     }
 
     pub(super) fn check(self, (_, cols): Matrix) -> Result<(), String> {
@@ -64,14 +66,14 @@ impl Affine {
     pub(super) fn tables(self, (rows, cols): Matrix) -> Vec<Component> {
         let shape = cols.checked_div(self.group).map_or(vec![1], |groups| vec![rows, groups]);
         let table = |name, dtype| Component { name, dtype, shape: Some(shape.clone()) };
-        let mut tables = vec![table("scales", DType::F32)];
+        let mut tables = vec![table("scales", self.scales.dtype())];
         if !self.symmetric {
             tables.push(table("zero_points", DType::U8));
         }
         tables
     }
 
-    /// What a group takes on a device: a scale and a zero point.
+    /// What a group takes on a device: a scale, as f32 whatever is stored, and a zero point.
     pub const TABLE_BYTES: usize = 8;
 
     /// What finding its scales takes: `in_units` where every unit consists of whole groups and finds its own; `best_clip` where

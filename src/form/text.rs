@@ -3,6 +3,7 @@
 
 use crate::{
     DType,
+    decide::affine::ScaleType,
     digest::{decode_digest, encode_digest},
     form::{Affine, Method, Palette, TensorManifest, View, affine, palette},
     quote::quoted,
@@ -27,6 +28,8 @@ struct Description {
     palette: Option<palette::Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pruned: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scales: Option<String>,
     shape: Vec<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stack: Option<bool>,
@@ -39,10 +42,10 @@ impl TensorManifest {
     ///
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let (affine, palette) = match self.method {
-            Method::Values => (None, None),
-            Method::Affine(m) => (Some(m.text()), None),
-            Method::Palette(m) => (None, Some(m.text())),
+        let (affine, palette, scales) = match self.method {
+            Method::Values => (None, None, ScaleType::F32),
+            Method::Affine(m) => (Some(m.text()), None, m.scales),
+            Method::Palette(m) => (None, Some(m.text()), ScaleType::F32),
         };
         let description = Description {
             affine,
@@ -53,6 +56,7 @@ impl TensorManifest {
             max_rel_error: self.max_rel_error,
             palette,
             pruned: self.pruned.then_some(true),
+            scales: (scales != ScaleType::F32).then(|| scales.dtype().name().into()),
             shape: self.shape.clone(),
             stack: self.view.stack.then_some(true),
         };
@@ -67,6 +71,12 @@ impl TensorManifest {
     /// What is wrong, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text: Description = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let scales = match &text.scales {
+            None => ScaleType::F32,
+            Some(name) => DType::parse(name)
+                .and_then(ScaleType::of_dtype)
+                .ok_or_else(|| format!("scales of type {}, expected BF16", quoted(name)))?,
+        };
         let of = Self {
             dtype: DType::parse(&text.dtype)
                 .ok_or_else(|| format!("dtype {} is not known", quoted(&text.dtype)))?,
@@ -75,7 +85,7 @@ impl TensorManifest {
             pruned: text.pruned.is_some(),
             coded: text.coded.is_some(),
             method: match (text.affine, text.palette) {
-                (Some(text), _) => Method::Affine(Affine::of_text(text)),
+                (Some(text), _) => Method::Affine(Affine::of_text(text, scales)),
                 (None, Some(text)) => Method::Palette(Palette::of_text(text)),
                 (None, None) => Method::Values,
             },

@@ -70,7 +70,7 @@ pub(super) fn action(
     let (rows, cols) = view.matrix(&t.shape);
     let (method, objective) = match &treatment.quantize {
         None => (Method::Values, Objective::Range),
-        Some(Quantize::Affine { bits, symmetric, granularity, objective }) => {
+        Some(Quantize::Affine { bits, symmetric, granularity, objective, scales }) => {
             let group = match granularity {
                 Granularity::Tensor => 0,
                 Granularity::Channel => cols,
@@ -84,7 +84,8 @@ pub(super) fn action(
                         format!("{} does not divide its rows of {cols}", sizes_text(sizes))
                     })?,
             };
-            (Method::Affine(Affine { bits: *bits, symmetric: *symmetric, group }), *objective)
+            let (bits, symmetric, scales) = (*bits, *symmetric, *scales);
+            (Method::Affine(Affine { bits, symmetric, group, scales }), *objective)
         }
         Some(Quantize::Palette { k, granularity, .. }) => {
             let per_table = match granularity {

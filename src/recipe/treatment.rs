@@ -1,6 +1,9 @@
 //! What a rule does to the tensors it matches.
 
-use crate::codec::{block::Structure, stream::Coder};
+use crate::{
+    codec::{block::Structure, stream::Coder},
+    decide::affine::ScaleType,
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -110,6 +113,9 @@ pub enum Quantize {
         granularity: Granularity,
         /// How the scale is chosen.
         objective: Objective,
+        /// The type that scales are stored in.
+        #[serde(skip_serializing_if = "is_usual")]
+        scales: ScaleType,
     },
     /// A table of the k best values.
     Palette {
@@ -129,6 +135,11 @@ pub enum Quantize {
         /// Above 0, up to 8.
         bits: f64,
     },
+}
+
+/// What is usual is left out of what the digest of a recipe is of: recipes that do not say it have the digests that they had.
+fn is_usual(scales: &ScaleType) -> bool {
+    *scales == ScaleType::default()
 }
 
 impl Quantize {

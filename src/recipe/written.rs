@@ -3,6 +3,7 @@
 use crate::{
     DType, Error, Result,
     codec::{block::Structure, stream::Coder},
+    decide::affine::ScaleType,
     recipe::{
         rule::{Matcher, Role, Rule},
         treatment::{
@@ -158,6 +159,8 @@ enum RawQuantize {
         group: OneOrMany<RawGroup>,
         #[serde(default)]
         objective: Objective,
+        #[serde(default)]
+        scales: ScaleType,
     },
     Palette {
         bits: Option<u8>,
@@ -295,13 +298,13 @@ impl Prune {
 impl RawQuantize {
     fn check(self) -> std::result::Result<Quantize, String> {
         match self {
-            Self::Affine { bits, symmetric, granularity, group, objective } => {
+            Self::Affine { bits, symmetric, granularity, group, objective, scales } => {
                 if !(2..=8).contains(&bits) {
                     return Err(format!("bits is {bits}, expected 2 to 8"));
                 }
                 let granularity =
                     granularity_of(granularity.unwrap_or(RawGranularity::Channel), group)?;
-                Ok(Quantize::Affine { bits, symmetric, granularity, objective })
+                Ok(Quantize::Affine { bits, symmetric, granularity, objective, scales })
             }
             Self::Palette { bits, k, max_error, granularity, group } => {
                 let k = match (bits, k, max_error) {

@@ -13,6 +13,8 @@ pub struct Form {
     pub bits: Option<u8>,
     /// Affine: whether there are no zero points.
     pub symmetric: Option<bool>,
+    /// Affine: the type of the scales.
+    pub scales: Option<&'static str>,
     /// Palette: entries of a table.
     pub entries: Option<u32>,
     /// Weights that share a scale or a table, neighbours in a row; more than a row has where rows share it.
@@ -39,9 +41,13 @@ impl Form {
         let group = Some(manifest.groups().size as u64);
         match manifest.method {
             Method::Values => Self { kind: "values", ..all },
-            Method::Affine(m) => {
-                Self { kind: "affine", symmetric: Some(m.symmetric), group, ..all }
-            }
+            Method::Affine(m) => Self {
+                kind: "affine",
+                symmetric: Some(m.symmetric),
+                scales: Some(m.scales.dtype().name()),
+                group,
+                ..all
+            },
             Method::Palette(m) => Self { kind: "palette", entries: Some(m.k), group, ..all },
         }
     }

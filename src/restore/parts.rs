@@ -113,21 +113,15 @@ impl Parts {
         match manifest.method {
             Method::Values => Vec::new(),
             Method::Affine(m) => {
-                let scales = self.scales.iter().flat_map(|s| s.scale.to_le_bytes()).collect();
-                let mut tables = vec![("scales", scales)];
+                let scales: Vec<f32> = self.scales.iter().map(|s| s.scale).collect();
+                let mut tables = vec![("scales", encoded(m.scales.dtype(), &scales))];
                 if !m.symmetric {
                     let zero_points = self.scales.iter().map(|s| s.zero_point).collect();
                     tables.push(("zero_points", zero_points));
                 }
                 tables
             }
-            Method::Palette(_) => {
-                let (dtype, len) = (manifest.dtype, self.entries.len());
-                let mut encoded = vec![0; words(dtype, len)];
-                dtype::encode(dtype, &self.entries, &mut encoded, 0);
-                let bytes = &bytemuck::cast_slice::<u32, u8>(&encoded)[..dtype.bytes(len)];
-                vec![("codebook", bytes.to_vec())]
-            }
+            Method::Palette(_) => vec![("codebook", encoded(manifest.dtype, &self.entries))],
         }
     }
 
@@ -154,6 +148,13 @@ impl Parts {
             codes[..n].iter().all(|code| u32::from(*code) < k)
         })
     }
+}
+
+/// Values as the bytes of a type.
+fn encoded(dtype: DType, values: &[f32]) -> Vec<u8> {
+    let mut words = vec![0; words(dtype, values.len())];
+    dtype::encode(dtype, values, &mut words, 0);
+    bytemuck::cast_slice::<u32, u8>(&words)[..dtype.bytes(values.len())].to_vec()
 }
 
 /// How many scales or tables a unit touches.

@@ -1,7 +1,7 @@
 //! A tensor of an archive, read unit by unit through its digests.
 
 use crate::{
-    Error, Result, TensorInfo,
+    DType, Error, Result, TensorInfo,
     codec::{
         Malformed, bitpack,
         block::{self, Block, Element, Sizes},
@@ -235,34 +235,35 @@ impl<'a> Restorer<'a> {
             let start = starts.iter().find(|t| t.0 == name).map_or(0, |t| t.1);
             if manifest.coded { ("coded", start) } else { (name, 0) }
         };
+        // The floats of the groups, so many each.
+        let floats = |name: &'static str, dtype: DType, each: usize| {
+            let mut words = vec![0; words(dtype, count * each)];
+            let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..dtype.bytes(count * each)];
+            let (name, at) = table(name);
+            let at = at + first * dtype.bytes(each) as u64;
+            self.archive.read_at(self.component(name), at, bytes)?;
+            let mut values = vec![0.0; count * each];
+            dtype::decode(dtype, &words, 0, &mut values);
+            Ok::<_, Error>(values)
+        };
         match manifest.method {
             Method::Values => {}
-            Method::Affine(Affine { symmetric, .. }) => {
-                let (name, at) = table("scales");
-                let scales = self.words(name, at + first * 4, count)?;
+            Method::Affine(Affine { symmetric, scales, .. }) => {
+                let scales = floats("scales", scales.dtype(), 1)?;
                 let mut zero_points = vec![0; count];
                 if !symmetric {
                     let (name, at) = table("zero_points");
                     self.archive.read_at(self.component(name), at + first, &mut zero_points)?;
                 }
                 let pairs = scales.into_iter().zip(zero_points);
-                parts.scales = pairs
-                    .map(|(s, zero_point)| Scale { scale: f32::from_bits(s), zero_point })
-                    .collect();
+                parts.scales =
+                    pairs.map(|(scale, zero_point)| Scale { scale, zero_point }).collect();
                 if parts.scales.iter().any(|s| !s.scale.is_finite() || s.scale < 0.0) {
                     return Err(self.refuse("a scale is negative, infinite or NaN"));
                 }
             }
             Method::Palette(Palette { k, .. }) => {
-                let elements = count * k as usize;
-                let size = manifest.dtype.bytes(1) as u64;
-                let mut words = vec![0; words(manifest.dtype, elements)];
-                let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..elements * size as usize];
-                let (name, at) = table("codebook");
-                let at = at + first * u64::from(k) * size;
-                self.archive.read_at(self.component(name), at, bytes)?;
-                parts.entries.resize(elements, 0.0);
-                dtype::decode(manifest.dtype, &words, 0, &mut parts.entries);
+                parts.entries = floats("codebook", manifest.dtype, k as usize)?;
                 if parts.entries.iter().any(|e| !e.is_finite()) {
                     return Err(self.refuse("its codebook holds an infinity or NaN"));
                 }

@@ -4,7 +4,7 @@
 use crate::{
     Backend, Result, Tensor,
     decide::{
-        affine::{AffineCode, CLIP_COUNT, ClipErrors, ClipGrid, Scale, best_clip},
+        affine::{AffineCode, CLIP_COUNT, ClipErrors, ClipGrid, Scale, ScaleType, best_clip},
         groups::Groups,
         range::Range,
     },
@@ -95,9 +95,9 @@ pub fn ranges<'a, P: Into<Part<'a>>>(
     Ok(complete(all))
 }
 
-/// The scales that an objective chooses for groups of these ranges; `clips` finds the clips of least error, given their grids.
+/// The scales that an objective chooses for groups of these ranges, as they are stored; `clips` finds the clips of least error, given their grids.
 pub fn scales(
-    code: AffineCode,
+    (code, stored): (AffineCode, ScaleType),
     objective: Objective,
     ranges: &[Range],
     clips: impl FnOnce(&[ClipGrid]) -> Result<Vec<u32>>,
@@ -109,7 +109,7 @@ pub fn scales(
             clips(&grids)?
         }
     };
-    Ok(ranges.iter().zip(clips).map(|(r, clip)| code.scale(*r, clip)).collect())
+    Ok(ranges.iter().zip(clips).map(|(r, clip)| code.scale_in(stored, *r, clip)).collect())
 }
 
 /// The clips of least error of the groups of a stretch, from all of its parts.

@@ -45,7 +45,7 @@ impl Job<'_> {
     ) -> Result<Vec<Scale>> {
         let (code, touched) = (affine.code(), self.touched(unit));
         let ranges = self.ranges(unit, elements)?;
-        chains::scales(code, self.treat.objective, &ranges, |grids| {
+        chains::scales((code, affine.scales), self.treat.objective, &ranges, |grids| {
             let needs = Needs { table_bytes: 16, group: touched.groups.size, ..Needs::default() };
             let chain = self.chain("best_clips", needs);
             self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
@@ -75,7 +75,7 @@ impl Job<'_> {
     pub(super) fn survey_scales(&self, mask: &Mask, affine: Affine) -> Result<Vec<Scale>> {
         let (code, all) = (affine.code(), self.all());
         let ranges = self.survey_ranges(mask)?;
-        chains::scales(code, self.treat.objective, &ranges, |grids| {
+        chains::scales((code, affine.scales), self.treat.objective, &ranges, |grids| {
             let needs = Needs { table_bytes: 16, group: all.groups.size, ..Needs::default() };
             let surveyed = parallel::try_map(&self.units, &|unit| {
                 let mut elements = self.load(unit, mask)?.0;

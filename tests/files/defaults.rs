@@ -434,6 +434,13 @@ fn without_defaults_a_recipe_is_what_it_was() {
     let text = format!("[{},{}]", rule(2, affine), rule(0, "null"));
     assert_eq!(without.digest().unwrap(), digest(text.as_bytes()));
     assert_ne!(with.digest().unwrap(), without.digest().unwrap());
+    // The type of scales is in it where it is not the usual one.
+    let scales = |name: &str| body.replace("bits = 8", &format!("bits = 8, scales = \"{name}\""));
+    let [usual, halves] = ["f32", "bf16"].map(|name| {
+        Recipe::parse(&format!("version = 1\n{}", scales(name))).unwrap().digest().unwrap()
+    });
+    let text = text.replace("\"range\"}", "\"range\",\"scales\":\"bf16\"}");
+    assert_eq!([usual, halves], [without.digest().unwrap(), digest(text.as_bytes())]);
     let zero = body.replace("min_dims = 2", "min_dims = 2\naxis = 0");
     let zero = Recipe::parse(&format!("version = 1\ndefaults = true\n{zero}")).unwrap();
     assert_ne!(with.digest().unwrap(), zero.digest().unwrap(), "an axis that is given");

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use std::{fs, io::Write, path::Path};
 use tersor::{
     DType, Error,
+    affine::ScaleType,
     form::{Affine, Method, Palette, TensorManifest, View},
     format::{Checkpoint, Manifest, already_quantized},
 };
@@ -305,7 +306,8 @@ fn a_manifest_has_one_text() {
         digest: [9; 16],
         max_rel_error: Some(0.1),
     };
-    let affine = Method::Affine(Affine { bits: 4, symmetric: true, group: 8 });
+    let scales = ScaleType::F32;
+    let affine = Method::Affine(Affine { bits: 4, symmetric: true, group: 8, scales });
     let manifest = Manifest {
         tensors: [
             ("a".to_owned(), described(affine, false)),

@@ -187,7 +187,7 @@ fn set_treats_as_the_preset_does_what_both_globs_match() {
     assert!(place.archive("-p int8 --set *.mlp.*=palette4") == expected);
     // Of int4 embeddings have the rule for embeddings, also if the glob takes in others.
     let eight = "quantize = { kind = \"affine\", bits = 8 }";
-    let four = "quantize = { kind = \"affine\", bits = 4, granularity = \"group\", group = [128, 64, 32, \"row\"], objective = \"mse\" }";
+    let four = "quantize = { kind = \"affine\", bits = 4, granularity = \"group\", group = [128, 64, 32, \"row\"], objective = \"mse\", scales = \"bf16\" }";
     let rules = rule("embed.weight", eight) + &rule("*.attn.weight", four);
     let expected = place.archive_of(&rules, text("palette8"));
     assert!(place.archive("-p palette8 --set {embed,*attn}.*=int4") == expected);

@@ -156,8 +156,8 @@ fn the_form_says_for_programs_what_the_method_says() {
     };
     let first = of(&made, "tensors", "a.0.weight");
     assert_eq!(first["method"], "int4 per 32");
-    let expected = serde_json::json!({"kind": "affine", "bits": 4, "symmetric": true, "entries": null,
-        "group": 32, "pruned": false, "coded": false, "transposed": false});
+    let expected = serde_json::json!({"kind": "affine", "bits": 4, "symmetric": true, "scales": "BF16",
+        "entries": null, "group": 32, "pruned": false, "coded": false, "transposed": false});
     assert_eq!(first["form"], expected);
     assert_eq!(of(&made, "tensors", "ids")["form"]["kind"], "kept");
     // The same from the archive alone.

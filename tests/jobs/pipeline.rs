@@ -115,6 +115,8 @@ fn recipes() -> Vec<(String, Recipe)> {
         treat("encode = \"auto\"\nprune = { kind = \"n:m\", n = 2, m = 4 }\nquantize = { kind = \"affine\", bits = 4 }"),
         treat("axis = 1\nencode = \"auto\"\nprune = { kind = \"magnitude\", density = 0.2, scope = \"row\" }\nquantize = { kind = \"palette\", max_error = 0.2 }"),
         treat("prune = { kind = \"magnitude\", density = 0.3 }\nquantize = { kind = \"binary\" }"),
+        treat("quantize = { kind = \"affine\", bits = 3, symmetric = false, granularity = \"tensor\", scales = \"bf16\" }"),
+        treat("encode = \"auto\"\nquantize = { kind = \"affine\", bits = 4, symmetric = false, granularity = \"group\", group = [16, \"row\"], objective = \"mse\", scales = \"bf16\" }"),
     ]);
     all
 }

@@ -13,7 +13,7 @@ use tersor::{
 };
 
 /// Ways to treat a tensor, by a name for each.
-const TREATMENTS: [(&str, &str); 16] = [
+const TREATMENTS: [(&str, &str); 18] = [
     (
         "affine",
         "quantize = { kind = \"affine\", bits = 4, symmetric = false, granularity = \"group\", group = 8 }",
@@ -51,6 +51,14 @@ const TREATMENTS: [(&str, &str); 16] = [
         "prune = { kind = \"magnitude\", density = 0.05 }\nquantize = { kind = \"palette\", k = 4 }\nencode = \"bloomier\"",
     ),
     ("lossless", "encode = \"auto\""),
+    (
+        "bf16-scales",
+        "quantize = { kind = \"affine\", bits = 4, granularity = \"group\", group = 8, scales = \"bf16\" }",
+    ),
+    (
+        "bf16-scales-coded",
+        "quantize = { kind = \"affine\", bits = 3, symmetric = false, objective = \"mse\", scales = \"bf16\" }\nencode = \"auto\"",
+    ),
 ];
 
 /// Makes the archives in a folder: of each its name, and a file or a folder.

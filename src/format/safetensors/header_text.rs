@@ -212,6 +212,7 @@ impl Write for Count {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::affine::ScaleType;
     use crate::form::{Affine, Method, View};
 
     #[test]
@@ -222,7 +223,12 @@ mod tests {
             view: View { axis: 1, stack: true },
             coded: true,
             pruned: true,
-            method: Method::Affine(Affine { bits: 3, symmetric: false, group: 2 }),
+            method: Method::Affine(Affine {
+                bits: 3,
+                symmetric: false,
+                group: 2,
+                scales: ScaleType::Bf16,
+            }),
             digest: [7; 16],
             max_rel_error: Some(0.1),
         };

@@ -141,11 +141,11 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"affine\"", "\"afine\""),
-            r#"manifest: tensor "w": unknown field `afine`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape`, `stack` at line 1 column 8"#,
+            r#"manifest: tensor "w": unknown field `afine`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack` at line 1 column 8"#,
         ),
         (
             other("\"affine\"", "\"a\\u001b[31m\""),
-            r#"manifest: tensor "w": unknown field `a\u{1b}[31m`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape`, `stack` at line 1 column 14"#,
+            r#"manifest: tensor "w": unknown field `a\u{1b}[31m`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack` at line 1 column 14"#,
         ),
         (
             other("\"affine\":[4,0,8]", "\"affine\":[4,2,8]"),
@@ -229,7 +229,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"digest\":", "\"hash\":"),
-            r#"manifest: tensor "w": unknown field `hash`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape`, `stack` at line 1 column 24"#,
+            r#"manifest: tensor "w": unknown field `hash`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack` at line 1 column 24"#,
         ),
         (
             other("\"dtype\":\"F32\"", "\"dtype\":\"F31\""),
@@ -258,6 +258,32 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         (
             other("\"dtype\":\"F32\",", "\"dtype\":\"F32\",\"max_rel_error\":\"1\","),
             r#"manifest: tensor "w": invalid type: string "1", expected f64 at line 1 column 85"#,
+        ),
+        (
+            other("\"shape\":[16,32]", "\"scales\":\"F16\",\"shape\":[16,32]"),
+            r#"manifest: tensor "w": scales of type "F16", expected BF16 at line 1 column 103"#,
+        ),
+        (
+            other("\"shape\":[16,32]", "\"scales\":\"bf16\",\"shape\":[16,32]"),
+            r#"manifest: tensor "w": scales of type "bf16", expected BF16 at line 1 column 104"#,
+        ),
+        (
+            other("\"shape\":[16,32]", "\"scales\":2,\"shape\":[16,32]"),
+            r#"manifest: tensor "w": invalid type: integer `2`, expected a string at line 1 column 76"#,
+        ),
+        // What is usual is not said.
+        (
+            other("\"shape\":[16,32]", "\"scales\":\"F32\",\"shape\":[16,32]"),
+            "manifest, byte 152: not in the canonical form",
+        ),
+        // There are no scales.
+        (
+            other("\"affine\":[4,0,8],", "\"palette\":[4,0],\"scales\":\"BF16\","),
+            "manifest, byte 86: not in the canonical form",
+        ),
+        (
+            other("\"shape\":[16,32]", "\"scales\":\"BF16\",\"shape\":[16,32]"),
+            r#"tensor "w": scales is F32 [16, 4], expected BF16 [16, 4] in the same file"#,
         ),
         (
             other("\"shape\":[16,32]", "\"pruned\":false,\"shape\":[16,32]"),
@@ -332,7 +358,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"shape\":[16,32]}", "\"shape\":[16,32],\"version\":1}"),
-            r#"manifest: tensor "w": unknown field `version`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `shape`, `stack` at line 1 column 91"#,
+            r#"manifest: tensor "w": unknown field `version`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack` at line 1 column 91"#,
         ),
     ]
 }

@@ -440,8 +440,16 @@ pub fn cases() -> Vec<(String, &'static str)> {
             "TOML parse error at line 4, column 12: unknown variant `mae`, expected `range` or `mse`",
         ),
         (
+            quantize("kind = \"affine\", bits = 4, scales = \"f16\""),
+            "TOML parse error at line 4, column 12: unknown variant `f16`, expected `f32` or `bf16`",
+        ),
+        (
+            quantize("kind = \"palette\", bits = 4, scales = \"bf16\""),
+            "TOML parse error at line 4, column 12: unknown field `scales`, expected one of `bits`, `k`, `max_error`, `granularity`, `group`",
+        ),
+        (
             quantize("kind = \"affine\", bits = 4, k = 16"),
-            "TOML parse error at line 4, column 12: unknown field `k`, expected one of `bits`, `symmetric`, `granularity`, `group`, `objective`",
+            "TOML parse error at line 4, column 12: unknown field `k`, expected one of `bits`, `symmetric`, `granularity`, `group`, `objective`, `scales`",
         ),
         (
             quantize("kind = \"palette\""),
