@@ -21,6 +21,8 @@ pub struct ArchivedSummary {
     pub original_bytes: u64,
     /// How it is stored, in words.
     pub method: StoredAs,
+    /// The tensor that it is equal to and stored with.
+    pub tied_to: Option<String>,
     /// How it is stored, for programs.
     pub form: Form,
     /// Bytes of all its components, its part of the header and manifest included.
@@ -55,6 +57,7 @@ pub fn archived(archive: &Archive) -> Vec<ArchivedSummary> {
             dtype: report.dtype,
             shape: report.shape,
             method: report.method,
+            tied_to: report.tied_to,
             form: report.form,
             bytes: report.bytes,
             bits_per_weight: report.bits_per_weight,

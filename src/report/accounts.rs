@@ -5,6 +5,7 @@ use crate::{
     codec::block::Sizes,
     form::TensorManifest,
     format::{Archive, ArchivedTensor, Checkpoint, Entry, entry_length},
+    quote::printable,
     report::{ComponentReport, ErrorReport, Form, Made, StoredAs, TensorReport},
 };
 
@@ -31,7 +32,7 @@ pub fn account(
     let (dtype, shape) = archive.original(t);
     let elements = crate::tensor::elements(shape);
     let mut components: Vec<ComponentReport> = archive
-        .components(t)
+        .stored_as(t)
         .map(|(name, info)| ComponentReport {
             name: if name.is_empty() { "kept" } else { name },
             bytes: info.bytes,
@@ -42,7 +43,7 @@ pub fn account(
         let (name, shape) = (info.own_name().into(), info.shape.as_slice().into());
         entry_length(Entry { name, dtype: info.dtype, shape, bytes: start..start + info.bytes })
     };
-    let header = archive.components(t).map(entry).sum::<u64>() + archive.manifest_bytes(t);
+    let header = archive.stored_as(t).map(entry).sum::<u64>() + archive.manifest_bytes(t);
     components.push(ComponentReport { name: "header", bytes: header });
     let bytes = components.iter().map(|c| c.bytes).sum();
     if let (Some(manifest), Some(sizes)) = (&t.treated, decoded.sizes) {
@@ -50,15 +51,19 @@ pub fn account(
     }
     // An archive does not store why a tensor was kept; where no rule could have treated it, it shows.
     let unfit = || dtype.kept_because().map(Into::into);
-    let (method, reason) = match &t.treated {
-        None => (StoredAs::Kept, made.reason.or_else(unfit)),
-        Some(m) => (StoredAs::Treated(made.method.unwrap_or_else(|| m.describe(None))), None),
+    let (method, reason) = match (t.tied_to(), &t.treated) {
+        (Some(to), _) => (StoredAs::Tied(format!("tied to {}", printable(to))), None),
+        (None, None) => (StoredAs::Kept, made.reason.or_else(unfit)),
+        (None, Some(m)) => {
+            (StoredAs::Treated(made.method.unwrap_or_else(|| m.describe(None))), None)
+        }
     };
     TensorReport {
         name: t.name.clone(),
         dtype: dtype.name(),
         shape: shape.to_vec(),
         method,
+        tied_to: t.tied_to().map(Into::into),
         form: Form::of(t.treated.as_deref()),
         code_bits: t.treated.as_ref().and_then(|m| m.method.code_bits()),
         coded: t.treated.as_ref().is_some_and(|m| m.coded),

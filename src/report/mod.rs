@@ -60,9 +60,11 @@ pub struct TensorReport {
     pub dtype: &'static str,
     /// Its shape.
     pub shape: Vec<u64>,
-    /// How it is stored, in words: `int8 per channel`, `2:4, values`, `kept`.
+    /// How it is stored, in words: `int8 per channel`, `2:4, values`, `kept`, `tied to NAME`.
     pub method: StoredAs,
-    /// The same for programs.
+    /// The tensor before it that it is equal to and stored with, so that it takes no bytes but in the header; null for every other.
+    pub tied_to: Option<String>,
+    /// How it is stored, for programs: of a tied tensor, that of the other.
     pub form: Form,
     /// Bits of a code before it is coded; null where there are no codes.
     pub code_bits: Option<u8>,
@@ -96,6 +98,8 @@ pub struct TensorReport {
 pub enum StoredAs {
     /// Bit for bit.
     Kept,
+    /// Under another name, in words.
+    Tied(String),
     /// Otherwise, in words.
     Treated(String),
 }
@@ -106,11 +110,16 @@ impl StoredAs {
         *self == Self::Kept
     }
 
+    /// Whether it has a treated form of its own.
+    pub fn is_treated(&self) -> bool {
+        matches!(self, Self::Treated(_))
+    }
+
     /// In words.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Kept => "kept",
-            Self::Treated(words) => words,
+            Self::Tied(words) | Self::Treated(words) => words,
         }
     }
 }
