@@ -183,9 +183,9 @@ fn kept(report: &Report) -> Option<Rows> {
 /// What is stored under the name of another.
 fn tied(report: &Report) -> Option<Rows> {
     let mut rows = head(&["stored once, being equal", "to"]);
-    let found = report.tensors.iter().filter_map(|t| Some((t, t.tied_to.as_ref()?)));
+    let found = report.tensors.iter().filter_map(|t| Some((t, t.method.tied_to()?)));
     rows.extend(found.map(|(t, to)| vec![name(&t.name), name(to)]));
-    report.tensors.iter().any(|t| t.tied_to.is_some()).then_some(rows)
+    (rows.len() > 1).then_some(rows)
 }
 
 fn bits(x: Option<f64>) -> String {

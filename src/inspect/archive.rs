@@ -19,10 +19,9 @@ pub struct ArchivedSummary {
     pub elements: u64,
     /// Its bytes once it is restored.
     pub original_bytes: u64,
-    /// How it is stored, in words.
+    /// How it is stored, in words; and as `tied_to` the tensor that it is equal to and stored with.
+    #[serde(flatten)]
     pub method: StoredAs,
-    /// The tensor that it is equal to and stored with.
-    pub tied_to: Option<String>,
     /// How it is stored, for programs.
     pub form: Form,
     /// Bytes of all its components, its part of the header and manifest included.
@@ -57,7 +56,6 @@ pub fn archived(archive: &Archive) -> Vec<ArchivedSummary> {
             dtype: report.dtype,
             shape: report.shape,
             method: report.method,
-            tied_to: report.tied_to,
             form: report.form,
             bytes: report.bytes,
             bits_per_weight: report.bits_per_weight,

@@ -5,7 +5,6 @@ use crate::{
     codec::block::Sizes,
     form::TensorManifest,
     format::{Archive, ArchivedTensor, Checkpoint, Entry, entry_length},
-    quote::printable,
     report::{ComponentReport, ErrorReport, Form, Made, StoredAs, TensorReport},
 };
 
@@ -52,7 +51,7 @@ pub fn account(
     // An archive does not store why a tensor was kept; where no rule could have treated it, it shows.
     let unfit = || dtype.kept_because().map(Into::into);
     let (method, reason) = match (t.tied_to(), &t.treated) {
-        (Some(to), _) => (StoredAs::Tied(format!("tied to {}", printable(to))), None),
+        (Some(to), _) => (StoredAs::tied(to), None),
         (None, None) => (StoredAs::Kept, made.reason.or_else(unfit)),
         (None, Some(m)) => {
             (StoredAs::Treated(made.method.unwrap_or_else(|| m.describe(None))), None)
@@ -63,7 +62,6 @@ pub fn account(
         dtype: dtype.name(),
         shape: shape.to_vec(),
         method,
-        tied_to: t.tied_to().map(Into::into),
         form: Form::of(t.treated.as_deref()),
         code_bits: t.treated.as_ref().and_then(|m| m.method.code_bits()),
         coded: t.treated.as_ref().is_some_and(|m| m.coded),

@@ -20,4 +20,5 @@ mod pipeline;
 mod plans;
 mod reports;
 mod resume;
+mod ties;
 mod words;
