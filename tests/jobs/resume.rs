@@ -271,7 +271,7 @@ fn what_has_changed_is_refused_and_named() {
     let index = at("model/model.safetensors.index.json");
     let listed = fs::read_to_string(&index).unwrap();
     weights(&at("model/more.safetensors"), "more.odd");
-    let more = listed.replace("{\"0.odd\"", "{\"more.odd\":\"more.safetensors\",\"0.odd\"");
+    let more = listed.replace("{\"0.head\"", "{\"more.odd\":\"more.safetensors\",\"0.head\"");
     fs::write(&index, more).unwrap();
     let imp = fs::read(at("imp.safetensors")).unwrap();
     resume_other(&dir, &job, "more.safetensors was not in the model");

@@ -189,6 +189,7 @@ fn tensors_that_are_treated_otherwise_or_are_small_are_stored_twice() {
     let report = place.compress(&recipe("quantize = { kind = \"affine\", bits = 8 }"));
     let to: Vec<_> = report.tensors.iter().map(|t| t.method.tied_to()).collect();
     assert_eq!(to, [None, Some("a"), Some("a")]);
+    assert!(report.tensors[0].reason.as_deref().is_some_and(|why| why.contains("NaN")));
     assert!(report.tensors[0].method.is_kept() && report.tensors[2].form.kind == "kept");
     let back = place.at("back");
     decompress(&place.at("out"), &back, &options(&CPU)).unwrap();
