@@ -74,7 +74,9 @@ class File:
         need("tersor" in self.metadata, "no tersor manifest: this is not a tersor archive")
         manifest, sources = parse_json(self.metadata.pop("tersor")), self.metadata.pop("tersor.sources", None)
         need(manifest["version"] == 1, f"version is {manifest['version']!r}, expected 1")
+        self.tied = manifest.pop("tied", None)
         need(set(manifest) == {"chunks", "header", "tensors", "version"}, "the manifest has other keys")
+        need(self.tied != {}, "no ties")
         self.treated, self.size, self.stored = manifest["tensors"], len(data), {}
         lossy = [t for t in self.treated.values() if {"affine", "palette", "pruned"} & set(t)]
         need(sources is None or len(unbase64(sources)) == 8 * len(lossy), "not a fingerprint for every lossy tensor")
@@ -100,6 +102,10 @@ class File:
     def restore(self):
         """Name, type, shape and bytes of every tensor, in the order in which they are stored."""
         place, found = {name: i for i, name in enumerate(self.stored)}, {}
+        marks = {}
+        for name in self.tied or {}:
+            need(self.stored.get(f"{name}.tied") == ("U8", [0], b""), f"tensor {name!r}: its mark")
+            marks[name] = place.pop(f"{name}.tied")
         for name, about in self.treated.items():
             try:
                 tensor = Treated(name, about, self.stored)
@@ -107,6 +113,11 @@ class File:
             except Refused as error:
                 raise Refused(f"tensor {name!r}: {error}") from None
         found.update({at: (name, *self.stored[name]) for name, at in place.items()})
+        firsts = {tensor[0]: (at, tensor) for at, tensor in found.items()}
+        for name, at in marks.items():
+            first, tensor = firsts.get(self.tied[name], (at, None))
+            need(first < at, f"tensor {name!r}: tied to no tensor before it")
+            found[at] = name, *tensor[1:]
         return [found[at] for at in sorted(found)]
 
 

@@ -612,3 +612,34 @@ fn bert_refuses_what_it_cannot_run() {
     let error = bert.embed(&CPU, &[&[30522]]).unwrap_err().to_string();
     assert!(error.contains("word_embeddings: token is 30522, expected below 30522"), "{error}");
 }
+
+#[test]
+fn a_head_that_is_tied_to_an_embedding_is_the_same_matrix() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.safetensors");
+    let (rows, k) = (128, 160);
+    let words = support::words_of(DType::F32, &support::noise(1, rows * k));
+    let names = ["embed.weight", "head.weight"];
+    let tensors = names.map(|name| (name, DType::F32, vec![rows, k], words.clone()));
+    support::write_checkpoint(&input, &tensors);
+    let x = Tensor::from_f32(&CPU, &support::noise(2, 3 * k), 3).unwrap();
+    for treatment in [
+        "keep = true",
+        "encode = \"auto\"",
+        "quantize = { kind = \"affine\", bits = 4 }",
+        "prune = { kind = \"n:m\", n = 2, m = 4 }\nquantize = { kind = \"palette\", k = 5 }",
+    ] {
+        let text = format!("version = 1\n[[rule]]\nmatch = \"*\"\n{treatment}\n");
+        let path = archive(dir.path(), &input, &Recipe::parse(&text).unwrap(), "tied");
+        let model = Model::open(&path).unwrap();
+        let [embed, head] = ["embed", "head"].map(|name| {
+            let none = Activation::None;
+            let layer = Linear::load(&model, &CPU, name, k, none, Arithmetic::Float).unwrap();
+            layer.forward(&CPU, &x).unwrap().read_f32(&CPU).unwrap()
+        });
+        assert_eq!(embed, head, "{treatment}");
+        assert!(embed.iter().any(|y| *y != 0.0));
+        assert_eq!(model.shape("head.weight"), Some((DType::F32, &[128, 160][..])));
+        std::fs::remove_file(path).unwrap();
+    }
+}

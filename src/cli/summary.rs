@@ -10,13 +10,14 @@ use tersor::{
 /// why. Warnings were said when they arose; what there is to say of every tensor, `--json` says.
 pub fn summary(report: &Report) -> String {
     let treated: Vec<&TensorReport> =
-        report.tensors.iter().filter(|t| !t.method.is_kept()).collect();
+        report.tensors.iter().filter(|t| t.method.is_treated()).collect();
     let mut tables = vec![totals(report, &treated), whereabouts(report)];
     if !treated.is_empty() {
         tables.push(methods(&treated));
     }
     tables.extend(retrievals(&treated));
     tables.extend(worst(&treated));
+    tables.extend(tied(report));
     tables.extend(kept(report));
     let mut out = tables.iter().map(|rows| narrow(rows)).collect::<Vec<_>>().join("\n");
     let flushed: u64 = report.tensors.iter().map(|t| t.flushed).sum();
@@ -177,6 +178,14 @@ fn kept(report: &Report) -> Option<Rows> {
     let mut rows = head(&["kept bit for bit, because", "tensors", "bytes"]);
     rows.extend(found.iter().map(|k| vec![k.0.to_owned(), k.1.to_string(), k.2.to_string()]));
     (!found.is_empty()).then_some(rows)
+}
+
+/// What is stored under the name of another.
+fn tied(report: &Report) -> Option<Rows> {
+    let mut rows = head(&["stored once, being equal", "to"]);
+    let found = report.tensors.iter().filter_map(|t| Some((t, t.method.tied_to()?)));
+    rows.extend(found.map(|(t, to)| vec![name(&t.name), name(to)]));
+    (rows.len() > 1).then_some(rows)
 }
 
 fn bits(x: Option<f64>) -> String {

@@ -22,8 +22,11 @@ use crate::{
 };
 
 /// The endings of component names; a tensor of the checkpoint may not end so where the stem is a tensor too.
-pub const COMPONENTS: [&str; 7] =
-    ["codes", "scales", "zero_points", "codebook", "mask", "values", "coded"];
+pub const COMPONENTS: [&str; 8] =
+    ["codes", "scales", "zero_points", "codebook", "mask", "values", "coded", TIED];
+
+/// The ending of what stands in the place of a tensor that is stored under the name of another.
+pub const TIED: &str = "tied";
 
 /// What was done to one tensor, and what it must become again.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +100,11 @@ pub struct Memory {
 }
 
 impl Component {
+    /// What a tied tensor leaves in its place: no bytes.
+    pub fn tied() -> Self {
+        Self { name: TIED, dtype: DType::U8, shape: Some(vec![0]) }
+    }
+
     /// Its bytes, where they are known.
     pub fn bytes(&self) -> Option<u64> {
         self.shape.as_ref().and_then(|s| described_bytes(self.dtype, s))

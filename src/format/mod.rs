@@ -34,7 +34,7 @@ pub use crate::{
 };
 #[doc(hidden)]
 pub use chunks::CHUNK;
-pub(crate) use chunks::chunk_starts;
+pub(crate) use chunks::{chunk_starts, map_chunks};
 #[doc(hidden)]
 pub use model_config::ModelConfig;
 #[doc(hidden)]
@@ -55,6 +55,6 @@ pub use safetensors::{
 
 pub(crate) use safetensors::{
     header::MAX_HEADER,
-    header_text::{entry_length, header_length},
+    header_text::{entry_length, header_length, tied_length},
     index::{index_length, index_text},
 };

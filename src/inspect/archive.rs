@@ -19,7 +19,8 @@ pub struct ArchivedSummary {
     pub elements: u64,
     /// Its bytes once it is restored.
     pub original_bytes: u64,
-    /// How it is stored, in words.
+    /// How it is stored, in words; and as `tied_to` the tensor that it is equal to and stored with.
+    #[serde(flatten)]
     pub method: StoredAs,
     /// How it is stored, for programs.
     pub form: Form,

@@ -1,6 +1,7 @@
 //! The jobs, as sentences: open, plan, survey, stage, kernel, readback, encode, write, verify, report.
 
 mod archive;
+mod tied;
 mod writer;
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     verify,
 };
 use std::{path::Path, sync::Arc, time::Instant};
+use tied::ties;
 use writer::{FileWriter, Notes, Start, write};
 
 /// How a job runs.
@@ -268,24 +270,33 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
         };
         engine.begin("compressing", checkpoint.tensors.iter().map(|t| t.bytes).sum());
         let fill = |file: usize, start: Start| {
-            let mut writer = FileWriter::new(start(plan.header_bytes[file])?);
+            let ties = ties(&engine, &checkpoint, &plan, &limits, file)?;
+            let header = plan.header_bytes_tied(&checkpoint, file, &ties)?;
+            let mut writer = FileWriter::new(start(header)?);
             let mut manifest = Manifest::default();
             let first = checkpoint.tensors.partition_point(|t| t.file < file);
             let end = checkpoint.tensors.partition_point(|t| t.file <= file);
             let mut at = first;
-            // Tensors that are kept and follow one another are copied as one.
-            for run in plan.steps[first..end].chunk_by(|a, b| a.keeps() && b.keeps()) {
-                let tensors = &checkpoint.tensors[at..at + run.len()];
-                let t = &tensors[0];
-                match &run[0].action {
-                    Action::Keep(_) => {
-                        writer.copy(&engine, &Source::File(&checkpoint, t), tensors)?;
+            while at < end {
+                let t = &checkpoint.tensors[at];
+                let mut next = at + 1;
+                match (&plan.steps[at].action, ties.get(&at)) {
+                    (_, Some(to)) => {
+                        writer.tie(&engine, t, &checkpoint.tensors[*to], &mut manifest);
                     }
-                    Action::Treat(treat) => {
+                    // Tensors that are kept and follow one another are copied as one.
+                    (Action::Keep(_), None) => {
+                        let copied = |i: &usize| plan.steps[*i].keeps() && !ties.contains_key(i);
+                        next = (next..end).find(|i| !copied(i)).unwrap_or(end);
+                        let run = checkpoint.tensors[at..next].iter();
+                        let run = run.map(|t| (t.own_name(), t));
+                        writer.copy(&engine, &Source::File(&checkpoint, t), run)?;
+                    }
+                    (Action::Treat(treat), None) => {
                         writer.treat(&engine, &checkpoint, t, treat, limits[at], &mut manifest)?;
                     }
                 }
-                at += run.len();
+                at = next;
             }
             let (chunks, mixed) = writer.out.digest_chunks(writer.at)?;
             manifest.chunks = chunks;
@@ -410,7 +421,7 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
             for t in tensors() {
                 match &t.treated {
                     None => {
-                        let kept = std::slice::from_ref(archive.component(t, ""));
+                        let kept = [(t.own_name(), archive.component(t, ""))].into_iter();
                         writer.copy(&engine, &restore::kept(&archive, t), kept)?;
                     }
                     Some(manifest) => writer.restore(&engine, &archive, t, manifest)?,

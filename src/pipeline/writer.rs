@@ -4,7 +4,7 @@ use crate::{
     DType, Error, Result, TensorInfo,
     digest::{Digest, digest},
     engine::Engine,
-    form::TensorManifest,
+    form::{Component, TensorManifest},
     format::{
         Archive, ArchivedTensor, CHUNK, Checkpoint, Entry, Manifest, Origin, OutputFile,
         OutputFolder, Preface, Target, chunk_starts, index_text,
@@ -200,7 +200,7 @@ fn write_folder<'a>(
                 for t in &made.tensors {
                     let place = places[next];
                     next += 1;
-                    for (_, info) in made.components(t) {
+                    for (_, info) in made.stored_as(t) {
                         let (name, bytes) = (info.name.clone().into(), info.bytes);
                         stored.push(Stored { file, place, name, bytes });
                     }
@@ -274,14 +274,14 @@ impl<'a> FileWriter<'a> {
         }
     }
 
-    /// Copies tensors bit for bit that follow one another in their file; the source is that of the first.
+    /// Copies tensors bit for bit that follow one another in their file, each under a name; the source is that of the first.
     pub fn copy(
         &mut self,
         engine: &Engine,
         source: &Source,
-        tensors: &'a [TensorInfo],
+        tensors: impl ExactSizeIterator<Item = (&'a str, &'a TensorInfo)> + Clone,
     ) -> Result<()> {
-        let (start, bytes) = (self.at, tensors.iter().map(|t| t.bytes).sum::<u64>());
+        let (start, bytes) = (self.at, tensors.clone().map(|(_, t)| t.bytes).sum::<u64>());
         parallel::try_each(&chunk_starts(bytes), &|&at| {
             engine.cancel.check()?;
             let mut piece = vec![0; (bytes - at).min(CHUNK) as usize];
@@ -291,11 +291,31 @@ impl<'a> FileWriter<'a> {
             Ok(())
         })?;
         self.entries.reserve(tensors.len());
-        for t in tensors {
-            self.push(t.own_name().into(), t.dtype, t.shape.as_slice().into(), t.bytes);
+        for (name, t) in tensors {
+            self.push(name.into(), t.dtype, t.shape.as_slice().into(), t.bytes);
             self.tensors += 1;
         }
         Ok(())
+    }
+
+    /// Marks the place of a tensor that is equal to one before it, whose bytes stand for it.
+    pub fn tie(
+        &mut self,
+        engine: &Engine,
+        info: &TensorInfo,
+        to: &TensorInfo,
+        manifest: &mut Manifest,
+    ) {
+        let Component { name, dtype, .. } = Component::tied();
+        self.push(format!("{}.{name}", info.own_name()).into(), dtype, vec![0].into(), 0);
+        self.tensors += 1;
+        if let Some(made) = self.notes.tensors.get(&to.name) {
+            // Its structure is that of the other, and counted there.
+            let made = Made { retrieval: None, ..made.clone() };
+            self.notes.tensors.insert(info.name.clone(), made);
+        }
+        manifest.tied.insert(info.own_name().into(), to.own_name().into());
+        engine.advance(info.bytes);
     }
 
     /// Notes a tensor whose bytes have been written at the end.
@@ -327,7 +347,7 @@ impl<'a> FileWriter<'a> {
                 );
                 self.notes.of(&info.name).reason = Some(why.into());
                 engine.rewind(begun);
-                self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
+                self.keep(engine, checkpoint, info)
             }
             Ok(stored) => {
                 let stored_bytes = stored.bytes();
@@ -365,10 +385,21 @@ impl<'a> FileWriter<'a> {
                 );
                 self.notes.of(&info.name).reason = Some(why.into());
                 engine.rewind(begun);
-                self.copy(engine, &Source::File(checkpoint, info), std::slice::from_ref(info))
+                self.keep(engine, checkpoint, info)
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// Copies a tensor that was to be treated.
+    fn keep(
+        &mut self,
+        engine: &Engine,
+        checkpoint: &Checkpoint,
+        info: &'a TensorInfo,
+    ) -> Result<()> {
+        let source = Source::File(checkpoint, info);
+        self.copy(engine, &source, [(info.own_name(), info)].into_iter())
     }
 
     /// Restores a treated tensor.

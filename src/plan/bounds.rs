@@ -12,7 +12,7 @@ use crate::{
     recipe::{NonFinite, Objective, Prune, Quantize, Scope},
     stage::{Blocks, PIECE, STRIP_BYTES, TableRows},
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// Chunks of the output that are digested or read at once, whatever the number of threads.
 const DIGESTS: u64 = 64 << 20;
@@ -167,30 +167,43 @@ pub(super) fn index_bytes(checkpoint: &Checkpoint, steps: &[Step], total: u64) -
     listed.map(of_module).sum()
 }
 
-/// Upper bound of the header of one file of the archive, which is filled up to it.
-pub(super) fn header_bytes(checkpoint: &Checkpoint, steps: &[Step], file: usize) -> Result<u64> {
-    let of_file = || checkpoint.tensors.iter().zip(steps).filter(|(t, _)| t.file == file);
+/// Upper bound of the header of one file of the archive, which is filled up to it, with the numbers of the tensors that are tied, and
+/// to which ones.
+pub(super) fn header_bytes(
+    checkpoint: &Checkpoint,
+    steps: &[Step],
+    file: usize,
+    ties: &BTreeMap<usize, usize>,
+) -> Result<u64> {
+    let all = || checkpoint.tensors.iter().zip(steps).enumerate();
+    let all = || all().filter(|(_, (t, _))| t.file == file);
+    let of_file = || all().filter(|(i, _)| !ties.contains_key(i)).map(|(_, pair)| pair);
     let most: u64 = of_file().map(|(t, s)| t.bytes.max(s.bytes)).sum();
     let mut count = 0;
     let entry = |name, dtype, shape| Entry { name, dtype, shape, bytes: most..most };
-    let entries = of_file().flat_map(|(t, step)| match &step.action {
-        Action::Keep(_) => vec![entry(t.own_name().into(), t.dtype, t.shape.as_slice().into())],
-        Action::Treat(treat) => {
-            let component = |c: Component| {
-                let shape = c.shape.unwrap_or_else(|| vec![most]);
-                entry(format!("{}.{}", t.own_name(), c.name).into(), c.dtype, shape.into())
-            };
-            treat.manifest.components().into_iter().map(component).collect()
+    let entries = all().flat_map(|(i, (t, step))| {
+        let component = |c: Component| {
+            let shape = c.shape.unwrap_or_else(|| vec![most]);
+            entry(format!("{}.{}", t.own_name(), c.name).into(), c.dtype, shape.into())
+        };
+        match &step.action {
+            _ if ties.contains_key(&i) => vec![component(Component::tied())],
+            Action::Keep(_) => vec![entry(t.own_name().into(), t.dtype, t.shape.as_slice().into())],
+            Action::Treat(treat) => {
+                treat.manifest.components().into_iter().map(component).collect()
+            }
         }
     });
     let mut described = of_file().filter_map(|(t, step)| match &step.action {
         Action::Keep(_) => None,
         Action::Treat(treat) => Some((t.own_name(), &treat.manifest)),
     });
+    let own = |i: &usize| checkpoint.tensors[*i].own_name().to_owned();
+    let tied = all().filter_map(|(i, _)| Some((own(&i), own(ties.get(&i)?)))).collect();
     let chunks = vec![[0; 16]; most.div_ceil(CHUNK) as usize];
     let source = &checkpoint.files[file];
     let length = header_length(
-        Some((&chunks, &mut described)),
+        Some((&chunks, &mut described, &tied)),
         &source.metadata,
         entries.inspect(|_| count += 1),
     );

@@ -28,7 +28,7 @@ use serde::Serialize;
 use stacks::is_stack;
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -180,9 +180,8 @@ impl Plan {
             return Err(Error::Recipe(wrong.join("\n  ")));
         }
         refuse_collisions(checkpoint, &steps)?;
-        let headers =
-            (0..checkpoint.files.len()).map(|file| header_bytes(checkpoint, &steps, file));
-        let header_bytes = headers.collect::<Result<Vec<u64>>>()?;
+        let header = |file| header_bytes(checkpoint, &steps, file, &BTreeMap::new());
+        let header_bytes = (0..checkpoint.files.len()).map(header).collect::<Result<Vec<u64>>>()?;
         let most: u64 = steps.iter().map(|s| s.bytes).sum();
         let expected: u64 = steps.iter().map(|s| s.expected_bytes).sum();
         let index = index_bytes(checkpoint, &steps, most);
@@ -197,6 +196,19 @@ impl Plan {
         };
         plan.memory_bytes = plan.memory(unit_bytes, threads);
         Ok(plan)
+    }
+
+    /// What the header of a file takes once it is known which of its tensors are tied, and to which ones: their numbers.
+    pub(crate) fn header_bytes_tied(
+        &self,
+        checkpoint: &Checkpoint,
+        file: usize,
+        ties: &BTreeMap<usize, usize>,
+    ) -> Result<u64> {
+        match ties.is_empty() {
+            true => Ok(self.header_bytes[file]),
+            false => header_bytes(checkpoint, &self.steps, file, ties),
+        }
     }
 
     /// Upper bound of the memory that the job takes with other units and threads.

@@ -31,7 +31,7 @@ pub fn account(
     let (dtype, shape) = archive.original(t);
     let elements = crate::tensor::elements(shape);
     let mut components: Vec<ComponentReport> = archive
-        .components(t)
+        .stored_as(t)
         .map(|(name, info)| ComponentReport {
             name: if name.is_empty() { "kept" } else { name },
             bytes: info.bytes,
@@ -42,7 +42,7 @@ pub fn account(
         let (name, shape) = (info.own_name().into(), info.shape.as_slice().into());
         entry_length(Entry { name, dtype: info.dtype, shape, bytes: start..start + info.bytes })
     };
-    let header = archive.components(t).map(entry).sum::<u64>() + archive.manifest_bytes(t);
+    let header = archive.stored_as(t).map(entry).sum::<u64>() + archive.manifest_bytes(t);
     components.push(ComponentReport { name: "header", bytes: header });
     let bytes = components.iter().map(|c| c.bytes).sum();
     if let (Some(manifest), Some(sizes)) = (&t.treated, decoded.sizes) {
@@ -50,9 +50,12 @@ pub fn account(
     }
     // An archive does not store why a tensor was kept; where no rule could have treated it, it shows.
     let unfit = || dtype.kept_because().map(Into::into);
-    let (method, reason) = match &t.treated {
-        None => (StoredAs::Kept, made.reason.or_else(unfit)),
-        Some(m) => (StoredAs::Treated(made.method.unwrap_or_else(|| m.describe(None))), None),
+    let (method, reason) = match (t.tied_to(), &t.treated) {
+        (Some(to), _) => (StoredAs::tied(to), None),
+        (None, None) => (StoredAs::Kept, made.reason.or_else(unfit)),
+        (None, Some(m)) => {
+            (StoredAs::Treated(made.method.unwrap_or_else(|| m.describe(None))), None)
+        }
     };
     TensorReport {
         name: t.name.clone(),

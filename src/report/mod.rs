@@ -8,7 +8,7 @@ pub(crate) use accounts::{Decoded, account, overhead};
 pub use form::Form;
 
 use crate::digest::Digest;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 use std::{fmt, sync::Arc};
 
 /// What a job did.
@@ -60,9 +60,11 @@ pub struct TensorReport {
     pub dtype: &'static str,
     /// Its shape.
     pub shape: Vec<u64>,
-    /// How it is stored, in words: `int8 per channel`, `2:4, values`, `kept`.
+    /// How it is stored, in words: `int8 per channel`, `2:4, values`, `kept`, `tied to NAME`; and as `tied_to` the tensor before it that
+    /// it is equal to and stored with, so that it takes no bytes but in the header. That is null for every other.
+    #[serde(flatten)]
     pub method: StoredAs,
-    /// The same for programs.
+    /// How it is stored, for programs: of a tied tensor, that of the other.
     pub form: Form,
     /// Bits of a code before it is coded; null where there are no codes.
     pub code_bits: Option<u8>,
@@ -91,26 +93,49 @@ pub struct TensorReport {
     pub components: Vec<ComponentReport>,
 }
 
-/// How a tensor is stored. As text, in a report too, one that is kept is `kept`.
+/// How a tensor is stored. As text one that is kept is `kept`; in a report it is two fields, `method` and `tied_to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredAs {
     /// Bit for bit.
     Kept,
+    /// With another tensor, in words: see [`Self::tied`].
+    Tied(String),
     /// Otherwise, in words.
     Treated(String),
 }
 
+/// What is said of a tied tensor before the name of the other.
+const TIED_TO: &str = "tied to ";
+
 impl StoredAs {
+    /// With the tensor of this name.
+    pub(crate) fn tied(to: &str) -> Self {
+        Self::Tied(format!("{TIED_TO}{to}"))
+    }
+
+    /// The tensor that it is stored with, if it is tied to one.
+    pub fn tied_to(&self) -> Option<&str> {
+        match self {
+            Self::Tied(words) => words.strip_prefix(TIED_TO),
+            Self::Kept | Self::Treated(_) => None,
+        }
+    }
+
     /// Whether it is bit for bit.
     pub fn is_kept(&self) -> bool {
         *self == Self::Kept
+    }
+
+    /// Whether it has a treated form of its own.
+    pub fn is_treated(&self) -> bool {
+        matches!(self, Self::Treated(_))
     }
 
     /// In words.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Kept => "kept",
-            Self::Treated(words) => words,
+            Self::Tied(words) | Self::Treated(words) => words,
         }
     }
 }
@@ -123,7 +148,10 @@ impl fmt::Display for StoredAs {
 
 impl Serialize for StoredAs {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
+        let mut fields = serializer.serialize_struct("StoredAs", 2)?;
+        fields.serialize_field("method", self.as_str())?;
+        fields.serialize_field("tied_to", &self.tied_to())?;
+        fields.end()
     }
 }
 

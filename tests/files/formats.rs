@@ -314,6 +314,7 @@ fn a_manifest_has_one_text() {
             ("b".to_owned(), described(Method::Palette(Palette { k: 5, rows: 2 }), true)),
         ]
         .into(),
+        tied: [("c".to_owned(), "a".to_owned())].into(),
         chunks: vec![[1; 16]],
         ..Manifest::default()
     };
@@ -335,6 +336,8 @@ fn a_manifest_has_one_text() {
         ("[4,1,8]", "[4,2,8]"),
         ("0.1,", "0.10,"),
         ("\"pruned\":true", "\"pruned\":false"),
+        ("\"tied\":{\"c\":\"a\"}", "\"tied\":{}"),
+        ("\"tied\":{\"c\":\"a\"}", "\"tied\":null"),
     ] {
         other(from, to, "not in the canonical form");
     }

@@ -21,4 +21,5 @@ mod plans;
 mod reports;
 mod resume;
 mod scales;
+mod ties;
 mod words;

@@ -208,6 +208,31 @@ pub fn archives(into: &Path) -> Vec<(String, PathBuf)> {
         let recipe = format!("version = 1\n[[rule]]\nmatch = \"*\"\n{treatment}\n");
         make(&format!("folder-{name}"), &folder, &recipe);
     }
+    // Equal tensors, which are stored once, one of them named first by the index, and once more in the other shard.
+    let folder = into.join("tied");
+    fs::create_dir(&folder).unwrap();
+    let rare = |seed, often: u64| {
+        let values = super::noise(seed, 128 * 128).into_iter().zip(super::splitmix64(seed));
+        let values = values.map(|(x, z)| if z.is_multiple_of(often) { x } else { 0.0 });
+        words_of(DType::F32, &values.collect::<Vec<_>>())
+    };
+    let few = super::splitmix64(19).map(|z| u32::from(z.is_multiple_of(99))).take(128 * 128);
+    let (few, shape): (Vec<u32>, _) = (few.collect(), vec![128, 128]);
+    let of_a = ["embed", "head"].map(|name| (name, DType::F32, shape.clone(), rare(18, 60)));
+    let ids = ["ids", "more"].map(|name| (name, DType::I32, shape.clone(), few.clone()));
+    let last = ("odd", DType::I32, vec![0], vec![]);
+    write_checkpoint(&folder.join("a.safetensors"), &[&of_a[..], &ids[..], &[last]].concat());
+    let other = ("other", DType::F32, shape, rare(18, 60));
+    write_checkpoint(&folder.join("b.safetensors"), &[other]);
+    let index = r#"{"weight_map":{"more":"a.safetensors","head":"a.safetensors","other":"b.safetensors","odd":"a.safetensors","embed":"a.safetensors","ids":"a.safetensors"}}"#;
+    fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
+    let report = make(
+        "folder-tied",
+        &folder,
+        "version = 1\n[[rule]]\nmatch = \"ids\"\nencode = \"auto\"\n[[rule]]\nmatch = \"more\"\nencode = \"auto\"\n[[rule]]\nmatch = \"*\"\nprune = { kind = \"magnitude\", density = 0.01 }\nquantize = { kind = \"palette\", k = 4 }\nencode = \"huffman\"\n",
+    );
+    let tied = report.tensors.iter().filter_map(|t| Some((&*t.name, t.method.tied_to()?)));
+    assert!(tied.eq([("head", "embed"), ("more", "ids")]));
     made
 }
 

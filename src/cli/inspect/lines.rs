@@ -190,7 +190,9 @@ pub fn of_archive(tensors: &[&ArchivedSummary], all: bool, bytes: u64) -> String
         let elements = sum(|t| t.elements).max(1);
         row.push(format!("{:.2}x", original as f64 / stored as f64));
         row.push(format!("{:.2}", 8.0 * stored as f64 / elements as f64));
-        row.push(g.members[0].method.to_string());
+        let method = &g.members[0].method;
+        let tied = method.tied_to().map(|to| format!("tied to {}", table::name(to)));
+        row.push(tied.unwrap_or_else(|| method.to_string()));
         rows.push(row);
     }
     let sum = |of: fn(&ArchivedSummary) -> u64| tensors.iter().map(|t| of(t)).sum::<u64>();

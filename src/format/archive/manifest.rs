@@ -28,6 +28,8 @@ const MAX_ENTRY: usize = 1024;
 pub struct Manifest {
     /// The treated tensors by name; every other tensor of the file is kept bit for bit.
     pub tensors: BTreeMap<String, TensorManifest>,
+    /// By the name of a tensor that is equal to one before it, the name of that one, which stands for both.
+    pub tied: BTreeMap<String, String>,
     /// Digests of the data section, one for each 4 MiB.
     pub chunks: Vec<Digest>,
     /// What those of the treated tensors that do not come back bit for bit were made from, by name. It is no part of the text, but
@@ -75,7 +77,7 @@ impl Manifest {
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write, header: &str) -> io::Result<()> {
         let tensors = self.tensors.iter().map(|(n, t)| (n.as_str(), t));
-        write_text(out, &self.chunks, header, tensors)
+        write_text(out, &self.chunks, header, tensors, &self.tied)
     }
 
     /// Parses and checks a manifest of at most `most` tensors; returns it with the header digest that it holds. Memory and
@@ -97,6 +99,8 @@ impl Manifest {
             header: &'a str,
             #[serde(borrow)]
             tensors: &'a RawValue,
+            #[serde(borrow)]
+            tied: Option<&'a RawValue>,
             #[serde(rename = "version")]
             _version: u64,
         }
@@ -114,9 +118,11 @@ impl Manifest {
             return Err(format!("manifest: chunks have {found} bytes, expected a multiple of 16"));
         };
         let header = decode_digest(parts.header).ok_or("manifest: header is no digest")?;
-        let mut tensors = serde_json::Deserializer::from_str(parts.tensors.get());
-        let tensors = Tensors { most }.deserialize(&mut tensors).map_err(wrong)?;
-        let manifest = Self { tensors, chunks: chunks.to_vec(), sources: BTreeMap::new() };
+        let tensors = named(parts.tensors, most, &TensorManifest::parse).map_err(wrong)?;
+        let name = |text: &str| serde_json::from_str(text).map_err(|e| json_error(&e).to_string());
+        let tied = parts.tied.map(|tied| named(tied, most, &name)).transpose().map_err(wrong)?;
+        let (tied, chunks) = (tied.unwrap_or_default(), chunks.to_vec());
+        let manifest = Self { tensors, tied, chunks, sources: BTreeMap::new() };
         let mut same = Same { text: text.as_bytes(), at: 0 };
         if manifest.write(&mut same, parts.header).is_err() || same.at < text.len() {
             let at = same.at;
@@ -132,6 +138,7 @@ pub(in crate::format) fn write_text<'a>(
     chunks: &[Digest],
     header: &str,
     tensors: impl Iterator<Item = (&'a str, &'a TensorManifest)>,
+    tied: &BTreeMap<String, String>,
 ) -> io::Result<()> {
     write_start(out, chunks)?;
     write!(out, "{header}\",\"tensors\":{{")?;
@@ -141,7 +148,15 @@ pub(in crate::format) fn write_text<'a>(
         write_tensor(out, name, tensor)?;
         comma = ",";
     }
-    write!(out, "}},\"version\":{VERSION}}}")
+    out.write_all(b"}")?;
+    let mut before = ",\"tied\":{";
+    for (name, to) in tied {
+        out.write_all(before.as_bytes())?;
+        write_tie(out, name, to)?;
+        before = ",";
+    }
+    let end = if tied.is_empty() { "" } else { "}" };
+    write!(out, "{end},\"version\":{VERSION}}}")
 }
 
 /// The text up to the header's own digest.
@@ -161,21 +176,38 @@ pub(in crate::format) fn write_tensor(
     tensor.write(out)
 }
 
-/// Reads the tensors of a manifest, and no more of them than there can be.
-struct Tensors {
-    most: usize,
+/// The name of a tensor and that of the one it is equal to.
+pub(in crate::format) fn write_tie(out: &mut impl Write, name: &str, to: &str) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, name)?;
+    out.write_all(b":")?;
+    serde_json::to_writer(out, to).map_err(Into::into)
 }
 
-impl<'de> DeserializeSeed<'de> for Tensors {
-    type Value = BTreeMap<String, TensorManifest>;
+/// What stands in a manifest for at most `most` tensors, each by its name.
+fn named<T>(
+    text: &RawValue,
+    most: usize,
+    parse: &dyn Fn(&str) -> Result<T, String>,
+) -> serde_json::Result<BTreeMap<String, T>> {
+    Tensors { most, parse }.deserialize(&mut serde_json::Deserializer::from_str(text.get()))
+}
+
+/// Reads what a manifest has for tensors, and for no more of them than there can be.
+struct Tensors<'a, T> {
+    most: usize,
+    parse: &'a dyn Fn(&str) -> Result<T, String>,
+}
+
+impl<'de, T> DeserializeSeed<'de> for Tensors<'_, T> {
+    type Value = BTreeMap<String, T>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
         from.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Tensors {
-    type Value = BTreeMap<String, TensorManifest>;
+impl<'de, T> Visitor<'de> for Tensors<'_, T> {
+    type Value = BTreeMap<String, T>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("an object of tensors")
@@ -192,7 +224,7 @@ impl<'de> Visitor<'de> for Tensors {
             if name.len() > MAX_NAME || description.get().len() > MAX_ENTRY {
                 return Err(refuse("a name or a description too long for one tensor"));
             }
-            let tensor = TensorManifest::parse(description.get()).map_err(|why| refuse(&why))?;
+            let tensor = (self.parse)(description.get()).map_err(|why| refuse(&why))?;
             tensors.insert(name, tensor);
         }
         Ok(tensors)

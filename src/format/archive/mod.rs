@@ -1,17 +1,21 @@
 //! What a tersor archive says of itself, and where the parts of its tensors are.
 
 pub(in crate::format) mod manifest;
+mod tied;
 
 use crate::{
     DType, Error, Result, TensorInfo,
     digest::{Digest, Fingerprint, agrees, digest, encode_digest, mixed, short},
-    form::{COMPONENTS, TensorManifest, described_bytes},
+    form::{COMPONENTS, Component, TensorManifest, described_bytes},
     format::{
         CHUNK,
-        archive::manifest::{Manifest, SOURCES, parse_sources},
+        archive::{
+            manifest::{Manifest, SOURCES, parse_sources},
+            tied::{Tie, Tied, join},
+        },
         checkpoint::Checkpoint,
         safetensors::{
-            header_text::{NO_DIGEST, before_digest, described_length},
+            header_text::{NO_DIGEST, before_digest, described_length, tied_length},
             index::index_text,
         },
     },
@@ -51,10 +55,14 @@ pub struct ArchivedTensor {
     pub treated: Option<Box<TensorManifest>>,
     /// What tells its source from another, where it does not come back bit for bit and the archive says so: older ones do not.
     pub source: Option<Fingerprint>,
-    /// Its components, or the kept tensor itself under the empty name: names, and places in [`Checkpoint::tensors`]. There
-    /// may be a million tensors, so that nothing is held twice.
-    components: Box<[(&'static str, u32)]>,
+    /// Its components, or the kept tensor itself under the empty name. There may be a million tensors, so that nothing is held twice.
+    components: Box<[Stored]>,
+    /// Where these are those of another.
+    tied: Option<Box<Tie>>,
 }
+
+/// A component's name, and its place in [`Checkpoint::tensors`].
+type Stored = (&'static str, u32);
 
 /// A chunk's file and number.
 type ChunkId = (usize, u64);
@@ -85,6 +93,21 @@ impl ArchivedTensor {
     /// What it is called in its file.
     pub fn own_name(&self) -> &str {
         &self.name[self.prefix as usize..]
+    }
+
+    /// The name of the tensor before it whose components are its own, too, as they are equal bit for bit.
+    pub fn tied_to(&self) -> Option<&str> {
+        self.tied.as_ref().map(|tie| &*tie.to)
+    }
+
+    /// What stands in the file for it alone.
+    fn own(&self) -> &[Stored] {
+        self.tied.as_ref().map_or(&self.components, |tie| std::slice::from_ref(&tie.mark))
+    }
+
+    /// Where it stands among the stored tensors.
+    fn place(&self) -> Option<u32> {
+        self.own().iter().map(|(_, at)| *at).min()
     }
 }
 
@@ -135,11 +158,13 @@ impl Archive {
                 return Err(Error::format(&file.path, why));
             }
             chunks.push(manifest.chunks);
-            tensors.push(manifest.tensors);
+            tensors.push((manifest.tensors, manifest.tied));
         }
         check_index(&stored)?;
-        let mut tensors = assemble(&stored, tensors)?;
+        let (mut tensors, ties) = assemble(&stored, tensors)?;
         name_sources(&stored, &mut tensors)?;
+        join(&stored, &mut tensors, ties)?;
+        tensors.sort_unstable_by_key(ArchivedTensor::place);
         let all = tensors.iter().map(|t| original_bytes(&stored, t));
         if all.fold(0u64, u64::saturating_add) > MOST {
             return Err(Error::format(&stored.root, "its tensors are 2^63 bytes or more"));
@@ -166,6 +191,14 @@ impl Archive {
         tensor: &ArchivedTensor,
     ) -> impl ExactSizeIterator<Item = (&'static str, &TensorInfo)> {
         tensor.components.iter().map(|(name, at)| (*name, &self.stored.tensors[*at as usize]))
+    }
+
+    /// What stands in the file for a tensor alone: its components or, where it is tied to another that has them, a mark without bytes.
+    pub fn stored_as(
+        &self,
+        tensor: &ArchivedTensor,
+    ) -> impl ExactSizeIterator<Item = (&'static str, &TensorInfo)> {
+        tensor.own().iter().map(|(name, at)| (*name, &self.stored.tensors[*at as usize]))
     }
 
     /// One component of a tensor, which must be one that its manifest calls for, or "" for a kept tensor.
@@ -218,14 +251,19 @@ impl Archive {
 
     /// What a tensor takes in the manifest, as it stands in the header.
     pub fn manifest_bytes(&self, tensor: &ArchivedTensor) -> u64 {
-        tensor.treated.as_ref().map_or(0, |treated| described_length(tensor.own_name(), treated))
+        let name = tensor.own_name();
+        match (tensor.tied_to(), &tensor.treated) {
+            (Some(to), _) => tied_length(name, &to[tensor.prefix as usize..]),
+            (None, Some(treated)) => described_length(name, treated),
+            (None, None) => 0,
+        }
     }
 
     /// Of every tensor the place of its first component in the index, which orders them as the original's did.
     pub(crate) fn places(&self) -> Vec<u32> {
         let stored = self.stored.places();
         let place = |t: &ArchivedTensor| {
-            t.components.iter().map(|(_, at)| stored[*at as usize]).min().unwrap_or(0)
+            t.own().iter().map(|(_, at)| stored[*at as usize]).min().unwrap_or(0)
         };
         self.tensors.iter().map(place).collect()
     }
@@ -351,8 +389,8 @@ fn name_sources(stored: &Checkpoint, tensors: &mut [ArchivedTensor]) -> Result<(
 /// Matches the stored tensors with the manifests of their files: every component there once, with the right type and length.
 fn assemble(
     stored: &Checkpoint,
-    manifests: Vec<BTreeMap<String, TensorManifest>>,
-) -> Result<Vec<ArchivedTensor>> {
+    manifests: Vec<(BTreeMap<String, TensorManifest>, BTreeMap<String, String>)>,
+) -> Result<(Vec<ArchivedTensor>, Vec<Tied>)> {
     let component = |t: &TensorInfo| {
         t.name.rsplit_once('.').is_some_and(|(_, ending)| COMPONENTS.contains(&ending))
     };
@@ -362,49 +400,52 @@ fn assemble(
         .map(|(at, t)| (&*t.name, at))
         .collect();
     let mut taken = vec![false; stored.tensors.len()];
-    let mut tensors = Vec::new();
-    for (file, manifest) in manifests.into_iter().enumerate() {
+    let (mut tensors, mut ties) = (Vec::new(), Vec::new());
+    for (file, (manifest, tied)) in manifests.into_iter().enumerate() {
         let module = &stored.modules[stored.module_of(file)].prefix;
         let prefix = module.len() as u32;
+        let mut take = |name: &str, c: Component, most: u64| -> Result<Stored> {
+            let refuse = |why: String| refused(stored, file, name, &why);
+            let at = *by_name
+                .get(format!("{name}.{}", c.name).as_str())
+                .ok_or_else(|| refuse(format!("{} is missing", c.name)))?;
+            let info = &stored.tensors[at as usize];
+            if info.file != file
+                || info.dtype != c.dtype
+                || c.shape.as_ref().is_some_and(|s| *s != info.shape)
+            {
+                let found = format!("{} is {} {:?}", c.name, info.dtype.name(), info.shape);
+                let shape = c.shape.map_or("[..]".into(), |shape| format!("{shape:?}"));
+                let dtype = c.dtype.name();
+                return Err(refuse(format!("{found}, expected {dtype} {shape} in the same file")));
+            }
+            // What survives is at most everything; the exact number is checked against the mask when it is read.
+            if c.shape.is_none() && (info.shape.len() != 1 || info.bytes > most) {
+                let (name, shape) = (c.name, &info.shape);
+                return Err(refuse(format!("{name} is {shape:?}, which no mask can need")));
+            }
+            taken[at as usize] = true;
+            Ok((c.name, at))
+        };
+        for (own, to) in tied {
+            let (name, to) = (format!("{module}{own}"), format!("{module}{to}").into());
+            let mark = take(&name, Component::tied(), 0)?;
+            ties.push(Tied { name, prefix, file, tie: Tie { to, mark } });
+        }
         for (own, treated) in manifest {
             let name = format!("{module}{own}");
-            let refuse = |why: String| {
-                Error::format(&stored.files[file].path, format!("tensor {}: {why}", quoted(&name)))
-            };
             let most =
                 described_bytes(treated.dtype, &treated.shape).unwrap_or(0).saturating_mul(4);
-            let mut components = Vec::new();
-            for c in treated.components() {
-                let at = *by_name
-                    .get(format!("{name}.{}", c.name).as_str())
-                    .ok_or_else(|| refuse(format!("{} is missing", c.name)))?;
-                let info = &stored.tensors[at as usize];
-                if info.file != file
-                    || info.dtype != c.dtype
-                    || c.shape.as_ref().is_some_and(|s| *s != info.shape)
-                {
-                    let found = format!("{} is {} {:?}", c.name, info.dtype.name(), info.shape);
-                    let shape = c.shape.map_or("[..]".into(), |shape| format!("{shape:?}"));
-                    let dtype = c.dtype.name();
-                    return Err(refuse(format!(
-                        "{found}, expected {dtype} {shape} in the same file"
-                    )));
-                }
-                // What survives is at most everything; the exact number is checked against the mask when it is read.
-                if c.shape.is_none() && (info.shape.len() != 1 || info.bytes > most) {
-                    let (name, shape) = (c.name, &info.shape);
-                    return Err(refuse(format!("{name} is {shape:?}, which no mask can need")));
-                }
-                taken[at as usize] = true;
-                components.push((c.name, at));
-            }
+            let components = treated.components().into_iter().map(|c| take(&name, c, most));
+            let components = components.collect::<Result<_>>()?;
             tensors.push(ArchivedTensor {
                 name,
                 prefix,
                 file,
                 treated: Some(treated.into()),
                 source: None,
-                components: components.into(),
+                components,
+                tied: None,
             });
         }
     }
@@ -423,7 +464,11 @@ fn assemble(
         treated: None,
         source: None,
         components: [("", at as u32)].into(),
+        tied: None,
     }));
-    tensors.sort_unstable_by_key(|t| t.components.iter().map(|(_, at)| *at).min());
-    Ok(tensors)
+    Ok((tensors, ties))
+}
+
+fn refused(stored: &Checkpoint, file: usize, name: &str, why: &str) -> Error {
+    Error::format(&stored.files[file].path, format!("tensor {}: {why}", quoted(name)))
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     DType,
-    digest::Fingerprint,
+    digest::{Digest, Fingerprint},
     form::TensorManifest,
     format::{
         archive::manifest::{self, Manifest, SOURCES, is_ours, sources_text},
@@ -11,6 +11,7 @@ use crate::{
 };
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     io::{self, Write},
     ops::Range,
 };
@@ -82,19 +83,19 @@ pub fn write_header<'a>(
 /// The tensors that a manifest describes, one by one.
 pub(crate) type Described<'a> = &'a mut dyn Iterator<Item = (&'a str, &'a TensorManifest)>;
 
-/// The length of such a header, given the digests and tensors of its manifest, so that a plan need not build one to know
+/// The length of such a header, given the digests, tensors and ties of its manifest, so that a plan need not build one to know
 /// how long it will be.
 pub(crate) fn header_length<'a, 'm>(
-    manifest: Option<(&[crate::digest::Digest], Described<'m>)>,
+    manifest: Option<(&[Digest], Described<'m>, &BTreeMap<String, String>)>,
     metadata: &Metadata,
     tensors: impl IntoIterator<Item = Entry<'a>>,
 ) -> u64 {
     let mut count = Count(0);
-    let manifest = manifest.map(|(chunks, described)| {
+    let manifest = manifest.map(|(chunks, described, tied)| {
         move |out: &mut Escaped<'_>| {
             let mut lossy = 0;
             let count = |(_, t): &(_, &TensorManifest)| lossy += usize::from(!t.lossless());
-            manifest::write_text(out, chunks, NO_DIGEST, described.inspect(count))?;
+            manifest::write_text(out, chunks, NO_DIGEST, described.inspect(count), tied)?;
             Ok(vec![[0; 8]; lossy])
         }
     });
@@ -116,8 +117,15 @@ pub(crate) fn described_length(name: &str, tensor: &TensorManifest) -> u64 {
     count.0
 }
 
+/// What a tied tensor takes there.
+pub(crate) fn tied_length(name: &str, to: &str) -> u64 {
+    let mut count = Count(1);
+    manifest::write_tie(&mut Escaped(&mut count), name, to).expect("counting cannot fail");
+    count.0
+}
+
 /// What stands in a header before the digest of its own that an archive's manifest holds.
-pub(in crate::format) fn before_digest(chunks: &[crate::digest::Digest]) -> Vec<u8> {
+pub(in crate::format) fn before_digest(chunks: &[Digest]) -> Vec<u8> {
     let mut text = br#"{"__metadata__":{"tersor":""#.to_vec();
     manifest::write_start(&mut Escaped(&mut text), chunks).expect("memory takes every byte");
     text
@@ -235,6 +243,7 @@ mod tests {
         let name = "a\"\\\n\u{1b}é😀";
         let manifest = Manifest {
             tensors: [(name.to_owned(), described.clone())].into(),
+            tied: [("t\"".to_owned(), name.to_owned())].into(),
             chunks: vec![[1; 16], [2; 16]],
             sources: [(name.to_owned(), [3; 8])].into(),
         };
@@ -254,7 +263,8 @@ mod tests {
         let preface = Preface { manifest: Some(&manifest), metadata: &metadata };
         write_header(&mut text, preface, NO_DIGEST, entries()).unwrap();
         let mut tensors = manifest.tensors.iter().map(|(n, t)| (n.as_str(), t));
-        let length = header_length(Some((&manifest.chunks, &mut tensors)), &metadata, entries());
+        let parts = (&manifest.chunks[..], &mut tensors as Described, &manifest.tied);
+        let length = header_length(Some(parts), &metadata, entries());
         assert_eq!(length, text.len() as u64);
         assert!(text.starts_with(&before_digest(&manifest.chunks)));
         assert!(text[before_digest(&manifest.chunks).len()..].starts_with(NO_DIGEST.as_bytes()));
@@ -280,5 +290,12 @@ mod tests {
             described_length(name, &described),
             "a comma is counted"
         );
+
+        let apart = Manifest { tied: Default::default(), ..manifest.clone() };
+        let mut without = Vec::new();
+        let preface = Preface { manifest: Some(&apart), metadata: &metadata };
+        write_header(&mut without, preface, NO_DIGEST, entries()).unwrap();
+        let key = r#",\"tied\":{}"#.len() as u64;
+        assert_eq!((text.len() - without.len()) as u64 + 1 - key, tied_length("t\"", name));
     }
 }

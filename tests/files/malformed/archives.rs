@@ -129,8 +129,67 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
         good.file(&change(std::str::from_utf8(&file[8..8 + length]).unwrap()))
     };
+    // Ties, and the names of marks between the two stored tensors.
+    let tied = |ties: &str, marks: &[&str]| {
+        changed("affine", &|p| {
+            p.describe(",\"version\"", &format!(",\"tied\":{{{ties}}},\"version\""));
+            let at = p.place("k").start;
+            for mark in marks {
+                let entry = format!(
+                    r#""{mark}":{{"dtype":"U8","shape":[0],"data_offsets":[{at},{at}]}},"k":"#
+                );
+                p.enter("\"k\":", &entry);
+            }
+        })
+    };
     const PALETTE: usize = 4 * 4;
     vec![
+        // Ties: `w` is treated and comes before the mark, `k` is kept and comes after it.
+        (tied(r#""t":"w""#, &[]), r#"tensor "t": tied is missing"#),
+        (
+            tied(r#""t":"x""#, &["t.tied"]),
+            r#"tensor "t": tied to "x", which its file does not hold"#,
+        ),
+        (tied(r#""t":"t""#, &["t.tied"]), r#"tensor "t": tied to "t", which is itself"#),
+        (
+            tied(r#""t":"u","u":"t""#, &["t.tied", "u.tied"]),
+            r#"tensor "t": tied to "u", which is tied, too"#,
+        ),
+        (
+            tied(r#""t":"u","u":"w""#, &["t.tied", "u.tied"]),
+            r#"tensor "t": tied to "u", which is tied, too"#,
+        ),
+        (tied(r#""t":"k""#, &["t.tied"]), r#"tensor "t": tied to "k", which comes after it"#),
+        (
+            tied(r#""t":"w.codes""#, &["t.tied"]),
+            r#"tensor "t": tied to "w.codes", which its file does not hold"#,
+        ),
+        (
+            tied(r#""t":"t.tied""#, &["t.tied"]),
+            r#"tensor "t": tied to "t.tied", which its file does not hold"#,
+        ),
+        (tied(r#""k":"w""#, &["k.tied"]), r#"tensor "k" is stored twice"#),
+        (tied(r#""w":"w""#, &["w.tied"]), r#"tensor "w" is stored twice"#),
+        (
+            changed("affine", &|p| {
+                p.describe(",\"version\"", ",\"tied\":{\"t\":\"w\"},\"version\"");
+                p.enter("\"k\":", "\"t.tied\":");
+            }),
+            r#"tensor "t": tied is F32 [3], expected U8 [0] in the same file"#,
+        ),
+        (
+            tied(r#""t":7"#, &["t.tied"]),
+            r#"manifest: tensor "t": invalid type: integer `7`, expected a string at line 1 column 1"#,
+        ),
+        (
+            tied(r#""t":{"to":"w"}"#, &["t.tied"]),
+            r#"manifest: tensor "t": invalid type: map, expected a string at line 1 column 0"#,
+        ),
+        (
+            tied(r#""a":"w","b":"w","c":"w","d":"w","e":"w""#, &[]),
+            r#"manifest: tensor "e": more tensors than the file holds at line 1 column 41"#,
+        ),
+        (tied("", &[]), "manifest, byte 169: not in the canonical form"),
         // Digests.
         (
             raw("affine", &|h| another_digest(h, "\\\"chunks\\\":\\\"")),

@@ -120,7 +120,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         (chunks(&"A".repeat(64 * 22 / 22)), "manifest: 3 chunk digests, expected 1"),
         (
             other("\"version\":1", "\"version\":1,\"x\":1"),
-            "manifest: unknown field `x`, expected one of `chunks`, `header`, `tensors`, `version` at line 1 column 183",
+            "manifest: unknown field `x`, expected one of `chunks`, `header`, `tensors`, `tied`, `version` at line 1 column 183",
         ),
         (other("\"version\":1", "\"version\": 1"), "manifest, byte 178: not in the canonical form"),
         (
