@@ -180,20 +180,35 @@ fn held(engine: &Engine, restorer: &Restorer) -> Result<Vec<u8>> {
     Ok(all)
 }
 
+/// A treated tensor that holds no weights, in the order of storage: its elements are whole bytes.
+fn decoded<'a>(engine: &Engine, e: &Entry<'a>) -> Result<Option<Side<'a>>> {
+    match e.place {
+        Place::File(..) | Place::Kept(..) => Ok(None),
+        Place::Treated(..) => Side::open(engine, e, View::default()).map(Some),
+    }
+}
+
 /// How many elements that are no weights differ, of one type and shape; of a type of less than a byte, how many bytes.
 pub fn differing_bytes(engine: &Engine, a: &Entry, b: &Entry) -> Result<u64> {
-    let read = |e: &Entry, at: u64| {
-        let mut bytes = vec![0; (e.bytes - at).min(CHUNK) as usize];
-        match e.place {
-            Place::File(c, t) => Source::File(c, t).read_at(at, &mut bytes)?,
-            Place::Kept(archive, t) => kept(archive, t).read_at(at, &mut bytes)?,
-            Place::Treated(..) => unreachable!("what is treated holds weights"),
+    let (of_a, of_b) = (decoded(engine, a)?, decoded(engine, b)?);
+    let read = |e: &Entry, decoded: &Option<Side>, at: u64| {
+        let len = (e.bytes - at).min(CHUNK);
+        let mut bytes = vec![0; len as usize];
+        match (e.place, decoded) {
+            (Place::File(c, t), _) => Source::File(c, t).read_at(at, &mut bytes)?,
+            (Place::Kept(archive, t), _) => kept(archive, t).read_at(at, &mut bytes)?,
+            (Place::Treated(..), side) => {
+                let side = side.as_ref().expect("it was opened");
+                let size = e.dtype.bytes(1) as u64;
+                let words = side.load(engine, at / size..(at + len) / size)?;
+                bytes.copy_from_slice(&bytemuck::cast_slice(&words)[..len as usize]);
+            }
         }
         Ok(bytes)
     };
     let counts = parallel::try_map(&chunk_starts(a.bytes), &|&at| {
         engine.cancel.check()?;
-        Ok(differing_elements(&read(a, at)?, &read(b, at)?, a.dtype.bytes(1).max(1)))
+        Ok(differing_elements(&read(a, &of_a, at)?, &read(b, &of_b, at)?, a.dtype.bytes(1).max(1)))
     })?;
     Ok(counts.iter().sum())
 }

@@ -486,6 +486,8 @@ pub fn verify(input: &Path, against: Option<&Path>, options: &Options) -> Result
         verify::check(&engine, &archive, source.as_ref(), |_| Made::default())
     })?;
     let original = match &source {
+        // A single file is no folder, whatever lies beside what it is compared with.
+        Some(source) if !archive.stored.is_folder => source.bytes(),
         Some(source) => source.total_bytes()?,
         None => total + archive.stored.carried_bytes()?,
     };

@@ -89,7 +89,9 @@ impl Sealed {
         check: impl FnOnce(&Path) -> Result<T> + Send,
     ) -> Result<T> {
         match self {
+            // Dropped in this order where something fails: the file before the folders that were made for it.
             Self::File(file, target) => {
+                let (target, file) = (target, file);
                 // The disk works while the cores decode.
                 let (synced, checked) = std::thread::scope(|scope| {
                     let sync = scope.spawn(|| file.sync());

@@ -105,6 +105,7 @@ fn lay_out<W: PartsWriter>(
     for window in job.units.chunks(writer.window()) {
         let to: &W = writer;
         let treated = parallel::try_map(window, &|unit| {
+            job.engine.cancel.check()?;
             let elements = job.read(unit)?;
             // While it is in the cache.
             let source = job.blocks.mixed(unit, &elements);

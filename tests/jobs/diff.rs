@@ -276,3 +276,29 @@ fn other_tensors_are_not_what_an_archive_was_made_from() {
     assert_eq!(run(&dir, "verify small --against nothing --device cpu").0, 2);
     assert!(Path::new(&dir.path().join("small")).exists());
 }
+
+#[test]
+fn integers_that_an_archive_has_coded_are_decoded() {
+    let dir = folder();
+    let ids = |last: u32| {
+        let mut words: Vec<u32> = (0..2048).map(|i| if i % 2 == 0 { i / 2 } else { 0 }).collect();
+        words[2046] = last;
+        words
+    };
+    for (name, last) in [("a", 1023), ("b", 7)] {
+        let w = floats(DType::F32, &noise(1, 4096));
+        let tensors =
+            vec![("ids", DType::I64, vec![1, 1024], ids(last)), ("w", DType::F32, vec![64, 64], w)];
+        write(&dir, name, &tensors);
+        done(&dir, &format!("compress {name} -o small.{name} --preset lossless --device cpu"));
+    }
+    for (line, code) in [
+        ("diff a small.a", 0),
+        ("diff small.a small.a", 0),
+        ("diff small.a b", 1),
+        ("diff small.a small.b", 1),
+    ] {
+        let report = json(&dir, line, code);
+        assert_eq!(tensor(&report, "ids")["differing"], code, "{line}");
+    }
+}

@@ -314,7 +314,9 @@ fn an_output_is_put_where_it_is_meant() {
     );
     report(dir.path(), "compress a.safetensors -o r --recipe r/mine.toml");
     assert!(at("r/a.safetensors").is_file());
-    // What is not made leaves no folders either.
+    // What is not made leaves no folders either, nor what is found wanting when it is there.
+    let far = run(dir.path(), "compress a.safetensors -o f/g/h --preset int4 --max-error 0.0001");
+    assert_eq!((far.status.code(), at("f").exists()), (Some(1), false));
     write(at("bad.toml"), "version = 1\n[[rule]]\nmatch = \"nothing\"\nkeep = true\n");
     for input in ["a.safetensors", "model"] {
         refused(
