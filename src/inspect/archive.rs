@@ -5,6 +5,7 @@ use crate::{
     report::{Decoded, Form, Made, StoredAs, account},
 };
 use serde::Serialize;
+use std::sync::Arc;
 
 /// A tensor of an archive.
 #[derive(Clone, Debug, Serialize)]
@@ -23,7 +24,7 @@ pub struct ArchivedSummary {
     #[serde(flatten)]
     pub method: StoredAs,
     /// How it is stored, for programs.
-    pub form: Form,
+    pub form: Arc<Form>,
     /// Bytes of all its components, its part of the header and manifest included.
     pub bytes: u64,
     /// `original_bytes / bytes`.

@@ -64,7 +64,7 @@ pub struct PlannedTensor {
     /// How it will be stored, in words.
     pub method: Cow<'static, str>,
     /// The same for programs.
-    pub form: Form,
+    pub form: Arc<Form>,
     /// Why it is kept.
     pub reason: Option<Arc<str>>,
     /// Upper bound of its stored bytes: what it takes as it is, where a tensor with NaN or infinite values is kept.
@@ -239,8 +239,8 @@ impl Plan {
                 Action::Treat(treat) => treat.method().into(),
             },
             form: match &step.action {
-                Action::Keep(_) => Form::of(None),
-                Action::Treat(treat) => Form::of(Some(&treat.manifest)),
+                Action::Keep(_) => Form::shared(None),
+                Action::Treat(treat) => Form::shared(Some(&treat.manifest)),
             },
             reason: match &step.action {
                 Action::Keep(why) => Some(Arc::clone(why)),

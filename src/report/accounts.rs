@@ -62,7 +62,7 @@ pub fn account(
         dtype: dtype.name(),
         shape: shape.to_vec(),
         method,
-        form: Form::of(t.treated.as_deref()),
+        form: Form::shared(t.treated.as_deref()),
         code_bits: t.treated.as_ref().and_then(|m| m.method.code_bits()),
         coded: t.treated.as_ref().is_some_and(|m| m.coded),
         reason,

@@ -2,6 +2,7 @@
 
 use crate::form::{Method, TensorManifest};
 use serde::Serialize;
+use std::sync::{Arc, LazyLock};
 
 /// How a tensor is stored: what `method` says in words, field by field. What does not apply is null or false.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -28,6 +29,15 @@ pub struct Form {
 }
 
 impl Form {
+    /// That of a tensor, as one of perhaps a million has it: what is kept shares one.
+    pub(crate) fn shared(manifest: Option<&TensorManifest>) -> Arc<Self> {
+        static KEPT: LazyLock<Arc<Form>> = LazyLock::new(|| Form::of(None).into());
+        match manifest {
+            None => Arc::clone(&KEPT),
+            Some(_) => Self::of(manifest).into(),
+        }
+    }
+
     /// That of a tensor; of one without a manifest, `kept`.
     pub(crate) fn of(manifest: Option<&TensorManifest>) -> Self {
         let Some(manifest) = manifest else { return Self { kind: "kept", ..Self::default() } };

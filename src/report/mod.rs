@@ -65,7 +65,7 @@ pub struct TensorReport {
     #[serde(flatten)]
     pub method: StoredAs,
     /// How it is stored, for programs: of a tied tensor, that of the other.
-    pub form: Form,
+    pub form: Arc<Form>,
     /// Bits of a code before it is coded; null where there are no codes.
     pub code_bits: Option<u8>,
     /// Whether it is entropy-coded: its components are then what its blocks hold, `index`, `codes` or `values`, and `tables`,

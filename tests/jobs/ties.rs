@@ -114,7 +114,7 @@ fn equal_tensors_are_stored_once_and_come_back_in_their_places() {
         assert_eq!(head.method.tied_to(), Some("b.embed"), "{treatment}");
         assert_eq!(head.method.as_str(), "tied to b.embed");
         assert!(!head.method.is_kept() && !head.method.is_treated());
-        assert_eq!((head.form, head.density), (embed.form, embed.density));
+        assert_eq!((&head.form, head.density), (&embed.form, embed.density));
         assert_eq!(head.error.rel_error, embed.error.rel_error);
         let parts: Vec<_> = head.components.iter().map(|c| (c.name, c.bytes)).collect();
         assert_eq!(parts, [("tied", 0), ("header", head.bytes)], "{treatment}");

@@ -100,7 +100,7 @@ fn figures_of_presets_are_those_of_their_records() {
             assert!(row.contains(&&*figure), "{name}: {} has no {figure}: {row:?}", m.record);
         }
     }
-    assert!(read("benches/record/2026-11-30-minilm-presets.md").contains("F32, 90,868,376 bytes"));
+    assert!(read("benches/record/2026-11-30-minilm-sizes.md").contains("F32, 90,868,376 bytes"));
     assert_eq!(MINILM_BYTES, 90_868_376);
 }
 
