@@ -98,7 +98,7 @@ pub struct TensorReport {
 pub enum StoredAs {
     /// Bit for bit.
     Kept,
-    /// With another tensor, in words: see [`Self::tied`].
+    /// With another tensor, in words.
     Tied(String),
     /// Otherwise, in words.
     Treated(String),

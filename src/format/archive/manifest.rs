@@ -33,7 +33,7 @@ pub struct Manifest {
     /// Digests of the data section, one for each 4 MiB.
     pub chunks: Vec<Digest>,
     /// What those of the treated tensors that do not come back bit for bit were made from, by name. It is no part of the text, but
-    /// stands beside it under [`SOURCES`], which readers that do not know it pass over.
+    /// stands beside it under `tersor.sources`, which readers that do not know it pass over.
     pub sources: BTreeMap<String, Fingerprint>,
 }
 
