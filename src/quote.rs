@@ -16,12 +16,15 @@ pub fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
-/// The first three of a list, and how many more there are: a message over many tensors is a line for each rule.
-pub fn examples(all: &[String]) -> String {
-    let shown = all[..all.len().min(3)].join(", ");
-    match all.len() {
-        0..=3 => shown,
-        n => format!("{shown} and {} more", n - 3),
+/// How many of a list are named in a message: one over many tensors is a line for each rule.
+pub const NAMED: usize = 3;
+
+/// The first of so many, [`NAMED`] at most, and how many more there are: `a, b, c and 4 more`.
+pub fn examples<'a>(all: impl IntoIterator<Item = &'a str>, count: usize) -> String {
+    let shown: Vec<&str> = all.into_iter().take(NAMED).collect();
+    match count - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

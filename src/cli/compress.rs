@@ -56,7 +56,7 @@ impl Compress {
         }
         let backend = self.common.backend_if(|| {
             let options = self.common.options(&Backend::Cpu, &Silent, false);
-            let checkpoint = Checkpoint::open(&self.model)?;
+            let checkpoint = Checkpoint::open_variant(&self.model, self.variant.as_deref())?;
             let plan = pipeline::plan_for(&checkpoint, &recipe, &options, Device::Cpu)?;
             Ok(plan.runs_kernels())
         })?;

@@ -150,8 +150,7 @@ fn retrievals(treated: &[&TensorReport]) -> Option<Rows> {
 fn worst(treated: &[&TensorReport]) -> Option<Rows> {
     let mut found: Vec<_> = treated.iter().filter_map(|t| Some((t.error.rel_error?, t))).collect();
     found.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let titles =
-        ["worst tensors", "rel error", "SQNR dB", "cosine", "bits/weight", "entropy bound"];
+    let titles = ["worst tensors", "rel error", "SQNR dB", "cosine", "bits/weight", "order-0 bits"];
     let mut rows = head(&titles);
     rows.extend(found.iter().take(5).map(|(rel_error, t)| {
         vec![

@@ -6,6 +6,7 @@ use crate::{
     DType, Error, Result,
     dtype::decode_f64,
     engine::Engine,
+    form::View,
     format::Opened,
     pipeline::Options,
     report::ErrorReport,
@@ -131,7 +132,14 @@ fn compare(engine: &Engine, options: &Options, a: &Entry, b: &Entry) -> Result<T
         (0, true) => (0, ErrorReport::EXACT),
         (0, false) => (0, ErrorReport::default()),
         (_, true) => of_weights(engine, options, a, b)?,
-        (_, false) => (side::differing_bytes(engine, a, b)?, ErrorReport::default()),
+        (_, false) => {
+            let held = [a, b].iter().map(|e| e.held_bytes(side::Order::Storage)).sum();
+            if held > 0 {
+                let blocks = Blocks::new(a.dtype, View::default().matrix(a.shape));
+                affordable(options, &blocks, held)?;
+            }
+            (side::differing_bytes(engine, a, b)?, ErrorReport::default())
+        }
     };
     let equal = same_type && differing == 0;
     Ok(TensorDiff { name, equal, a: of_a, b: of_b, differing: Some(differing), error })
@@ -149,7 +157,7 @@ fn of_weights(
     let order = side::Order::of(view);
     let view = match [a, b].iter().all(|e| e.reads_in(order)) {
         true => view,
-        false => crate::form::View::default(),
+        false => View::default(),
     };
     let driver = if a.view().is_none() && b.view().is_some() { b } else { a };
     let blocks = Blocks::new(driver.dtype, view.matrix(a.shape));

@@ -3,16 +3,13 @@
 use crate::{
     format::Checkpoint,
     plan::{Action, Plan},
-    quote::{printable, quoted},
+    quote::{NAMED, examples, printable, quoted},
     recipe::{Recipe, Rule},
 };
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
-
-/// How many are named.
-const NAMED: usize = 3;
 
 /// Some tensors, the first of them with what there is to say of each.
 #[derive(Debug, Default)]
@@ -34,11 +31,7 @@ impl Several {
 
     /// `"a", "b", "c" and 4 more`.
     fn names(&self) -> String {
-        let names: Vec<&str> = self.first.iter().map(|(name, _)| name.as_str()).collect();
-        match self.count - self.first.len() {
-            0 => names.join(", "),
-            more => format!("{} and {more} more", names.join(", ")),
-        }
+        examples(self.first.iter().map(|(name, _)| name.as_str()), self.count)
     }
 
     /// What holds for all and their names, or what holds for each.

@@ -49,7 +49,10 @@ pub fn partners<'a>(archive: &Archive, source: &'a Checkpoint) -> Result<Vec<&'a
     let lines: Vec<String> = rules
         .into_iter()
         .filter(|(_, names)| !names.is_empty())
-        .map(|(rule, names)| format!("{} tensors {rule}: {}", names.len(), examples(&names)))
+        .map(|(rule, names)| {
+            let (n, some) = (names.len(), examples(names.iter().map(String::as_str), names.len()));
+            format!("{n} tensors {rule}: {some}")
+        })
         .collect();
     match lines.is_empty() {
         true => Ok(partners),

@@ -301,4 +301,14 @@ fn integers_that_an_archive_has_coded_are_decoded() {
         let report = json(&dir, line, code);
         assert_eq!(tensor(&report, "ids")["differing"], code, "{line}");
     }
+    // By columns, which is read in the order of storage, and so held whole.
+    let columns = "version = 1\n[[rule]]\nmatch = \"ids\"\naxis = 1\nencode = \"auto\"\n\
+                   [[rule]]\nmatch = \"*\"\nkeep = true\n";
+    fs::write(dir.path().join("columns.toml"), columns).unwrap();
+    let ids = vec![("ids", DType::I64, vec![32, 32], ids(1023))];
+    write(&dir, "c", &ids);
+    done(&dir, "compress c -o columns --recipe columns.toml --device cpu");
+    json(&dir, "diff c columns", 0);
+    let (code, _, said) = run(&dir, "diff c columns --memory 8MiB");
+    assert!(code == 2 && said.contains("--memory allows 8 MiB"), "{said}");
 }

@@ -338,7 +338,7 @@ fn an_output_is_put_where_it_is_meant() {
                 "-o -: an output is written, read again and only then put in its place, which a pipe is not; name a file"
             }
             "x.safetensors" => {
-                "x.safetensors is the name of a file, and model a folder, which becomes a folder; name one, or compress a single file"
+                "x.safetensors is the name of a file, and model a folder, which becomes a folder; name a folder"
             }
             "new/x.SAFETENSORS" => "is the name of a file",
             _ => {

@@ -2,10 +2,11 @@
 
 use crate::{
     folders::{index, names, refused, report, run, warnings, weights, write},
-    support::{noise, signal, tersor, tree, words_of, write_checkpoint},
+    resume::stop,
+    support::{noise, tree, words_of, write_checkpoint},
 };
 use serde_json::{Value, json};
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, path::Path};
 use tersor::{DType, format::Checkpoint};
 
 #[track_caller]
@@ -201,21 +202,7 @@ fn an_interrupted_pipeline_goes_on_with_the_same_bytes() {
     );
     report(dir.path(), "compress sdxl -o whole --preset palette8");
     let job = "compress sdxl -o out --preset palette8 --resume --threads 1 --device cpu --json";
-    let mut child = tersor()
-        .args(job.split(' '))
-        .current_dir(dir.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let finished = || {
-        let journal = fs::read(at("out.partial/journal")).unwrap_or_default();
-        journal.iter().filter(|b| **b == b'\n').count()
-    };
-    while finished() < 4 && child.try_wait().unwrap().is_none() {
-        std::thread::yield_now();
-    }
-    signal(child.id(), "KILL");
-    child.wait().unwrap();
+    stop(dir.path(), job, 3, "KILL");
     assert!(at("out.partial/output/unet").is_dir() && !at("out").exists(), "it was too quick");
     write(at("out.partial/output/unet/half.safetensors"), "torn");
     write(at("out.partial/output/scheduler/scheduler_config.json"), "torn");

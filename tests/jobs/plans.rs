@@ -436,6 +436,15 @@ fn a_device_is_opened_only_for_kernels() {
     for what in ["-p lossless", "-p int8 --keep *", "--bits 4 --dry-run --set w=int8"] {
         assert!(!loader(&format!("{compress} {what}")), "{what}");
     }
+    // Whether kernels run is asked of the variant that is taken.
+    let folder = place.0.path().join("variants");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, rows) in [("model.safetensors", 1), ("model.fp16.safetensors", 64)] {
+        let w = words_of(DType::F16, &noise(1, rows * 64));
+        write_checkpoint(&folder.join(name), &[("w", DType::F16, vec![rows, 64], w)]);
+    }
+    let variants = "compress variants -o small --force -q -p int8";
+    assert!(!loader(variants) && loader(&format!("{variants} --variant fp16")));
     loader(&format!("{compress} -p lossless"));
     assert!(!loader("decompress out -o back --force -q"));
     assert!(!loader(&format!("{compress} -p sparse24 --keep *")));

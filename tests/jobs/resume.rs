@@ -65,7 +65,7 @@ fn refused(done: &Output, what: &str) {
 }
 
 /// Runs a job until so many files are finished, and stops it with a signal.
-fn stop(dir: &Path, job: &str, finished: usize, signal: &str) -> Output {
+pub(super) fn stop(dir: &Path, job: &str, finished: usize, signal: &str) -> Output {
     let mut command = tersor();
     let command = command.args(job.split(' ')).current_dir(dir);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

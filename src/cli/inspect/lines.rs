@@ -43,15 +43,16 @@ pub fn of_checkpoint(tensors: &[&TensorSummary], all: bool, measured: bool, byte
 
 const SOME: &str = "
 outliers: more than 6 deviations from the mean. Bits per weight: entropy of the
-pattern (of F32 and F64 the upper 20 bits); lossless, palette4: about what these
-presets would take. --all has range, mean, deviation and histogram.
+pattern (of F32 and F64 the upper 20 bits); palette4: about what the preset
+takes; lossless: at most about that, less where low bits of mantissas are no
+noise. --all has range, mean, deviation and histogram.
 ";
 
 const ALL: &str = "
 range, mean and deviation are those of the finite values; outliers lie more than
 6 deviations from the mean; the histogram goes from -4 to 4 deviations. Bits per
 weight: entropy of the whole pattern, or of the upper 20 bits of a wider one;
-lossless: about what the preset takes; palette4: what 4-bit codes of the weights
+lossless: at most about what the preset takes; palette4: what 4-bit codes of the weights
 that are not zero take, with an index of the zeros: packed, by Huffman, by rANS.
 ";
 

@@ -33,7 +33,7 @@ pub(in crate::format) fn suits(output: &Path, source: &Checkpoint) -> Result<()>
     let of_file = output.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
     if of_file && !output.is_dir() {
         return Err(Error::Usage(format!(
-            "{name} is the name of a file, and {root} a folder, which becomes a folder; name one, or compress a single file"
+            "{name} is the name of a file, and {root} a folder, which becomes a folder; name a folder"
         )));
     }
     // The innermost folder above it that is there.
