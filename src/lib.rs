@@ -34,6 +34,16 @@
 //!
 //! Everything takes a [`Backend`], which [`Backend::open`] opens: the CPU, or a GPU through wgpu.
 //!
+//! # In a dev build
+//!
+//! Cargo builds dependencies of a dev build without optimization, which makes tersor some ten times as slow as it need be there. In the
+//! `Cargo.toml` of the workspace:
+//!
+//! ```toml
+//! [profile.dev.package.tersor]
+//! opt-level = 2
+//! ```
+//!
 //! # Promises
 //!
 //! The same input, recipe and version give the same bytes on the CPU and on every GPU, with any number of threads and any
