@@ -11,7 +11,7 @@ use crate::{
     dtype,
     engine::{Chain, Engine, Needs, Place},
     form::{Method, Palette, TensorManifest},
-    kernels::{Codebook, depalettize, dequantize},
+    kernels::{Codebook, depalettize, dequantize, untransform},
     stage::{Blocks, Unit},
     words,
 };
@@ -93,18 +93,23 @@ impl Parts {
         let own = groups.from(place.start as usize);
         let first = place.start as usize / groups.size - unit.start(blocks) as usize / groups.size;
         let tables = first..first + own.count(place.shape.0 * cols);
-        match manifest.method {
+        let dtype = manifest.quantized_dtype();
+        let quantized = match manifest.method {
             Method::Values => unreachable!("values are no codes"),
             Method::Affine(m) => {
-                dequantize(on, codes, cols, m.code(), own, &self.scales[tables], blocks.dtype)
+                dequantize(on, codes, cols, m.code(), own, &self.scales[tables], dtype)?
             }
             Method::Palette(m) => {
                 // Tables have one length, and the unit's are all there.
                 let k = self.entries.len() / tables_of(manifest, blocks, unit).max(1);
                 let entries = &self.entries[tables.start * k..tables.end * k];
                 let bits = m.code_bits().into();
-                depalettize(on, codes, cols, Codebook { entries, k, bits }, own, blocks.dtype)
+                depalettize(on, codes, cols, Codebook { entries, k, bits }, own, dtype)?
             }
+        };
+        match &manifest.transform {
+            None => Ok(quantized),
+            Some(of) => untransform(on, &quantized, of, manifest.dtype),
         }
     }
 
@@ -121,7 +126,9 @@ impl Parts {
                 }
                 tables
             }
-            Method::Palette(_) => vec![("codebook", encoded(manifest.dtype, &self.entries))],
+            Method::Palette(_) => {
+                vec![("codebook", encoded(manifest.quantized_dtype(), &self.entries))]
+            }
         }
     }
 
@@ -165,7 +172,14 @@ pub(super) fn tables_of(manifest: &TensorManifest, blocks: &Blocks, unit: &Unit)
 /// What restores a tensor.
 pub(super) fn chain<'a>(manifest: &TensorManifest, tensor: &'a str) -> Chain<'a> {
     let group = manifest.groups().size;
-    let needs = Needs { table_bytes: manifest.method.table_bytes(), group, ..Needs::default() };
+    let of_tables = Needs { table_bytes: manifest.method.table_bytes(), group, ..Needs::default() };
+    let needs = match &manifest.transform {
+        None => of_tables,
+        // Pieces of rows consist of whole blocks.
+        Some(of) => {
+            Needs { multiple: of.block.div_ceil(32) as usize, result_bytes: 4, ..of_tables }
+        }
+    };
     let kernel = match manifest.method {
         // No kernel is needed, and none named.
         Method::Values => "",

@@ -263,7 +263,7 @@ impl<'a> Restorer<'a> {
                 }
             }
             Method::Palette(Palette { k, .. }) => {
-                parts.entries = floats("codebook", manifest.dtype, k as usize)?;
+                parts.entries = floats("codebook", manifest.quantized_dtype(), k as usize)?;
                 if parts.entries.iter().any(|e| !e.is_finite()) {
                     return Err(self.refuse("its codebook holds an infinity or NaN"));
                 }

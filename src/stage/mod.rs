@@ -12,13 +12,11 @@ use crate::{
 };
 use std::ops::Range;
 
+pub use crate::form::PIECE;
 pub use strips::{STRIP_BYTES, Strips, units_per_strip, write_transposed};
 
 /// Source bytes of a block, unless one row is longer.
 const BLOCK_BYTES: u64 = 1 << 20;
-/// A longer row is cut into pieces of this many elements: a multiple of 32, so that pieces of codes start on word
-/// boundaries, and of every number to 16, so that no N:M group straddles two.
-pub const PIECE: u64 = 1_441_440;
 
 /// A tensor's matrix view, and how it falls into blocks: whole rows, as many as fit 1 MiB, or pieces of one long row. Blocks
 /// depend on nothing but type and shape: they are the unit of the digest of a restored tensor and of the order in which
@@ -31,6 +29,8 @@ pub struct Blocks {
     pub rows: u64,
     /// Elements per row.
     pub cols: u64,
+    /// The type by which they are cut: that of the tensor, whatever its elements have become.
+    cut: DType,
 }
 
 /// Consecutive blocks that are loaded and treated together: a range of rows, and a range of columns that is all of them
@@ -48,7 +48,12 @@ pub struct Unit {
 impl Blocks {
     /// The blocks of a matrix.
     pub fn new(dtype: DType, (rows, cols): (u64, u64)) -> Self {
-        Self { dtype, rows, cols }
+        Self { dtype, rows, cols, cut: dtype }
+    }
+
+    /// The same blocks of what elements have become, of another type.
+    pub fn of_type(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
     }
 
     /// Elements of the tensor.
@@ -63,7 +68,7 @@ impl Blocks {
 
     /// Rows of a block; 1 where rows are cut.
     pub fn rows_per_block(&self) -> u64 {
-        let row_bytes = words(self.dtype, self.cols as usize).max(1) as u64 * 4;
+        let row_bytes = words(self.cut, self.cols as usize).max(1) as u64 * 4;
         (BLOCK_BYTES / row_bytes).max(1)
     }
 
