@@ -192,6 +192,7 @@ impl RawTransform {
                 "block is {block}, expected a power of two from {least} to {most}"
             ));
         }
+        let given = of.quantization.is_some();
         let steps = match of.quantization {
             None => Vec::new(),
             Some(_) if kind != TransformKind::Dct => {
@@ -208,12 +209,15 @@ impl RawTransform {
             Some(RawSteps::Of(steps)) => steps,
         };
         // As many steps as a block has weights say how many these are.
-        let block = match (of.block, u32::try_from(steps.len())) {
-            (block, Ok(0)) => block,
-            (block, Ok(n)) if [8, 16, 32].contains(&n) && block.is_none_or(|b| b == n) => Some(n),
-            _ => {
+        let block = match (given, u32::try_from(steps.len()), of.block) {
+            (false, ..) => of.block,
+            (true, Ok(n), block) if [8, 16, 32].contains(&n) && block.is_none_or(|b| b == n) => {
+                Some(n)
+            }
+            (true, _, block) => {
+                let blocks = block.map_or("8, 16 or 32".into(), |b| b.to_string());
                 return Err(format!(
-                    "quantization has {} steps, expected one for each of the 8, 16 or 32 weights of a block",
+                    "quantization has {} steps, expected one for each of the {blocks} weights of a block",
                     steps.len()
                 ));
             }
@@ -343,26 +347,23 @@ impl RawRule {
         let quantize = raw.quantize.map(RawQuantize::check).transpose()?;
         let transform = raw.transform.map(RawTransform::check).transpose()?;
         if let Some(transform) = &transform {
+            let by_error = quantize.as_ref().and_then(Quantize::max_error).is_some();
             let refused = [
                 (
-                    "prune",
                     raw.prune.is_some(),
-                    "weights that are zero are no zeros once they are transformed",
+                    "prune does not go with transform: weights that are zero are no zeros once they are transformed",
                 ),
                 (
-                    "importance",
                     raw.importance.is_some(),
-                    "coefficients are sums of weights of unequal importance",
+                    "importance does not go with transform: coefficients are sums of weights of unequal importance",
                 ),
                 (
-                    "max_error",
-                    !transform.steps.is_empty()
-                        && quantize.as_ref().and_then(Quantize::max_error).is_some(),
-                    "with steps the errors of coefficients are not those of weights",
+                    by_error && !transform.steps.is_empty(),
+                    "max_error does not go with steps: the errors of coefficients are not those of weights",
                 ),
             ];
-            if let Some((key, _, why)) = refused.iter().find(|r| r.1) {
-                return Err(format!("{key} does not go with this transform: {why}"));
+            if let Some((_, why)) = refused.iter().find(|(refused, _)| *refused) {
+                return Err((*why).into());
             }
             if quantize.is_none() {
                 return Err("transform prepares rows for quantize; expected one".into());

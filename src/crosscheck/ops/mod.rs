@@ -11,6 +11,7 @@ mod probe;
 mod products;
 mod prune;
 mod retrieval;
+mod transforms;
 
 #[doc(hidden)]
 pub use products::product_bound;
@@ -60,4 +61,6 @@ pub const ALL: &[&Op] = &[
     &products::MATMUL_SPARSE,
     &products::QUANTIZE_ROWS,
     &products::REQUANTIZE,
+    &transforms::TRANSFORM,
+    &transforms::UNTRANSFORM,
 ];
