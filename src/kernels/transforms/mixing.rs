@@ -2,7 +2,8 @@
 //! given.
 //!
 //! A block has one exponent, that of its largest number, and its numbers become integers of at most [`BITS`] bits beside their
-//! sign. From there to the last rounding everything is integer arithmetic in 32 bits, so that every machine has the same.
+//! sign. From there to the last rounding everything is exact arithmetic of whole numbers, on a device in 32 bits, so that every machine has
+//! the same.
 
 use crate::{
     Error, Result,
@@ -43,6 +44,8 @@ pub(super) struct Mixing {
     steps_bits: u32,
     /// Of a cosine transform: the factor of integer `i` in result `k`, at `i * block + k`.
     matrix: Vec<i32>,
+    /// The same, for the CPU.
+    exact: Vec<f64>,
     /// What a result is multiplied with at the end, in 2^-32.
     factors: Vec<i32>,
     /// What the exponent of the results is above that of the block.
@@ -87,6 +90,7 @@ impl Mixing {
             flips,
             steps: (0..block).map(own).collect(),
             steps_bits,
+            exact: matrix.iter().map(|c| f64::from(*c)).collect(),
             matrix,
             factors: (0..block).map(|i| libm::round(factor(i)) as i32).collect(),
             exponent: exponent as i32,
@@ -130,9 +134,9 @@ impl Mixing {
         }
         match (self.matrix.is_empty(), block) {
             (true, _) => hadamard(integers, block),
-            (_, 8) => cosine::<8>(integers, &self.matrix),
-            (_, 16) => cosine::<16>(integers, &self.matrix),
-            _ => cosine::<32>(integers, &self.matrix),
+            (_, 8) => cosine::<8>(integers, &self.exact),
+            (_, 16) => cosine::<16>(integers, &self.exact),
+            _ => cosine::<32>(integers, &self.exact),
         }
         for ((x, n), e) in
             values.chunks_exact_mut(block).zip(integers.chunks_exact_mut(block)).zip(exponents)
@@ -202,21 +206,22 @@ fn hadamard(n: &mut [i32], block: usize) {
     }
 }
 
-/// Blocks of N integers times the matrix of a cosine transform, rounded to whole numbers, half up: in two halves, since products of
-/// 22 and 16 bits do not fit 32.
+/// Blocks of N integers times the matrix of a cosine transform, rounded to whole numbers, half up. In f64: products of 22 and 16 bits,
+/// and the sums of 32 of them, are whole numbers below 2^53, so that all of it is exact, in whatever order. Products of 32 bits, which
+/// shaders take in two halves, are slower on most processors.
 #[inline(always)]
-fn cosine<const N: usize>(n: &mut [i32], matrix: &[i32]) {
+fn cosine<const N: usize>(n: &mut [i32], matrix: &[f64]) {
     let rows = matrix.as_chunks::<N>().0;
     for block in n.as_chunks_mut::<N>().0 {
-        let (mut high, mut low) = ([0; N], [1 << (MATRIX_BITS - 1); N]);
+        let mut sums = [f64::from(1u32 << (MATRIX_BITS - 1)); N];
         for (n, row) in block.iter().zip(rows) {
-            for ((high, low), c) in high.iter_mut().zip(&mut low).zip(row) {
-                *high += (n >> 11) * c;
-                *low += (n & 2047) * c;
+            let n = f64::from(*n);
+            for (sum, c) in sums.iter_mut().zip(row) {
+                *sum += n * c;
             }
         }
-        for ((n, high), low) in block.iter_mut().zip(high).zip(low) {
-            *n = (high + (low >> 11)) >> (MATRIX_BITS - 11);
+        for (n, sum) in block.iter_mut().zip(sums) {
+            *n = (sum / f64::from(1u32 << MATRIX_BITS)).floor() as i32;
         }
     }
 }
