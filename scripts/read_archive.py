@@ -78,7 +78,7 @@ class File:
         need(set(manifest) == {"chunks", "header", "tensors", "version"}, "the manifest has other keys")
         need(self.tied != {}, "no ties")
         self.treated, self.size, self.stored = manifest["tensors"], len(data), {}
-        lossy = [t for t in self.treated.values() if {"affine", "palette", "pruned"} & set(t)]
+        lossy = [t for t in self.treated.values() if {"affine", "palette", "pruned", "vector"} & set(t)]
         need(sources is None or len(unbase64(sources)) == 8 * len(lossy), "not a fingerprint for every lossy tensor")
 
         before = '{"__metadata__":{"tersor":"{\\"chunks\\":\\"' + manifest["chunks"] + '\\",\\"header\\":\\"'
