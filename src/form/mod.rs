@@ -5,16 +5,20 @@
 //! no match on it has a rest: whoever adds one is told by the compiler where it is missing.
 
 mod affine;
+mod packing;
 mod palette;
 mod shape;
 mod text;
 mod transform;
 mod values;
+mod vector;
 
 pub use affine::Affine;
+pub use packing::Packing;
 pub use palette::{Palette, code_bits};
-pub use shape::{MAX_RANK, PIECE, View, described_bytes, words_per_row};
+pub use shape::{MAX_RANK, PIECE, View, described_bytes};
 pub use transform::{BlockTransform, TransformKind};
+pub use vector::{Vector, sample_of};
 
 use crate::{
     DType,
@@ -63,6 +67,8 @@ pub enum Method {
     Affine(Affine),
     /// Codes and tables.
     Palette(Palette),
+    /// Codes of vectors, codebooks and scales.
+    Vector(Vector),
 }
 
 /// One stored tensor of a treated tensor.
@@ -128,13 +134,19 @@ impl Passes {
 }
 
 impl Method {
-    /// Bits per code; none where the values are stored.
-    pub fn code_bits(self) -> Option<u8> {
+    /// How codes are packed; none where the values are stored.
+    pub fn packing(self) -> Option<Packing> {
         match self {
             Self::Values => None,
-            Self::Affine(m) => Some(m.bits),
-            Self::Palette(m) => Some(m.code_bits()),
+            Self::Affine(m) => Some(Packing::of_bits(m.bits)),
+            Self::Palette(m) => Some(Packing::of_bits(m.code_bits())),
+            Self::Vector(m) => Some(m.packing()),
         }
+    }
+
+    /// Bits per code; none where the values are stored.
+    pub fn code_bits(self) -> Option<u8> {
+        self.packing().map(|p| p.bits)
     }
 
     /// What a group's table takes on a device.
@@ -143,6 +155,7 @@ impl Method {
             Self::Values => 0,
             Self::Affine(_) => Affine::TABLE_BYTES,
             Self::Palette(m) => m.table_bytes(),
+            Self::Vector(_) => Affine::TABLE_BYTES,
         }
     }
 }
@@ -165,6 +178,7 @@ impl TensorManifest {
             Method::Values => values::group(matrix),
             Method::Affine(m) => m.group(matrix),
             Method::Palette(m) => m.group(matrix),
+            Method::Vector(m) => m.group(matrix),
         };
         Groups::of(size as usize)
     }
@@ -180,10 +194,10 @@ impl TensorManifest {
             let shape = Some(vec![rows, cols.div_ceil(32)]);
             list.push(Component { name: "mask", dtype: DType::U32, shape });
         }
-        list.push(match self.method.code_bits() {
+        list.push(match self.method.packing() {
             None => values::stored(self.dtype),
-            Some(bits) => {
-                let shape = (!self.pruned).then(|| vec![rows, words_per_row(cols, bits)]);
+            Some(packing) => {
+                let shape = (!self.pruned).then(|| vec![rows, packing.words_per_row(cols)]);
                 Component { name: "codes", dtype: DType::U32, shape }
             }
         });
@@ -205,6 +219,7 @@ impl TensorManifest {
             Method::Values => Vec::new(),
             Method::Affine(m) => m.tables(self.matrix()),
             Method::Palette(m) => m.tables(self.quantized_dtype(), self.matrix()),
+            Method::Vector(m) => m.tables(self.matrix()),
         }
     }
 
@@ -218,6 +233,11 @@ impl TensorManifest {
         };
         let starts = self.tables().into_iter().map(start).collect();
         (at, starts)
+    }
+
+    /// How many codes or values a row of `cols` weights has, where all of them are stored.
+    pub fn stored_cols(&self, cols: usize) -> usize {
+        self.method.packing().map_or(cols, |packing| packing.count(cols))
     }
 
     /// What the stored weights are.
@@ -241,7 +261,7 @@ impl TensorManifest {
     pub fn lossless(&self) -> bool {
         match self.method {
             Method::Values => !self.pruned,
-            Method::Affine(_) | Method::Palette(_) => false,
+            Method::Affine(_) | Method::Palette(_) | Method::Vector(_) => false,
         }
     }
 
@@ -252,6 +272,7 @@ impl TensorManifest {
             Method::Values => values::words(),
             Method::Affine(m) => m.words(matrix),
             Method::Palette(m) => m.words(matrix),
+            Method::Vector(m) => m.words(matrix),
         };
         let stored = match &self.transform {
             Some(transform) => format!("{stored}, {}", transform.words()),
@@ -285,6 +306,7 @@ impl TensorManifest {
             Method::Values => values::check(self.pruned, self.coded)?,
             Method::Affine(m) => m.check(self.matrix())?,
             Method::Palette(m) => m.check(self.matrix())?,
+            Method::Vector(m) => m.check(self.matrix(), self.pruned)?,
         }
         if let Some(transform) = &self.transform {
             if self.pruned || self.method == Method::Values {

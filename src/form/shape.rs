@@ -70,16 +70,3 @@ impl View {
         }
     }
 }
-
-/// 32-bit words that a row of codes takes.
-///
-/// # Example
-///
-/// ```
-/// use tersor::form::words_per_row;
-///
-/// assert_eq!([words_per_row(8, 4), words_per_row(9, 4), words_per_row(32, 3)], [1, 2, 3]);
-/// ```
-pub fn words_per_row(cols: u64, bits: u8) -> u64 {
-    (cols * u64::from(bits)).div_ceil(32)
-}

@@ -6,7 +6,8 @@ use crate::{
     decide::affine::ScaleType,
     digest::{decode_digest, encode_digest},
     form::{
-        Affine, BlockTransform, Method, Palette, TensorManifest, View, affine, palette, transform,
+        Affine, BlockTransform, Method, Palette, TensorManifest, Vector, View, affine, palette,
+        transform, vector,
     },
     quote::quoted,
 };
@@ -39,6 +40,8 @@ struct Description {
     steps: Option<Vec<u8>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transform: Option<transform::Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vector: Option<vector::Text>,
 }
 
 impl TensorManifest {
@@ -48,11 +51,14 @@ impl TensorManifest {
     ///
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let (affine, palette, scales) = match self.method {
-            Method::Values => (None, None, ScaleType::F32),
-            Method::Affine(m) => (Some(m.text()), None, m.scales),
-            Method::Palette(m) => (None, Some(m.text()), ScaleType::F32),
-        };
+        let (mut affine, mut palette, mut vector) = (None, None, None);
+        let mut scales = ScaleType::F32;
+        match self.method {
+            Method::Values => {}
+            Method::Affine(m) => (affine, scales) = (Some(m.text()), m.scales),
+            Method::Palette(m) => palette = Some(m.text()),
+            Method::Vector(m) => (vector, scales) = (Some(m.text()), m.scales),
+        }
         let description = Description {
             affine,
             axis: (self.view.axis != 0).then_some(self.view.axis),
@@ -67,6 +73,7 @@ impl TensorManifest {
             stack: self.view.stack.then_some(true),
             steps: self.transform.as_ref().map(|t| t.steps.clone()).filter(|s| !s.is_empty()),
             transform: self.transform.as_ref().map(BlockTransform::text),
+            vector,
         };
         Ok(serde_json::to_writer(out, &description)?)
     }
@@ -98,10 +105,11 @@ impl TensorManifest {
             pruned: text.pruned.is_some(),
             coded: text.coded.is_some(),
             transform,
-            method: match (text.affine, text.palette) {
-                (Some(text), _) => Method::Affine(Affine::of_text(text, scales)),
-                (None, Some(text)) => Method::Palette(Palette::of_text(text)),
-                (None, None) => Method::Values,
+            method: match (text.affine, text.palette, text.vector) {
+                (Some(text), ..) => Method::Affine(Affine::of_text(text, scales)),
+                (None, Some(text), _) => Method::Palette(Palette::of_text(text)),
+                (None, None, Some(text)) => Method::Vector(Vector::of_text(text, scales)),
+                (None, None, None) => Method::Values,
             },
             digest: decode_digest(&text.digest).ok_or("its digest is none")?,
             max_rel_error: text.max_rel_error,

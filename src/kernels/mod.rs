@@ -26,6 +26,7 @@ pub(crate) mod products;
 pub(crate) mod prune;
 pub(crate) mod tasks;
 pub(crate) mod transforms;
+pub(crate) mod vectors;
 
 #[doc(hidden)]
 pub use crate::decide::histogram::TAIL;
@@ -42,6 +43,7 @@ pub use palette::*;
 pub use products::*;
 pub use prune::*;
 pub use transforms::*;
+pub use vectors::*;
 
 use std::sync::LazyLock;
 
@@ -57,6 +59,7 @@ pub static ALL: LazyLock<Vec<&'static Kernel>> = LazyLock::new(|| {
         products::KERNELS,
         prune::KERNELS,
         transforms::KERNELS,
+        vectors::KERNELS,
         &[&crate::gpu::NUMERICS],
     ];
     let mut all = wings.concat();

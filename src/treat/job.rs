@@ -4,7 +4,7 @@ use crate::{
     Error, Result,
     decide::groups::Groups,
     engine::{Chain, Engine, Needs, assemble},
-    form::TensorManifest,
+    form::{Packing, TensorManifest},
     kernels::transform,
     parallel,
     plan::Treat,
@@ -83,7 +83,9 @@ impl<'a> Job<'a> {
         let needs = Needs { multiple, result_bytes: 4, ..Needs::default() };
         let chain = self.chain("transform", needs);
         self.engine.run(chain, &self.outer, unit, &mut elements, |on, tiles| {
-            assemble(unit, tiles, 32, |tile| transform(on, &tile.weights, of)?.into_words(on))
+            assemble(unit, tiles, Packing::of_bits(32), |tile| {
+                transform(on, &tile.weights, of)?.into_words(on)
+            })
         })
     }
 

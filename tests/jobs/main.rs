@@ -23,4 +23,5 @@ mod resume;
 mod scales;
 mod ties;
 mod transforms;
+mod vectors;
 mod words;

@@ -43,7 +43,8 @@ fn model(path: &Path) {
     write_checkpoint(path, &all);
 }
 
-const RULES: [&str; 6] = [
+const RULES: [&str; 7] = [
+    "transform = \"hadamard\"\nquantize = { kind = \"vector\", d = 4, k = 16 }",
     "transform = \"hadamard\"\nquantize = { kind = \"affine\", bits = 4, granularity = \"group\", group = [64, 8], objective = \"mse\" }",
     "transform = { kind = \"dct\", block = 8 }\nquantize = { kind = \"affine\", bits = 3, symmetric = false, granularity = \"tensor\" }\nencode = \"auto\"",
     "transform = { kind = \"dct\", quantization = \"jpeg\" }\nquantize = { kind = \"entropy\", bits = 2.5 }\nencode = \"rans\"",

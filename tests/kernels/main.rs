@@ -14,6 +14,7 @@ mod products;
 mod prune;
 mod shaders;
 mod transforms;
+mod vectors;
 
 #[test]
 fn the_generator_is_splitmix64() {

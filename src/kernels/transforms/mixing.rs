@@ -228,12 +228,7 @@ fn cosine<const N: usize>(n: &mut [i32], matrix: &[f64]) {
 
 /// -1 where the sign of a weight of a block is turned: the bits of the numbers of splitmix64 from a seed on, the lowest first.
 fn signs(seed: u32, block: usize) -> Vec<i32> {
-    let word = |i: u64| {
-        let z = u64::from(seed).wrapping_add((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    };
+    let word = |i| crate::random::number(seed.into(), i);
     (0..block).map(|i| -((word(i as u64 / 64) >> (i % 64) & 1) as i32)).collect()
 }
 
