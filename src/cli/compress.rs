@@ -23,7 +23,7 @@ use tersor::{
     after_long_help = "Examples:
   tersor compress model.safetensors -o small.safetensors -p int8
   tersor compress folder -o small --bits 4 --group 64 --keep 'lm_head.*'
-  tersor compress folder -o small -p int4 --report small.html
+  tersor compress folder -o small -p int8 --set '*.mlp.*=int4' --report p.html
   tersor compress folder -o small --recipe mine.toml --resume"
 )]
 pub struct Compress {

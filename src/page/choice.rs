@@ -7,8 +7,8 @@ use crate::{
 };
 use std::{cmp::Reverse, collections::HashSet};
 
-/// The histograms of the worst tensors, and of the largest, at most.
-pub const EACH: usize = 12;
+/// Histograms, at most: half of them of the worst tensors.
+pub const MOST: usize = 24;
 
 /// Of a job: the largest errors and the largest tensors of weights, by their numbers.
 pub fn of_report(report: &Report) -> Vec<usize> {
@@ -22,7 +22,7 @@ pub fn of_report(report: &Report) -> Vec<usize> {
         (0..report.tensors.len()).filter(able).collect(),
         error,
         |i| sums::elements(&report.tensors[i]),
-        EACH,
+        MOST,
     )
 }
 
@@ -33,7 +33,7 @@ pub fn of_summaries(tensors: &[&TensorSummary]) -> Vec<usize> {
         Some(w) => w.outliers as f64 / tensors[i].elements as f64,
         None => 0.0,
     };
-    of(able, outliers, |i| tensors[i].elements, EACH)
+    of(able, outliers, |i| tensors[i].elements, MOST)
 }
 
 /// Of an archive that nothing is compared with: the largest.
@@ -44,24 +44,24 @@ pub fn of_archived(tensors: &[&ArchivedSummary]) -> Vec<usize> {
         weights && t.elements > 0 && t.method.tied_to().is_none()
     };
     let able = (0..tensors.len()).filter(able).collect();
-    of(able, |_| 0.0, |i| tensors[i].elements, 2 * EACH)
+    of(able, |_| 0.0, |i| tensors[i].elements, MOST)
 }
 
-/// The numbers of at most `each` with the largest above 0 of one measure, the largest first, then of `each` more of another; equal
-/// ones in their order.
+/// The numbers of at most `most`: up to half of them those with the largest above 0 of one measure, the largest first, then those
+/// with the largest of another; equal ones in their order.
 pub fn of(
     able: Vec<usize>,
     worse: impl Fn(usize) -> f64,
     larger: impl Fn(usize) -> u64,
-    each: usize,
+    most: usize,
 ) -> Vec<usize> {
     let mut worst: Vec<usize> = able.iter().copied().filter(|i| worse(*i) > 0.0).collect();
     worst.sort_by(|a, b| worse(*b).total_cmp(&worse(*a)));
-    worst.truncate(each);
+    worst.truncate(most / 2);
     let there: HashSet<usize> = worst.iter().copied().collect();
     let mut largest: Vec<usize> = able.into_iter().filter(|i| !there.contains(i)).collect();
     largest.sort_by_key(|i| Reverse(larger(*i)));
-    largest.truncate(each);
+    largest.truncate(most - worst.len());
     worst.extend(largest);
     worst
 }
@@ -73,9 +73,11 @@ mod tests {
     #[test]
     fn the_worst_then_the_largest_each_once() {
         let (errors, sizes) = ([0.0, 0.5, 0.1, 0.0, 0.9], [7, 1, 2, 9, 3]);
-        let chosen = |each| of((0..5).collect(), |i| errors[i], |i| sizes[i], each);
-        assert_eq!(chosen(2), [4, 1, 3, 0]);
-        assert_eq!(chosen(9), [4, 1, 2, 3, 0]);
-        assert_eq!(of(vec![2, 3], |i| errors[i], |i| sizes[i], 1), [2, 3]);
+        let chosen = |most| of((0..5).collect(), |i| errors[i], |i| sizes[i], most);
+        assert_eq!(chosen(4), [4, 1, 3, 0]);
+        assert_eq!(chosen(18), [4, 1, 2, 3, 0]);
+        assert_eq!(of(vec![2, 3], |i| errors[i], |i| sizes[i], 2), [2, 3]);
+        // Where few are bad, the large ones take their places.
+        assert_eq!(of(vec![0, 1, 2, 3], |_| 0.0, |i| sizes[i], 3), [3, 0, 2]);
     }
 }

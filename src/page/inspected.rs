@@ -5,7 +5,7 @@ use crate::{
     page::{
         Asked, ROWS,
         bars::{Bar, bars},
-        choice::{self, EACH},
+        choice::{self, MOST},
         histogram::histogram,
         html::{count, end, of, page_list, section, terms},
         of_rows,
@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 
 /// What is left out of the table where it has not all tensors.
 const LARGEST: &str = "the largest, in their order";
+
+/// Tensors that are named where not all their values are finite, at most.
+const NAMED: usize = 20;
 
 /// The page of a checkpoint whose files take `size` bytes; the weights with the names of their tensors.
 pub fn checkpoint(
@@ -35,34 +38,38 @@ pub fn checkpoint(
         bytes(size)
     );
     asked.head(&mut out, &headline);
-    let odd = |t: &&&TensorSummary| t.weights.as_ref().is_some_and(|w| w.nonfinite > 0);
-    let odd: Vec<String> = tensors
-        .iter()
-        .filter(odd)
-        .filter_map(|t| {
-            let n = t.weights.as_ref()?.nonfinite;
-            Some(format!("{}: {} of {} NaN or infinite", t.name, count(n), count(t.elements)))
-        })
-        .take(ROWS)
-        .collect();
-    page_list(&mut out, "Warnings", &odd);
+    odd(&mut out, tensors);
     types(&mut out, tensors.iter().map(|t| (t.dtype, t.elements, t.bytes)), size);
     pictures(
         &mut out,
         weights,
         tensors.len(),
-        &format!("at most {EACH} with the largest shares of outliers, then {EACH} of the largest"),
+        &format!("at most {} with the largest shares of outliers, then the largest", MOST / 2),
     );
     let measured = tensors.iter().any(|t| t.weights.is_some());
     rows_of_checkpoint(&mut out, tensors, measured);
     asked.page(out)
 }
 
+/// What is not finite.
+fn odd(out: &mut String, tensors: &[&TensorSummary]) {
+    let odd = tensors.iter().filter_map(|t| Some((t, t.weights.as_ref()?.nonfinite)));
+    let odd: Vec<_> = odd.filter(|(_, n)| *n > 0).collect();
+    let line = |(t, n): &(&&TensorSummary, u64)| {
+        format!("{}: {} of {} NaN or infinite", t.name, count(*n), count(t.elements))
+    };
+    let mut said: Vec<String> = odd.iter().take(NAMED).map(line).collect();
+    if odd.len() > NAMED {
+        said.push(format!("and in {} more", of((odd.len() - NAMED) as u64, "tensor")));
+    }
+    page_list(out, "Warnings", &said);
+}
+
 fn rows_of_checkpoint(out: &mut String, tensors: &[&TensorSummary], measured: bool) {
     let shown = largest(tensors.len(), |i| tensors[i].bytes);
     let mut lead = of_rows(shown.len(), tensors.len(), LARGEST);
     if measured {
-        lead += " Outliers lie more than 6 deviations from the mean; entropy is that of the pattern, of F32 and F64 of its upper 20 \
+        lead += "Outliers lie more than 6 deviations from the mean; entropy is that of the pattern, of F32 and F64 of its upper 20 \
                  bits; palette4 and lossless: about what these presets take.";
     }
     section(out, "tensors", "Tensors", &lead);
@@ -143,8 +150,7 @@ pub fn archived(
     terms(&mut out, &facts);
     of_forms(&mut out, tensors);
     end(&mut out);
-    let which = format!("the largest, at most {}, as they are restored", 2 * EACH);
-    pictures(&mut out, weights, tensors.len(), &which);
+    pictures(&mut out, weights, tensors.len(), "the largest, as they are restored");
     let shown = largest(tensors.len(), |i| tensors[i].bytes);
     section(&mut out, "tensors", "Tensors", &of_rows(shown.len(), tensors.len(), LARGEST));
     const COLUMNS: [Column; 8] = [

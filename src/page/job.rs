@@ -5,7 +5,7 @@ use crate::{
     page::{
         Asked, ROWS,
         bars::{Bar, bars},
-        choice::{self, EACH},
+        choice::{self, MOST},
         histogram::histogram,
         html::{count, end, named, of, page_list, section, short, terms, text},
         of_rows,
@@ -149,9 +149,8 @@ fn rate_and_distortion(out: &mut String, report: &Report, treated: &[&TensorRepo
     let beyond = all.iter().filter(|p| p.bits > widest).count();
     let errors: Vec<f64> = all.iter().map(|p| p.error).collect();
     let weights: Vec<u64> = all.iter().map(|p| p.weights).collect();
-    let half = scatter::MOST / 2;
     let chosen = match total > scatter::MOST {
-        true => choice::of((0..total).collect(), |i| errors[i], |i| weights[i], half),
+        true => choice::of((0..total).collect(), |i| errors[i], |i| weights[i], scatter::MOST),
         false => (0..total).collect(),
     };
     let mut by_number: Vec<Option<Point>> = all.into_iter().map(Some).collect();
@@ -230,8 +229,8 @@ fn histograms(out: &mut String, report: &Report, weights: &[Weights], measured: 
         return;
     }
     let which = match measured {
-        true => format!("at most {EACH} with the largest errors, then {EACH} of the largest"),
-        false => format!("the largest, at most {EACH}"),
+        true => format!("at most {} with the largest errors, then the largest", MOST / 2),
+        false => "the largest".into(),
     };
     let lead = format!(
         "{} of {}: {which}. Lines or marks are what codes stand for; zeros are counted and not drawn.",
@@ -341,7 +340,7 @@ fn tensors(out: &mut String, report: &Report, measured: bool, worst: &[(f64, &Te
     if all > ROWS {
         let errors: HashMap<&str, f64> = worst.iter().map(|(e, t)| (t.name.as_str(), *e)).collect();
         let error = |i: usize| errors.get(report.tensors[i].name.as_str()).copied().unwrap_or(0.0);
-        shown = choice::of(shown, error, |i| report.tensors[i].bytes, ROWS / 2);
+        shown = choice::of(shown, error, |i| report.tensors[i].bytes, ROWS);
         shown.sort_unstable();
     }
     let lead = of_rows(shown.len(), all, "the worst and the largest, in their order");

@@ -75,10 +75,10 @@ impl Asked {
 fn of_rows(shown: usize, all: usize, which: &str) -> String {
     match shown < all {
         true => format!(
-            "{} of {} tensors: {which}. All of them: --json.",
+            "{} of {} tensors: {which}. All of them: --json. ",
             html::count(shown as u64),
             html::count(all as u64)
         ),
-        false => "A click on a title sorts.".into(),
+        false => String::new(),
     }
 }

@@ -39,7 +39,7 @@
   if (title) sort(title, Boolean(asked[2]));
   const label = document.createElement("label"), input = document.createElement("input");
   input.type = "search";
-  label.append("Only names that hold ", input);
+  label.append("A click on a title sorts; only names that hold ", input);
   table.parentElement.before(label);
   input.addEventListener("input", () => {
     const wanted = input.value.toLowerCase();

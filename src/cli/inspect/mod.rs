@@ -21,10 +21,9 @@ use tersor::{
 
 #[derive(Args)]
 #[command(after_long_help = "Examples:
-  tersor inspect model.safetensors
+  tersor inspect model.safetensors --report page.html
   tersor inspect folder --headers          # no data is read
   tersor inspect folder --all --sort outliers --filter '*.mlp.*'
-  tersor inspect folder --report folder.html
   tersor inspect small.safetensors         # an archive: how each is stored")]
 pub struct Inspect {
     /// A checkpoint or an archive: a .safetensors file, an index.json or a Hugging Face folder

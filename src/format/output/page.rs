@@ -8,13 +8,17 @@ use crate::{
             explain,
             place::{outside, within},
             target::{Target, spare},
-            temporary::Temporary,
+            temporary::{Temporary, parent},
         },
         real::real,
     },
     quote::shown,
 };
-use std::{fs::File, io::Write, path::Path};
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 /// The place of a page, claimed before the job whose report it is.
 #[derive(Debug)]
@@ -48,9 +52,8 @@ impl PageFile {
         }
         spare(path, read)?;
         if let Some(output) = output {
-            let same = real(path)?.zip(real(output)?).is_some_and(|(page, output)| page == output);
             // A folder is replaced as a whole, and must hold nothing else.
-            if same || path == output || path.starts_with(output) || within(path, output)? {
+            if within(path, output)? || is_or_is_below(path, output)? {
                 let output = shown(output);
                 let why = format!(
                     "the page {name} would be in the place of the output {output}, or in it; name another file"
@@ -74,4 +77,21 @@ impl PageFile {
         self.0.place(&temporary.0)?;
         self.0.settle()
     }
+}
+
+/// Whether a path is another, or below it, however they are written and whether or not they are there yet.
+fn is_or_is_below(path: &Path, other: &Path) -> Result<bool> {
+    let place = |path: &Path| -> Result<Option<PathBuf>> {
+        if let Some(there) = real(path)? {
+            return Ok(Some(there));
+        }
+        Ok(real(parent(path))?.zip(path.file_name()).map(|(folder, name)| folder.join(name)))
+    };
+    let Some(other) = place(other)? else { return Ok(path.starts_with(other)) };
+    for above in path.ancestors().filter(|p| !p.as_os_str().is_empty()) {
+        if place(above)?.as_ref() == Some(&other) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
