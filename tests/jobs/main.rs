@@ -23,4 +23,5 @@ mod reports;
 mod resume;
 mod scales;
 mod ties;
+mod vectors;
 mod words;
