@@ -7,6 +7,7 @@ mod partners;
 
 pub(crate) use errors::Sums;
 pub(crate) use measure::{BATCH_BYTES, Measured, by_columns, by_rows, sums};
+pub(crate) use partners::partners;
 
 use crate::{
     Error, Result, TensorInfo,
@@ -20,7 +21,7 @@ use crate::{
     restore::Restorer,
     scratch::Words,
     stage::{Blocks, Source, Unit},
-    verify::{codes::CodeCounts, measure::nonzero, partners::partners},
+    verify::{codes::CodeCounts, measure::nonzero},
 };
 
 /// Checks every tensor of an archive, in the order of the archive, and reports on it. `made` says what else is known of the tensor of

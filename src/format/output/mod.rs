@@ -1,6 +1,7 @@
 //! Files and folders in the making.
 
 mod lock;
+pub(in crate::format) mod page;
 mod parents;
 pub(in crate::format) mod partial;
 pub(in crate::format) mod place;
