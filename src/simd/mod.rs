@@ -18,6 +18,7 @@ pub(crate) mod codecs;
 mod products;
 
 pub(crate) use codecs::{
+    bits::{pack_eights, unpack_eights},
     bytes::{look_up_halves, positions, translate},
     histogram::histogram,
 };
