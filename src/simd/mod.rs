@@ -19,7 +19,7 @@ mod products;
 
 pub(crate) use codecs::{
     bits::{pack_eights, unpack_eights},
-    bytes::{look_up_halves, positions, translate},
+    bytes::{look_up_halves, looks_up_halves, positions, translate},
     histogram::histogram,
 };
 pub(crate) use products::{
