@@ -86,6 +86,8 @@ const N_OF_M: &str = "prune = { kind = \"n:m\", n = 2, m = 4 }";
 const MAGNITUDE: &str = "prune = { kind = \"magnitude\", density = 0.3 }";
 const MODEL: &str = "prune = { kind = \"magnitude\", density = 0.3, scope = \"model\" }";
 const OF_ROW: &str = "prune = { kind = \"magnitude\", density = 0.3, scope = \"row\" }";
+const VECTORS: &str =
+    "quantize = { kind = \"residual\", d = 2, k = 16, stages = 2, granularity = \"channel\" }";
 const BLOCK: &str = "prune = { kind = \"block\", density = 0.5, block = [4, 16] }";
 
 /// What a job does with a kernel, and what is wrong with it: every chain of kernels that a job gives to a device.
@@ -114,6 +116,10 @@ fn of_jobs() -> Vec<(&'static str, Fault)> {
         (PALETTE, Fault::SkipLastWorkgroup { kernel: "histogram" }),
         (PALETTE, Fault::FlipBit { kernel: "histogram_tails", bit: 4099 }),
         (PALETTE, Fault::FlipBit { kernel: "palettize", bit: 1000 }),
+        (VECTORS, Fault::FlipBit { kernel: "magnitude_sums", bit: 3 }),
+        (VECTORS, shader("vector_points", "rounded(", "1 + rounded(")),
+        (VECTORS, shader("nearest", "best = start + i;", "best = start;")),
+        (VECTORS, Fault::SkipLastWorkgroup { kernel: "nearest" }),
         (BINARY, Fault::FlipBit { kernel: "magnitude_sums", bit: 3 }),
         (N_OF_M, shader("nm_mask", "&& o < k", "&& o > k")),
         (N_OF_M, Fault::LoseTail { kernel: "nm_mask", words: 2 }),
@@ -132,6 +138,8 @@ fn of_restored() -> Vec<(&'static str, Fault)> {
     vec![
         (AFFINE, shader("dequantize", "(value - i32(scale.y))", "(value + i32(scale.y) + 1)")),
         (AFFINE, Fault::SkipLastWorkgroup { kernel: "dequantize" }),
+        (VECTORS, shader("dequantize_vectors", "sum += ", "sum -= ")),
+        (VECTORS, Fault::LoseTail { kernel: "dequantize_vectors", words: 1 }),
         (ROWS, Fault::FlipBit { kernel: "depalettize", bit: 5 }),
         (PALETTE, Fault::LoseTail { kernel: "depalettize", words: 1 }),
     ]
@@ -405,6 +413,31 @@ fn of_kernels() -> Vec<(&'static str, &'static str, Fault)> {
             ),
         ),
         ("never started", "palettize", skip("palettize")),
+        ("wrong tie", "nearest", shader("nearest", "if found < least {", "if found <= least {")),
+        ("never started", "nearest", skip("nearest")),
+        (
+            "wrong clamp",
+            "vector_points",
+            shader("vector_points", "clamp(q, -LIMIT, LIMIT)", "clamp(q, -LIMIT - 1, LIMIT)"),
+        ),
+        (
+            "wrong sub-space",
+            "dequantize_vectors",
+            shader(
+                "dequantize_vectors",
+                "(v % params.spaces)",
+                "(v / params.spaces % params.spaces)",
+            ),
+        ),
+        (
+            "wrong half",
+            "matmul_vectors",
+            shader(
+                "matmul_vectors",
+                "extractBits(i32(word), 0u, 16u), i32(word) >> 16u",
+                "i32(word & 0xffffu), i32(word) >> 16u",
+            ),
+        ),
         (
             "wrong clamp",
             "depalettize",

@@ -33,6 +33,8 @@ struct Inputs {
     palette: Palette,
     int8: Tensor,
     codes4: Tensor,
+    entries: Entries,
+    vectors: Tensor,
 }
 
 const INT8: AffineCode = AffineCode { bits: 8, symmetric: true };
@@ -65,6 +67,20 @@ impl Inputs {
         Self {
             int8: quantize(&on, &weights, INT8, Groups::of(COLS), &per_row).unwrap(),
             codes4: palettize(&on, &weights, &assigner, Groups::of(values.len()), 4).unwrap(),
+            // Any byte is a code.
+            vectors: Tensor::new(
+                &on,
+                DType::U32,
+                rows,
+                COLS / 16,
+                (0..(rows * COLS / 16) as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect(),
+            )
+            .unwrap(),
+            entries: Entries {
+                dim: 4,
+                k: 256,
+                values: (0..1024).map(|i| i * 997 % 4095 - 2047).map(|v| v as i16).collect(),
+            },
             per_128: groups.iter().map(|r| ClipGrid::new(INT4, *r)).collect(),
             on,
             weights,
@@ -84,7 +100,7 @@ fn words_of(i: &Inputs, t: Tensor, all: bool) -> Result<Vec<u32>> {
 }
 
 /// Kernels of a checkpoint's weights: the kernel, what it does here, bytes written per weight, and how to run it.
-const KERNELS: [(&str, &str, f64, Run); 14] = [
+const KERNELS: [(&str, &str, f64, Run); 16] = [
     ("range", "range per row", 0.0, |i, _| {
         Ok(range(&i.on, &i.weights, Groups::of(COLS))?
             .iter()
@@ -122,6 +138,18 @@ const KERNELS: [(&str, &str, f64, Run); 14] = [
         words_of(
             i,
             depalettize(&i.on, &i.codes4, COLS, book, Groups::of(i.weights.elements()), i.dtype)?,
+            all,
+        )
+    }),
+    ("vector_points", "points of vectors of 4", 2.0, |i, all| {
+        words_of(i, vector_points(&i.on, &i.weights, 4, Groups::of(COLS), &i.per_row)?, all)
+    }),
+    ("dequantize_vectors", "dequantize vectors of 4", 0.25, |i, all| {
+        let book = VectorCodes { entries: &i.entries, stages: 1 };
+        let groups = Groups::of(COLS);
+        words_of(
+            i,
+            dequantize_vectors(&i.on, &i.vectors, COLS, book, groups, &i.per_row, i.dtype)?,
             all,
         )
     }),

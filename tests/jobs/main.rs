@@ -22,4 +22,5 @@ mod reports;
 mod resume;
 mod scales;
 mod ties;
+mod vectors;
 mod words;

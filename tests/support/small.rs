@@ -13,7 +13,7 @@ use tersor::{
 };
 
 /// Ways to treat a tensor, by a name for each.
-const TREATMENTS: [(&str, &str); 18] = [
+const TREATMENTS: [(&str, &str); 21] = [
     (
         "affine",
         "quantize = { kind = \"affine\", bits = 4, symmetric = false, granularity = \"group\", group = 8 }",
@@ -51,6 +51,15 @@ const TREATMENTS: [(&str, &str); 18] = [
         "prune = { kind = \"magnitude\", density = 0.05 }\nquantize = { kind = \"palette\", k = 4 }\nencode = \"bloomier\"",
     ),
     ("lossless", "encode = \"auto\""),
+    (
+        "vectors",
+        "quantize = { kind = \"vector\", d = 4, k = 11, granularity = \"group\", group = 8, scales = \"bf16\" }",
+    ),
+    ("product", "axis = 1\nquantize = { kind = \"product\", d = 3, k = 4, spaces = 4 }"),
+    (
+        "residual-coded",
+        "quantize = { kind = \"residual\", d = 1, k = 5, stages = 2, granularity = \"tensor\" }\nencode = \"auto\"",
+    ),
     (
         "bf16-scales",
         "quantize = { kind = \"affine\", bits = 4, granularity = \"group\", group = 8, scales = \"bf16\" }",

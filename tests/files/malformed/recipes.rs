@@ -262,21 +262,71 @@ pub fn cases() -> Vec<(String, &'static str)> {
         ),
         (
             rule("quantize = { kind = \"affine\", bits = 8 }\nimportance = \"x\""),
-            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes; expected one"#,
+            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes and vectors; expected one"#,
+        ),
+        (
+            rule("quantize = { kind = \"vector\", d = 0, k = 4 }"),
+            r#"line 2, rule 1 ("*"): d is 0, expected 1 to 16 weights of a vector"#,
+        ),
+        (
+            rule("quantize = { kind = \"vector\", d = 17, k = 4 }"),
+            r#"line 2, rule 1 ("*"): d is 17, expected 1 to 16 weights of a vector"#,
+        ),
+        (
+            rule("quantize = { kind = \"vector\", d = 4, k = 1 }"),
+            r#"line 2, rule 1 ("*"): k is 1, expected 2 to 65536 entries"#,
+        ),
+        (
+            rule("quantize = { kind = \"vector\", d = 4, k = 65537 }"),
+            r#"line 2, rule 1 ("*"): k is 65537, expected 2 to 65536 entries"#,
+        ),
+        (
+            rule("quantize = { kind = \"vector\", d = 4, k = 16, stages = 2 }"),
+            r#"line 2, rule 1 ("*"): stages are of a residual quantizer; expected kind = "residual""#,
+        ),
+        (
+            rule("quantize = { kind = \"vector\", d = 4, k = 16, spaces = 2 }"),
+            r#"line 2, rule 1 ("*"): spaces are of a product; expected kind = "product""#,
+        ),
+        (
+            rule("quantize = { kind = \"product\", d = 4, k = 16 }"),
+            r#"line 2, rule 1 ("*"): a product has sub-spaces; expected spaces = 2 or more"#,
+        ),
+        (
+            rule("quantize = { kind = \"product\", d = 4, k = 16, spaces = 0 }"),
+            r#"line 2, rule 1 ("*"): spaces is 0, expected 1 to 1048576"#,
+        ),
+        (
+            rule("quantize = { kind = \"residual\", d = 4, k = 16 }"),
+            r#"line 2, rule 1 ("*"): a residual quantizer has stages; expected stages = 2 to 8"#,
+        ),
+        (
+            rule("quantize = { kind = \"residual\", d = 4, k = 16, stages = 9 }"),
+            r#"line 2, rule 1 ("*"): stages is 9, expected 1 to 8"#,
+        ),
+        (
+            rule(
+                "prune = { kind = \"n:m\", n = 2, m = 4 }\nquantize = { kind = \"vector\", d = 4, k = 16 }",
+            ),
+            r#"line 2, rule 1 ("*"): vectors hold all weights; leave prune out"#,
+        ),
+        (
+            rule("quantize = { kind = \"vector\", d = 4, k = 16 }\nencode = \"ribbon\""),
+            r#"line 2, rule 1 ("*"): ribbon and bloomier hold the codes of what survives; expected prune, and one palette for a tensor"#,
         ),
         (
             rule("quantize = { kind = \"binary\" }\nimportance = \"x\""),
-            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes; expected one"#,
+            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes and vectors; expected one"#,
         ),
         (
             rule("quantize = { kind = \"entropy\", bits = 2 }\nimportance = \"x\""),
-            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes; expected one"#,
+            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes and vectors; expected one"#,
         ),
         (
             rule(
                 "quantize = { kind = \"affine\", bits = 4, objective = \"mse\" }\nimportance = \"x\"",
             ),
-            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes; expected one"#,
+            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes and vectors; expected one"#,
         ),
         // prune
         (
@@ -376,8 +426,8 @@ pub fn cases() -> Vec<(String, &'static str)> {
         ),
         (quantize("bits = 8"), "TOML parse error at line 4, column 12: missing field `kind`"),
         (
-            quantize("kind = \"vector\", bits = 8"),
-            "TOML parse error at line 4, column 21: unknown variant `vector`, expected one of `affine`, `palette`, `binary`, `entropy`",
+            quantize("kind = \"cube\", bits = 8"),
+            "TOML parse error at line 4, column 21: unknown variant `cube`, expected one of `affine`, `palette`, `vector`, `product`, `residual`, `binary`, `entropy`",
         ),
         (
             quantize("kind = \"affine\""),
