@@ -5,7 +5,7 @@ mod strips;
 
 use crate::{
     DType, Result, Storage, TensorInfo,
-    digest::{Digest, digest, mixed},
+    digest::{Digest, digest, mixed, mixed_both},
     form::View,
     format::{Archive, Checkpoint},
     scratch, words,
@@ -127,7 +127,23 @@ impl Blocks {
         self.of_blocks(unit, elements, mixed)
     }
 
+    /// The same of two that have the unit's elements, such as the restored ones and the source's.
+    pub fn mixed_both(&self, unit: &Unit, elements: [&[u32]; 2]) -> [Vec<Digest>; 2] {
+        let [a, b] = elements.map(|elements| self.bytes_of_blocks(unit, elements));
+        let both = a.zip(b).map(|(a, b)| <(Digest, Digest)>::from(mixed_both([a, b])));
+        let (a, b) = both.unzip();
+        [a, b]
+    }
+
     fn of_blocks(&self, unit: &Unit, elements: &[u32], of: fn(&[u8]) -> Digest) -> Vec<Digest> {
+        self.bytes_of_blocks(unit, elements).map(of).collect()
+    }
+
+    fn bytes_of_blocks<'e>(
+        &self,
+        unit: &Unit,
+        elements: &'e [u32],
+    ) -> impl Iterator<Item = &'e [u8]> + use<'e> {
         let bytes: &[u8] = bytemuck::cast_slice(elements);
         let size = self.dtype.bytes(1);
         let all = &bytes[..unit.elements() * size];
@@ -135,7 +151,7 @@ impl Blocks {
             true => all.len(),
             false => (self.rows_per_block() * self.cols) as usize * size,
         };
-        all.chunks(block.max(1)).map(of).collect()
+        all.chunks(block.max(1))
     }
 
     /// How many blocks the tensor has.

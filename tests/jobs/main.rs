@@ -15,6 +15,7 @@ mod json;
 mod kills;
 mod modules;
 mod outputs;
+mod page;
 mod palettes;
 mod pipeline;
 mod plans;

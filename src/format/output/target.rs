@@ -90,18 +90,31 @@ impl Target {
         let files = source.files.iter().map(|f| f.path.clone());
         let carried = source.carried().iter().map(|p| source.root.join(p));
         spare(path, [source.root.clone()].into_iter().chain(files).chain(carried))?;
+        suits(path, source)?;
+        let outputs = source.is_folder.then(|| source.outputs().map(Path::to_path_buf).collect());
+        Self::locked(path, outputs, force)
+    }
+
+    /// Claims the place of a regular file, whatever is in it, or of a folder with such files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::claim`], but for what is read.
+    pub(in crate::format) fn locked(
+        path: &Path,
+        outputs: Option<BTreeSet<PathBuf>>,
+        force: bool,
+    ) -> Result<Self> {
         if path.file_name().is_none() {
             let why = format!("{} is no name for an output", shown(path));
             return Err(Error::Usage(why));
         }
-        suits(path, source)?;
         let parents = Parents::make(path)?;
         let lock = Lock::take(path)?;
         if lock.is_some() {
             delete_leftovers(path);
             recover(path).map_err(Error::io(path))?;
         }
-        let outputs = source.is_folder.then(|| source.outputs().map(Path::to_path_buf).collect());
         let target = Self { path: path.into(), force, outputs, _lock: lock, _parents: parents };
         target.replaceable()?;
         Ok(target)
