@@ -1,0 +1,295 @@
+//! The nearest entry of every point, and sums of the points of each entry: what k-means does again and again.
+//!
+//! Points that follow one another are alike (they come along a Z-curve), so a block of them lies in a small box. An entry whose
+//! distance to the box is more than the greatest distance of another to it is the nearest of none of them; what is left is a
+//! dozen entries, not 256. Distances are whole numbers below 2^24 in floats, which are exact: it is the same answer as that of
+//! trying all entries.
+
+use super::{kmeans::apart, spaces::Point};
+use crate::{Backend, Result, parallel};
+use multiversion::multiversion;
+
+/// Points that are searched together.
+const BLOCK: usize = 64;
+/// Entries in a row of registers.
+const LANES: usize = 16;
+
+/// Points by coordinates, in blocks, with weights.
+pub(super) struct Points {
+    blocks: Vec<Block>,
+    len: usize,
+    /// Coordinates that differ: alpha does not where nothing is transparent.
+    dim: usize,
+}
+
+/// Up to 64 points; the last one again fills up the last block, with weight 0.
+struct Block {
+    at: [[f32; BLOCK]; 4],
+    weights: [u32; BLOCK],
+    low: [f32; 4],
+    high: [f32; 4],
+}
+
+impl Points {
+    /// Points in blocks. Alpha counts where `with_alpha`.
+    pub fn new(points: &[Point], weights: &[u32], with_alpha: bool) -> Self {
+        let numbers: Vec<usize> = (0..points.len().div_ceil(BLOCK)).collect();
+        let dim = if with_alpha { 4 } else { 3 };
+        let runs: Vec<&[usize]> = numbers.chunks(64).collect();
+        let blocks = parallel::map(&runs, &|run| {
+            let block = |number: &usize| {
+                let range = number * BLOCK..points.len().min((number + 1) * BLOCK);
+                Block::new(&points[range.clone()], &weights[range])
+            };
+            run.iter().map(block).collect::<Vec<_>>()
+        });
+        Self { blocks: blocks.into_iter().flatten().collect(), len: points.len(), dim }
+    }
+
+    /// Whether alpha counts.
+    pub fn with_alpha(&self) -> bool {
+        self.dim == 4
+    }
+
+    /// The number of the nearest entry of every point, the first of several.
+    ///
+    /// # Errors
+    ///
+    /// Those of a device.
+    pub fn nearest(&self, on: &Backend, entries: &[Point]) -> Result<Vec<u8>> {
+        if let Backend::Gpu(_) = on {
+            return self.nearest_on(on, entries);
+        }
+        let entries = Entries::new(entries);
+        let mut labels = vec![0; self.len];
+        parallel::spans(&mut labels, BLOCK, 64, &|first, labels| {
+            let mut found = Found::default();
+            for (labels, block) in labels.chunks_mut(BLOCK).zip(&self.blocks[first..]) {
+                block.nearest(self.dim, &entries, &mut found);
+                for (label, found) in labels.iter_mut().zip(&found.label) {
+                    *label = *found as u8;
+                }
+            }
+        });
+        Ok(labels)
+    }
+
+    /// Sums over the points that each entry is the nearest of.
+    ///
+    /// # Errors
+    ///
+    /// Those of a device.
+    pub fn sums(&self, on: &Backend, entries: &[Point]) -> Result<Vec<Sum>> {
+        let labels = match on {
+            Backend::Cpu => None,
+            Backend::Gpu(_) => Some(self.nearest_on(on, entries)?),
+        };
+        let numbered = Entries::new(entries);
+        // A thread's share, so that there are not too many sums to add up.
+        let run = self.blocks.len().div_ceil(4 * rayon::current_num_threads()).max(8);
+        let runs: Vec<(usize, &[Block])> = self.blocks.chunks(run).enumerate().collect();
+        let parts = parallel::map(&runs, &|(number, blocks)| {
+            let mut sums = vec![Sum::default(); entries.len()];
+            let mut found = Found::default();
+            for (i, block) in blocks.iter().enumerate() {
+                match &labels {
+                    None => block.nearest(self.dim, &numbered, &mut found),
+                    Some(labels) => block.found(&labels[(number * run + i) * BLOCK..], entries, &mut found),
+                }
+                block.add(&found, &mut sums);
+            }
+            sums
+        });
+        let mut sums = vec![Sum::default(); entries.len()];
+        for part in &parts {
+            sums.iter_mut().zip(part).for_each(|(sum, part)| sum.add(part));
+        }
+        Ok(sums)
+    }
+
+    /// As [`Points::nearest`], on a device.
+    fn nearest_on(&self, on: &Backend, entries: &[Point]) -> Result<Vec<u8>> {
+        // TODO engine
+        let _ = on;
+        self.nearest(&Backend::Cpu, entries)
+    }
+}
+
+/// What there is of the points of an entry. Sums of whole numbers, so that their order is nothing to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    pub weight: u64,
+    pub at: [i64; 4],
+    /// Weighted squares of the coordinates.
+    pub squares: [u64; 4],
+    /// Weighted squared distances.
+    pub error: u64,
+}
+
+impl Sum {
+    pub fn add(&mut self, other: &Self) {
+        self.weight += other.weight;
+        self.error += other.error;
+        self.at.iter_mut().zip(other.at).for_each(|(sum, at)| *sum += at);
+        self.squares.iter_mut().zip(other.squares).for_each(|(sum, squares)| *sum += squares);
+    }
+
+    /// Counts a point so often.
+    pub fn count(&mut self, point: Point, weight: u32) {
+        self.weight += u64::from(weight);
+        for axis in 0..4 {
+            let (at, weight) = (i64::from(point[axis]), i64::from(weight));
+            self.at[axis] += weight * at;
+            self.squares[axis] += (weight * at * at) as u64;
+        }
+    }
+
+    /// Weighted squared distances to the mean along an axis.
+    pub fn spread(&self, axis: usize) -> u64 {
+        let (sum, weight) = (i128::from(self.at[axis]), i128::from(self.weight.max(1)));
+        (i128::from(self.squares[axis]) - sum * sum / weight).max(0) as u64
+    }
+
+    /// What it costs to have one entry for the points of two.
+    pub fn to_merge(&self, other: &Self, entry: Point, others: Point) -> u64 {
+        let (a, b) = (u128::from(self.weight), u128::from(other.weight));
+        (a * b / (a + b).max(1)) as u64 * apart(entry, others)
+    }
+
+    /// Their mean, rounded.
+    pub fn mean(&self) -> Point {
+        let weight = self.weight.max(1) as i64;
+        self.at.map(|sum| (2 * sum + weight).div_euclid(2 * weight) as i16)
+    }
+}
+
+impl Block {
+    fn new(points: &[Point], weights: &[u32]) -> Self {
+        let mut block = Self { at: [[0.0; BLOCK]; 4], weights: [0; BLOCK], low: [0.0; 4], high: [0.0; 4] };
+        block.weights[..weights.len()].copy_from_slice(weights);
+        let last = points.len() - 1;
+        for (axis, at) in block.at.iter_mut().enumerate() {
+            for (i, x) in at.iter_mut().enumerate() {
+                *x = f32::from(points[i.min(last)][axis]);
+            }
+            block.low[axis] = at.iter().copied().fold(f32::MAX, f32::min);
+            block.high[axis] = at.iter().copied().fold(f32::MIN, f32::max);
+        }
+        block
+    }
+
+    fn nearest(&self, dim: usize, entries: &Entries, found: &mut Found) {
+        match dim {
+            3 => nearest::<3>(self, entries, found),
+            _ => nearest::<4>(self, entries, found),
+        }
+    }
+
+    /// What was found elsewhere: labels, and distances from them.
+    fn found(&self, labels: &[u8], entries: &[Point], found: &mut Found) {
+        for i in 0..BLOCK {
+            // What fills up the last block weighs nothing.
+            let label = labels.get(i).copied().unwrap_or(0);
+            let entry = entries[usize::from(label)];
+            found.label[i] = i32::from(label);
+            found.distance[i] = (0..4).map(|axis| (self.at[axis][i] - f32::from(entry[axis])).powi(2)).sum();
+        }
+    }
+
+    fn add(&self, found: &Found, sums: &mut [Sum]) {
+        for i in 0..BLOCK {
+            let weight = i64::from(self.weights[i]);
+            let sum = &mut sums[found.label[i] as usize];
+            sum.weight += weight as u64;
+            sum.error += weight as u64 * found.distance[i] as u64;
+            for axis in 0..4 {
+                let at = self.at[axis][i] as i64;
+                sum.at[axis] += weight * at;
+                sum.squares[axis] += (weight * at * at) as u64;
+            }
+        }
+    }
+}
+
+/// Entries by coordinates, filled up with some that are nowhere near.
+struct Entries {
+    at: [Vec<f32>; 4],
+    len: usize,
+}
+
+impl Entries {
+    fn new(entries: &[Point]) -> Self {
+        let padded = entries.len().next_multiple_of(LANES);
+        let axis = |axis: usize| {
+            let mut at: Vec<f32> = entries.iter().map(|e| f32::from(e[axis])).collect();
+            at.resize(padded, 1e9);
+            at
+        };
+        Self { at: [axis(0), axis(1), axis(2), axis(3)], len: entries.len() }
+    }
+}
+
+/// Of the points of a block: the nearest entry, and the squared distance to it.
+struct Found {
+    label: [i32; BLOCK],
+    distance: [f32; BLOCK],
+    near: Vec<f32>,
+    candidates: Vec<u16>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { label: [0; BLOCK], distance: [0.0; BLOCK], near: vec![], candidates: vec![] }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn nearest<const D: usize>(block: &Block, entries: &Entries, found: &mut Found) {
+    let mut farthest = [f32::MAX; LANES];
+    found.near.clear();
+    for first in (0..entries.at[0].len()).step_by(LANES) {
+        let (mut near, mut far) = ([0f32; LANES], [0f32; LANES]);
+        for axis in 0..D {
+            let at: &[f32; LANES] = entries.at[axis][first..][..LANES].try_into().expect("16 lanes");
+            let (low, high) = (block.low[axis], block.high[axis]);
+            for i in 0..LANES {
+                let (below, above) = (low - at[i], at[i] - high);
+                let out = below.max(above).max(0.0);
+                let across = (-below).max(-above);
+                near[i] += out * out;
+                far[i] += across * across;
+            }
+        }
+        for i in 0..LANES {
+            farthest[i] = farthest[i].min(far[i]);
+        }
+        found.near.extend_from_slice(&near);
+    }
+    let farthest = farthest.iter().copied().fold(f32::MAX, f32::min);
+    found.candidates.clear();
+    for (i, near) in found.near[..entries.len].iter().enumerate() {
+        if *near <= farthest {
+            found.candidates.push(i as u16);
+        }
+    }
+    let (mut distance, mut label) = ([f32::MAX; BLOCK], [0i32; BLOCK]);
+    for candidate in &found.candidates {
+        let candidate = usize::from(*candidate);
+        let mut entry = [0f32; D];
+        for axis in 0..D {
+            entry[axis] = entries.at[axis][candidate];
+        }
+        for i in 0..BLOCK {
+            let mut sum = 0f32;
+            for axis in 0..D {
+                let apart = block.at[axis][i] - entry[axis];
+                sum += apart * apart;
+            }
+            let nearer = sum < distance[i];
+            distance[i] = if nearer { sum } else { distance[i] };
+            label[i] = if nearer { candidate as i32 } else { label[i] };
+        }
+    }
+    found.distance = distance;
+    found.label = label;
+}
