@@ -52,6 +52,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod cluster;
 pub mod crosscheck;
 pub mod diff;
 pub mod form;
@@ -84,6 +85,7 @@ mod error;
 mod parallel;
 mod progress;
 mod quote;
+mod random;
 mod restore;
 mod scratch;
 mod simd;

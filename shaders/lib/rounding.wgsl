@@ -1,4 +1,5 @@
-// Pure helpers only. round_ties_even(f32(a * b)) of f32 bits, clamped to -1000 and 1000: beyond every code.
+// Pure helpers only. round_ties_even(f32(a * b)) of f32 bits, clamped to -4000 and 4000: beyond every code and every number of
+// a vector.
 
 // The mantissa with its hidden bit, and the exponent that makes the value mantissa * 2^(exponent - 150).
 fn split(bits: u32) -> vec2<u32> {
@@ -10,7 +11,7 @@ fn split(bits: u32) -> vec2<u32> {
     return vec2(fraction << shift, 33u - shift);
 }
 
-// Magnitude of round_ties_even(f32(a * b)), at most 1000, by the two roundings of IEEE. The exponents of `split` are 32 too large.
+// Magnitude of round_ties_even(f32(a * b)), at most 4000, by the two roundings of IEEE. The exponents of `split` are 32 too large.
 fn rounded_product(a: u32, b: u32) -> i32 {
     let x = split(a);
     let y = split(b);
@@ -31,18 +32,18 @@ fn rounded_product(a: u32, b: u32) -> i32 {
         exponent -= 1;
     }
     m += u32(rest > 0x800000u || (rest == 0x800000u && (m & 1u) == 1u));
-    if exponent >= -13 { return 1000; }
+    if exponent >= -11 { return 4000; }
     if exponent < -25 { return 0; }
     let shift = u32(-exponent);
     let kept = m >> shift;
     let lost = m & ((1u << shift) - 1u);
     let half = 1u << (shift - 1u);
-    return min(1000, i32(kept + u32(lost > half || (lost == half && (kept & 1u) == 1u))));
+    return min(4000, i32(kept + u32(lost > half || (lost == half && (kept & 1u) == 1u))));
 }
 
 // The same with its sign; `integer` where the device does not round as IEEE.
 fn rounded(a: u32, b: u32, integer: bool) -> i32 {
-    if !integer { return i32(round(clamp(bitcast<f32>(a) * bitcast<f32>(b), -1000.0, 1000.0))); }
+    if !integer { return i32(round(clamp(bitcast<f32>(a) * bitcast<f32>(b), -4000.0, 4000.0))); }
     let q = rounded_product(a, b);
     return select(q, -q, ((a ^ b) >> 31u) == 1u);
 }

@@ -6,7 +6,7 @@ use crate::{
         case::{Case, Data, Input},
         options::Level,
     },
-    dtype, words,
+    dtype, random, words,
 };
 
 /// Random numbers by counter: the i-th of a stream is known without those before it. splitmix64, whose streams start where a
@@ -24,10 +24,7 @@ impl Rng {
 
     /// Number `i` of the stream.
     pub fn at(self, i: usize) -> u64 {
-        let z = self.0.wrapping_add((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        random::number(self.0, i as u64)
     }
 
     /// Number `i`, from 0 to `n`, which is not reached.

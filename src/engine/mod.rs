@@ -13,7 +13,7 @@ pub use tiles::{Needs, Place, Tile, assemble};
 
 use crate::{
     Backend, DType, Error, Result, Tensor,
-    codec::bitpack,
+    form::Packing,
     progress::{Cancel, Progress},
     stage::{Blocks, Unit},
     words,
@@ -161,7 +161,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Restores a unit from its codes of `bits` bits, packed row by row: on the device's tiles if it can, otherwise on the
+    /// Restores a unit from its codes, packed row by row: on the device's tiles if it can, otherwise on the
     /// CPU. `kernel` is given the codes of each tile, and returns its weights.
     pub fn restore(
         &self,
@@ -169,11 +169,11 @@ impl<'a> Engine<'a> {
         blocks: &Blocks,
         unit: &Unit,
         codes: Vec<u32>,
-        bits: u32,
+        packing: Packing,
         kernel: impl Fn(&Backend, &Tensor, &Place) -> Result<Tensor>,
     ) -> Result<Vec<u32>> {
         let (rows, cols) = unit.shape();
-        let row_words = bitpack::words(cols, bits);
+        let row_words = packing.words(cols);
         let place = Place { shape: (rows, cols), start: unit.start(blocks) };
         let on_cpu = |codes: Vec<u32>| {
             let codes = Tensor::new(&Backend::Cpu, DType::U32, rows, row_words, codes)?;
@@ -184,8 +184,8 @@ impl<'a> Engine<'a> {
             let device = |_| {
                 // All of them are under way before the first is waited for.
                 let weights = cut.iter().map(|(r, c)| {
-                    let first = r.start * row_words + c.start * bits as usize / 32;
-                    let width = bitpack::words(c.len(), bits);
+                    let first = r.start * row_words + packing.words(c.start);
+                    let width = packing.words(c.len());
                     let part = codes[first..first + r.len() * width].to_vec();
                     let start = place.start + (r.start * cols + c.start) as u64;
                     let place = Place { shape: (r.len(), c.len()), start };
@@ -211,6 +211,27 @@ impl<'a> Engine<'a> {
             None => {
                 self.cpu_tiles.fetch_add(1, Relaxed);
                 on_cpu(codes)
+            }
+        }
+    }
+
+    /// Does a survey on the device if it can, otherwise on the CPU; the first of its kind, and whatever is picked, on both. `unit` is
+    /// where it counts.
+    pub fn survey<T: Same>(
+        &self,
+        chain: Chain,
+        blocks: &Blocks,
+        unit: &Unit,
+        work: impl Fn(&Backend) -> Result<T>,
+    ) -> Result<T> {
+        let task = Task { chain, blocks, unit };
+        let done =
+            self.try_device(|on, _| self.on_device(task, 1, |_| work(on), || work(&Backend::Cpu)))?;
+        match done {
+            Some(done) => Ok(done),
+            None => {
+                self.cpu_tiles.fetch_add(1, Relaxed);
+                work(&Backend::Cpu)
             }
         }
     }

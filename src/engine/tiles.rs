@@ -2,6 +2,7 @@
 
 use crate::{
     Backend, DType, Error, Result, Tensor,
+    form::Packing,
     gpu::Gpu,
     stage::{Blocks, Unit},
     tensor::slice,
@@ -109,22 +110,22 @@ pub fn cut(
     Ok((0..rows).flat_map(piece).collect())
 }
 
-/// The codes of a unit, of `bits` bits and packed row by row, from those of its tiles.
+/// The codes of a unit, packed row by row, from those of its tiles.
 pub fn assemble(
     unit: &Unit,
     tiles: &[Tile],
-    bits: usize,
+    packing: Packing,
     mut codes: impl FnMut(&Tile) -> Result<Vec<u32>>,
 ) -> Result<Vec<u32>> {
     let (rows, cols) = unit.shape();
     if let [whole] = tiles {
         return codes(whole);
     }
-    let row_words = (cols * bits).div_ceil(32);
+    let row_words = packing.words(cols);
     let mut out = vec![0; rows * row_words];
     for tile in tiles {
         let part = codes(tile)?;
-        let (width, offset) = ((tile.cols.len() * bits).div_ceil(32), tile.cols.start * bits / 32);
+        let (width, offset) = (packing.words(tile.cols.len()), packing.words(tile.cols.start));
         for (row, part) in tile.rows.clone().zip(part.chunks_exact(width)) {
             out[row * row_words + offset..][..width].copy_from_slice(part);
         }

@@ -5,14 +5,18 @@
 //! no match on it has a rest: whoever adds one is told by the compiler where it is missing.
 
 mod affine;
+mod packing;
 mod palette;
 mod shape;
 mod text;
 mod values;
+mod vector;
 
 pub use affine::Affine;
+pub use packing::Packing;
 pub use palette::{Palette, code_bits};
-pub use shape::{MAX_RANK, View, described_bytes, words_per_row};
+pub use shape::{MAX_RANK, PIECE, View, described_bytes};
+pub use vector::{Vector, sample_of};
 
 use crate::{
     DType,
@@ -59,6 +63,8 @@ pub enum Method {
     Affine(Affine),
     /// Codes and tables.
     Palette(Palette),
+    /// Codes of vectors, codebooks and scales.
+    Vector(Vector),
 }
 
 /// One stored tensor of a treated tensor.
@@ -124,13 +130,19 @@ impl Passes {
 }
 
 impl Method {
-    /// Bits per code; none where the values are stored.
-    pub fn code_bits(self) -> Option<u8> {
+    /// How codes are packed; none where the values are stored.
+    pub fn packing(self) -> Option<Packing> {
         match self {
             Self::Values => None,
-            Self::Affine(m) => Some(m.bits),
-            Self::Palette(m) => Some(m.code_bits()),
+            Self::Affine(m) => Some(Packing::of_bits(m.bits)),
+            Self::Palette(m) => Some(Packing::of_bits(m.code_bits())),
+            Self::Vector(m) => Some(m.packing()),
         }
+    }
+
+    /// Bits per code; none where the values are stored.
+    pub fn code_bits(self) -> Option<u8> {
+        self.packing().map(|p| p.bits)
     }
 
     /// What a group's table takes on a device.
@@ -139,6 +151,7 @@ impl Method {
             Self::Values => 0,
             Self::Affine(_) => Affine::TABLE_BYTES,
             Self::Palette(m) => m.table_bytes(),
+            Self::Vector(_) => Affine::TABLE_BYTES,
         }
     }
 }
@@ -156,6 +169,7 @@ impl TensorManifest {
             Method::Values => values::group(matrix),
             Method::Affine(m) => m.group(matrix),
             Method::Palette(m) => m.group(matrix),
+            Method::Vector(m) => m.group(matrix),
         };
         Groups::of(size as usize)
     }
@@ -171,10 +185,10 @@ impl TensorManifest {
             let shape = Some(vec![rows, cols.div_ceil(32)]);
             list.push(Component { name: "mask", dtype: DType::U32, shape });
         }
-        list.push(match self.method.code_bits() {
+        list.push(match self.method.packing() {
             None => values::stored(self.dtype),
-            Some(bits) => {
-                let shape = (!self.pruned).then(|| vec![rows, words_per_row(cols, bits)]);
+            Some(packing) => {
+                let shape = (!self.pruned).then(|| vec![rows, packing.words_per_row(cols)]);
                 Component { name: "codes", dtype: DType::U32, shape }
             }
         });
@@ -196,6 +210,7 @@ impl TensorManifest {
             Method::Values => Vec::new(),
             Method::Affine(m) => m.tables(self.matrix()),
             Method::Palette(m) => m.tables(self.dtype, self.matrix()),
+            Method::Vector(m) => m.tables(self.matrix()),
         }
     }
 
@@ -209,6 +224,11 @@ impl TensorManifest {
         };
         let starts = self.tables().into_iter().map(start).collect();
         (at, starts)
+    }
+
+    /// How many codes or values a row of `cols` weights has, where all of them are stored.
+    pub fn stored_cols(&self, cols: usize) -> usize {
+        self.method.packing().map_or(cols, |packing| packing.count(cols))
     }
 
     /// What the stored weights are.
@@ -232,7 +252,7 @@ impl TensorManifest {
     pub fn lossless(&self) -> bool {
         match self.method {
             Method::Values => !self.pruned,
-            Method::Affine(_) | Method::Palette(_) => false,
+            Method::Affine(_) | Method::Palette(_) | Method::Vector(_) => false,
         }
     }
 
@@ -243,6 +263,7 @@ impl TensorManifest {
             Method::Values => values::words(),
             Method::Affine(m) => m.words(matrix),
             Method::Palette(m) => m.words(matrix),
+            Method::Vector(m) => m.words(matrix),
         };
         let stored = if self.coded { format!("{stored}, coded") } else { stored };
         match pruned.or(self.pruned.then_some("pruned")) {
@@ -272,6 +293,7 @@ impl TensorManifest {
             Method::Values => values::check(self.pruned, self.coded)?,
             Method::Affine(m) => m.check(self.matrix())?,
             Method::Palette(m) => m.check(self.matrix())?,
+            Method::Vector(m) => m.check(self.matrix(), self.pruned)?,
         }
         match self.table_bytes() {
             None => Err("tables of 2^61 bytes or more".into()),

@@ -2,6 +2,10 @@
 
 use crate::DType;
 
+/// A longer row is cut into pieces of this many elements: a multiple of 32, so that pieces of codes start on word
+/// boundaries, and of every number to 16, so that no N:M group straddles two.
+pub const PIECE: u64 = 1_441_440;
+
 /// Most dimensions of a tensor.
 pub const MAX_RANK: usize = 32;
 
@@ -65,17 +69,4 @@ impl View {
             _ => (matrices.saturating_mul(cols), rows),
         }
     }
-}
-
-/// 32-bit words that a row of codes takes.
-///
-/// # Example
-///
-/// ```
-/// use tersor::form::words_per_row;
-///
-/// assert_eq!([words_per_row(8, 4), words_per_row(9, 4), words_per_row(32, 3)], [1, 2, 3]);
-/// ```
-pub fn words_per_row(cols: u64, bits: u8) -> u64 {
-    (cols * u64::from(bits)).div_ceil(32)
 }

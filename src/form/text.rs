@@ -5,7 +5,7 @@ use crate::{
     DType,
     decide::affine::ScaleType,
     digest::{decode_digest, encode_digest},
-    form::{Affine, Method, Palette, TensorManifest, View, affine, palette},
+    form::{Affine, Method, Palette, TensorManifest, Vector, View, affine, palette, vector},
     quote::quoted,
 };
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ struct Description {
     shape: Vec<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stack: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vector: Option<vector::Text>,
 }
 
 impl TensorManifest {
@@ -42,11 +44,14 @@ impl TensorManifest {
     ///
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let (affine, palette, scales) = match self.method {
-            Method::Values => (None, None, ScaleType::F32),
-            Method::Affine(m) => (Some(m.text()), None, m.scales),
-            Method::Palette(m) => (None, Some(m.text()), ScaleType::F32),
-        };
+        let (mut affine, mut palette, mut vector) = (None, None, None);
+        let mut scales = ScaleType::F32;
+        match self.method {
+            Method::Values => {}
+            Method::Affine(m) => (affine, scales) = (Some(m.text()), m.scales),
+            Method::Palette(m) => palette = Some(m.text()),
+            Method::Vector(m) => (vector, scales) = (Some(m.text()), m.scales),
+        }
         let description = Description {
             affine,
             axis: (self.view.axis != 0).then_some(self.view.axis),
@@ -59,6 +64,7 @@ impl TensorManifest {
             scales: (scales != ScaleType::F32).then(|| scales.dtype().name().into()),
             shape: self.shape.clone(),
             stack: self.view.stack.then_some(true),
+            vector,
         };
         Ok(serde_json::to_writer(out, &description)?)
     }
@@ -84,10 +90,11 @@ impl TensorManifest {
             view: View { axis: text.axis.map_or(0, |_| 1), stack: text.stack.is_some() },
             pruned: text.pruned.is_some(),
             coded: text.coded.is_some(),
-            method: match (text.affine, text.palette) {
-                (Some(text), _) => Method::Affine(Affine::of_text(text, scales)),
-                (None, Some(text)) => Method::Palette(Palette::of_text(text)),
-                (None, None) => Method::Values,
+            method: match (text.affine, text.palette, text.vector) {
+                (Some(text), ..) => Method::Affine(Affine::of_text(text, scales)),
+                (None, Some(text), _) => Method::Palette(Palette::of_text(text)),
+                (None, None, Some(text)) => Method::Vector(Vector::of_text(text, scales)),
+                (None, None, None) => Method::Values,
             },
             digest: decode_digest(&text.digest).ok_or("its digest is none")?,
             max_rel_error: text.max_rel_error,

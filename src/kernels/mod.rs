@@ -25,6 +25,7 @@ pub(crate) mod palette;
 pub(crate) mod products;
 pub(crate) mod prune;
 pub(crate) mod tasks;
+pub(crate) mod vectors;
 
 #[doc(hidden)]
 pub use crate::decide::histogram::TAIL;
@@ -40,6 +41,7 @@ pub use order::*;
 pub use palette::*;
 pub use products::*;
 pub use prune::*;
+pub use vectors::*;
 
 use std::sync::LazyLock;
 
@@ -54,6 +56,7 @@ pub static ALL: LazyLock<Vec<&'static Kernel>> = LazyLock::new(|| {
         palette::KERNELS,
         products::KERNELS,
         prune::KERNELS,
+        vectors::KERNELS,
         &[&crate::gpu::NUMERICS],
     ];
     let mut all = wings.concat();

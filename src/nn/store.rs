@@ -6,7 +6,10 @@ use crate::{
     dtype,
     form::{Affine, Method, TensorManifest, View},
     format::{Archive, ArchivedTensor, Opened},
-    kernels::{AffineMatrix, BinaryMatrix, Int8, PaletteMatrix, SparseMatrix, binarize},
+    kernels::{
+        AffineMatrix, BinaryMatrix, Entries, Int8, PaletteMatrix, SparseMatrix, VectorMatrix,
+        binarize,
+    },
     nn::layers::weight::Weight,
     recipe::Objective,
     restore::{Parts, Restorer, kept},
@@ -14,7 +17,10 @@ use crate::{
     tensor::elements,
     words,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// The weights of a network by name: a checkpoint as it is, or an archive in the form that it stores.
 ///
@@ -154,6 +160,12 @@ impl Model {
                 PaletteMatrix::of_codes(on, codes, cols, m.code_bits().into(), group, &entries)
                     .map(Weight::Palette)
             }
+            (Method::Vector(m), _) => {
+                let (codes, Whole { scales, books, .. }) = codes_on(on, archive, tensor, manifest)?;
+                let books = books.ok_or_else(|| self.refuse(name, "has no rows"))?;
+                let books = (books, m.stages.into());
+                VectorMatrix::of_codes(on, codes, cols, books, group, &scales).map(Weight::Vectors)
+            }
             (Method::Values, _) => {
                 let parts = Whole::read(archive, tensor, manifest)?;
                 sparse(parts.mask, parts.codes)
@@ -214,7 +226,9 @@ impl Model {
         };
         let affine = match manifest.method {
             Method::Affine(affine) => affine,
-            Method::Values | Method::Palette(_) => return refuse(&manifest.describe(None)),
+            Method::Values | Method::Palette(_) | Method::Vector(_) => {
+                return refuse(&manifest.describe(None));
+            }
         };
         let group = affine.group;
         match manifest.view {
@@ -242,7 +256,7 @@ impl Model {
             let of_rows = |m: Affine| m.group == 0 || m.group == manifest.matrix().1;
             match manifest.method {
                 Method::Affine(m) => manifest.view == View::default() && m.bits == 8 && of_rows(m),
-                Method::Values | Method::Palette(_) => false,
+                Method::Values | Method::Palette(_) | Method::Vector(_) => false,
             }
         })
     }
@@ -385,6 +399,7 @@ struct Whole {
     codes: Vec<u32>,
     scales: Vec<Scale>,
     entries: Vec<f32>,
+    books: Option<Arc<Entries>>,
 }
 
 impl Whole {
@@ -440,6 +455,7 @@ impl Whole {
         whole.scales[first..][..parts.scales.len()].copy_from_slice(&parts.scales);
         match manifest.method {
             Method::Values | Method::Affine(_) => {}
+            Method::Vector(_) => whole.books.clone_from(&parts.books),
             Method::Palette(m) => {
                 let k = m.k as usize;
                 whole.entries.resize(tables * k, 0.0);

@@ -52,6 +52,7 @@ fn code_bits(treat: &Treat, width: u32) -> f64 {
         }
         (_, Method::Palette(_)) if width > 1.0 => width - 0.2,
         (_, Method::Affine(_)) => width - 0.6,
+        (_, Method::Vector(_)) => width - 0.1,
         _ => width,
     }
 }

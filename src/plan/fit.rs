@@ -3,7 +3,7 @@
 use crate::{
     Result, TensorInfo,
     decide::kmeans::entropy_entries,
-    form::{Affine, MAX_RANK, Method, Palette, TensorManifest, View},
+    form::{Affine, MAX_RANK, Method, PIECE, Palette, TensorManifest, Vector, View},
     format::{Checkpoint, MAX_NAME},
     plan::{
         bounds::stored_bytes,
@@ -71,19 +71,7 @@ pub(super) fn action(
     let (method, objective) = match &treatment.quantize {
         None => (Method::Values, Objective::Range),
         Some(Quantize::Affine { bits, symmetric, granularity, objective, scales }) => {
-            let group = match granularity {
-                Granularity::Tensor => 0,
-                Granularity::Channel => cols,
-                Granularity::Group(sizes) => sizes
-                    .iter()
-                    .find_map(|size| match size {
-                        GroupSize::Row => Some(cols),
-                        GroupSize::Of(g) => cols.is_multiple_of(*g).then_some(*g),
-                    })
-                    .ok_or_else(|| {
-                        format!("{} does not divide its rows of {cols}", sizes_text(sizes))
-                    })?,
-            };
+            let group = group_of(granularity, cols)?;
             let (bits, symmetric, scales) = (*bits, *symmetric, *scales);
             (Method::Affine(Affine { bits, symmetric, group, scales }), *objective)
         }
@@ -102,6 +90,26 @@ pub(super) fn action(
                     })?,
             };
             (Method::Palette(Palette { k: *k, rows: per_table }), Objective::Range)
+        }
+        Some(Quantize::Vector { d, k, spaces, stages, granularity, scales, .. }) => {
+            let period = u64::from(*d) * u64::from(*spaces);
+            if !cols.is_multiple_of(period) {
+                let of = match spaces {
+                    1 => format!("vectors of {d} do"),
+                    _ => format!("a product of {spaces} x {d} does"),
+                };
+                return Err(format!("{of} not divide its rows of {cols}"));
+            }
+            if cols > PIECE {
+                return Err(format!("its rows of {cols} are too long for vectors: above {PIECE}"));
+            }
+            let group = group_of(granularity, cols)?;
+            if group != 0 && !group.is_multiple_of((*d).into()) {
+                return Err(format!("group {group} is no whole vectors of {d}"));
+            }
+            let vector =
+                Vector { dim: *d, k: *k, spaces: *spaces, stages: *stages, group, scales: *scales };
+            (Method::Vector(vector), Objective::Range)
         }
         // A table of two values for every row.
         Some(Quantize::Binary) => (Method::Palette(Palette { k: 2, rows: 1 }), Objective::Range),
@@ -144,6 +152,21 @@ pub(super) fn action(
         return keep("its treated form is not smaller");
     }
     Ok(Action::Treat(Box::new(treat)))
+}
+
+/// Elements of a row that share a scale; 0 for all of the tensor.
+fn group_of(granularity: &Granularity, cols: u64) -> std::result::Result<u64, String> {
+    match granularity {
+        Granularity::Tensor => Ok(0),
+        Granularity::Channel => Ok(cols),
+        Granularity::Group(sizes) => {
+            let size = sizes.iter().find_map(|size| match size {
+                GroupSize::Row => Some(cols),
+                GroupSize::Of(g) => cols.is_multiple_of(*g).then_some(*g),
+            });
+            size.ok_or_else(|| format!("{} does not divide its rows of {cols}", sizes_text(sizes)))
+        }
+    }
 }
 
 fn sizes_text(sizes: &[GroupSize]) -> String {

@@ -179,7 +179,10 @@ impl Recipe {
                     *b = if *b == own { bits } else { (bits + 1.0).min(8.0) };
                 }
                 // What has more bits there has them here.
-                Quantize::Affine { .. } | Quantize::Palette { .. } | Quantize::Binary => {}
+                Quantize::Affine { .. }
+                | Quantize::Palette { .. }
+                | Quantize::Vector { .. }
+                | Quantize::Binary => {}
             }
         }
         Ok(recipe)

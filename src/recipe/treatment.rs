@@ -127,6 +127,25 @@ pub enum Quantize {
         /// relative to the survivors, `‖w - q‖ / ‖w‖`, is at most this.
         max_error: Option<f64>,
     },
+    /// Vectors of consecutive weights, as sums of entries of codebooks that are trained on the tensor, times the scale of a group.
+    Vector {
+        /// Weights of a vector, 1..=16.
+        d: u8,
+        /// Entries of a codebook, 2..=65536.
+        k: u32,
+        /// Sub-spaces, each with codebooks of its own, which take turns along a row.
+        spaces: u32,
+        /// Entries that are added up, each the nearest to what those before it have left; 1..=8.
+        stages: u8,
+        /// What shares a scale.
+        granularity: Granularity,
+        /// The type that scales are stored in.
+        #[serde(skip_serializing_if = "is_usual")]
+        scales: ScaleType,
+        /// Of the vectors that the search starts from.
+        #[serde(skip_serializing_if = "is_zero")]
+        seed: u64,
+    },
     /// The sign of every weight, and one magnitude for each row: the mean of its own, which has the least squared error.
     Binary,
     /// A table for the tensor that is the best for so many bits per surviving weight once codes are entropy-coded. The bits are
@@ -142,12 +161,16 @@ fn is_usual(scales: &ScaleType) -> bool {
     *scales == ScaleType::default()
 }
 
+fn is_zero(seed: &u64) -> bool {
+    *seed == 0
+}
+
 impl Quantize {
     /// The error limit by which a palette is chosen.
     pub fn max_error(&self) -> Option<f64> {
         match self {
             Self::Palette { max_error, .. } => *max_error,
-            Self::Affine { .. } | Self::Binary | Self::Entropy { .. } => None,
+            Self::Affine { .. } | Self::Vector { .. } | Self::Binary | Self::Entropy { .. } => None,
         }
     }
 
@@ -155,7 +178,7 @@ impl Quantize {
     pub fn entropy_bits(&self) -> Option<f64> {
         match self {
             Self::Entropy { bits } => Some(*bits),
-            Self::Affine { .. } | Self::Palette { .. } | Self::Binary => None,
+            Self::Affine { .. } | Self::Palette { .. } | Self::Vector { .. } | Self::Binary => None,
         }
     }
 
@@ -164,14 +187,14 @@ impl Quantize {
         match self {
             Self::Palette { granularity, .. } => *granularity == Granularity::Tensor,
             Self::Entropy { .. } => true,
-            Self::Affine { .. } | Self::Binary => false,
+            Self::Affine { .. } | Self::Vector { .. } | Self::Binary => false,
         }
     }
 
-    /// Whether importance, which weighs the squared errors of a palette's entries, has an effect.
+    /// Whether importance, which weighs the squared errors of entries of a palette or a codebook, has an effect.
     pub fn takes_importance(&self) -> bool {
         match self {
-            Self::Palette { .. } => true,
+            Self::Palette { .. } | Self::Vector { .. } => true,
             Self::Affine { .. } | Self::Binary | Self::Entropy { .. } => false,
         }
     }

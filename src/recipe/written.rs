@@ -170,11 +170,57 @@ enum RawQuantize {
         #[serde(default)]
         group: OneOrMany<RawGroup>,
     },
+    Vector(RawVector),
+    Product(RawVector),
+    Residual(RawVector),
     // Not a unit, which would take any key.
     Binary {},
     Entropy {
         bits: f64,
     },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawVector {
+    d: u8,
+    k: u32,
+    spaces: Option<u32>,
+    stages: Option<u8>,
+    granularity: Option<RawGranularity>,
+    #[serde(default)]
+    group: OneOrMany<RawGroup>,
+    #[serde(default)]
+    scales: ScaleType,
+    #[serde(default)]
+    seed: u64,
+}
+
+impl RawVector {
+    /// Of the kinds only a product has sub-spaces for certain, and only a residual quantizer stages; each may have both.
+    fn check(
+        self,
+        spaces: Option<u32>,
+        stages: Option<u8>,
+    ) -> std::result::Result<Quantize, String> {
+        let Self { d, k, granularity, group, scales, seed, .. } = self;
+        if !(1..=16).contains(&d) {
+            return Err(format!("d is {d}, expected 1 to 16 weights of a vector"));
+        }
+        if !(2..=1 << 16).contains(&k) {
+            return Err(format!("k is {k}, expected 2 to 65536 entries"));
+        }
+        let spaces = spaces.ok_or("a product has sub-spaces; expected spaces = 2 or more")?;
+        let stages = stages.ok_or("a residual quantizer has stages; expected stages = 2 to 8")?;
+        if !(1..=1 << 20).contains(&spaces) {
+            return Err(format!("spaces is {spaces}, expected 1 to 1048576"));
+        }
+        if !(1..=8).contains(&stages) {
+            return Err(format!("stages is {stages}, expected 1 to 8"));
+        }
+        let granularity = granularity_of(granularity.unwrap_or(RawGranularity::Channel), group)?;
+        Ok(Quantize::Vector { d, k, spaces, stages, granularity, scales, seed })
+    }
 }
 
 fn yes() -> bool {
@@ -247,8 +293,14 @@ impl RawRule {
         {
             return Err("ribbon and bloomier hold the codes of what survives; expected prune, and one palette for a tensor".into());
         }
+        let vectors = matches!(quantize, Some(Quantize::Vector { .. }));
+        if vectors && raw.prune.is_some() {
+            return Err("vectors hold all weights; leave prune out".into());
+        }
         if raw.importance.is_some() && !quantize.as_ref().is_some_and(Quantize::takes_importance) {
-            return Err("importance weighs the squared errors of palettes; expected one".into());
+            return Err(
+                "importance weighs the squared errors of palettes and vectors; expected one".into(),
+            );
         }
         Ok(Rule {
             pattern,
@@ -330,6 +382,21 @@ impl RawQuantize {
                     );
                 }
                 Ok(Quantize::Palette { k, granularity, max_error })
+            }
+            Self::Vector(RawVector { spaces: Some(_), .. }) => {
+                Err("spaces are of a product; expected kind = \"product\"".into())
+            }
+            Self::Vector(RawVector { stages: Some(_), .. }) => {
+                Err("stages are of a residual quantizer; expected kind = \"residual\"".into())
+            }
+            Self::Vector(raw) => raw.check(Some(1), Some(1)),
+            Self::Product(raw) => {
+                let (spaces, stages) = (raw.spaces, raw.stages.or(Some(1)));
+                raw.check(spaces, stages)
+            }
+            Self::Residual(raw) => {
+                let (spaces, stages) = (raw.spaces.or(Some(1)), raw.stages);
+                raw.check(spaces, stages)
             }
             Self::Binary {} => Ok(Quantize::Binary),
             Self::Entropy { bits } if bits > 0.0 && bits <= 8.0 => Ok(Quantize::Entropy { bits }),

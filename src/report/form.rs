@@ -8,16 +8,25 @@ use std::sync::{Arc, LazyLock};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Form {
     /// `kept` bit for bit; `values` as they are, pruned or coded; `affine` codes times a scale; `palette`, numbers of entries of a
-    /// table.
+    /// table; `vector`, numbers of entries of codebooks, times a scale.
     pub kind: &'static str,
     /// Bits of a code before it is coded.
     pub bits: Option<u8>,
     /// Affine: whether there are no zero points.
     pub symmetric: Option<bool>,
-    /// Affine: the type of the scales.
+    /// Affine and vector: the type of the scales.
     pub scales: Option<&'static str>,
-    /// Palette: entries of a table.
+    /// Palette: entries of a table. Vector: of a codebook.
     pub entries: Option<u32>,
+    /// Vector: weights of a vector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dim: Option<u8>,
+    /// Vector: sub-spaces, each with codebooks of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spaces: Option<u32>,
+    /// Vector: entries that are added up for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stages: Option<u8>,
     /// Weights that share a scale or a table, neighbours in a row; more than a row has where rows share it.
     pub group: Option<u64>,
     /// Whether only some weights are stored, the others being zero.
@@ -55,6 +64,16 @@ impl Form {
                 kind: "affine",
                 symmetric: Some(m.symmetric),
                 scales: Some(m.scales.dtype().name()),
+                group,
+                ..all
+            },
+            Method::Vector(m) => Self {
+                kind: "vector",
+                scales: Some(m.scales.dtype().name()),
+                entries: Some(m.k),
+                dim: Some(m.dim),
+                spaces: Some(m.spaces),
+                stages: Some(m.stages),
                 group,
                 ..all
             },

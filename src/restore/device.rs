@@ -45,7 +45,7 @@ impl Restorer<'_> {
         }
         let Some(bits) = manifest.method.code_bits() else { return Ok(None) };
         let heights = self.units.iter().flat_map(|unit| self.blocks.heights(unit));
-        let cols = self.blocks.cols as usize;
+        let cols = manifest.stored_cols(self.blocks.cols as usize);
         self.dense_codes(on, 0, &heights.collect::<Vec<_>>(), cols, bits.into()).map(Some)
     }
 
@@ -54,7 +54,7 @@ impl Restorer<'_> {
     pub(super) fn bits_on_device(&self) -> Option<u8> {
         let manifest = self.manifest;
         let one_table = match manifest.method {
-            Method::Values | Method::Affine(_) => false,
+            Method::Values | Method::Affine(_) | Method::Vector(_) => false,
             Method::Palette(m) => m.rows == 0,
         };
         let decodes = manifest.coded && (!manifest.pruned || one_table);
@@ -73,7 +73,8 @@ impl Restorer<'_> {
         let mut tables = Parts::default();
         self.tables(unit, &mut tables)?;
         let (heights, first) = (self.blocks.heights(unit), self.blocks.of_unit(unit).start);
-        let codes = self.dense_codes(on, first, &heights, unit.shape().1, bits.into())?;
+        let cols = self.manifest.stored_cols(unit.shape().1);
+        let codes = self.dense_codes(on, first, &heights, cols, bits.into())?;
         let place = Place { shape: unit.shape(), start: unit.start(&self.blocks) };
         tables.weights(on, self.manifest, &self.blocks, unit, &codes, &place)?.into_words(on)
     }

@@ -10,11 +10,12 @@ use crate::{
     decide::affine::Scale,
     dtype,
     engine::{Chain, Engine, Needs, Place},
-    form::{Method, Palette, TensorManifest},
-    kernels::{Codebook, depalettize, dequantize},
+    form::{Method, Palette, TensorManifest, Vector},
+    kernels::{Codebook, Entries, VectorCodes, depalettize, dequantize, dequantize_vectors},
     stage::{Blocks, Unit},
     words,
 };
+use std::sync::Arc;
 
 /// The parts of one unit, whatever format they come from or go to: each code packed row by row, the first in the low bits.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Parts {
     pub scales: Vec<Scale>,
     /// Tables that the unit touches, one after the other.
     pub entries: Vec<f32>,
+    /// Codebooks of vectors, which are the tensor's.
+    pub books: Option<Arc<Entries>>,
     /// What its coded blocks take.
     pub sizes: Sizes,
 }
@@ -54,6 +57,7 @@ impl Parts {
                 return Ok(sparse::scatter(dtype, &self.stored, rows, cols, &self.mask));
             }
         };
+        let packing = manifest.method.packing().expect("they are codes");
         let stored = std::mem::take(&mut self.stored);
         let codes = match manifest.pruned {
             true => sparse::scatter_codes(&stored, bits, cols, &self.mask, 0),
@@ -64,10 +68,10 @@ impl Parts {
         };
         let mut restored = match engine {
             Some((engine, tensor)) => {
-                engine.restore(chain(manifest, tensor), blocks, unit, codes, bits, kernel)?
+                engine.restore(chain(manifest, tensor), blocks, unit, codes, packing, kernel)?
             }
             None => {
-                let width = bitpack::words(cols, bits);
+                let width = packing.words(cols);
                 let codes = Tensor::new(&Backend::Cpu, DType::U32, rows, width, codes)?;
                 let whole = Place { shape: (rows, cols), start: unit.start(blocks) };
                 kernel(&Backend::Cpu, &codes, &whole)?.into_words(&Backend::Cpu)?
@@ -105,6 +109,11 @@ impl Parts {
                 let bits = m.code_bits().into();
                 depalettize(on, codes, cols, Codebook { entries, k, bits }, own, blocks.dtype)
             }
+            Method::Vector(m) => {
+                let entries = self.books.as_deref().expect("codebooks come with the scales");
+                let book = VectorCodes { entries, stages: m.stages.into() };
+                dequantize_vectors(on, codes, cols, book, own, &self.scales[tables], blocks.dtype)
+            }
         }
     }
 
@@ -122,7 +131,40 @@ impl Parts {
                 tables
             }
             Method::Palette(_) => vec![("codebook", encoded(manifest.dtype, &self.entries))],
+            Method::Vector(m) => {
+                let scales: Vec<f32> = self.scales.iter().map(|s| s.scale).collect();
+                vec![("scales", encoded(m.scales.dtype(), &scales))]
+            }
         }
+    }
+
+    /// The bytes of the codebooks that all units share, by the name of their component.
+    pub fn books(&self, manifest: &TensorManifest) -> Option<(&'static str, Vec<u8>)> {
+        match manifest.method {
+            Method::Values | Method::Affine(_) | Method::Palette(_) => None,
+            Method::Vector(_) => {
+                let entries = self.books.as_ref().expect("codebooks come with the scales");
+                let bytes = entries.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                Some(("codebook", bytes))
+            }
+        }
+    }
+
+    /// Whether every code of vectors has an entry. Codebooks of as many entries as there are codes have one for each.
+    pub(super) fn entries_exist(&self, vector: Vector, (rows, cols): (usize, usize)) -> bool {
+        let packing = vector.packing();
+        let of_code = packing.codes as usize / usize::from(vector.stages);
+        if vector.k as usize == 1 << (usize::from(packing.bits) * of_code) {
+            return true;
+        }
+        let (bits, words) = (u32::from(packing.bits), packing.words(cols));
+        let mut symbols = vec![0; packing.count(cols)];
+        (0..rows).all(|r| {
+            bitpack::unpack(&self.stored[r * words..][..words], bits, &mut symbols);
+            symbols
+                .chunks_exact(of_code)
+                .all(|code| code.iter().rev().fold(0, |c, s| c << bits | u32::from(*s)) < vector.k)
+        })
     }
 
     /// Whether every code of a palette has an entry. Tables of a power of two of entries have one for each.
@@ -165,12 +207,15 @@ pub(super) fn tables_of(manifest: &TensorManifest, blocks: &Blocks, unit: &Unit)
 /// What restores a tensor.
 pub(super) fn chain<'a>(manifest: &TensorManifest, tensor: &'a str) -> Chain<'a> {
     let group = manifest.groups().size;
-    let needs = Needs { table_bytes: manifest.method.table_bytes(), group, ..Needs::default() };
+    let multiple = manifest.method.packing().map_or(1, |p| p.weights as usize);
+    let table_bytes = manifest.method.table_bytes();
+    let needs = Needs { table_bytes, group, multiple, ..Needs::default() };
     let kernel = match manifest.method {
         // No kernel is needed, and none named.
         Method::Values => "",
         Method::Affine(_) => "dequantize",
         Method::Palette(_) => "depalettize",
+        Method::Vector(_) => "dequantize_vectors",
     };
     Chain { kernel, tensor, needs }
 }

@@ -9,8 +9,9 @@ use crate::{
     },
     decide::affine::Scale,
     dtype,
-    form::{Affine, Method, Palette, TensorManifest, words_per_row},
+    form::{Affine, Method, Palette, TensorManifest, Vector},
     format::{Archive, ArchivedTensor},
+    kernels::{Entries, VECTOR_LIMIT},
     parallel,
     quote::quoted,
     restore::parts::Parts,
@@ -18,7 +19,10 @@ use crate::{
     stage::{Blocks, Unit},
     words,
 };
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 /// A tensor of an archive, ready to be restored unit by unit from any thread.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub struct Restorer<'a> {
     /// For a pruned tensor, where each unit's survivors start: bytes of values, words of codes. For a coded one, where each
     /// block starts.
     starts: Vec<u64>,
+    /// Its codebooks of vectors, once they are read.
+    books: OnceLock<Arc<Entries>>,
 }
 
 impl<'a> Restorer<'a> {
@@ -50,7 +56,8 @@ impl<'a> Restorer<'a> {
     ) -> Result<Self> {
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
         let (units, starts) = (Vec::new(), Vec::new());
-        let mut restorer = Self { archive, tensor, manifest, blocks, units, starts };
+        let books = OnceLock::new();
+        let mut restorer = Self { archive, tensor, manifest, blocks, units, starts, books };
         if manifest.coded {
             // Before the units: a shape may claim more of them than there is memory.
             restorer.starts = restorer.block_starts()?;
@@ -108,7 +115,7 @@ impl<'a> Restorer<'a> {
 
     /// Decodes the blocks of a unit.
     fn decode(&self, unit: &Unit) -> Result<(Block, Sizes)> {
-        let (cols, element) = (unit.shape().1, self.manifest.element());
+        let (cols, element) = (self.manifest.stored_cols(unit.shape().1), self.manifest.element());
         let blocks = self.blocks.of_unit(unit).zip(self.blocks.heights(unit));
         let decoded = parallel::try_map(&blocks.collect::<Vec<_>>(), &|&(i, rows)| {
             let (block, sizes) =
@@ -187,16 +194,15 @@ impl<'a> Restorer<'a> {
                     self.words(manifest.stored(), start * 4, (end - start) as usize)?
                 }
             };
-        } else if let Some(bits) = manifest.method.code_bits() {
-            let row_words = words_per_row(self.blocks.cols, bits);
-            let start = unit.rows.start * row_words + unit.cols.start * u64::from(bits) / 32;
-            parts.stored =
-                self.words("codes", start * 4, rows * bitpack::words(cols, bits as u32))?;
+        } else if let Some(packing) = manifest.method.packing() {
+            let row_words = packing.words_per_row(self.blocks.cols);
+            let start = unit.rows.start * row_words + packing.words_per_row(unit.cols.start);
+            parts.stored = self.words("codes", start * 4, rows * packing.words(cols))?;
         }
         if let (Some(bits), false) = (manifest.method.code_bits(), manifest.coded) {
             let rows: &mut dyn Iterator<Item = usize> = match manifest.pruned {
                 true => &mut sparse::row_counts(&parts.mask, cols),
-                false => &mut std::iter::repeat_n(cols, rows),
+                false => &mut std::iter::repeat_n(manifest.stored_cols(cols), rows),
             };
             if !bitpack::padding_is_zero(&parts.stored, bits.into(), rows) {
                 return Err(self.refuse("its codes have bits beyond the end of a row"));
@@ -205,7 +211,7 @@ impl<'a> Restorer<'a> {
         // A retrieval structure, which has no index, gives any code for weights that were pruned.
         let retrieved = manifest.coded && manifest.pruned && parts.sizes.index == 0;
         match manifest.method {
-            Method::Values | Method::Affine(_) => {}
+            Method::Values | Method::Affine(_) | Method::Vector(_) => {}
             Method::Palette(m) => {
                 if !retrieved && !parts.codes_within(m, (rows, cols), manifest.pruned) {
                     // They would stand for the table's last entry, which has a code of its own.
@@ -216,7 +222,33 @@ impl<'a> Restorer<'a> {
             }
         }
         self.tables(unit, &mut parts)?;
+        if let Method::Vector(m) = manifest.method
+            && !parts.entries_exist(m, (rows, cols))
+        {
+            let k = m.k;
+            return Err(self.refuse(&format!("a code is beyond the {k} entries of its codebook")));
+        }
         Ok(parts)
+    }
+
+    /// The codebooks of vectors, read once.
+    fn books(&self, vector: Vector) -> Result<Arc<Entries>> {
+        if let Some(found) = self.books.get() {
+            return Ok(found.clone());
+        }
+        let manifest = self.manifest;
+        let (_, starts) = manifest.table_starts();
+        let start = starts.iter().find(|t| t.0 == "codebook").map_or(0, |t| t.1);
+        let (name, at) = if manifest.coded { ("coded", start) } else { ("codebook", 0) };
+        let mut bytes = vec![0; 2 * vector.numbers() as usize];
+        self.archive.read_at(self.component(name), at, &mut bytes)?;
+        let values: Vec<i16> =
+            bytes.as_chunks().0.iter().map(|pair| i16::from_le_bytes(*pair)).collect();
+        if values.iter().any(|v| v.unsigned_abs() > VECTOR_LIMIT.unsigned_abs()) {
+            return Err(self.refuse("its codebook holds a number beyond 2047"));
+        }
+        let entries = Entries { dim: vector.dim.into(), k: vector.k as usize, values };
+        Ok(self.books.get_or_init(|| Arc::new(entries)).clone())
     }
 
     /// Reads the scales and tables that a unit touches.
@@ -258,9 +290,13 @@ impl<'a> Restorer<'a> {
                 let pairs = scales.into_iter().zip(zero_points);
                 parts.scales =
                     pairs.map(|(scale, zero_point)| Scale { scale, zero_point }).collect();
-                if parts.scales.iter().any(|s| !s.scale.is_finite() || s.scale < 0.0) {
-                    return Err(self.refuse("a scale is negative, infinite or NaN"));
-                }
+                self.check_scales(parts)?;
+            }
+            Method::Vector(m) => {
+                let scales = floats("scales", m.scales.dtype(), 1)?.into_iter();
+                parts.scales = scales.map(|scale| Scale { scale, zero_point: 0 }).collect();
+                self.check_scales(parts)?;
+                parts.books = Some(self.books(m)?);
             }
             Method::Palette(Palette { k, .. }) => {
                 parts.entries = floats("codebook", manifest.dtype, k as usize)?;
@@ -270,5 +306,12 @@ impl<'a> Restorer<'a> {
             }
         }
         Ok(())
+    }
+
+    fn check_scales(&self, parts: &Parts) -> Result<()> {
+        match parts.scales.iter().any(|s| !s.scale.is_finite() || s.scale < 0.0) {
+            true => Err(self.refuse("a scale is negative, infinite or NaN")),
+            false => Ok(()),
+        }
     }
 }

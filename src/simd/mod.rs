@@ -15,6 +15,7 @@ macro_rules! detected {
 
 pub(crate) mod clips;
 pub(crate) mod codecs;
+pub(crate) mod nearest;
 mod products;
 
 pub(crate) use codecs::{

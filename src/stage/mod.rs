@@ -12,14 +12,11 @@ use crate::{
 };
 use std::ops::Range;
 
+pub use crate::form::PIECE;
 pub use strips::{STRIP_BYTES, Strips, units_per_strip, write_transposed};
 
 /// Source bytes of a block, unless one row is longer.
 const BLOCK_BYTES: u64 = 1 << 20;
-/// A longer row is cut into pieces of this many elements: a multiple of 32, so that pieces of codes start on word
-/// boundaries, and of every number to 16, so that no N:M group straddles two.
-pub const PIECE: u64 = 1_441_440;
-
 /// A tensor's matrix view, and how it falls into blocks: whole rows, as many as fit 1 MiB, or pieces of one long row. Blocks
 /// depend on nothing but type and shape: they are the unit of the digest of a restored tensor and of the order in which
 /// metrics are summed.

@@ -14,6 +14,7 @@ use crate::{
         Needs, Tile, assemble,
         count::{count, tail},
     },
+    form::Packing,
     kernels::{BlockGrid, magnitude_mask, magnitude_sums, nm_mask, range, row_threshold},
     parallel,
     recipe::{Prune, Scope},
@@ -86,7 +87,7 @@ impl Mask {
              kernel: &(dyn Fn(&Backend, &Tile) -> Result<Vec<u32>> + Sync)| {
                 let chain = job.chain(name, needs);
                 job.engine.run(chain, &job.blocks, unit, elements, |on, tiles| {
-                    assemble(unit, tiles, 1, |tile| kernel(on, tile))
+                    assemble(unit, tiles, Packing::of_bits(1), |tile| kernel(on, tile))
                 })
             };
         match self {

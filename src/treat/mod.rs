@@ -11,6 +11,7 @@ mod model_limits;
 mod parts;
 mod scales;
 mod tables;
+mod vectors;
 mod writer;
 
 pub use model_limits::{ModelLimit, model_limits, said_of_pruning};
@@ -20,7 +21,7 @@ use crate::{
     Result,
     digest::{Digest, Fingerprint, digest, fingerprint},
     engine::Engine,
-    form::TensorManifest,
+    form::{Method, TensorManifest},
     parallel,
     plan::Treat,
     recipe::Quantize,
@@ -78,18 +79,25 @@ pub fn encode(
         job.manifest.method = job.fewest_bits(&mask, limit)?;
     }
     let tables = Tables::survey(&job, &mask)?;
-    match treat.treatment.encode {
+    let mut fewer = None;
+    if let (Tables::Vectors(books), Method::Vector(m)) = (&tables, &mut job.manifest.method) {
+        fewer = books.remark(m.k);
+        m.k = books.entries.k as u32;
+    }
+    let stored = match treat.treatment.encode {
         None => {
             let mut plain = to.plain(&job.manifest, job.blocks)?;
-            lay_out(&job, &mask, &tables, &mut plain)
+            lay_out(&job, &mask, &tables, &mut plain)?
         }
         Some(encode) => {
             let (coding, remark) = job.coding(encode, &mask, &tables)?;
             let mut coded = to.coded(&job.manifest, job.blocks, coding)?;
             let stored = lay_out(&job, &mask, &tables, &mut coded)?;
-            Ok(Stored { remark, ..stored })
+            Stored { remark, ..stored }
         }
-    }
+    };
+    let remark = stored.remark.clone().or(fewer);
+    Ok(Stored { remark, ..stored })
 }
 
 /// Treats a tensor unit by unit, and has a writer lay out the parts.

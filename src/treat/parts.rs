@@ -5,7 +5,7 @@ use crate::{
     codec::{block::Element, sparse},
     decide::affine::Scale,
     engine::{Needs, assemble},
-    form::{Affine, Method, Palette},
+    form::{Affine, Method, Packing, Palette},
     kernels::Assigner,
     restore::Parts,
     scratch::Words,
@@ -27,6 +27,10 @@ impl Job<'_> {
             Method::Values => (Parts { stored: elements.into_inner(), ..Parts::default() }, 0),
             Method::Affine(m) => self.quantized(unit, &mut elements, tables, m)?,
             Method::Palette(m) => self.palettized(unit, &mut elements, &mask, tables, m)?,
+            Method::Vector(m) => {
+                let Tables::Vectors(books) = tables else { unreachable!("they were surveyed") };
+                self.vectorized(unit, &mut elements, books, m)?
+            }
         };
         if self.manifest.pruned {
             let cols = unit.shape().1;
@@ -50,14 +54,16 @@ impl Job<'_> {
         let (code, touched) = (affine.code(), self.touched(unit));
         let scales = match tables {
             Tables::Scales(all) => all[touched.first..][..touched.count].to_vec(),
-            Tables::Own | Tables::Palettes(_) => self.scales(unit, elements, affine)?,
+            Tables::Own | Tables::Palettes(_) | Tables::Vectors(_) => {
+                self.scales(unit, elements, affine)?
+            }
         };
         let flushed = self.flushed(unit, elements, &scales);
         let group = touched.groups.size;
         let needs = Needs { table_bytes: Affine::TABLE_BYTES, group, ..Needs::default() };
         let chain = self.chain("quantize", needs);
         let stored = self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
-            assemble(unit, tiles, affine.bits.into(), |tile| {
+            assemble(unit, tiles, Packing::of_bits(affine.bits), |tile| {
                 chains::quantize(on, tile, code, touched, &scales)?.into_words(on)
             })
         })?;
@@ -77,7 +83,7 @@ impl Job<'_> {
         let own;
         let found = match tables {
             Tables::Palettes(all) => &all[touched.first..][..touched.count],
-            Tables::Own | Tables::Scales(_) => {
+            Tables::Own | Tables::Scales(_) | Tables::Vectors(_) => {
                 own = self.palettes(unit, elements, mask)?;
                 &own[..]
             }
@@ -94,7 +100,7 @@ impl Job<'_> {
         let needs = Needs { table_bytes: 4 << bits, group, ..Needs::default() };
         let chain = self.chain("palettize", needs);
         let stored = self.engine.run(chain, &self.blocks, unit, elements, |on, tiles| {
-            assemble(unit, tiles, bits.into(), |tile| {
+            assemble(unit, tiles, Packing::of_bits(bits), |tile| {
                 chains::palettize(on, tile, &palettes, touched, bits.into())?.into_words(on)
             })
         })?;
@@ -102,7 +108,7 @@ impl Job<'_> {
     }
 
     /// Non-zero weights in groups whose scale is 0.
-    fn flushed(&self, unit: &Unit, elements: &[u32], scales: &[Scale]) -> u64 {
+    pub(super) fn flushed(&self, unit: &Unit, elements: &[u32], scales: &[Scale]) -> u64 {
         if scales.iter().all(|s| s.scale != 0.0) {
             return 0;
         }

@@ -17,7 +17,7 @@ use crate::{
     quote::quoted,
     recipe::Quantize,
     stage::{TableRows, Unit},
-    treat::{job::Job, masks::Mask},
+    treat::{job::Job, masks::Mask, vectors::Books},
 };
 use std::sync::{Mutex, PoisonError};
 
@@ -33,6 +33,8 @@ pub enum Tables {
     Scales(Vec<Scale>),
     /// A palette for every group of the tensor.
     Palettes(Vec<Table>),
+    /// Scales and codebooks of vectors.
+    Vectors(Books),
 }
 
 impl Tables {
@@ -52,6 +54,7 @@ impl Tables {
                 TableRows::AcrossBlocks => job.survey_tables(mask).map(Self::Palettes),
                 TableRows::Many => job.survey_palettes(mask).map(Self::Palettes),
             },
+            Method::Vector(m) => job.survey_vectors(mask, m).map(Self::Vectors),
             Method::Values => Ok(Self::Own),
         }
     }
@@ -61,7 +64,9 @@ impl Job<'_> {
     fn k(&self) -> usize {
         match self.manifest.method {
             Method::Palette(m) => m.k as usize,
-            Method::Values | Method::Affine(_) => unreachable!("only palettes have entries"),
+            Method::Values | Method::Affine(_) | Method::Vector(_) => {
+                unreachable!("only palettes have entries")
+            }
         }
     }
 

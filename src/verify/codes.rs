@@ -12,6 +12,8 @@ use crate::{
 pub struct CodeCounts {
     codes: Vec<u64>,
     mask: [u64; 2],
+    /// Of the tensor.
+    weights: u64,
 }
 
 impl CodeCounts {
@@ -19,6 +21,7 @@ impl CodeCounts {
     pub fn of(manifest: &TensorManifest, parts: &Parts, unit: &Unit) -> Self {
         let Some(bits) = manifest.method.code_bits().map(u32::from) else { return Self::default() };
         let (rows, cols) = unit.shape();
+        let cols = manifest.stored_cols(cols);
         let mut counts = Counting::new(bits);
         let mut mask = [0; 2];
         if manifest.pruned {
@@ -37,7 +40,7 @@ impl CodeCounts {
             let width = bitpack::words(cols, bits);
             parts.stored.chunks(width).for_each(|row| counts.row(row, cols));
         }
-        Self { codes: counts.finish(), mask }
+        Self { codes: counts.finish(), mask, weights: unit.elements() as u64 }
     }
 
     /// Adds those of other units.
@@ -45,6 +48,7 @@ impl CodeCounts {
         self.codes.resize(self.codes.len().max(other.codes.len()), 0);
         self.codes.iter_mut().zip(&other.codes).for_each(|(a, b)| *a += b);
         self.mask.iter_mut().zip(&other.mask).for_each(|(a, b)| *a += b);
+        self.weights += other.weights;
     }
 
     /// Shannon's bound of codes and mask, in bits per weight of the tensor.
@@ -54,9 +58,8 @@ impl CodeCounts {
             let occupied = counts.iter().filter(|c| **c > 0);
             occupied.map(|c| *c as f64 * (n / *c as f64).log2()).sum::<f64>()
         };
-        let codes = self.codes.iter().sum::<u64>();
-        let weights = codes.max(self.mask.iter().sum());
-        (weights > 0).then(|| (bits(&self.codes) + bits(&self.mask)) / weights as f64)
+        let weights = self.weights as f64;
+        (self.weights > 0).then(|| (bits(&self.codes) + bits(&self.mask)) / weights)
     }
 }
 

@@ -13,6 +13,7 @@ mod palette;
 mod products;
 mod prune;
 mod shaders;
+mod vectors;
 
 #[test]
 fn the_generator_is_splitmix64() {

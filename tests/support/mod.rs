@@ -74,15 +74,16 @@ pub fn backends() -> impl Iterator<Item = &'static Backend> {
     std::iter::once(&CPU).chain(gpu())
 }
 
-/// Runs `kernel` on the CPU and on the GPU and demands identical results.
+/// Runs `kernel` on the CPU and on the GPU, demands identical results, and returns them.
 pub fn cross_check<T: PartialEq + std::fmt::Debug>(
     case: impl std::fmt::Debug,
     kernel: impl Fn(&Backend) -> Result<Vec<T>>,
-) {
+) -> Vec<T> {
     let expected = kernel(&CPU).unwrap();
     if let Some(gpu) = gpu() {
         assert_same(&case, &expected, &kernel(gpu).unwrap());
     }
+    expected
 }
 
 /// Element-wise equality that names the first difference.

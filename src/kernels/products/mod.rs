@@ -9,6 +9,7 @@ pub(crate) mod matmul_i8;
 pub(crate) mod matmul_i8_coop;
 pub(crate) mod matmul_palette;
 pub(crate) mod matmul_sparse;
+pub(crate) mod matmul_vectors;
 pub(crate) mod product;
 pub(crate) mod quantize_rows;
 pub(crate) mod requantize;
@@ -33,6 +34,7 @@ kernels! {
     matmul_i8_coop: matmul_i8_coop, matmul_i8_coop_as;
     matmul_palette: PaletteMatrix, matmul_palette;
     matmul_sparse: SparseMatrix, matmul_sparse;
+    matmul_vectors: VectorMatrix, matmul_vectors;
     quantize_rows: Int8Rows, quantize_rows;
     requantize: multiplier, requantize;
 }

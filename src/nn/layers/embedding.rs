@@ -1,7 +1,7 @@
 use crate::{
     Backend, DType, Result, Tensor,
     decide::{affine::Scale, groups::Groups},
-    kernels::{Codebook, depalettize, dequantize, gather_rows},
+    kernels::{Codebook, VectorMatrix, depalettize, dequantize, dequantize_vectors, gather_rows},
     nn::{layers::weight::Weight, store::Model},
 };
 
@@ -46,6 +46,10 @@ enum Table {
         group: usize,
         entries: Vec<f32>,
     },
+    Vectors {
+        matrix: VectorMatrix,
+        scales: Vec<Scale>,
+    },
 }
 
 impl Embedding {
@@ -70,6 +74,11 @@ impl Embedding {
             Weight::Palette(m) => {
                 let entries = m.entries.read_f32(on)?;
                 Table::Palette { codes: m.codes, bits: m.bits, k: m.k, group: m.group, entries }
+            }
+            Weight::Vectors(matrix) => {
+                let scales = matrix.scales.read_f32(on)?.into_iter();
+                let scales = scales.map(|scale| Scale { scale, zero_point: 0 }).collect();
+                Table::Vectors { matrix, scales }
             }
             Weight::Sparse(_) => {
                 Table::Dense(Tensor::from_f32(on, &model.values(&name, rows * width)?, rows)?)
@@ -101,6 +110,12 @@ impl Embedding {
                 let groups = Groups::of((*group).min(width));
                 dequantize(on, &codes, width, *code, groups, &scales, DType::F32)
             }
+            Table::Vectors { matrix, scales } => {
+                let codes = gather_rows(on, &matrix.codes, ids)?;
+                let scales: Vec<_> = parts(matrix.group).map(|g| scales[g]).collect();
+                let groups = Groups::of(matrix.group.min(width));
+                dequantize_vectors(on, &codes, width, matrix.book(), groups, &scales, DType::F32)
+            }
             Table::Palette { codes, bits, k, group, entries } => {
                 let codes = gather_rows(on, codes, ids)?;
                 let one = *group == self.rows * width;
@@ -125,6 +140,7 @@ impl Embedding {
     /// Bytes it takes on the device.
     pub fn bytes(&self) -> u64 {
         match &self.table {
+            Table::Vectors { matrix, .. } => matrix.bytes(),
             Table::Dense(t) | Table::Affine { codes: t, .. } | Table::Palette { codes: t, .. } => {
                 crate::nn::layers::weight::bytes(t)
             }

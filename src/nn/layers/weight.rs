@@ -1,8 +1,8 @@
 use crate::{
     Backend, Result, Tensor,
     kernels::{
-        Activation, AffineMatrix, PaletteMatrix, SparseMatrix, matmul_affine, matmul_f32,
-        matmul_palette, matmul_sparse,
+        Activation, AffineMatrix, PaletteMatrix, SparseMatrix, VectorMatrix, matmul_affine,
+        matmul_f32, matmul_palette, matmul_sparse, matmul_vectors,
     },
     words,
 };
@@ -16,6 +16,8 @@ pub enum Weight {
     Affine(AffineMatrix),
     /// Codes and tables of values.
     Palette(PaletteMatrix),
+    /// Codes of vectors, codebooks and scales.
+    Vectors(VectorMatrix),
     /// A mask and what survives.
     Sparse(SparseMatrix),
 }
@@ -33,6 +35,7 @@ impl Weight {
             Self::Dense(w) => matmul_f32(on, x, w, bias, activation),
             Self::Affine(w) => matmul_affine(on, x, w, bias, activation),
             Self::Palette(w) => matmul_palette(on, x, w, bias, activation),
+            Self::Vectors(w) => matmul_vectors(on, x, w, bias, activation),
             Self::Sparse(w) => matmul_sparse(on, x, w, bias, activation),
         }
     }
@@ -43,6 +46,7 @@ impl Weight {
             Self::Dense(w) => bytes(w),
             Self::Affine(w) => w.bytes(),
             Self::Palette(w) => w.bytes(),
+            Self::Vectors(w) => w.bytes(),
             Self::Sparse(w) => w.bytes(),
         }
     }

@@ -89,9 +89,10 @@ impl PartsWriter for Coded<'_> {
         })?;
         let Parts { mask, stored, .. } = &mut *parts;
         let whole = Block { mask: std::mem::take(mask), stored: std::mem::take(stored) };
-        let cols = unit.shape().1;
+        let (rows, cols) = unit.shape();
+        let cols = manifest.stored_cols(cols);
         let heights = self.blocks.heights(unit);
-        let cut = (heights.len() > 1).then(|| whole.rows(heights[0], unit.shape(), element));
+        let cut = (heights.len() > 1).then(|| whole.rows(heights[0], (rows, cols), element));
         let blocks = cut.as_deref().unwrap_or(std::slice::from_ref(&whole)).iter();
         let blocks: Vec<(&Block, usize)> = blocks.zip(heights.iter().copied()).collect();
         let encode = |coding, block: &Block, rows: usize| {

@@ -2,8 +2,8 @@
 
 use crate::{
     Result,
-    codec::{bitpack, block::Element, sparse},
-    form::{TensorManifest, words_per_row},
+    codec::{block::Element, sparse},
+    form::TensorManifest,
     format::OutputFile,
     parallel,
     restore::Parts,
@@ -95,9 +95,10 @@ impl PartsWriter for Plain<'_> {
                 };
                 (dtype.bytes(1) as u64 * unit.start(&self.blocks), dtype.bytes(kept))
             }
-            Element::Code(bits) => {
-                let row_words = words_per_row(self.blocks.cols, bits as u8);
-                let first = bitpack::words(unit.cols.start as usize, bits) as u64;
+            Element::Code(_) => {
+                let packing = self.manifest.method.packing().expect("they are codes");
+                let row_words = packing.words_per_row(self.blocks.cols);
+                let first = packing.words_per_row(unit.cols.start);
                 ((unit.rows.start * row_words + first) * 4, stored.len())
             }
         };
@@ -131,5 +132,9 @@ pub(super) fn write_tables(
         let of_each = bytes.len() / touched.count.max(1);
         write(name, (touched.first * of_each) as u64, &bytes)?;
     }
-    Ok(())
+    // Codebooks are of all units: the first one writes them.
+    match unit.start(blocks) {
+        0 => parts.books(manifest).map_or(Ok(()), |(name, bytes)| write(name, 0, &bytes)),
+        _ => Ok(()),
+    }
 }

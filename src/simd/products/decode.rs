@@ -106,6 +106,7 @@ pub(super) fn with(w: Packed, (rows, cols): (usize, usize), work: impl DecodeWor
                 _ => return false,
             }
         }
+        Packed::Vectors => return false,
         Packed::Sparse { mask, starts, values, dtype, survivors } => {
             let stride = cols.div_ceil(32);
             assert!(mask.len() >= rows * stride && starts.len() >= rows * stride);

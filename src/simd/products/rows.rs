@@ -28,6 +28,8 @@ pub(crate) enum Packed<'a> {
         /// Consecutive elements that share a scale.
         group: usize,
     },
+    /// Codes of vectors, which the caller decodes.
+    Vectors,
     /// The values where a mask has a bit; each of its rows is from a fresh word.
     Sparse {
         mask: &'a [u32],

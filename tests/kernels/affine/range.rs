@@ -47,7 +47,7 @@ fn gpu_agrees_with_reference() {
 fn gpu_agrees_past_65535_workgroups() {
     let values = noise(3, 3_000_000);
     let check = |group| {
-        cross_check(group, |on| bits(on, &matrix(on, DType::F32, &values, 1), Groups::of(group)))
+        cross_check(group, |on| bits(on, &matrix(on, DType::F32, &values, 1), Groups::of(group)));
     };
     [17, 1 << 20, usize::MAX].into_iter().for_each(check);
 }

@@ -5,6 +5,7 @@ mod matmul_i8;
 mod matmul_i8_coop;
 mod matmul_palette;
 mod matmul_sparse;
+mod matmul_vectors;
 mod product;
 mod quantize_rows;
 mod requantize;

@@ -1,0 +1,129 @@
+//! From the labels of a round to the entries of the next.
+
+use crate::{kernels::Entries, parallel};
+
+/// Vectors to be clustered, two numbers to a word, and how often each counts.
+pub(super) struct Clustered<'a> {
+    pub points: &'a [u32],
+    /// Empty where each counts once.
+    pub weights: &'a [u32],
+    pub dim: usize,
+    pub books: usize,
+}
+
+/// What the vectors of each entry come to.
+pub(super) struct Measured {
+    /// How often they count.
+    counts: Vec<u64>,
+    /// Their sums, `dim` for each entry.
+    sums: Vec<i64>,
+    /// Their squared distances.
+    errors: Vec<u128>,
+    /// Of the vector that is worst off: how badly, and its number.
+    worst: Vec<(u64, usize)>,
+}
+
+impl Measured {
+    fn new(entries: &Entries) -> Self {
+        let n = entries.values.len() / entries.dim;
+        Self {
+            counts: vec![0; n],
+            sums: vec![0; entries.values.len()],
+            errors: vec![0; n],
+            worst: vec![(0, 0); n],
+        }
+    }
+
+    /// Of all vectors.
+    pub fn error(&self) -> u128 {
+        self.errors.iter().sum()
+    }
+
+    /// Adds what later vectors come to.
+    fn add(&mut self, later: &Self) {
+        self.counts.iter_mut().zip(&later.counts).for_each(|(a, b)| *a += b);
+        self.sums.iter_mut().zip(&later.sums).for_each(|(a, b)| *a += b);
+        self.errors.iter_mut().zip(&later.errors).for_each(|(a, b)| *a += b);
+        for (a, b) in self.worst.iter_mut().zip(&later.worst) {
+            if b.0 > a.0 {
+                *a = *b;
+            }
+        }
+    }
+}
+
+impl Clustered<'_> {
+    /// How many vectors there are.
+    pub fn len(&self) -> usize {
+        self.points.len() / self.dim.div_ceil(2)
+    }
+
+    /// How often a vector counts.
+    pub fn weight(&self, v: usize) -> u64 {
+        self.weights.get(v).map_or(1, |w| u64::from(*w))
+    }
+
+    /// The numbers of a vector.
+    pub fn vector(&self, v: usize) -> &[i16] {
+        let stride = self.dim.next_multiple_of(2);
+        &bytemuck::cast_slice(self.points)[v * stride..][..self.dim]
+    }
+
+    /// What the vectors of each entry come to, given the entry of each.
+    pub fn measure(&self, labels: &[u32], entries: &Entries) -> Measured {
+        let parts = rayon::current_num_threads().min(self.len().div_ceil(1 << 12)).max(1);
+        let each = self.len().div_ceil(parts);
+        let starts: Vec<usize> = (0..self.len()).step_by(each.max(1)).collect();
+        let parts = parallel::map(&starts, &|start| {
+            let mut found = Measured::new(entries);
+            for v in *start..self.len().min(start + each) {
+                let at = v % self.books * entries.k + labels[v] as usize;
+                let entry = &entries.values[at * self.dim..][..self.dim];
+                let (weight, mut distance) = (self.weight(v), 0u64);
+                let sums = &mut found.sums[at * self.dim..][..self.dim];
+                for ((x, c), sum) in self.vector(v).iter().zip(entry).zip(sums) {
+                    let d = i64::from(*x) - i64::from(*c);
+                    distance += (d * d) as u64;
+                    *sum += i64::from(*x) * weight as i64;
+                }
+                let error = distance * weight;
+                found.counts[at] += weight;
+                found.errors[at] += u128::from(error);
+                if error > found.worst[at].0 {
+                    found.worst[at] = (error, v);
+                }
+            }
+            found
+        });
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().unwrap_or_else(|| Measured::new(entries));
+        parts.for_each(|part| all.add(&part));
+        all
+    }
+
+    /// Entries that are the means of their vectors, rounded to the nearest; of those without vectors each takes the one that is
+    /// worst off, in one cluster each, those of the largest errors first.
+    pub fn better(&self, found: &Measured, entries: &Entries) -> Entries {
+        let (dim, k) = (self.dim, entries.k);
+        let mut values = entries.values.clone();
+        for (at, value) in values.iter_mut().enumerate() {
+            let count = found.counts[at / dim] as i64;
+            if count > 0 {
+                *value = (2 * found.sums[at] + count).div_euclid(2 * count) as i16;
+            }
+        }
+        for book in 0..self.books {
+            let all = book * k..(book + 1) * k;
+            let empty: Vec<usize> = all.clone().filter(|at| found.counts[*at] == 0).collect();
+            if empty.is_empty() {
+                continue;
+            }
+            let mut split: Vec<usize> = all.filter(|at| found.worst[*at].0 > 0).collect();
+            split.sort_by_key(|at| (std::cmp::Reverse(found.errors[*at]), *at));
+            for (to, from) in empty.into_iter().zip(split) {
+                values[to * dim..][..dim].copy_from_slice(self.vector(found.worst[from].1));
+            }
+        }
+        Entries { dim, k, values }
+    }
+}
