@@ -44,7 +44,8 @@ pub(super) fn distinct(pixels: &[Color]) -> Distinct {
         found.counts.push(count);
     }
     found.opaque = opaque;
-    let mut partial: Vec<(u32, Color)> = pieces.iter().flat_map(|p| p.partial.iter().copied()).collect();
+    let mut partial: Vec<(u32, Color)> =
+        pieces.iter().flat_map(|p| p.partial.iter().copied()).collect();
     partial.sort_unstable();
     for same in partial.chunk_by(|a, b| a == b) {
         found.colors.push(same[0].1);

@@ -31,7 +31,8 @@ pub(super) fn dither(
     let mut row = vec![[0; 4]; width];
     // A column more on either side, so that none is special.
     let (mut here, mut below) = (vec![[0i32; 4]; width + 2], vec![[0i32; 4]; width + 2]);
-    for (y, (pixels, out)) in picture.pixels().chunks(width).zip(out.chunks_mut(width)).enumerate() {
+    for (y, (pixels, out)) in picture.pixels().chunks(width).zip(out.chunks_mut(width)).enumerate()
+    {
         if y % 64 == 0 {
             cancel.check()?;
         }
@@ -124,7 +125,11 @@ impl Grid {
         };
         let bounds: Vec<(i32, i32)> = self.entries.iter().map(bounds).collect();
         let farthest = bounds.iter().map(|(_, far)| *far).min().unwrap_or(0);
-        (0..).zip(&bounds).filter(|(_, (near, _))| *near <= farthest).map(|(i, _)| i as u8).collect()
+        (0..)
+            .zip(&bounds)
+            .filter(|(_, (near, _))| *near <= farthest)
+            .map(|(i, _)| i as u8)
+            .collect()
     }
 }
 
@@ -137,18 +142,19 @@ mod tests {
     fn lists_hold_the_nearest_of_every_point() {
         let random = |i: u32| i.wrapping_mul(2_654_435_761).rotate_left(11) ^ i;
         for (k, with_alpha) in [(1, false), (7, true), (256, false), (256, true)] {
-            let entry = |i: u32| std::array::from_fn(|axis| (random(i * 4 + axis as u32) % 2041) as i16);
+            let entry =
+                |i: u32| std::array::from_fn(|axis| (random(i * 4 + axis as u32) % 2041) as i16);
             let mut entries: Vec<Point> = (0..k).map(entry).collect();
             // The first of two alike.
             if k > 4 {
                 entries[5] = entries[2];
             }
-            let (least, greatest) = spaces::range(space);
-    let mut grid = Grid::new(&entries, with_alpha);
+            let mut grid = Grid::new(&entries, with_alpha);
             let dim = if with_alpha { 4 } else { 3 };
             for i in 0..5000 {
-                let mut point: [i32; 4] =
-                    std::array::from_fn(|axis| (random(i * 7 + axis as u32) % 2041) as i32 - (axis as i32 % 3) * 700);
+                let mut point: [i32; 4] = std::array::from_fn(|axis| {
+                    (random(i * 7 + axis as u32) % 2041) as i32 - (axis as i32 % 3) * 700
+                });
                 if i % 3 == 0 {
                     point = entries[i as usize % entries.len()].map(i32::from);
                 }

@@ -180,7 +180,7 @@ fn described<'a>(width: usize, height: usize, profile: Option<&'a [u8]>) -> Resu
 
 fn written(info: png::Info, filter: png::Filter, raw: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    let mut write = || {
+    let write = || {
         let mut encoder = png::Encoder::with_info(&mut out, info)?;
         encoder.set_deflate_compression(png::DeflateCompression::Level(8));
         encoder.set_filter(filter);

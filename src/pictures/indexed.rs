@@ -82,7 +82,8 @@ impl Indexed {
     pub fn errors(&self, of: &Picture) -> Result<Errors> {
         self.same_size(of)?;
         let palette: Vec<[i32; 4]> = self.palette.iter().map(seen).collect();
-        let runs: Vec<(&[u8], &[Color])> = self.indices.chunks(RUN).zip(of.pixels.chunks(RUN)).collect();
+        let runs: Vec<(&[u8], &[Color])> =
+            self.indices.chunks(RUN).zip(of.pixels.chunks(RUN)).collect();
         let sums = parallel::map(&runs, &|(indices, pixels)| {
             let (mut absolute, mut squared, mut alpha) = (0u64, 0u64, 255);
             for (index, pixel) in indices.iter().zip(*pixels) {

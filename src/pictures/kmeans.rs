@@ -7,7 +7,7 @@ use super::{
     nearest::{Points, Sum},
     spaces::Point,
 };
-use crate::{Backend, Cancel, Result, parallel};
+use crate::{Backend, Cancel, Result, parallel, random::number};
 
 /// Colours among which entries are searched for first, before all are asked. More are taken together in cells.
 const FEW: usize = 1 << 15;
@@ -50,7 +50,7 @@ pub(super) fn solve(
     let taken = weighted.points.len() > FEW;
     let (means, counts) = if taken { in_cells(weighted, cells) } else { Default::default() };
     let coarse = if taken { Weighted { points: &means, weights: &counts } } else { weighted };
-    let coarse_points = Points::new(coarse.points, coarse.weights, all.with_alpha());
+    let coarse_points = Points::new(on, coarse.points, coarse.weights, all.with_alpha())?;
     let starts: Vec<u64> = (0..search.starts.max(1) as u64).collect();
     let found = parallel::try_map(&starts, &|start| {
         cancel.check()?;
@@ -155,7 +155,8 @@ fn exchange(sums: &[Sum], entries: &mut [Point], most: usize) -> usize {
     merges.sort_unstable();
     let mut splits: Vec<(u64, usize, usize)> = (0..k)
         .map(|i| {
-            let (spread, axis) = (0..4).map(|axis| (sums[i].spread(axis), axis)).max().expect("4 axes");
+            let (spread, axis) =
+                (0..4).map(|axis| (sums[i].spread(axis), axis)).max().expect("4 axes");
             (spread, i, axis)
         })
         .collect();
@@ -239,7 +240,8 @@ fn seeded(weighted: Weighted, k: usize, seed: u64) -> Vec<Point> {
         if total == 0 {
             break;
         }
-        let mut left = (u128::from(number(seed, entries.len() as u64)) * u128::from(total) >> 64) as u64;
+        let mut left =
+            (u128::from(number(seed, entries.len() as u64)) * u128::from(total) >> 64) as u64;
         let chosen = shares.into_iter().position(|share| {
             let here = left < share;
             left = left.saturating_sub(share);
@@ -261,10 +263,126 @@ pub(super) fn apart(a: Point, b: Point) -> u64 {
     a.iter().zip(b).map(|(a, b)| (i32::from(*a) - i32::from(b)).pow(2) as u64).sum()
 }
 
-/// Number `i` of splitmix64's stream that starts at a seed.
-fn number(seed: u64, i: u64) -> u64 {
-    let z = seed.wrapping_add((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn solved(points: &[Point], weights: &[u32], k: usize, starts: usize) -> Vec<Point> {
+        let on = &Backend::Cpu;
+        let all = Points::new(on, points, weights, false).unwrap();
+        let search = Search { k, seed: 0, starts };
+        let cells: Vec<u32> = (0..points.len() as u32).collect();
+        let weighted = Weighted { points, weights };
+        solve(on, &all, weighted, &cells, search, &Cancel::new()).unwrap()
+    }
+
+    fn error(points: &[Point], weights: &[u32], entries: &[Point]) -> u64 {
+        let nearest = |p: &Point| entries.iter().map(|e| apart(*p, *e)).min().unwrap();
+        points.iter().zip(weights).map(|(p, w)| u64::from(*w) * nearest(p)).sum()
+    }
+
+    /// The least error of all ways to put points in k clusters, from the means as they are.
+    fn least(points: &[Point], weights: &[u32], k: usize) -> f64 {
+        let mut best = f64::MAX;
+        for code in 0..k.pow(points.len() as u32) {
+            let label = |i: usize| code / k.pow(i as u32) % k;
+            let mut error = 0.0;
+            for cluster in 0..k {
+                let mut sum = Sum::default();
+                for i in (0..points.len()).filter(|i| label(*i) == cluster) {
+                    sum.count(points[i], weights[i]);
+                }
+                for axis in 0..3 {
+                    let (at, weight) = (sum.at[axis] as f64, sum.weight.max(1) as f64);
+                    error += sum.squares[axis] as f64 - at * at / weight;
+                }
+            }
+            best = best.min(error);
+        }
+        best
+    }
+
+    #[test]
+    fn few_points_are_clustered_as_well_as_can_be() {
+        let (mut good, mut all) = (0, 0);
+        for seed in 0..40 {
+            let at = |i: u64| (number(seed, i) % 2041) as i16;
+            let points: Vec<Point> =
+                (0..8).map(|i| [at(3 * i), at(3 * i + 1), at(3 * i + 2), 0]).collect();
+            let weights: Vec<u32> =
+                (0..8).map(|i| 1 + (number(seed, 100 + i) % 9) as u32).collect();
+            for k in 1..=3 {
+                let entries = solved(&points, &weights, k, 16);
+                let (found, least) =
+                    (error(&points, &weights, &entries) as f64, least(&points, &weights, k));
+                // Entries are rounded: a quarter an axis at most for each of 72 weights.
+                assert!(found >= least - 0.5, "{found} is less than the least, {least}");
+                good += u32::from(found <= least + 72.0);
+                all += 1;
+            }
+        }
+        assert!(good * 100 >= all * 98, "{good} of {all}");
+    }
+
+    #[test]
+    fn clusters_that_are_apart_are_found_and_weights_count() {
+        let mut points: Vec<Point> = Vec::new();
+        for center in 0..30i16 {
+            points.extend(
+                (0..40i16).map(|i| [center * 60 + i % 5, i / 10, (center % 7) * 250, 2040]),
+            );
+        }
+        let mut weights = vec![1; points.len()];
+        let entries = solved(&points, &weights, 30, 1);
+        let mut found: Vec<i16> = entries.iter().map(|e| e[0]).collect();
+        found.sort_unstable();
+        assert_eq!(found, (0..30).map(|c| c * 60 + 2).collect::<Vec<_>>());
+        // One point that outweighs its cluster is where the entry is.
+        weights[0] = 1 << 30;
+        assert!(solved(&points, &weights, 30, 1).contains(&points[0]));
+    }
+
+    #[test]
+    fn more_entries_than_points_are_the_points() {
+        let points: Vec<Point> = (0..5).map(|i| [i * 100, 0, 0, 2040]).collect();
+        for starts in [1, 3] {
+            let mut entries = solved(&points, &[1; 5], 5, starts);
+            entries.sort_unstable();
+            assert_eq!(entries, points);
+        }
+    }
+
+    /// What an exchange is for: rounds alone stay where they begin.
+    #[test]
+    fn an_exchange_gets_out_of_a_dead_end() {
+        let points: Vec<Point> =
+            (0..300i16).map(|i| [(i % 3) * 900 + i / 3 % 7, i / 21, 0, 2040]).collect();
+        let on = &Backend::Cpu;
+        let all = Points::new(on, &points, &[1; 300], false).unwrap();
+        // Two entries share the first cluster, and one has the two others.
+        let bad = vec![[0, 5, 0, 2040], [6, 5, 0, 2040], [1350, 5, 0, 2040]];
+        let mut stuck = bad.clone();
+        for _ in 0..20 {
+            round(on, &all, &mut stuck).unwrap();
+        }
+        let (error, entries) = settled(on, &all, bad, &Cancel::new()).unwrap();
+        assert!(error * 100 < self::error(&points, &[1; 300], &stuck), "{entries:?}");
+    }
+
+    #[test]
+    fn the_best_of_several_starts_counts_and_an_interrupt_stops_them() {
+        let at = |i: u64| (number(7, i) % 2041) as i16;
+        let points: Vec<Point> =
+            (0..3000).map(|i| [at(3 * i), at(3 * i + 1), at(3 * i + 2), 2040]).collect();
+        let weights = vec![1; points.len()];
+        let errors = [1, 2, 6]
+            .map(|starts| error(&points, &weights, &solved(&points, &weights, 40, starts)));
+        assert!(errors.is_sorted_by(|a, b| a >= b), "{errors:?}");
+        let stopped = Cancel::new();
+        stopped.raise(2);
+        let all = Points::new(&Backend::Cpu, &points, &weights, false).unwrap();
+        let search = Search { k: 4, seed: 0, starts: 1 };
+        let weighted = Weighted { points: &points, weights: &weights };
+        assert!(solve(&Backend::Cpu, &all, weighted, &[0; 3000], search, &stopped).is_err());
+    }
 }

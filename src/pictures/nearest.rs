@@ -6,7 +6,11 @@
 //! trying all entries.
 
 use super::{kmeans::apart, spaces::Point};
-use crate::{Backend, Result, parallel};
+use crate::{
+    Backend, Result, Tensor,
+    kernels::{self, Nearest},
+    parallel,
+};
 use multiversion::multiversion;
 
 /// Points that are searched together.
@@ -20,6 +24,8 @@ pub(super) struct Points {
     len: usize,
     /// Coordinates that differ: alpha does not where nothing is transparent.
     dim: usize,
+    /// On a device, for its kernel.
+    there: Option<Tensor>,
 }
 
 /// Up to 64 points; the last one again fills up the last block, with weight 0.
@@ -31,8 +37,12 @@ struct Block {
 }
 
 impl Points {
-    /// Points in blocks. Alpha counts where `with_alpha`.
-    pub fn new(points: &[Point], weights: &[u32], with_alpha: bool) -> Self {
+    /// Points in blocks, and on the device if it is one. Alpha counts where `with_alpha`.
+    ///
+    /// # Errors
+    ///
+    /// Those of a device.
+    pub fn new(on: &Backend, points: &[Point], weights: &[u32], with_alpha: bool) -> Result<Self> {
         let numbers: Vec<usize> = (0..points.len().div_ceil(BLOCK)).collect();
         let dim = if with_alpha { 4 } else { 3 };
         let runs: Vec<&[usize]> = numbers.chunks(64).collect();
@@ -43,7 +53,12 @@ impl Points {
             };
             run.iter().map(block).collect::<Vec<_>>()
         });
-        Self { blocks: blocks.into_iter().flatten().collect(), len: points.len(), dim }
+        let there = match on {
+            Backend::Cpu => None,
+            Backend::Gpu(_) => Some(kernels::points_of(on, &side_by_side(points, dim), dim)?),
+        };
+        let blocks = blocks.into_iter().flatten().collect();
+        Ok(Self { blocks, len: points.len(), dim, there })
     }
 
     /// Whether alpha counts.
@@ -57,8 +72,8 @@ impl Points {
     ///
     /// Those of a device.
     pub fn nearest(&self, on: &Backend, entries: &[Point]) -> Result<Vec<u8>> {
-        if let Backend::Gpu(_) = on {
-            return self.nearest_on(on, entries);
+        if let Some(there) = &self.there {
+            return self.nearest_on(on, there, entries);
         }
         let entries = Entries::new(entries);
         let mut labels = vec![0; self.len];
@@ -80,10 +95,8 @@ impl Points {
     ///
     /// Those of a device.
     pub fn sums(&self, on: &Backend, entries: &[Point]) -> Result<Vec<Sum>> {
-        let labels = match on {
-            Backend::Cpu => None,
-            Backend::Gpu(_) => Some(self.nearest_on(on, entries)?),
-        };
+        let there = self.there.as_ref();
+        let labels = there.map(|there| self.nearest_on(on, there, entries)).transpose()?;
         let numbered = Entries::new(entries);
         // A thread's share, so that there are not too many sums to add up.
         let run = self.blocks.len().div_ceil(4 * rayon::current_num_threads()).max(8);
@@ -94,7 +107,9 @@ impl Points {
             for (i, block) in blocks.iter().enumerate() {
                 match &labels {
                     None => block.nearest(self.dim, &numbered, &mut found),
-                    Some(labels) => block.found(&labels[(number * run + i) * BLOCK..], entries, &mut found),
+                    Some(labels) => {
+                        block.found(&labels[(number * run + i) * BLOCK..], entries, &mut found)
+                    }
                 }
                 block.add(&found, &mut sums);
             }
@@ -107,12 +122,18 @@ impl Points {
         Ok(sums)
     }
 
-    /// As [`Points::nearest`], on a device.
-    fn nearest_on(&self, on: &Backend, entries: &[Point]) -> Result<Vec<u8>> {
-        // TODO engine
-        let _ = on;
-        self.nearest(&Backend::Cpu, entries)
+    /// As [`Points::nearest`], by the kernel that tries every entry.
+    fn nearest_on(&self, on: &Backend, there: &Tensor, entries: &[Point]) -> Result<Vec<u8>> {
+        let (dim, k) = (self.dim, entries.len());
+        let entries = kernels::Entries { dim, k, values: side_by_side(entries, dim) };
+        let Nearest { labels, .. } = kernels::nearest(on, there, &entries)?;
+        Ok(labels.into_words(on)?.iter().map(|label| *label as u8).collect())
     }
+}
+
+/// The coordinates that differ, point by point.
+fn side_by_side(points: &[Point], dim: usize) -> Vec<i16> {
+    points.iter().flat_map(|point| &point[..dim]).copied().collect()
 }
 
 /// What there is of the points of an entry. Sums of whole numbers, so that their order is nothing to them.
@@ -165,7 +186,8 @@ impl Sum {
 
 impl Block {
     fn new(points: &[Point], weights: &[u32]) -> Self {
-        let mut block = Self { at: [[0.0; BLOCK]; 4], weights: [0; BLOCK], low: [0.0; 4], high: [0.0; 4] };
+        let mut block =
+            Self { at: [[0.0; BLOCK]; 4], weights: [0; BLOCK], low: [0.0; 4], high: [0.0; 4] };
         block.weights[..weights.len()].copy_from_slice(weights);
         let last = points.len() - 1;
         for (axis, at) in block.at.iter_mut().enumerate() {
@@ -192,7 +214,8 @@ impl Block {
             let label = labels.get(i).copied().unwrap_or(0);
             let entry = entries[usize::from(label)];
             found.label[i] = i32::from(label);
-            found.distance[i] = (0..4).map(|axis| (self.at[axis][i] - f32::from(entry[axis])).powi(2)).sum();
+            found.distance[i] =
+                (0..4).map(|axis| (self.at[axis][i] - f32::from(entry[axis])).powi(2)).sum();
         }
     }
 
@@ -250,7 +273,8 @@ fn nearest<const D: usize>(block: &Block, entries: &Entries, found: &mut Found) 
     for first in (0..entries.at[0].len()).step_by(LANES) {
         let (mut near, mut far) = ([0f32; LANES], [0f32; LANES]);
         for axis in 0..D {
-            let at: &[f32; LANES] = entries.at[axis][first..][..LANES].try_into().expect("16 lanes");
+            let at: &[f32; LANES] =
+                entries.at[axis][first..][..LANES].try_into().expect("16 lanes");
             let (low, high) = (block.low[axis], block.high[axis]);
             for i in 0..LANES {
                 let (below, above) = (low - at[i], at[i] - high);
@@ -292,4 +316,84 @@ fn nearest<const D: usize>(block: &Block, entries: &Entries, found: &mut Found) 
     }
     found.distance = distance;
     found.label = label;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Trying every entry.
+    fn tried(points: &[Point], entries: &[Point]) -> Vec<u8> {
+        let nearest =
+            |p: &Point| (0..entries.len()).min_by_key(|i| apart(*p, entries[*i])).unwrap();
+        points.iter().map(|p| nearest(p) as u8).collect()
+    }
+
+    fn random(i: usize) -> u32 {
+        (i as u32 ^ 0x51_7cc1).wrapping_mul(2_654_435_761).rotate_left(17).wrapping_mul(40_503)
+    }
+
+    /// Points of a walk, so that blocks are small as those of pictures, and the farthest there are.
+    fn walk(n: usize, with_alpha: bool) -> Vec<Point> {
+        let mut at = [1000i32; 4];
+        let step = |i: usize| {
+            for (axis, x) in at.iter_mut().enumerate() {
+                *x = (*x + (random(4 * i + axis) % 41) as i32 - 20).clamp(0, 2040);
+            }
+            let corner = i.is_multiple_of(97).then(|| [0, 2040, 0, 2040]);
+            let mut point = corner.unwrap_or(at).map(|x| x as i16);
+            if !with_alpha {
+                point[3] = 2040;
+            }
+            point
+        };
+        (0..n).map(step).collect()
+    }
+
+    #[test]
+    fn the_nearest_is_that_of_trying_all() {
+        for n in [1, 2, 63, 64, 65, 1000, 20_000] {
+            for (k, with_alpha) in [(1, false), (2, true), (17, false), (256, false), (256, true)] {
+                let points = walk(n, with_alpha);
+                let mut entries: Vec<Point> =
+                    (0..k).map(|i| points[random(i) as usize % n]).collect();
+                // Far off, alike, and on the other side of a point.
+                entries[k / 2] = [-2040, 2040, -2040, 2040];
+                entries[k - 1] = entries[0];
+                let weights = vec![1; n];
+                let found = Points::new(&Backend::Cpu, &points, &weights, with_alpha).unwrap();
+                assert_eq!(
+                    found.nearest(&Backend::Cpu, &entries).unwrap(),
+                    tried(&points, &entries)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sums_are_those_of_the_labels() {
+        let (points, k) = (walk(5000, true), 50);
+        let weights: Vec<u32> = (0..points.len()).map(|i| random(i) >> (i % 32)).collect();
+        let entries: Vec<Point> = (0..k).map(|i| points[i * 99]).collect();
+        let mut expected = vec![Sum::default(); k];
+        for ((point, weight), label) in points.iter().zip(&weights).zip(tried(&points, &entries)) {
+            let sum = &mut expected[usize::from(label)];
+            sum.count(*point, *weight);
+            sum.error += u64::from(*weight) * apart(*point, entries[usize::from(label)]);
+        }
+        let found = Points::new(&Backend::Cpu, &points, &weights, true).unwrap();
+        assert_eq!(found.sums(&Backend::Cpu, &entries).unwrap(), expected);
+    }
+
+    #[test]
+    fn means_are_rounded_and_spreads_are_those_of_the_mean() {
+        let mut sum = Sum::default();
+        sum.count([1, -1, 0, 5], 1);
+        sum.count([2, -2, 1, 5], 1);
+        assert_eq!(sum.mean(), [2, -1, 1, 5]);
+        sum.count([9, 0, 0, 5], 2);
+        assert_eq!(sum.mean(), [5, -1, 0, 5]); // 21/4, -3/4, 1/4
+        // 1 + 4 + 162 - 21^2 / 4, rounded down with what is taken away
+        assert_eq!([sum.spread(0), sum.spread(3)], [57, 0]);
+    }
 }

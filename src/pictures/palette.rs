@@ -112,7 +112,7 @@ impl<'a> Colors<'a> {
         let n = colors.len() - usize::from(reserved);
         let (colors, counts) = (&colors[..n], &counts[..n]);
         let points = points(space, colors);
-        let all = Points::new(&points, counts, *opaque < n);
+        let all = Points::new(on, &points, counts, *opaque < n)?;
         let search = Search { k: k - usize::from(reserved), seed, starts };
         let weighted = Weighted { points: &points, weights: counts };
         let entries = solve(on, &all, weighted, &cells(colors), search, cancel)?;
@@ -187,7 +187,7 @@ impl Palette {
             dither(picture, self.space, &entries, with_alpha, cancel)?
         } else {
             let found = points(self.space, &distinct.colors);
-            let found = Points::new(&found, &distinct.counts, with_alpha);
+            let found = Points::new(on, &found, &distinct.counts, with_alpha)?;
             let labels = found.nearest(on, &entries)?;
             cancel.check()?;
             Lookup::new(distinct, &labels, picture.pixels().len()).map(picture.pixels())

@@ -110,7 +110,12 @@ impl Sheet {
             let size = (rung.picture.width(), rung.picture.height());
             if size != (wide, high) {
                 let got = format!("{} x {}", size.0, size.1);
-                return Err(crate::Error::shape("sheet", "a rung", got, format!("{wide} x {high}")));
+                return Err(crate::Error::shape(
+                    "sheet",
+                    "a rung",
+                    got,
+                    format!("{wide} x {high}"),
+                ));
             }
             for (row, pixels) in rung.picture.pixels().chunks(wide).enumerate() {
                 for (column, pixel) in pixels.iter().enumerate() {

@@ -70,7 +70,8 @@ pub(super) fn color(space: Space, point: Point) -> Color {
             [channel(point[0]), channel(point[1]), channel(point[2]), alpha.min(255) as u8]
         }
         Space::Oklab => {
-            let [l, a, b] = [point[0], point[1], point[2]].map(|x| f64::from(x) / f64::from(point[3]));
+            let [l, a, b] =
+                [point[0], point[1], point[2]].map(|x| f64::from(x) / f64::from(point[3]));
             let root = [
                 l + 0.396_337_777_4 * a + 0.215_803_757_3 * b,
                 l - 0.105_561_345_8 * a - 0.063_854_172_8 * b,
@@ -160,5 +161,113 @@ fn oklab(colors: &[Color], linear: &[f32; 256], out: &mut [Point]) {
         for (i, out) in out.iter_mut().enumerate() {
             *out = [found[0][i] as i16, found[1][i] as i16, found[2][i] as i16, found[3][i] as i16];
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Oklab as its author gives it, in double precision with the platform's functions.
+    fn plain(color: Color) -> [f64; 4] {
+        let [r, g, b] = [color[0], color[1], color[2]].map(|v| {
+            let x = f64::from(v) / 255.0;
+            if x <= 0.04045 { x / 12.92 } else { ((x + 0.055) / 1.055).powf(2.4) }
+        });
+        let l = (0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b).cbrt();
+        let m = (0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b).cbrt();
+        let s = (0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b).cbrt();
+        let alpha = f64::from(color[3]) / 255.0;
+        [
+            alpha * (0.2104542553 * l + 0.7936177850 * m - 0.0040720468 * s),
+            alpha * (1.9779984951 * l - 2.4285922050 * m + 0.4505937099 * s),
+            alpha * (0.0259040371 * l + 0.7827717662 * m - 0.8086757660 * s),
+            alpha,
+        ]
+    }
+
+    fn colors() -> Vec<Color> {
+        let random = |i: u32| i.wrapping_mul(2_654_435_761).rotate_left(9).to_le_bytes();
+        let mut colors: Vec<Color> = (0..40_000).map(random).collect();
+        let levels = [0, 1, 2, 9, 10, 11, 127, 254, 255];
+        for r in levels {
+            for g in levels {
+                colors.extend(levels.iter().flat_map(|b| [[r, g, *b, 255], [r, g, *b, 77]]));
+            }
+        }
+        colors
+    }
+
+    #[test]
+    fn points_of_oklab_are_those_of_its_definition() {
+        let colors = colors();
+        let mut found = vec![[0; 4]; colors.len()];
+        points(Space::Oklab, &colors, &mut found);
+        for (color, found) in colors.iter().zip(found) {
+            for (exact, found) in plain(*color).into_iter().zip(found) {
+                let off = (exact * f64::from(ONE) - f64::from(found)).abs();
+                assert!(off <= 0.502, "{color:?}: {exact} {found}");
+            }
+        }
+        let mut known = [[0; 4]; 3];
+        points(Space::Oklab, &[[0, 0, 0, 255], [255; 4], [255, 0, 0, 255]], &mut known);
+        assert_eq!(known, [[0, 0, 0, 2040], [2040, 0, 0, 2040], [1281, 459, 257, 2040]]);
+    }
+
+    #[test]
+    fn points_of_rgb_are_eight_times_the_channel() {
+        let mut found = [[0; 4]; 3];
+        points(Space::Rgb, &[[1, 2, 255, 255], [255, 100, 3, 51], [9, 9, 9, 0]], &mut found);
+        assert_eq!(found, [[8, 16, 2040, 2040], [408, 160, 5, 408], [0; 4]]);
+    }
+
+    #[test]
+    fn a_colour_comes_back_from_its_point() {
+        let colors = colors();
+        for space in [Space::Rgb, Space::Oklab] {
+            let mut found = vec![[0; 4]; colors.len()];
+            points(space, &colors, &mut found);
+            for (before, point) in colors.iter().zip(found) {
+                let after = color(space, point);
+                assert_eq!(after[3], before[3]);
+                if before[3] == 255 && space == Space::Rgb {
+                    assert_eq!(after, *before);
+                }
+                // A step of a point is an eighth of one of a channel in RGB; in Oklab, and where little is seen, more.
+                let most = match (space, before[3]) {
+                    (_, 0..16) => continue,
+                    (Space::Rgb, alpha) => 255 / i32::from(alpha) / 8 + 1,
+                    (Space::Oklab, alpha) => 8 * 255 / i32::from(alpha),
+                };
+                for (a, b) in before.iter().zip(after) {
+                    let off = (i32::from(*a) - i32::from(b)).abs();
+                    assert!(off <= most, "{space:?}: {before:?} {after:?}");
+                }
+            }
+        }
+    }
+
+    /// What the search for the nearest entry rests on.
+    #[test]
+    fn squared_distances_are_exact_in_single_precision() {
+        assert!(4 * ONE * ONE < 1 << 24);
+        let colors = colors();
+        let (least, greatest) = range(Space::Oklab);
+        let mut found = vec![[0; 4]; colors.len()];
+        points(Space::Oklab, &colors, &mut found);
+        for point in found {
+            for axis in 0..4 {
+                assert!(
+                    (least[axis]..=greatest[axis]).contains(&i32::from(point[axis])),
+                    "{point:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_seen_is_clear() {
+        assert_eq!(color(Space::Rgb, [9, 9, 9, 3]), [0; 4]);
+        assert_eq!(color(Space::Oklab, [9, 9, 9, 3]), [0; 4]);
     }
 }

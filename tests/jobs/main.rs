@@ -16,6 +16,7 @@ mod kills;
 mod modules;
 mod outputs;
 mod palettes;
+mod pictures;
 mod pipeline;
 mod plans;
 mod reports;
