@@ -1,10 +1,7 @@
 use crate::cli::{CANCEL, Common, json, table};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use std::{
-    path::PathBuf,
-    time::Instant,
-};
+use std::{path::PathBuf, time::Instant};
 use tersor::{
     Backend, Error, Progress, Result,
     format::{Target, in_folder, shown},
@@ -116,7 +113,8 @@ impl Palettize {
         for note in &opened.notes {
             progress.warn(&format!("{}: {note}", shown(&self.picture)));
         }
-        let backend = self.common.backend()?;
+        // The CPU holds a pixel against a few entries, and is done before a device would be open.
+        let backend = self.common.backend_if(|| Ok(false))?;
         let (made, redone) = self.on_threads(|| match self.make(backend, &opened.picture) {
             Err(e @ Error::Gpu { .. }) => {
                 progress.warn(&format!("{e}; the CPU does the work, with the same bytes"));

@@ -39,9 +39,9 @@ pub(super) fn distinct(pixels: &[Color]) -> Distinct {
     let opaque: usize = counted.iter().map(|c| c.len()).sum();
     found.colors.reserve(opaque);
     found.counts.reserve(opaque);
-    for (code, count) in counted.into_iter().flatten() {
-        found.colors.push(on_curve(code));
-        found.counts.push(count);
+    for bucket in &counted {
+        found.colors.extend(bucket.iter().map(|(code, _)| on_curve(*code)));
+        found.counts.extend(bucket.iter().map(|(_, count)| count));
     }
     found.opaque = opaque;
     let mut partial: Vec<(u32, Color)> =

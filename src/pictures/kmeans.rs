@@ -17,7 +17,7 @@ const BETWEEN: usize = 3;
 /// Exchanges at most.
 const EXCHANGES: usize = 24;
 /// Rounds over all points at the end.
-const LAST: usize = 10;
+const LAST: usize = 6;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ pub(super) fn solve(
     for _ in 0..LAST {
         cancel.check()?;
         let before = entries.clone();
-        round(on, all, &mut entries)?;
+        round(on, all, &mut entries, false)?;
         if entries == before {
             break;
         }
@@ -88,8 +88,8 @@ fn in_cells(weighted: Weighted, cells: &[u32]) -> (Vec<Point>, Vec<u32>) {
 }
 
 /// Moves every entry to the mean of its points; sums over them as they were before.
-fn round(on: &Backend, points: &Points, entries: &mut [Point]) -> Result<Vec<Sum>> {
-    let sums = points.sums(on, entries)?;
+fn round(on: &Backend, points: &Points, entries: &mut [Point], squares: bool) -> Result<Vec<Sum>> {
+    let sums = points.sums(on, entries, squares)?;
     for (entry, sum) in entries.iter_mut().zip(&sums).filter(|(_, sum)| sum.weight > 0) {
         *entry = sum.mean();
     }
@@ -105,14 +105,14 @@ fn settled(
     cancel: &Cancel,
 ) -> Result<(u64, Vec<Point>)> {
     for _ in 0..SETTLING {
-        round(on, points, &mut entries)?;
+        round(on, points, &mut entries, false)?;
     }
     let mut most = (entries.len() / 8).max(1);
     let mut best: Option<(u64, Vec<Point>, Vec<Sum>)> = None;
     for _ in 0..=EXCHANGES {
         cancel.check()?;
         let before = entries.clone();
-        let sums = round(on, points, &mut entries)?;
+        let sums = round(on, points, &mut entries, true)?;
         let error = sums.iter().map(|s| s.error).sum();
         match &best {
             Some((least, kept, _)) if *least <= error => {
@@ -131,7 +131,7 @@ fn settled(
             break;
         }
         for _ in 1..BETWEEN {
-            round(on, points, &mut entries)?;
+            round(on, points, &mut entries, false)?;
         }
     }
     let (error, entries, _) = best.expect("at least one round");
@@ -363,7 +363,7 @@ mod tests {
         let bad = vec![[0, 5, 0, 2040], [6, 5, 0, 2040], [1350, 5, 0, 2040]];
         let mut stuck = bad.clone();
         for _ in 0..20 {
-            round(on, &all, &mut stuck).unwrap();
+            round(on, &all, &mut stuck, false).unwrap();
         }
         let (error, entries) = settled(on, &all, bad, &Cancel::new()).unwrap();
         assert!(error * 100 < self::error(&points, &[1; 300], &stuck), "{entries:?}");

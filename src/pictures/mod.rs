@@ -74,7 +74,7 @@ impl Picture {
     /// # Ok::<(), tersor::Error>(())
     /// ```
     pub fn new(width: usize, height: usize, pixels: Vec<Color>) -> Result<Self> {
-        let size = width.checked_mul(height).filter(|n| (1..1 << 32).contains(n));
+        let size = width.checked_mul(height).filter(|n| *n > 0 && u32::try_from(*n).is_ok());
         if size != Some(pixels.len()) {
             let expected = format!("{width} x {height}, at least one and less than 2^32");
             return Err(Error::shape("picture", "pixels", pixels.len(), expected));

@@ -89,12 +89,12 @@ impl Points {
         Ok(labels)
     }
 
-    /// Sums over the points that each entry is the nearest of.
+    /// Sums over the points that each entry is the nearest of, of their squares only where they are asked for.
     ///
     /// # Errors
     ///
     /// Those of a device.
-    pub fn sums(&self, on: &Backend, entries: &[Point]) -> Result<Vec<Sum>> {
+    pub fn sums(&self, on: &Backend, entries: &[Point], squares: bool) -> Result<Vec<Sum>> {
         let there = self.there.as_ref();
         let labels = there.map(|there| self.nearest_on(on, there, entries)).transpose()?;
         let numbered = Entries::new(entries);
@@ -111,7 +111,10 @@ impl Points {
                         block.found(&labels[(number * run + i) * BLOCK..], entries, &mut found)
                     }
                 }
-                block.add(&found, &mut sums);
+                match squares {
+                    true => block.add::<true>(&found, &mut sums),
+                    false => block.add::<false>(&found, &mut sums),
+                }
             }
             sums
         });
@@ -219,7 +222,7 @@ impl Block {
         }
     }
 
-    fn add(&self, found: &Found, sums: &mut [Sum]) {
+    fn add<const SQUARES: bool>(&self, found: &Found, sums: &mut [Sum]) {
         for i in 0..BLOCK {
             let weight = i64::from(self.weights[i]);
             let sum = &mut sums[found.label[i] as usize];
@@ -228,7 +231,9 @@ impl Block {
             for axis in 0..4 {
                 let at = self.at[axis][i] as i64;
                 sum.at[axis] += weight * at;
-                sum.squares[axis] += (weight * at * at) as u64;
+                if SQUARES {
+                    sum.squares[axis] += (weight * at * at) as u64;
+                }
             }
         }
     }
@@ -382,7 +387,9 @@ mod tests {
             sum.error += u64::from(*weight) * apart(*point, entries[usize::from(label)]);
         }
         let found = Points::new(&Backend::Cpu, &points, &weights, true).unwrap();
-        assert_eq!(found.sums(&Backend::Cpu, &entries).unwrap(), expected);
+        assert_eq!(found.sums(&Backend::Cpu, &entries, true).unwrap(), expected);
+        expected.iter_mut().for_each(|sum| sum.squares = [0; 4]);
+        assert_eq!(found.sums(&Backend::Cpu, &entries, false).unwrap(), expected);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     spaces::{self, Point},
 };
 use crate::{Backend, Cancel, Error, Result, parallel};
+use std::sync::OnceLock;
 
 /// How a palette is looked for.
 ///
@@ -78,12 +79,24 @@ pub fn palettize(
 pub struct Colors<'a> {
     picture: &'a Picture,
     distinct: Distinct,
+    /// Their points, made when they are first asked for.
+    rgb: OnceLock<Vec<Point>>,
+    oklab: OnceLock<Vec<Point>>,
 }
 
 impl<'a> Colors<'a> {
     /// Counts the colours of a picture. All fully transparent pixels have one.
     pub fn of(picture: &'a Picture) -> Self {
-        Self { picture, distinct: distinct(picture.pixels()) }
+        let distinct = distinct(picture.pixels());
+        Self { picture, distinct, rgb: OnceLock::new(), oklab: OnceLock::new() }
+    }
+
+    fn points(&self, space: Space) -> &[Point] {
+        let place = match space {
+            Space::Rgb => &self.rgb,
+            Space::Oklab => &self.oklab,
+        };
+        place.get_or_init(|| points(space, &self.distinct.colors))
     }
 
     /// How many there are.
@@ -111,10 +124,10 @@ impl<'a> Colors<'a> {
         let reserved = k > 1 && colors.last() == Some(&CLEAR);
         let n = colors.len() - usize::from(reserved);
         let (colors, counts) = (&colors[..n], &counts[..n]);
-        let points = points(space, colors);
-        let all = Points::new(on, &points, counts, *opaque < n)?;
+        let points = &self.points(space)[..n];
+        let all = Points::new(on, points, counts, *opaque < n)?;
         let search = Search { k: k - usize::from(reserved), seed, starts };
-        let weighted = Weighted { points: &points, weights: counts };
+        let weighted = Weighted { points, weights: counts };
         let entries = solve(on, &all, weighted, &cells(colors), search, cancel)?;
         let clear = reserved.then_some(CLEAR);
         let entries = entries.into_iter().map(|entry| spaces::color(space, entry));
@@ -180,14 +193,14 @@ impl Palette {
             return Err(Error::Usage(why));
         }
         cancel.check()?;
-        let Colors { picture, distinct } = colors;
+        let Colors { picture, distinct, .. } = colors;
         let with_alpha =
             distinct.opaque < distinct.colors.len() || self.colors.iter().any(|c| c[3] < 255);
         let indices = if dithered {
             dither(picture, self.space, &entries, with_alpha, cancel)?
         } else {
-            let found = points(self.space, &distinct.colors);
-            let found = Points::new(on, &found, &distinct.counts, with_alpha)?;
+            let found = colors.points(self.space);
+            let found = Points::new(on, found, &distinct.counts, with_alpha)?;
             let labels = found.nearest(on, &entries)?;
             cancel.check()?;
             Lookup::new(distinct, &labels, picture.pixels().len()).map(picture.pixels())
@@ -265,5 +278,81 @@ impl Lookup {
             }
         });
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pictures::kmeans::apart;
+
+    /// Slopes and noise: more colours than are searched at once, enough pixels for a table.
+    fn picture(alphas: &[u8]) -> Picture {
+        let (width, height) = (640, 420);
+        let pixel = |i: usize| {
+            let [a, b, c, d] = (i as u32).wrapping_mul(2_654_435_761).rotate_left(9).to_le_bytes();
+            let (x, y) = (i % width, i / width);
+            let alpha = alphas[usize::from(d) % alphas.len()];
+            [(x / 3) as u8 ^ (a & 15), (y / 2) as u8 ^ (b & 15), (x + y) as u8 ^ (c & 31), alpha]
+        };
+        Picture::new(width, height, (0..width * height).map(pixel).collect()).unwrap()
+    }
+
+    #[test]
+    fn every_pixel_has_the_nearest_entry() {
+        for alphas in [&[255][..], &[255, 255, 0], &[255, 200, 0, 3]] {
+            let picture = picture(alphas);
+            let colors = Colors::of(&picture);
+            assert!(colors.len() > 1 << 15 && picture.pixels().len() > 1 << 18);
+            for space in [Space::Rgb, Space::Oklab] {
+                let options = Options { colors: 40, space, ..Options::default() };
+                let palette = colors.palette(&Backend::Cpu, &options, &Cancel::new()).unwrap();
+                assert_eq!(palette.colors().len(), 40);
+                assert_eq!(palette.colors()[0] == CLEAR, alphas.len() > 1);
+                let found = palette.map(&Backend::Cpu, &colors, false, &Cancel::new()).unwrap();
+                let entries = points(space, palette.colors());
+                for at in (0..picture.pixels().len()).step_by(97) {
+                    let mut pixel = [[0; 4]];
+                    spaces::points(space, &picture.pixels()[at..=at], &mut pixel);
+                    let near = (0..40).min_by_key(|i| apart(pixel[0], entries[*i])).unwrap();
+                    assert_eq!(usize::from(found.indices()[at]), near, "{alphas:?} {space:?} {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cells_are_runs_of_few_colours_and_of_many() {
+        let picture = picture(&[255]);
+        let colors = Colors::of(&picture).distinct.colors;
+        let runs = |colors: &[Color]| {
+            let cells = cells(colors);
+            let runs = cells.chunk_by(|a, b| a == b).count();
+            let distinct: std::collections::BTreeSet<u32> = cells.into_iter().collect();
+            assert_eq!(distinct.len(), runs, "a cell is one run");
+            runs
+        };
+        assert!(runs(&colors) < 1 << 16);
+        // All there are, at every other level: cells of six bits would be 2^18.
+        let level = |i: usize, shift: usize| (2 * (i >> shift & 127)) as u8;
+        let all: Vec<Color> =
+            (0..1 << 21).map(|i| [level(i, 14), level(i, 7), level(i, 0), 255]).collect();
+        assert_eq!(runs(&distinct(&all).colors), 1 << 15);
+    }
+
+    #[test]
+    fn what_no_palette_has_is_refused() {
+        let picture = Picture::new(1, 1, vec![[1; 4]]).unwrap();
+        let (colors, cancel) = (Colors::of(&picture), Cancel::new());
+        for k in [0, 257] {
+            let options = Options { colors: k, ..Options::default() };
+            let error = colors.palette(&Backend::Cpu, &options, &cancel).unwrap_err();
+            assert_eq!(error.to_string(), format!("{k} colors: a palette has 1 to 256"));
+        }
+        let none = Palette::new(Space::Rgb, vec![]);
+        assert!(none.map(&Backend::Cpu, &colors, false, &cancel).is_err());
+        let many =
+            Palette::new(Space::Rgb, (0..300).map(|i| [i as u8, (i >> 8) as u8, 0, 255]).collect());
+        assert!(many.map(&Backend::Cpu, &colors, true, &cancel).is_err());
     }
 }
