@@ -75,6 +75,8 @@ pub mod dtype;
 #[doc(hidden)]
 pub mod gpu;
 #[doc(hidden)]
+pub mod page;
+#[doc(hidden)]
 pub mod stage;
 
 mod backend;

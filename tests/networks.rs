@@ -11,8 +11,8 @@ use tersor::{
     Backend, DType, Tensor,
     kernels::Activation,
     nn::{
-        Arithmetic, Bert, Calibration, IntegerNetwork, LENET_5, LENET_300_100, Linear, Model,
-        Network,
+        Arithmetic, Bert, Calibration, Embedding, IntegerNetwork, LENET_5, LENET_300_100, Linear,
+        Model, Network,
     },
     pipeline::compress,
     recipe::Recipe,
@@ -641,5 +641,49 @@ fn a_head_that_is_tied_to_an_embedding_is_the_same_matrix() {
         assert!(embed.iter().any(|y| *y != 0.0));
         assert_eq!(model.shape("head.weight"), Some((DType::F32, &[128, 160][..])));
         std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// A layer and an embedding of vectors are what their restored weights are.
+#[test]
+fn vectors_are_multiplied_and_looked_up_as_they_are_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (n, k) = (48, 96);
+    let x = support::noise(2, 3 * k);
+    for (what, bytes) in [
+        ("kind = \"vector\", d = 4, k = 64", n * 20 + n * 4 + 64 * 8),
+        (
+            "kind = \"residual\", d = 8, k = 16, stages = 2, granularity = \"tensor\"",
+            n * 12 + 4 + 512,
+        ),
+    ] {
+        for encode in ["", "encode = \"auto\""] {
+            let model = layer(dir.path(), (n, k), &format!("quantize = {{ {what} }}\n{encode}"));
+            let back = dir.path().join("back");
+            tersor::pipeline::decompress(
+                &dir.path().join("out.safetensors"),
+                &back,
+                &options(&CPU),
+            )
+            .unwrap();
+            let restored = Model::open(&back).unwrap();
+            for on in backends() {
+                let x = Tensor::from_f32(on, &x, 3).unwrap();
+                let run = |model: &Model| {
+                    let (none, float) = (Activation::None, Arithmetic::Float);
+                    let linear = Linear::load(model, on, "l", k, none, float).unwrap();
+                    let embedding = Embedding::load(model, on, "l", k).unwrap();
+                    let rows = embedding.forward(on, &[7, 0, 47]).unwrap();
+                    let y = linear.forward(on, &x).unwrap().read_f32(on).unwrap();
+                    (y, rows.read_f32(on).unwrap(), embedding.bytes())
+                };
+                let (coded, plain) = (run(&model), run(&restored));
+                assert_eq!(coded.1, plain.1, "{what} on {}", on.name());
+                assert_eq!(coded.2, bytes as u64, "{what}");
+                for (a, b) in coded.0.iter().zip(&plain.0) {
+                    assert!((a - b).abs() <= 1e-4, "{what} on {}: {a}, {b}", on.name());
+                }
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Kernels whose arguments are no weights of a checkpoint: layers, products, and what takes stored bytes apart.
 
+use std::sync::Arc;
 use tersor::{
     Backend, DType, Result, Tensor,
     affine::{AffineCode, Scale},
@@ -25,7 +26,7 @@ pub struct Job {
 }
 
 /// Every kernel there is a job for.
-pub const JOBS: [&str; 26] = [
+pub const JOBS: [&str; 28] = [
     "activate",
     "add",
     "attention",
@@ -44,7 +45,9 @@ pub const JOBS: [&str; 26] = [
     "matmul_i8_coop",
     "matmul_palette",
     "matmul_sparse",
+    "matmul_vectors",
     "max_pool",
+    "nearest",
     "pack_codes",
     "quantize_rows",
     "rans_decode",
@@ -248,6 +251,24 @@ pub fn job(kernel: &str, on: &Backend) -> Result<Option<Job>> {
             let mask = vec![0x6c95_a35c; N * K / 32];
             let (x, w) = (x(1)?, SparseMatrix::new(on, mask, stored, DType::F16, (N, K))?);
             tensors(product(9), move |on| Ok(vec![matmul_sparse(on, &x, &w, None, none)?]))
+        }
+        "matmul_vectors" => {
+            let values = noise(3, 4 * 256).iter().map(|z| (z % 4095) as i16 - 2047).collect();
+            let entries = Arc::new(Entries { dim: 4, k: 256, values });
+            let codes = Tensor::new(on, DType::U32, N, K / 16, noise(2, N * K / 16))?;
+            let scales = vec![Scale { scale: 1e-3, zero_point: 0 }; N];
+            let w = VectorMatrix::of_codes(on, codes, K, (entries, 1), K, &scales)?;
+            let x = x(1)?;
+            tensors(product(2), move |on| Ok(vec![matmul_vectors(on, &x, &w, None, none)?]))
+        }
+        "nearest" => {
+            // Vectors of four weights of a layer: bytes are of points and labels, what costs is the 256 entries of each.
+            let number = |z: &u32| (z % 4095) as i16 - 2047;
+            let values: Vec<i16> = noise(3, 4 * 256).iter().map(number).collect();
+            let entries = Entries { dim: 4, k: 256, values };
+            let points: Vec<i16> = noise(4, N * K).iter().map(number).collect();
+            let points = points_of(on, &points, 4)?;
+            tensors(N * K * 5, move |on| Ok(vec![nearest(on, &points, &entries)?.labels]))
         }
         "pack_codes" => {
             let codes = [bytes_of(on, &symbols(N * K))?];

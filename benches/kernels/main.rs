@@ -13,6 +13,7 @@ use tersor::{
     Backend, DType, Device, Result, Tensor,
     affine::{AffineCode, ClipGrid, Scale},
     dtype,
+    form::{BlockTransform, TransformKind},
     kernels::*,
     kmeans::{Palette, palette},
     prune::Limit,
@@ -33,6 +34,18 @@ struct Inputs {
     palette: Palette,
     int8: Tensor,
     codes4: Tensor,
+    coefficients: Tensor,
+    entries: Entries,
+    vectors: Tensor,
+}
+
+/// The transform of the benches, and the slower one.
+fn hadamard() -> BlockTransform {
+    BlockTransform { kind: TransformKind::Hadamard { seed: 1 }, block: 128, steps: vec![] }
+}
+
+fn dct() -> BlockTransform {
+    BlockTransform { kind: TransformKind::Dct, block: 32, steps: vec![] }
 }
 
 const INT8: AffineCode = AffineCode { bits: 8, symmetric: true };
@@ -65,6 +78,21 @@ impl Inputs {
         Self {
             int8: quantize(&on, &weights, INT8, Groups::of(COLS), &per_row).unwrap(),
             codes4: palettize(&on, &weights, &assigner, Groups::of(values.len()), 4).unwrap(),
+            coefficients: transform(&on, &weights, &hadamard()).unwrap(),
+            // Any byte is a code.
+            vectors: Tensor::new(
+                &on,
+                DType::U32,
+                rows,
+                COLS / 16,
+                (0..(rows * COLS / 16) as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect(),
+            )
+            .unwrap(),
+            entries: Entries {
+                dim: 4,
+                k: 256,
+                values: (0..1024).map(|i| i * 997 % 4095 - 2047).map(|v| v as i16).collect(),
+            },
             per_128: groups.iter().map(|r| ClipGrid::new(INT4, *r)).collect(),
             on,
             weights,
@@ -84,7 +112,7 @@ fn words_of(i: &Inputs, t: Tensor, all: bool) -> Result<Vec<u32>> {
 }
 
 /// Kernels of a checkpoint's weights: the kernel, what it does here, bytes written per weight, and how to run it.
-const KERNELS: [(&str, &str, f64, Run); 14] = [
+const KERNELS: [(&str, &str, f64, Run); 20] = [
     ("range", "range per row", 0.0, |i, _| {
         Ok(range(&i.on, &i.weights, Groups::of(COLS))?
             .iter()
@@ -125,10 +153,32 @@ const KERNELS: [(&str, &str, f64, Run); 14] = [
             all,
         )
     }),
+    ("vector_points", "points of vectors of 4", 2.0, |i, all| {
+        words_of(i, vector_points(&i.on, &i.weights, 4, Groups::of(COLS), &i.per_row)?, all)
+    }),
+    ("dequantize_vectors", "dequantize vectors of 4", 0.25, |i, all| {
+        let book = VectorCodes { entries: &i.entries, stages: 1 };
+        let groups = Groups::of(COLS);
+        words_of(
+            i,
+            dequantize_vectors(&i.on, &i.vectors, COLS, book, groups, &i.per_row, i.dtype)?,
+            all,
+        )
+    }),
     ("sort_rows", "sort rows", 4.0, |i, all| words_of(i, sort_rows(&i.on, &i.weights)?, all)),
     ("merge_runs", "sort long rows", 4.0, |i, all| {
         let long = i.weights.clone().reshape(i.weights.rows() / 16, 16 * COLS)?;
         words_of(i, sort_rows(&i.on, &long)?, all)
+    }),
+    ("transform", "hadamard 128", 4.0, |i, all| {
+        words_of(i, transform(&i.on, &i.weights, &hadamard())?, all)
+    }),
+    ("untransform", "hadamard 128, back", 1.0, |i, all| {
+        words_of(i, untransform(&i.on, &i.coefficients, &hadamard(), i.dtype)?, all)
+    }),
+    ("transform", "dct 32", 4.0, |i, all| words_of(i, transform(&i.on, &i.weights, &dct())?, all)),
+    ("untransform", "dct 32, back", 1.0, |i, all| {
+        words_of(i, untransform(&i.on, &i.coefficients, &dct(), i.dtype)?, all)
     }),
     ("nm_mask", "mask 2:4", 0.125, |i, all| words_of(i, nm_mask(&i.on, &i.weights, 2, 4)?, all)),
     ("magnitude_mask", "mask by threshold", 0.125, |i, all| {

@@ -39,7 +39,8 @@ fn weight(n: u32, k: u32) -> f32 {
     let j = k % DIM;
     var sum = 0;
     for (var s = 0u; s < STAGES; s++) {
-        sum += extractBits(i32(entries[entry(n, k / DIM, s) + j / 2u]), (j & 1u) * 16u, 16u);
+        let at = entry(n, k / DIM, s) + j / 2u;
+        sum += extractBits(i32(entries[at]), (j & 1u) * 16u, 16u);
     }
     return f32(sum) * scale(n, k);
 }

@@ -68,7 +68,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
     let book = id % params.books;
     let v = ((id / params.books) * WG + lane) * params.books + book;
     let mine = v < params.vectors;
-    let from = book * params.k;
+    let base = book * params.k;
     var x = array(vec4(0), vec4(0), vec4(0), vec4(0));
     var best = 0u;
     var least = 0x7fffffff;
@@ -76,7 +76,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
         x = array(quad_of_point(v, 0u), quad_of_point(v, 1u), quad_of_point(v, 2u), quad_of_point(v, 3u));
         if params.start > 0u {
             best = labels[v];
-            least = score_of_entry(from + best, x);
+            least = score_of_entry(base + best, x);
         }
     }
     for (var start = params.start; start < params.end; start += params.near) {
@@ -85,7 +85,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
         for (var i = lane; i < count; i += WG) {
             var square = 0;
             for (var q = 0u; q < QUADS; q++) {
-                let c = vec4(pair_of_entry(from + start + i, 2u * q), pair_of_entry(from + start + i, 2u * q + 1u));
+                let c = vec4(pair_of_entry(base + start + i, 2u * q), pair_of_entry(base + start + i, 2u * q + 1u));
                 quads[i * QUADS + q] = c;
                 square += dot(c, c);
             }
@@ -103,7 +103,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
     if mine {
         labels[v] = best;
         for (var p = 0u; p < params.pairs; p++) {
-            rest[v * params.pairs + p] = word(pair_of_point(v, p) - pair_of_entry(from + best, p));
+            rest[v * params.pairs + p] = word(pair_of_point(v, p) - pair_of_entry(base + best, p));
         }
     }
 }

@@ -1,15 +1,18 @@
 use crate::cli::{
-    Common, exit_codes,
+    Common, complain, exit_codes,
     json::{Answer, Asked, given},
+    page_args::{PageArgs, of_job},
     recipe_args::RecipeArgs,
     summary,
 };
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tersor::{
     Backend, Device, Result, Silent,
-    format::Checkpoint,
+    format::{Checkpoint, PageFile},
+    page,
     pipeline::{self, Options},
+    recipe::Recipe,
 };
 
 #[derive(Args)]
@@ -20,7 +23,7 @@ use tersor::{
     after_long_help = "Examples:
   tersor compress model.safetensors -o small.safetensors -p int8
   tersor compress folder -o small --bits 4 --group 64 --keep 'lm_head.*'
-  tersor compress folder -o small -p int8 --set '*.mlp.*=int4' --max-error 0.15
+  tersor compress folder -o small -p int8 --set '*.mlp.*=int4' --report p.html
   tersor compress folder -o small --recipe mine.toml --resume"
 )]
 pub struct Compress {
@@ -34,10 +37,12 @@ pub struct Compress {
     /// Of a folder with several precisions of its weights this one: fp16 for model.fp16.safetensors
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
     /// Only plan: print what would be done and write nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "report")]
     dry_run: bool,
-    /// Replace an existing output
+    /// Replace an existing output, and an existing page
     #[arg(long)]
     force: bool,
     /// Make a folder in OUT.partial; if interrupted, keep its finished files, and go on with them next time
@@ -54,6 +59,8 @@ impl Compress {
             let (variant, given) = (self.variant.as_deref(), self.recipe.given());
             return super::plan::print(&self.model, variant, &recipe, given, &self.common);
         }
+        let output = tersor::format::in_folder(&self.output, &self.model);
+        let page = self.claim_page(&recipe, &output)?;
         let backend = self.common.backend_if(|| {
             let options = self.common.options(&Backend::Cpu, &Silent, false);
             let checkpoint = Checkpoint::open_variant(&self.model, self.variant.as_deref())?;
@@ -65,21 +72,54 @@ impl Compress {
             let (resume, variant) = (self.resume, self.variant.as_deref());
             let common = self.common.options(backend, &progress, self.force);
             let options = Options { resume, variant, ..common };
-            let output = tersor::format::in_folder(&self.output, &self.model);
             tersor::format::spare(&output, self.recipe.recipe.as_ref())?;
-            pipeline::compress(&self.model, &self.output, &recipe, &options)?
+            let report = pipeline::compress(&self.model, &self.output, &recipe, &options)?;
+            if let Some((page, asked)) = page {
+                let source = Some(&*self.model);
+                let read = (&*output, source);
+                of_job(page, &asked, &report, read, &options).inspect_err(|_| {
+                    let out = tersor::format::shown(&self.output);
+                    complain(&format!("tersor: {out} is written and verified; its page is not:"));
+                })?;
+            }
+            report
         };
         let asked = Asked {
             output: Some(given(&self.output)),
+            report: self.page.given(),
             recipe: Some(self.recipe.given()),
             ..Asked::of(&self.model)
         };
         self.common.print("compress", &Answer { asked, report: &report }, || {
             let out = tersor::format::shown(&self.output);
             let back = format!("tersor decompress {} -o RESTORED", in_a_shell(&out));
-            format!("{}\nwritten to {out}; to restore it:\n  {back}\n", summary::summary(&report))
+            let page = self.page.said();
+            format!(
+                "{}\nwritten to {out}; to restore it:\n  {back}\n{page}",
+                summary::summary(&report)
+            )
         })?;
         Ok(exit_codes::of_report(&report))
+    }
+
+    /// The place of the page, if one is asked for, and what it says of what was asked.
+    fn claim_page(
+        &self,
+        recipe: &Recipe,
+        output: &Path,
+    ) -> Result<Option<(PageFile, page::Asked)>> {
+        let importance = recipe.rules.iter().filter_map(|r| r.treatment.importance.as_deref());
+        let read: Vec<&Path> = importance.chain(self.recipe.recipe.as_deref()).collect();
+        let variant = self.variant.as_deref();
+        let sources = || Ok(vec![Checkpoint::open_variant(&self.model, variant)?]);
+        let Some(page) = self.page.claim(sources, &read, Some(output), self.force)? else {
+            return Ok(None);
+        };
+        let (mut flags, recipe) = self.recipe.shown()?;
+        flags.insert(0, ("--output".into(), given(&self.output)));
+        flags.extend(variant.map(|v| ("--variant".into(), v.into())));
+        let model = given(&self.model);
+        Ok(Some((page, page::Asked { command: "compress", model, flags, recipe })))
     }
 }
 

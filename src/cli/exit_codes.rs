@@ -6,8 +6,8 @@ use tersor::Error;
 const EXIT_CODES: [(&str, &str); 8] = [
     ("0", "done"),
     ("1", "damaged, not what it is compared with, or outside its limits"),
-    ("2", "usage, malformed input, I/O, no usable GPU where one was asked for"),
-    ("3", "done, but tiles that the GPU failed at or computed wrong were redone on the CPU"),
+    ("2", "usage, malformed input, I/O, no GPU where one was asked for"),
+    ("3", "done; the CPU redid tiles that the GPU failed at or got wrong"),
     ("4", "crosscheck: a required kernel did not run"),
     ("5", "crosscheck: the device was lost"),
     ("6", "another run is writing the same output"),

@@ -37,6 +37,9 @@ pub struct Asked<'a> {
     /// What an archive is compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against: Option<String>,
+    /// The page that is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<String>,
     /// What is to be done.
     #[serde(flatten)]
     pub recipe: Option<RecipeGiven<'a>>,
@@ -56,7 +59,7 @@ pub struct RecipeGiven<'a> {
 impl Asked<'_> {
     /// Something that is read.
     pub fn of(input: &Path) -> Self {
-        Self { input: given(input), output: None, against: None, recipe: None }
+        Self { input: given(input), output: None, against: None, report: None, recipe: None }
     }
 }
 

@@ -11,7 +11,11 @@ mod exit_codes;
 mod inspect;
 mod json;
 mod manual;
+<<<<<<< HEAD
 mod palettize;
+=======
+mod page_args;
+>>>>>>> main
 mod plan;
 mod presets;
 mod recipe_args;
@@ -83,7 +87,9 @@ fn after_long_help() -> String {
 /// The command line as it is parsed, completed and described.
 fn command() -> clap::Command {
     // It reads headers alone, so that no tile is ever on a GPU; accepted all the same.
-    Cli::command().mut_subcommand("plan", |c| c.mut_arg("paranoid", |a| a.hide(true)))
+    let command =
+        Cli::command().mut_subcommand("plan", |c| c.mut_arg("paranoid", |a| a.hide(true)));
+    command.max_term_width(table::WIDTH)
 }
 
 /// Flags that every job takes.
@@ -99,7 +105,7 @@ struct Common {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads, hide_short_help = true)]
     threads: usize,
     /// Memory the job may take: 512MiB, 4GiB, ...
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_size, hide_short_help = true)]
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_memory, hide_short_help = true)]
     memory: u64,
     /// Share of a GPU's tiles, from 0 to 1, that the CPU does as well and compares; the first of each kind always is
     #[arg(allow_hyphen_values = true, long, value_name = "FRACTION", default_value_t = PARANOID, value_parser = parse_share, hide_short_help = true)]
@@ -367,9 +373,23 @@ fn parse_size(text: &str) -> std::result::Result<u64, String> {
     Ok((number * factor) as u64)
 }
 
+/// The least that a job may be given: a block of weights. Whoever says less has left the unit out.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+/// A size of memory that some job could do with.
+fn parse_memory(text: &str) -> std::result::Result<u64, String> {
+    match parse_size(text)? {
+        bytes if bytes < LEAST_MEMORY => {
+            let number = text.trim().trim_end_matches(|c: char| !c.is_ascii_digit());
+            Err(format!("{bytes} bytes are less than any job takes; did you mean {number}GiB?"))
+        }
+        bytes => Ok(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse_size;
+    use super::{parse_memory, parse_size};
 
     #[test]
     fn sizes() {
@@ -381,6 +401,15 @@ mod tests {
                 && parse_size("GiB").is_err()
                 && parse_size("-1").is_err()
         );
+    }
+
+    #[test]
+    fn memory_of_a_few_bytes_is_a_unit_left_out() {
+        assert_eq!(parse_memory("1MiB"), Ok(1 << 20));
+        let said = |text| parse_memory(text).unwrap_err();
+        assert_eq!(said("4"), "4 bytes are less than any job takes; did you mean 4GiB?");
+        assert_eq!(said("512k"), "524288 bytes are less than any job takes; did you mean 512GiB?");
+        assert!(said("4 parsecs").contains("unit"));
     }
 
     #[test]

@@ -52,6 +52,16 @@ enum KindName {
     Entropy,
 }
 
+impl KindName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Affine => "affine",
+            Self::Palette => "palette",
+            Self::Entropy => "entropy",
+        }
+    }
+}
+
 fn preset_help() -> String {
     format!("A recipe that comes with tersor: {}; see `tersor presets`", Preset::names())
 }
@@ -69,6 +79,26 @@ impl RecipeArgs {
             recipe: self.recipe.as_deref().map(given),
             bits: self.bits,
         }
+    }
+
+    /// The flags that were given, and the text of what they name.
+    pub fn shown(&self) -> Result<(Vec<(String, String)>, Option<String>)> {
+        let flag = |name: &str, value: String| (format!("--{name}"), value);
+        let mut flags = Vec::new();
+        flags.extend(self.preset.iter().map(|p| flag("preset", p.clone())));
+        flags.extend(self.recipe.iter().map(|p| flag("recipe", given(p))));
+        flags.extend(self.bits.map(|b| flag("bits", b.to_string())));
+        flags.extend(self.kind.map(|k| flag("kind", k.name().into())));
+        flags.extend(self.group.as_ref().map(|g| flag("group", group_words(g))));
+        flags.extend(self.keep.iter().map(|k| flag("keep", k.clone())));
+        flags.extend(self.set.iter().map(|(glob, preset)| flag("set", format!("{glob}={preset}"))));
+        flags.extend(self.max_error.map(|x| flag("max-error", x.to_string())));
+        let text = match (&self.preset, &self.recipe) {
+            (Some(name), _) => Some(Preset::named(name)?.text.to_owned()),
+            (None, Some(path)) => Some(std::fs::read_to_string(path).map_err(Error::io(path))?),
+            (None, None) => None,
+        };
+        Ok((flags, text))
     }
 
     /// A recipe with what stands before it.
@@ -119,6 +149,21 @@ fn parse_group(text: &str) -> std::result::Result<Granularity, String> {
             Ok(size) if size > 0 => Ok(Granularity::Group(vec![GroupSize::Of(size)])),
             _ => Err("expected a number from 1 on, \"channel\" or \"tensor\"".into()),
         },
+    }
+}
+
+/// What shares a scale or a table, as it was given.
+fn group_words(group: &Granularity) -> String {
+    match group {
+        Granularity::Channel => "channel".into(),
+        Granularity::Tensor => "tensor".into(),
+        Granularity::Group(sizes) => {
+            let size = |size: &GroupSize| match size {
+                GroupSize::Of(n) => n.to_string(),
+                GroupSize::Row => "row".into(),
+            };
+            sizes.iter().map(size).collect::<Vec<_>>().join(",")
+        }
     }
 }
 

@@ -1,16 +1,18 @@
 //! The closing summary of a job.
 
-use crate::cli::table::{Rows, bytes, head, in_unit_of, name, narrow, number};
+use crate::cli::table::{Rows, bits, bytes, head, in_unit_of, name, narrow, number};
 use tersor::{
     DType,
-    report::{Report, RetrievalReport, TensorReport},
+    report::{
+        Report, RetrievalReport, TensorReport,
+        sums::{self, bits_per_weight, elements},
+    },
 };
 
 /// What a job says at its end: totals, where the bytes are, what was treated how, the worst five tensors, what was kept and
 /// why. Warnings were said when they arose; what there is to say of every tensor, `--json` says.
 pub fn summary(report: &Report) -> String {
-    let treated: Vec<&TensorReport> =
-        report.tensors.iter().filter(|t| t.method.is_treated()).collect();
+    let treated = sums::treated(report);
     let mut tables = vec![totals(report, &treated), whereabouts(report)];
     if !treated.is_empty() {
         tables.push(methods(&treated));
@@ -25,10 +27,6 @@ pub fn summary(report: &Report) -> String {
         out += &format!("\n{flushed} weights below 2^-110 in groups of such weights became zero\n");
     }
     out
-}
-
-fn elements(t: &TensorReport) -> u64 {
-    t.shape.iter().product()
 }
 
 fn totals(report: &Report, treated: &[&TensorReport]) -> Rows {
@@ -47,13 +45,6 @@ fn totals(report: &Report, treated: &[&TensorReport]) -> Rows {
     }
     rows.extend(work(report));
     rows
-}
-
-/// All bytes of some tensors over their weights, where they have any.
-fn bits_per_weight(tensors: &[&TensorReport]) -> Option<f64> {
-    let weights: u64 = tensors.iter().map(|t| elements(t)).sum();
-    let stored: u64 = tensors.iter().map(|t| t.bytes).sum();
-    (weights > 0).then(|| stored as f64 * 8.0 / weights as f64)
 }
 
 /// How long a job took, and where.
@@ -86,19 +77,10 @@ pub fn seconds(seconds: f64) -> String {
 
 /// Every byte of the archive, by component.
 fn whereabouts(report: &Report) -> Rows {
-    let mut sums: Vec<(&str, u64)> = Vec::new();
-    let of_tensors = report.tensors.iter().flat_map(|t| &t.components);
-    for c in of_tensors.chain(&report.overhead) {
-        let name = if c.name == "header" { "headers" } else { c.name };
-        match sums.iter_mut().find(|s| s.0 == name) {
-            Some(sum) => sum.1 += c.bytes,
-            None => sums.push((name, c.bytes)),
-        }
-    }
-    sums.sort_by_key(|s| std::cmp::Reverse(s.1));
+    let sums = sums::by_component(report);
     let all: u64 = sums.iter().map(|s| s.1).sum();
     let mut rows = head(&["where the bytes are", "bytes", "share"]);
-    rows.extend(sums.iter().filter(|s| s.1 > 0).map(|(name, n)| {
+    rows.extend(sums.iter().map(|(name, n)| {
         vec![(*name).to_owned(), n.to_string(), format!("{:.2} %", 100.0 * *n as f64 / all as f64)]
     }));
     rows.push(vec!["all of the archive".into(), all.to_string(), "100.00 %".into()]);
@@ -106,24 +88,14 @@ fn whereabouts(report: &Report) -> Rows {
 }
 
 fn methods(treated: &[&TensorReport]) -> Rows {
-    let mut found: Vec<(&str, Vec<&TensorReport>)> = Vec::new();
-    for t in treated {
-        match found.iter_mut().find(|m| m.0 == t.method.as_str()) {
-            Some(m) => m.1.push(t),
-            None => found.push((t.method.as_str(), vec![t])),
-        }
-    }
     let mut rows = head(&["treated", "tensors", "weights", "bits/weight", "order-0 bits"]);
-    rows.extend(found.iter().map(|(method, tensors)| {
-        let weights: u64 = tensors.iter().map(|t| elements(t)).sum();
-        let bound: Option<f64> =
-            tensors.iter().map(|t| Some(t.entropy_bits? * elements(t) as f64)).sum();
+    rows.extend(sums::by_method(treated).iter().map(|(method, tensors)| {
         vec![
             (*method).to_owned(),
             tensors.len().to_string(),
-            weights.to_string(),
+            tensors.iter().map(|t| elements(t)).sum::<u64>().to_string(),
             bits(bits_per_weight(tensors)),
-            bits(bound.map(|b| b / weights as f64)),
+            bits(sums::entropy_bits(tensors)),
         ]
     }));
     rows
@@ -148,8 +120,8 @@ fn retrievals(treated: &[&TensorReport]) -> Option<Rows> {
 }
 
 fn worst(treated: &[&TensorReport]) -> Option<Rows> {
-    let mut found: Vec<_> = treated.iter().filter_map(|t| Some((t.error.rel_error?, t))).collect();
-    found.sort_by(|a, b| b.0.total_cmp(&a.0));
+    // Of what comes back bit for bit none is worse than another.
+    let found = sums::worst(treated);
     let titles = ["worst tensors", "rel error", "SQNR dB", "cosine", "bits/weight", "order-0 bits"];
     let mut rows = head(&titles);
     rows.extend(found.iter().take(5).map(|(rel_error, t)| {
@@ -162,21 +134,16 @@ fn worst(treated: &[&TensorReport]) -> Option<Rows> {
             bits(t.entropy_bits),
         ]
     }));
-    // Of what comes back bit for bit none is worse than another.
-    found.iter().any(|(rel_error, _)| *rel_error > 0.0).then_some(rows)
+    (!found.is_empty()).then_some(rows)
 }
 
 fn kept(report: &Report) -> Option<Rows> {
-    let mut found: Vec<(&str, usize, u64)> = Vec::new();
-    for t in report.tensors.iter().filter(|t| t.method.is_kept()) {
-        let why = t.reason.as_deref().unwrap_or("(an archive does not store why)");
-        match found.iter_mut().find(|k| k.0 == why) {
-            Some(k) => *k = (why, k.1 + 1, k.2 + t.bytes),
-            None => found.push((why, 1, t.bytes)),
-        }
-    }
+    let found = sums::by_reason(report);
     let mut rows = head(&["kept bit for bit, because", "tensors", "bytes"]);
-    rows.extend(found.iter().map(|k| vec![k.0.to_owned(), k.1.to_string(), k.2.to_string()]));
+    rows.extend(found.iter().map(|(why, tensors)| {
+        let bytes: u64 = tensors.iter().map(|t| t.bytes).sum();
+        vec![(*why).to_owned(), tensors.len().to_string(), bytes.to_string()]
+    }));
     (!found.is_empty()).then_some(rows)
 }
 
@@ -186,8 +153,4 @@ fn tied(report: &Report) -> Option<Rows> {
     let found = report.tensors.iter().filter_map(|t| Some((t, t.method.tied_to()?)));
     rows.extend(found.map(|(t, to)| vec![name(&t.name), name(to)]));
     (rows.len() > 1).then_some(rows)
-}
-
-fn bits(x: Option<f64>) -> String {
-    x.map_or("-".into(), |x| format!("{x:.3}"))
 }

@@ -1,5 +1,6 @@
 //! Plain text tables, for terminals of 80 columns.
 
+pub use tersor::report::figures::{bits, bytes, in_unit_of, number, shape};
 use unicode_width::UnicodeWidthStr;
 
 /// What a terminal shows in a line, if nothing else is known.
@@ -95,38 +96,6 @@ fn taken(chars: impl Iterator<Item = char>, columns: usize) -> impl Iterator<Ite
 pub fn name(name: &str) -> String {
     let quoted = tersor::format::quoted(name);
     quoted[1..quoted.len() - 1].to_owned()
-}
-
-/// Bytes with a unit.
-pub fn bytes(n: u64) -> String {
-    in_unit_of(n, n)
-}
-
-/// Bytes with the unit that others have, so that the two can be compared.
-pub fn in_unit_of(n: u64, others: u64) -> String {
-    match others {
-        0..10_000 => format!("{n} B"),
-        10_000..10_000_000 => format!("{:.1} kB", n as f64 / 1e3),
-        10_000_000..10_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.2} GB", n as f64 / 1e9),
-    }
-}
-
-/// A shape in one word: 64x3x5x5.
-pub fn shape(shape: &[u64]) -> String {
-    match shape {
-        [] => "scalar".into(),
-        _ => shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x"),
-    }
-}
-
-/// A number where there is one.
-pub fn number(x: Option<f64>) -> String {
-    x.map_or("-".into(), |x| match x.abs() {
-        0.0 => "0".into(),
-        1e-3..1e5 => format!("{x:.5}"),
-        _ => format!("{x:.3e}"),
-    })
 }
 
 /// The titles of a table.

@@ -1,12 +1,15 @@
 use crate::cli::{
     Common, exit_codes,
     json::{Answer, Asked, given},
+    page_args::{PageArgs, of_job},
     summary,
 };
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{
     Result,
+    format::{Checkpoint, PageFile},
+    page,
     pipeline::{self, Options},
 };
 
@@ -14,7 +17,8 @@ use tersor::{
 #[command(after_long_help = "Examples:
   tersor verify small.safetensors
   tersor verify small.safetensors --against model.safetensors
-  tersor verify small --against folder --json")]
+  tersor verify small --against folder --json
+  tersor verify small --against folder --report small.html")]
 pub struct Verify {
     /// An archive: a file, an index.json or a folder
     archive: PathBuf,
@@ -25,23 +29,54 @@ pub struct Verify {
     #[arg(long, value_name = "NAME", requires = "against")]
     variant: Option<String>,
     #[command(flatten)]
+    page: PageArgs,
+    /// Replace an existing page
+    #[arg(long, requires = "report")]
+    force: bool,
+    #[command(flatten)]
     pub common: Common,
 }
 
 impl Verify {
     pub fn run(self) -> Result<u8> {
+        let page = self.claim_page()?;
         let backend = self.common.backend()?;
         let report = {
             let progress = self.common.progress();
             let variant = self.variant.as_deref();
             let options = Options { variant, ..self.common.options(backend, &progress, false) };
-            pipeline::verify(&self.archive, self.against.as_deref(), &options)?
+            let against = self.against.as_deref();
+            let report = pipeline::verify(&self.archive, against, &options)?;
+            if let Some((page, asked)) = page {
+                of_job(page, &asked, &report, (&self.archive, against), &options)?;
+            }
+            report
         };
-        let asked =
-            Asked { against: self.against.as_deref().map(given), ..Asked::of(&self.archive) };
+        let asked = Asked {
+            against: self.against.as_deref().map(given),
+            report: self.page.given(),
+            ..Asked::of(&self.archive)
+        };
         self.common.print("verify", &Answer { asked, report: &report }, || {
-            format!("every digest holds\n\n{}", summary::summary(&report))
+            let page = self.page.said();
+            format!("every digest holds\n\n{}{page}", summary::summary(&report))
         })?;
         Ok(exit_codes::of_report(&report))
+    }
+
+    /// The place of the page, if one is asked for, and what it says of what was asked.
+    fn claim_page(&self) -> Result<Option<(PageFile, page::Asked)>> {
+        let variant = self.variant.as_deref();
+        let sources = || {
+            let open = |path| Checkpoint::open_variant(path, variant);
+            let against = self.against.as_deref().map(open).transpose()?;
+            Ok([Checkpoint::open(&self.archive)?].into_iter().chain(against).collect())
+        };
+        let Some(page) = self.page.claim(sources, &[], None, self.force)? else { return Ok(None) };
+        let mut flags = Vec::new();
+        flags.extend(self.against.as_deref().map(|a| ("--against".into(), given(a))));
+        flags.extend(variant.map(|v| ("--variant".into(), v.into())));
+        let model = given(&self.archive);
+        Ok(Some((page, page::Asked { command: "verify", model, flags, recipe: None })))
     }
 }

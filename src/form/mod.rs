@@ -9,6 +9,7 @@ mod packing;
 mod palette;
 mod shape;
 mod text;
+mod transform;
 mod values;
 mod vector;
 
@@ -16,6 +17,7 @@ pub use affine::Affine;
 pub use packing::Packing;
 pub use palette::{Palette, code_bits};
 pub use shape::{MAX_RANK, PIECE, View, described_bytes};
+pub use transform::{BlockTransform, TransformKind};
 pub use vector::{Vector, sample_of};
 
 use crate::{
@@ -43,6 +45,8 @@ pub struct TensorManifest {
     pub view: View,
     /// Whether only the weights that `mask` marks are stored; the rest are +0.
     pub pruned: bool,
+    /// What is done to the rows before: the method then writes coefficients.
+    pub transform: Option<BlockTransform>,
     /// How the stored weights are written.
     pub method: Method,
     /// Whether blocks of the weights are entropy-coded, all in one component: first the tables (see
@@ -162,6 +166,11 @@ impl TensorManifest {
         self.view.matrix(&self.shape)
     }
 
+    /// The type of what the method writes: the tensor's own, or of coefficients F32.
+    pub fn quantized_dtype(&self) -> DType {
+        if self.transform.is_some() { DType::F32 } else { self.dtype }
+    }
+
     /// How the elements of the tensor fall into groups that share a scale or a table.
     pub fn groups(&self) -> Groups {
         let matrix = self.matrix();
@@ -209,7 +218,7 @@ impl TensorManifest {
         match self.method {
             Method::Values => Vec::new(),
             Method::Affine(m) => m.tables(self.matrix()),
-            Method::Palette(m) => m.tables(self.dtype, self.matrix()),
+            Method::Palette(m) => m.tables(self.quantized_dtype(), self.matrix()),
             Method::Vector(m) => m.tables(self.matrix()),
         }
     }
@@ -265,6 +274,10 @@ impl TensorManifest {
             Method::Palette(m) => m.words(matrix),
             Method::Vector(m) => m.words(matrix),
         };
+        let stored = match &self.transform {
+            Some(transform) => format!("{stored}, {}", transform.words()),
+            None => stored,
+        };
         let stored = if self.coded { format!("{stored}, coded") } else { stored };
         match pruned.or(self.pruned.then_some("pruned")) {
             None => stored,
@@ -294,6 +307,12 @@ impl TensorManifest {
             Method::Affine(m) => m.check(self.matrix())?,
             Method::Palette(m) => m.check(self.matrix())?,
             Method::Vector(m) => m.check(self.matrix(), self.pruned)?,
+        }
+        if let Some(transform) = &self.transform {
+            if self.pruned || self.method == Method::Values {
+                return Err("a transform of what is pruned, or of no codes".into());
+            }
+            transform.check_matrix(self.matrix())?;
         }
         match self.table_bytes() {
             None => Err("tables of 2^61 bytes or more".into()),

@@ -5,7 +5,10 @@ use crate::{
     DType,
     decide::affine::ScaleType,
     digest::{decode_digest, encode_digest},
-    form::{Affine, Method, Palette, TensorManifest, Vector, View, affine, palette, vector},
+    form::{
+        Affine, BlockTransform, Method, Palette, TensorManifest, Vector, View, affine, palette,
+        transform, vector,
+    },
     quote::quoted,
 };
 use serde::{Deserialize, Serialize};
@@ -33,6 +36,10 @@ struct Description {
     shape: Vec<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stack: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<u8>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transform: Option<transform::Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<vector::Text>,
 }
@@ -64,6 +71,8 @@ impl TensorManifest {
             scales: (scales != ScaleType::F32).then(|| scales.dtype().name().into()),
             shape: self.shape.clone(),
             stack: self.view.stack.then_some(true),
+            steps: self.transform.as_ref().map(|t| t.steps.clone()).filter(|s| !s.is_empty()),
+            transform: self.transform.as_ref().map(BlockTransform::text),
             vector,
         };
         Ok(serde_json::to_writer(out, &description)?)
@@ -83,6 +92,11 @@ impl TensorManifest {
                 .and_then(ScaleType::of_dtype)
                 .ok_or_else(|| format!("scales of type {}, expected BF16", quoted(name)))?,
         };
+        let transform = match (text.transform, text.steps) {
+            (Some(text), steps) => Some(BlockTransform::of_text(text, steps.unwrap_or_default())?),
+            (None, Some(_)) => return Err("steps of no transform".into()),
+            (None, None) => None,
+        };
         let of = Self {
             dtype: DType::parse(&text.dtype)
                 .ok_or_else(|| format!("dtype {} is not known", quoted(&text.dtype)))?,
@@ -90,6 +104,7 @@ impl TensorManifest {
             view: View { axis: text.axis.map_or(0, |_| 1), stack: text.stack.is_some() },
             pruned: text.pruned.is_some(),
             coded: text.coded.is_some(),
+            transform,
             method: match (text.affine, text.palette, text.vector) {
                 (Some(text), ..) => Method::Affine(Affine::of_text(text, scales)),
                 (None, Some(text), _) => Method::Palette(Palette::of_text(text)),

@@ -40,6 +40,7 @@ pub use model_config::ModelConfig;
 #[doc(hidden)]
 pub use output::{
     OutputFile, OutputFolder,
+    page::PageFile,
     partial::{Origin, partial},
     place::in_folder,
     target::{Target, spare},

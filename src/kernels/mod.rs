@@ -25,6 +25,7 @@ pub(crate) mod palette;
 pub(crate) mod products;
 pub(crate) mod prune;
 pub(crate) mod tasks;
+pub(crate) mod transforms;
 pub(crate) mod vectors;
 
 #[doc(hidden)]
@@ -41,6 +42,7 @@ pub use order::*;
 pub use palette::*;
 pub use products::*;
 pub use prune::*;
+pub use transforms::*;
 pub use vectors::*;
 
 use std::sync::LazyLock;
@@ -56,6 +58,7 @@ pub static ALL: LazyLock<Vec<&'static Kernel>> = LazyLock::new(|| {
         palette::KERNELS,
         products::KERNELS,
         prune::KERNELS,
+        transforms::KERNELS,
         vectors::KERNELS,
         &[&crate::gpu::NUMERICS],
     ];

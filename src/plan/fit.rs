@@ -117,11 +117,13 @@ pub(super) fn action(
             (Method::Palette(Palette { k: entropy_entries(*bits), rows: 0 }), Objective::Range)
         }
     };
+    let transform = treatment.transform.as_ref().map(|of| of.fit(cols)).transpose()?;
     let manifest = TensorManifest {
         dtype: t.dtype,
         shape: t.shape.clone(),
         view,
         pruned: treatment.prune.is_some(),
+        transform,
         method,
         coded: treatment.encode.is_some(),
         digest: [0; 16],

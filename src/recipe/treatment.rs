@@ -3,6 +3,7 @@
 use crate::{
     codec::{block::Structure, stream::Coder},
     decide::affine::ScaleType,
+    form::{BlockTransform, TransformKind},
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -14,6 +15,9 @@ pub struct Treatment {
     pub axis: u8,
     /// Which weights survive.
     pub prune: Option<Prune>,
+    /// What is done to the rows before they are quantized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transform: Option<Transform>,
     /// How the survivors are stored.
     pub quantize: Option<Quantize>,
     /// How that is coded; `None` where it is stored as it is.
@@ -98,6 +102,35 @@ pub enum Norm {
     /// Sum of squares.
     #[default]
     L2,
+}
+
+/// What is done to the rows of a tensor before they are quantized, and undone when it is restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Transform {
+    /// Which.
+    pub kind: TransformKind,
+    /// Weights of a block; `None` for as many as divide the row, up to the most.
+    pub block: Option<u32>,
+    /// Steps of the coefficients, as in [`BlockTransform::steps`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<u8>,
+}
+
+impl Transform {
+    /// What it is for rows of so many weights.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not fit them, in words.
+    pub(crate) fn fit(&self, cols: u64) -> Result<BlockTransform, String> {
+        let (kind, steps) = (self.kind, self.steps.clone());
+        let block = self.block.or_else(|| BlockTransform::largest(kind, cols)).ok_or_else(|| {
+            let (least, _) = kind.blocks();
+            format!("{} transforms at least {least} weights, which do not divide its rows of {cols}", kind.name())
+        })?;
+        let fitted = BlockTransform { kind, block, steps };
+        fitted.check(cols).map(|()| fitted)
+    }
 }
 
 /// How weights become codes.

@@ -29,6 +29,10 @@ pub struct Form {
     pub stages: Option<u8>,
     /// Weights that share a scale or a table, neighbours in a row; more than a row has where rows share it.
     pub group: Option<u64>,
+    /// What was done to blocks of its rows before: `hadamard` or `dct`.
+    pub transform: Option<&'static str>,
+    /// Weights of a block that is transformed.
+    pub block: Option<u32>,
     /// Whether only some weights are stored, the others being zero.
     pub pruned: bool,
     /// Whether it is entropy-coded.
@@ -52,6 +56,8 @@ impl Form {
         let Some(manifest) = manifest else { return Self { kind: "kept", ..Self::default() } };
         let all = Self {
             bits: manifest.method.code_bits(),
+            transform: manifest.transform.as_ref().map(|of| of.kind.name()),
+            block: manifest.transform.as_ref().map(|of| of.block),
             pruned: manifest.pruned,
             coded: manifest.coded,
             transposed: manifest.view.axis != 0,

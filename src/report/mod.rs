@@ -3,6 +3,12 @@
 mod accounts;
 mod form;
 
+// For the program.
+#[doc(hidden)]
+pub mod figures;
+#[doc(hidden)]
+pub mod sums;
+
 pub(crate) use accounts::{Decoded, account, overhead};
 
 pub use form::Form;

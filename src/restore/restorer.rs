@@ -118,9 +118,13 @@ impl<'a> Restorer<'a> {
         let (cols, element) = (self.manifest.stored_cols(unit.shape().1), self.manifest.element());
         let blocks = self.blocks.of_unit(unit).zip(self.blocks.heights(unit));
         let decoded = parallel::try_map(&blocks.collect::<Vec<_>>(), &|&(i, rows)| {
-            let (block, sizes) =
-                block::decode(&self.block(i)?, (rows, cols), self.manifest.pruned, element)
-                    .map_err(|why| self.malformed(i, why))?;
+            let (start, len) = self.place(i);
+            let decode =
+                |bytes: &[u8]| block::decode(bytes, (rows, cols), self.manifest.pruned, element);
+            let (block, sizes) = self
+                .archive
+                .with_bytes(self.component("coded"), start, len, decode)?
+                .map_err(|why| self.malformed(i, why))?;
             Ok(((block, rows), sizes))
         })?;
         let (blocks, sizes): (Vec<_>, Vec<_>) = decoded.into_iter().unzip();
@@ -134,9 +138,13 @@ impl<'a> Restorer<'a> {
 
     /// A coded block.
     fn block(&self, i: usize) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; (self.starts[i + 1] - self.starts[i]) as usize];
-        self.archive.read_at(self.component("coded"), self.starts[i], &mut bytes)?;
-        Ok(bytes)
+        let (start, len) = self.place(i);
+        self.archive.with_bytes(self.component("coded"), start, len, <[u8]>::to_vec)
+    }
+
+    /// Where a coded block starts, and how long it is.
+    fn place(&self, i: usize) -> (u64, usize) {
+        (self.starts[i], (self.starts[i + 1] - self.starts[i]) as usize)
     }
 
     pub(super) fn malformed(&self, block: usize, why: Malformed) -> Error {
@@ -299,7 +307,7 @@ impl<'a> Restorer<'a> {
                 parts.books = Some(self.books(m)?);
             }
             Method::Palette(Palette { k, .. }) => {
-                parts.entries = floats("codebook", manifest.dtype, k as usize)?;
+                parts.entries = floats("codebook", manifest.quantized_dtype(), k as usize)?;
                 if parts.entries.iter().any(|e| !e.is_finite()) {
                     return Err(self.refuse("its codebook holds an infinity or NaN"));
                 }

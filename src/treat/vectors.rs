@@ -36,7 +36,7 @@ impl Books {
     /// What was done otherwise than a recipe that asks for `k` entries says.
     pub fn remark(&self, k: u32) -> Option<String> {
         let found = self.entries.k;
-        let fewer = || format!("{found} entries, as it has no more distinct vectors");
+        let fewer = || format!("codebooks of {found} entries, as it has no more distinct vectors");
         (found < k as usize).then(fewer)
     }
 

@@ -108,6 +108,33 @@ fn all_filter_and_sort_say_which_and_in_which_order() {
 }
 
 #[test]
+fn what_cannot_be_shown_is_refused() {
+    let dir = layers();
+    text(&dir, "compress m -o small -p int8 --device cpu");
+    for column in ["outliers", "entropy", "deviation"] {
+        let (code, out, said) = run(&dir, &format!("inspect m --headers --sort {column}"));
+        let expected = format!("--sort {column} goes by the data, which --headers does not read");
+        assert!(code == 2 && out.is_empty() && said.contains(&expected), "{said}");
+        let (code, out, said) = run(&dir, &format!("inspect small --sort {column}"));
+        let expected = format!("--sort {column} goes by the data, which is not read of an archive");
+        assert!(code == 2 && out.is_empty() && said.contains(&expected), "{said}");
+        // For programs the components of an archive are measured.
+        text(&dir, &format!("inspect small --sort {column} --json --device cpu"));
+    }
+    text(&dir, "inspect m --headers --sort bytes");
+    for (line, glob) in [
+        ("inspect m --headers --filter *.mlp.* --filter nothing.*", "nothing.*"),
+        ("inspect small --filter *.codes", "*.codes"),
+        ("inspect small --headers --json --filter *.nothing", "*.nothing"),
+    ] {
+        let (code, _, said) = run(&dir, line);
+        let expected = format!("--filter \"{glob}\" matches no tensor");
+        assert!(code == 2 && said.contains(&expected), "{line}: {said}");
+    }
+    text(&dir, "inspect small --headers --json --filter *.codes");
+}
+
+#[test]
 fn headers_alone_are_read_without_a_device() {
     let dir = tempfile::tempdir().unwrap();
     // 64 GiB that are not there.

@@ -46,7 +46,7 @@ struct Job {
     old: bool,
 }
 
-const JOBS: [Job; 8] = [
+const JOBS: [Job; 9] = [
     Job { args: "compress model -o out --preset int8 --resume --force", old: true },
     Job { args: "compress in.safetensors -o out --preset deep --force", old: true },
     Job { args: "decompress small -o out --force", old: true },
@@ -55,7 +55,15 @@ const JOBS: [Job; 8] = [
     Job { args: "decompress small.safetensors -o out", old: false },
     Job { args: "compress model -o out --preset int8 --force", old: true },
     Job { args: "compress model -o out --preset int8 --resume", old: false },
+    Job { args: "verify small.safetensors --report out.html", old: false },
 ];
+
+impl Job {
+    /// What it writes.
+    fn output(self) -> &'static str {
+        if self.args.ends_with("out.html") { "out.html" } else { "out" }
+    }
+}
 
 /// A call of a job: its name, what it touches, and which of those it is.
 type Call = (String, String, usize);
@@ -205,10 +213,11 @@ impl Bench {
                 None => continue,
             };
             let mut relative = relative.trim_end_matches('/').to_owned();
-            if let Some(rest) = relative.strip_prefix(".out.tersor-")
+            let own = format!(".{}.tersor-", job.output());
+            if let Some(rest) = relative.strip_prefix(&own)
                 && let Some((number, rest)) = rest.split_once('-')
             {
-                relative = format!(".out.tersor-{number}-{rest}").replacen(number, PROCESS, 1);
+                relative = format!("{own}{number}-{rest}").replacen(number, PROCESS, 1);
             }
             let n = counts.entry((thread.into(), name.into(), relative.clone())).or_default();
             *n += 1;
@@ -250,7 +259,7 @@ impl Bench {
         assert!(!said.contains("panicked") && !said.contains(".tmp"), "{context}");
         let found = self.outputs();
         let of_output = |all: &BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
-            let of = |k: &str| k == "out" || k.starts_with("out/");
+            let of = |k: &str| k == job.output() || k.starts_with("out/");
             all.iter().filter(|(k, _)| of(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
         };
         let output = of_output(&found);
@@ -288,7 +297,7 @@ impl Bench {
         }
         // Nothing else is there, unless it was the deletion that failed; a lock that could not be taken may be another's; and a
         // second signal, of another thread, ends the job at once.
-        let of_ours = path.starts_with(".out.tersor-");
+        let of_ours = path.starts_with(&format!(".{}.tersor-", job.output()));
         let deletes = match (name.as_str(), fault) {
             ("unlink" | "unlinkat" | "rmdir", _) => true,
             ("openat" | "getdents64" | "statx" | "newfstatat" | "flock", Fault::Error(..)) => {

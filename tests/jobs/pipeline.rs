@@ -85,6 +85,11 @@ fn recipes() -> Vec<(String, Recipe)> {
             "version = 1\n[[rule]]\nmatch = \"*.weight\"\nmin_dims = 2\nmin_elements = 1000\n";
         (what.to_owned(), Recipe::parse(&format!("{rule}{what}\n{keep}")).unwrap())
     };
+    // Rows of vectors are never cut: longer ones are refused.
+    let vectors = |what: &str| {
+        let rules = "version = 1\n[[rule]]\nmatch = \"long.weight\"\noptional = true\nkeep = true\n[[rule]]\nmatch = \"*.weight\"\nmin_dims = 2\nmin_elements = 1000\n";
+        (what.to_owned(), Recipe::parse(&format!("{rules}{what}\n{keep}")).unwrap())
+    };
     let mut all: Vec<_> =
         PRESETS.iter().map(|(n, text)| ((*n).to_owned(), Recipe::parse(text).unwrap())).collect();
     all.extend([
@@ -95,6 +100,10 @@ fn recipes() -> Vec<(String, Recipe)> {
         treat("quantize = { kind = \"palette\", k = 13, granularity = \"channel\" }"),
         treat("quantize = { kind = \"palette\", bits = 2, granularity = \"group\", group = [8, 3, 4, 1] }"),
         treat("quantize = { kind = \"entropy\", bits = 2.5 }"),
+        vectors("quantize = { kind = \"vector\", d = 1, k = 37 }\nencode = \"auto\""),
+        vectors("quantize = { kind = \"vector\", d = 1, k = 300, granularity = \"tensor\" }"),
+        vectors("quantize = { kind = \"residual\", d = 1, k = 5, stages = 3, scales = \"bf16\" }"),
+        vectors("axis = 1\nquantize = { kind = \"vector\", d = 1, k = 16, seed = 7 }\nencode = \"rans\""),
         treat("axis = 1\nprune = { kind = \"magnitude\", density = 0.3 }\nquantize = { kind = \"entropy\", bits = 1.5 }"),
         treat("prune = { kind = \"magnitude\", density = 0.1 }"),
         treat("prune = { kind = \"magnitude\", density = 0.3, scope = \"row\" }"),

@@ -38,8 +38,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0              done
   1              damaged, not what it is compared with, or outside its limits
-  2              usage, malformed input, I/O, no usable GPU where one was asked for
-  3              done, but tiles that the GPU failed at or computed wrong were redone on the CPU
+  2              usage, malformed input, I/O, no GPU where one was asked for
+  3              done; the CPU redid tiles that the GPU failed at or got wrong
   4              crosscheck: a required kernel did not run
   5              crosscheck: the device was lost
   6              another run is writing the same output
@@ -135,7 +135,8 @@ fn presets_are_shown_as_they_ship_and_listed_as_json() {
     let names = PRESETS.map(|(name, _)| name).join(", ");
     let said = format!("tersor: no preset is called \"int5\"; there are: {names}\n");
     assert_eq!((done.status.code(), String::from_utf8(done.stderr).unwrap()), (Some(2), said));
-    assert!(out(&["compress", "-h"]).contains(&names));
+    let help = out(&["compress", "-h"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains(&names), "{help}");
 }
 
 #[test]
@@ -179,6 +180,41 @@ fn long_help_has_examples_that_are_understood() {
         }
     }
     assert!(tree(dir.path()).is_empty());
+}
+
+#[test]
+fn help_fits_a_terminal_of_80_columns() {
+    let commands = [
+        &[][..],
+        &["compress"],
+        &["completions"],
+        &["crosscheck"],
+        &["decompress"],
+        &["demo"],
+        &["devices"],
+        &["diff"],
+        &["inspect"],
+        &["man"],
+        &["plan"],
+        &["presets"],
+        &["presets", "show"],
+        &["verify"],
+    ];
+    for command in commands {
+        for flag in ["-h", "--help"] {
+            let help = out(&[command, &[flag]].concat());
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{command:?} {flag}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_without_a_unit_is_refused_with_what_was_meant() {
+    let done = tersor().args(["inspect", "nothing", "--memory", "4"]).output().unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.code() == Some(2) && said.contains("did you mean 4GiB?"), "{said}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod palette;
 mod products;
 mod prune;
 mod shaders;
+mod transforms;
 mod vectors;
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod forge;
+pub mod markup;
 pub mod schema;
 pub mod small;
 

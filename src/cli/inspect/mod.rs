@@ -5,21 +5,23 @@ mod lines;
 
 use crate::cli::{
     Common,
-    json::{Answer, Asked},
+    json::{Answer, Asked, given},
+    page_args::PageArgs,
 };
 use clap::{Args, ValueEnum};
 use globset::{Glob, GlobMatcher};
 use groups::natural;
 use std::{cmp::Ordering, path::PathBuf};
 use tersor::{
-    Error, Result,
-    format::{Checkpoint, Opened},
+    Backend, Error, Result,
+    format::{Archive, Checkpoint, Opened, quoted},
     inspect::{self, ArchivedSummary, TensorSummary},
+    page,
 };
 
 #[derive(Args)]
 #[command(after_long_help = "Examples:
-  tersor inspect model.safetensors
+  tersor inspect model.safetensors --report page.html
   tersor inspect folder --headers          # no data is read
   tersor inspect folder --all --sort outliers --filter '*.mlp.*'
   tersor inspect small.safetensors         # an archive: how each is stored")]
@@ -41,6 +43,11 @@ pub struct Inspect {
     /// Of a folder with several precisions of its weights this one: fp16 for model.fp16.safetensors
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
+    /// Replace an existing page
+    #[arg(long, requires = "report")]
+    force: bool,
     #[command(flatten)]
     pub common: Common,
 }
@@ -67,35 +74,69 @@ struct Report<'a> {
     archived: Option<Vec<&'a ArchivedSummary>>,
 }
 
+impl Sort {
+    /// Its name, where it is of what only reading the data tells.
+    fn measured(self) -> Option<&'static str> {
+        match self {
+            Self::Name | Self::File | Self::Bytes => None,
+            Self::Outliers => Some("outliers"),
+            Self::Entropy => Some("entropy"),
+            Self::Deviation => Some("deviation"),
+        }
+    }
+}
+
 impl Inspect {
     pub fn run(self) -> Result<u8> {
         let opened = Opened::open_variant(&self.model, self.variant.as_deref())?;
         let checkpoint = opened.stored();
         let archived = match &opened {
-            Opened::Archive(archive) => Some(inspect::archived(archive)),
+            Opened::Archive(archive) => Some((archive, inspect::archived(archive))),
             Opened::Checkpoint(_) => None,
         };
-        let mut tensors = inspect::headers(checkpoint);
         // The text of an archive is of what it says of itself.
         let measures = !self.headers && (archived.is_none() || self.common.json);
+        self.check_sort(measures)?;
+        let mut tensors = inspect::headers(checkpoint);
+        self.check_filters(&tensors, archived.as_ref().map(|(_, all)| &all[..]))?;
+        let sources = || Ok(vec![Checkpoint::open_variant(&self.model, self.variant.as_deref())?]);
+        let page = self.page.claim(sources, &[], None, self.force)?;
         let backend = match measures {
             true => Some(self.measure(checkpoint, &mut tensors)?),
             false => None,
         };
-        let mut listed: Vec<&TensorSummary> =
-            tensors.iter().filter(|t| self.wanted(&t.name)).collect();
-        let mut of_archive: Option<Vec<&ArchivedSummary>> =
-            archived.as_ref().map(|all| all.iter().filter(|t| self.wanted(&t.name)).collect());
+        let mut listed: Vec<(usize, &TensorSummary)> =
+            tensors.iter().enumerate().filter(|(_, t)| self.wanted(&t.name)).collect();
+        let mut of_archive: Option<Vec<(usize, &ArchivedSummary)>> = archived
+            .as_ref()
+            .map(|(_, all)| all.iter().enumerate().filter(|(_, t)| self.wanted(&t.name)).collect());
         // A program finds them in the order of the file, unless it asks for another.
         if !(self.common.json && self.sort == Sort::Name) {
-            listed.sort_by(|a, b| self.order(a, b));
+            listed.sort_by(|(_, a), (_, b)| self.order(a, b));
             if let Some(of_archive) = &mut of_archive {
-                of_archive.sort_by(|a, b| match self.sort {
+                of_archive.sort_by(|(_, a), (_, b)| match self.sort {
                     Sort::File => Ordering::Equal,
                     Sort::Bytes => b.bytes.cmp(&a.bytes),
                     _ => natural(&a.name, &b.name),
                 });
             }
+        }
+        let (numbers, listed): (Vec<usize>, Vec<&TensorSummary>) = listed.into_iter().unzip();
+        let (numbers, of_archive) = match of_archive {
+            None => (numbers, None),
+            Some(of_archive) => {
+                let (numbers, of_archive): (Vec<_>, Vec<_>) = of_archive.into_iter().unzip();
+                (numbers, Some(of_archive))
+            }
+        };
+        if let Some(page) = page {
+            let text = match (&archived, &of_archive) {
+                (Some((archive, _)), Some(of_archive)) => {
+                    self.page_of_archive(archive, of_archive, &numbers)?
+                }
+                _ => self.page_of_checkpoint(checkpoint, &listed, &numbers)?,
+            };
+            page.publish(&text)?;
         }
         let report = Report {
             ok: true,
@@ -105,12 +146,86 @@ impl Inspect {
             tensors: listed,
             archived: of_archive,
         };
-        let answer = Answer { asked: Asked::of(&self.model), report: &report };
-        self.common.print("inspect", &answer, || match &report.archived {
-            Some(archived) => lines::of_archive(archived, self.all, report.bytes),
-            None => lines::of_checkpoint(&report.tensors, self.all, measures, report.bytes),
+        let asked = Asked { report: self.page.given(), ..Asked::of(&self.model) };
+        self.common.print("inspect", &Answer { asked, report: &report }, || {
+            let text = match &report.archived {
+                Some(archived) => lines::of_archive(archived, self.all, report.bytes),
+                None => lines::of_checkpoint(&report.tensors, self.all, measures, report.bytes),
+            };
+            text + &self.page.said()
         })?;
         Ok(0)
+    }
+
+    /// Refuses an order by what is not measured.
+    fn check_sort(&self, measures: bool) -> Result<()> {
+        let Some(column) = self.sort.measured().filter(|_| !measures) else { return Ok(()) };
+        Err(Error::Usage(match self.headers {
+            true => format!(
+                "--sort {column} goes by the data, which --headers does not read; leave one of them out"
+            ),
+            false => format!(
+                "--sort {column} goes by the data, which is not read of an archive; leave it out"
+            ),
+        }))
+    }
+
+    /// Refuses a pattern that matches nothing that is there.
+    fn check_filters(
+        &self,
+        tensors: &[TensorSummary],
+        archived: Option<&[ArchivedSummary]>,
+    ) -> Result<()> {
+        // As text an archive is what it restores; the names of its components are there for programs alone.
+        let stored = || tensors.iter().filter(|_| archived.is_none() || self.common.json);
+        for glob in &self.filter {
+            let of_archive = archived.unwrap_or_default().iter().any(|t| glob.is_match(&t.name));
+            if !of_archive && !stored().any(|t| glob.is_match(&t.name)) {
+                let glob = quoted(glob.glob().glob());
+                return Err(Error::Usage(format!("--filter {glob} matches no tensor")));
+            }
+        }
+        Ok(())
+    }
+
+    fn asked(&self) -> page::Asked {
+        let flag = |name: &str, value: &str| (format!("--{name}"), value.to_owned());
+        let mut flags = Vec::new();
+        flags.extend(self.filter.iter().map(|glob| flag("filter", glob.glob().glob())));
+        flags.extend(self.variant.iter().map(|v| flag("variant", v)));
+        let model = given(&self.model);
+        page::Asked { command: "inspect", model, flags, recipe: None }
+    }
+
+    fn page_of_checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+        listed: &[&TensorSummary],
+        numbers: &[usize],
+    ) -> Result<String> {
+        let progress = self.common.progress();
+        let options = self.common.options(&Backend::Cpu, &progress, false);
+        let chosen = page::of_summaries(listed);
+        let of: Vec<usize> = chosen.iter().map(|i| numbers[*i]).collect();
+        let weights = page::of_checkpoint(checkpoint, &of, &options)?;
+        let weights: Vec<_> =
+            chosen.iter().map(|i| listed[*i].name.as_str()).zip(weights).collect();
+        Ok(page::checkpoint(&self.asked(), listed, &weights, checkpoint.bytes()))
+    }
+
+    fn page_of_archive(
+        &self,
+        archive: &Archive,
+        listed: &[&ArchivedSummary],
+        numbers: &[usize],
+    ) -> Result<String> {
+        let progress = self.common.progress();
+        let options = self.common.options(&Backend::Cpu, &progress, false);
+        let chosen = if self.headers { Vec::new() } else { page::of_archived(listed) };
+        let of: Vec<_> = chosen.iter().map(|i| (numbers[*i], listed[*i].name.as_str())).collect();
+        let weights = page::of_archive(archive, None, &of, &options)?;
+        let weights: Vec<_> = of.iter().map(|(_, name)| *name).zip(weights).collect();
+        Ok(page::archived(&self.asked(), listed, &weights, archive.stored.bytes()))
     }
 
     fn wanted(&self, name: &str) -> bool {

@@ -11,6 +11,8 @@ mod probe;
 mod products;
 mod prune;
 mod retrieval;
+mod transforms;
+mod vectors;
 
 #[doc(hidden)]
 pub use products::product_bound;
@@ -26,6 +28,9 @@ pub const ALL: &[&Op] = &[
     &affine::CLIP_ERRORS,
     &palette::PALETTIZE,
     &palette::DEPALETTIZE,
+    &vectors::VECTOR_POINTS,
+    &vectors::NEAREST,
+    &vectors::DEQUANTIZE_VECTORS,
     &order::HISTOGRAM,
     &order::HISTOGRAM_TAILS,
     &order::SORT_ROWS,
@@ -58,6 +63,9 @@ pub const ALL: &[&Op] = &[
     &products::MATMUL_I8_FLOAT,
     &products::MATMUL_PALETTE,
     &products::MATMUL_SPARSE,
+    &products::MATMUL_VECTORS,
     &products::QUANTIZE_ROWS,
     &products::REQUANTIZE,
+    &transforms::TRANSFORM,
+    &transforms::UNTRANSFORM,
 ];

@@ -9,17 +9,20 @@ use crate::{
         inputs::{self, Admits, Maker, Rng, Values, WEIGHTS, weights},
         op::Op,
         ops::{
-            affine::{code, pack_rows, read_code, symbols, with_code},
+            affine::{code, pack_rows, read_code, symbols, upload_packed, with_code},
             layers::activated,
         },
         options::Level,
     },
-    decide::affine::Scale,
+    decide::{affine::Scale, groups::Groups},
+    form::Packing,
     kernels::{
-        self, Activation, AffineMatrix, BinaryMatrix, Channels, Epilogue, Int8, PaletteMatrix,
-        SparseMatrix, Tile, products::product::takes_tiles,
+        self, Activation, AffineMatrix, BinaryMatrix, Channels, Entries, Epilogue, Int8,
+        PaletteMatrix, SparseMatrix, Tile, VECTOR_LIMIT, VectorCodes, VectorMatrix,
+        products::product::takes_tiles,
     },
 };
+use std::sync::Arc;
 
 /// Rows of x, columns, outputs: on both sides of what a workgroup takes at a time, of units and of tiles.
 fn shapes(level: Level) -> Vec<(usize, usize, usize)> {
@@ -322,6 +325,82 @@ pub const MATMUL_SPARSE: Op = Op {
         let w = SparseMatrix::new(on, mask, values, w.dtype, (w.rows, w.cols))?;
         product(on, input, |x, bias, activation| {
             kernels::matmul_sparse(on, x, &w, bias, activation)
+        })
+    },
+};
+
+/// Codebooks, codes, weights of a vector, stages, and rows of a case.
+fn vector_matrix(on: &Backend, input: &Input) -> Result<VectorMatrix> {
+    let (codes, values) = (input.tensor("codes")?, input.tensor("entries")?);
+    let limit = f32::from(VECTOR_LIMIT);
+    let number = |v: &f32| v.clamp(-limit, limit) as i16;
+    let values = values.as_f32().iter().map(number).collect();
+    let (dim, k) = (input.number("dim")?, input.number("k")?);
+    let entries = Arc::new(Entries { dim, k, values });
+    let (stages, cols) = (input.number("stages")?, input.number::<usize>("cols")?);
+    let book = VectorCodes { entries: &entries, stages };
+    let packed = upload_packed(on, codes, book.packing().bits.into())?;
+    let scales = input.tensor("scales")?.as_f32();
+    let scales: Vec<_> = scales.iter().map(|s| Scale { scale: *s, zero_point: 0 }).collect();
+    // One for the tensor, or one for each row.
+    let group = if scales.len() == 1 { codes.rows * cols } else { cols };
+    VectorMatrix::of_codes(on, packed, cols, (entries, stages), group.max(1), &scales)
+}
+
+/// Weights as codes of vectors.
+pub const MATMUL_VECTORS: Op = Op {
+    name: "matmul_vectors",
+    kernels: &[&kernels::products::matmul_vectors::KERNEL],
+    class: Class::Bound(|on, input| {
+        let w = vector_matrix(&Backend::Cpu, input)?;
+        let groups = Groups::of(w.group);
+        let scales: Vec<_> = w.scales.read_f32(&Backend::Cpu)?;
+        let scales: Vec<_> = scales.iter().map(|s| Scale { scale: *s, zero_point: 0 }).collect();
+        let weights = kernels::dequantize_vectors(
+            &Backend::Cpu,
+            &w.codes,
+            w.cols,
+            w.book(),
+            groups,
+            &scales,
+            DType::F32,
+        )?;
+        let weights = weights.read_f32(&Backend::Cpu)?;
+        bounds(on, input, &weights.into_iter().map(f64::from).collect::<Vec<_>>())
+    }),
+    expands: 256,
+    make: |maker| {
+        for (turn, (m, k, n)) in shapes(maker.level).into_iter().enumerate() {
+            let (dim, entries, stages) =
+                [(4, 256, 1), (1, 16, 1), (8, 300, 2), (3, 5, 1)][turn % 4];
+            let spaces = 1 + turn / 4 % 2;
+            let cols = k.next_multiple_of(dim * spaces);
+            let codes_of = Packing::of_vectors(dim as u8, entries as u32, stages as u8);
+            let shape = (n, codes_of.count(cols));
+            let codes = symbols(stream(maker, turn, "codes"), shape, codes_of.bits.into());
+            let rng = stream(maker, turn, "entries");
+            let number = |i: usize| rng.below(i, 4095) as f32 - 2047.0;
+            let values = (0..spaces * stages * entries * dim).map(number).collect::<Vec<_>>();
+            let rows = turn / 3 % 2 == 1;
+            let scales = if rows { n } else { 1 } * usize::from(n * cols > 0);
+            let scales = vec![1.0 / 2047.0; scales];
+            let scales = Data::f32((scales.len(), 1), &scales);
+            let input = with_x(maker, turn, (m, cols, n))
+                .with("codes", codes.axes("outputs", ""))
+                .with("entries", Data::f32((values.len() / dim, dim), &values))
+                .with("scales", scales.axes(if rows { "outputs" } else { "" }, ""))
+                .set("outputs", n)
+                .set("dim", dim as i64)
+                .set("k", entries as i64)
+                .set("stages", stages as i64)
+                .set("cols", cols as i64);
+            maker.emit("shape", fixed_depth(input));
+        }
+    },
+    run: |on, input| {
+        let w = vector_matrix(on, input)?;
+        product(on, input, |x, bias, activation| {
+            kernels::matmul_vectors(on, x, &w, bias, activation)
         })
     },
 };

@@ -32,6 +32,30 @@ pub(in crate::format) fn suits(output: &Path, source: &Checkpoint) -> Result<()>
             "{name} is the name of a file, and {root} a folder, which becomes a folder; name a folder"
         )));
     }
+    outside(output, source)
+}
+
+/// Refuses an output in the folder that is read, of which it would be a part the next time.
+///
+/// # Errors
+///
+/// [`Error::Usage`]; [`Error::Io`] if that cannot be told.
+pub(in crate::format) fn outside(output: &Path, source: &Checkpoint) -> Result<()> {
+    if !source.is_folder {
+        return Ok(());
+    }
+    match within(output, &source.root)? {
+        true => Err(Error::Usage(format!(
+            "{} lies in the input {}, of which it would be a part the next time; name an output outside of it",
+            shown(output),
+            shown(&source.root)
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Whether an output lies in a folder that is there.
+pub(in crate::format) fn within(output: &Path, folder: &Path) -> Result<bool> {
     // The innermost folder above it that is there.
     let mut above = None;
     for folder in output.ancestors().skip(1) {
@@ -41,11 +65,5 @@ pub(in crate::format) fn suits(output: &Path, source: &Checkpoint) -> Result<()>
             break;
         }
     }
-    match real(&source.root)?.zip(above) {
-        Some((root, above)) if above.starts_with(&root) => Err(Error::Usage(format!(
-            "{name} lies in the input {}, of which it would be a part the next time; name an output outside of it",
-            shown(&source.root)
-        ))),
-        _ => Ok(()),
-    }
+    Ok(real(folder)?.zip(above).is_some_and(|(folder, above)| above.starts_with(&folder)))
 }

@@ -91,10 +91,10 @@ impl Target {
         let files = source.files.iter().map(|f| f.path.clone());
         let carried = source.carried().iter().map(|p| source.root.join(p));
         spare(path, [source.root.clone()].into_iter().chain(files).chain(carried))?;
-        named(path)?;
+        no_pipe(path)?;
         suits(path, source)?;
         let outputs = source.is_folder.then(|| source.outputs().map(Path::to_path_buf).collect());
-        Self::take(path, outputs, force)
+        Self::locked(path, outputs, force)
     }
 
     /// Claims the place of a file that is made of others, which are no checkpoint.
@@ -104,11 +104,24 @@ impl Target {
     /// As [`Target::claim`].
     pub fn claim_file(path: &Path, read: &[&Path], force: bool) -> Result<Self> {
         spare(path, read)?;
-        named(path)?;
-        Self::take(path, None, force)
+        no_pipe(path)?;
+        Self::locked(path, None, force)
     }
 
-    fn take(path: &Path, outputs: Option<BTreeSet<PathBuf>>, force: bool) -> Result<Self> {
+    /// Claims the place of a regular file, whatever is in it, or of a folder with such files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::claim`], but for what is read.
+    pub(in crate::format) fn locked(
+        path: &Path,
+        outputs: Option<BTreeSet<PathBuf>>,
+        force: bool,
+    ) -> Result<Self> {
+        if path.file_name().is_none() {
+            let why = format!("{} is no name for an output", shown(path));
+            return Err(Error::Usage(why));
+        }
         let parents = Parents::make(path)?;
         let lock = Lock::take(path)?;
         if lock.is_some() {
@@ -213,16 +226,12 @@ impl Target {
     }
 }
 
-/// Refuses what is no name of an output.
+/// Refuses what is no file.
 ///
 /// # Errors
 ///
 /// [`Error::Usage`].
-fn named(output: &Path) -> Result<()> {
-    if output.file_name().is_none() {
-        let why = format!("{} is no name for an output", shown(output));
-        return Err(Error::Usage(why));
-    }
+fn no_pipe(output: &Path) -> Result<()> {
     if output == Path::new("-") {
         let why = "-o -: an output is written, read again and only then put in its place, which a pipe is not; name a file";
         return Err(Error::Usage(why.into()));

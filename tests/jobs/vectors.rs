@@ -1,0 +1,224 @@
+//! Vectors in jobs: what error they have, the same bytes everywhere, scales that make groups alike, and what is odd.
+
+use super::pipeline::{contents, run};
+use crate::support::{
+    CPU, WEIGHTS, gpu, noise, options, splitmix64, tiny_gpu, words_of, write_checkpoint,
+};
+use std::{fs, path::Path};
+use tersor::{
+    DType,
+    pipeline::{compress, decompress, verify},
+    recipe::Recipe,
+    report::Report,
+};
+
+/// Normally distributed, of deviation 1.
+fn gaussian(seed: u64, n: usize) -> Vec<f32> {
+    let mut uniform = splitmix64(seed).map(|z| ((z >> 11) as f64 + 0.5) / (1u64 << 53) as f64);
+    let mut one = || {
+        let (a, b) = (uniform.next().unwrap(), uniform.next().unwrap());
+        (libm::sqrt(-2.0 * libm::log(a)) * libm::cos(2.0 * std::f64::consts::PI * b)) as f32
+    };
+    (0..n).map(|_| one()).collect()
+}
+
+fn recipe(quantize: &str, more: &str) -> Recipe {
+    let text =
+        format!("version = 1\n[[rule]]\nmatch = \"*\"\nquantize = {{ {quantize} }}\n{more}\n");
+    Recipe::parse(&text).unwrap()
+}
+
+fn matrix(dir: &Path, shape: [usize; 2], values: &[f32]) -> std::path::PathBuf {
+    let input = dir.join("in.safetensors");
+    write_checkpoint(&input, &[("w", DType::F32, shape.into(), words_of(DType::F32, values))]);
+    input
+}
+
+/// The mean squared error of a matrix.
+fn error(report: &Report) -> f64 {
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+    report.tensors[0].error.mse.unwrap()
+}
+
+#[test]
+fn errors_at_two_bits_are_what_they_should_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = matrix(dir.path(), [512, 1024], &gaussian(3, 512 * 1024));
+    let of = |quantize: &str| {
+        let report = run(&input, &dir.path().join("out"), &recipe(quantize, ""), &CPU);
+        (error(&report), report.tensors[0].code_bits.unwrap())
+    };
+    // The best table of single weights has 0.1175.
+    let palette = of("kind = \"palette\", bits = 2").0;
+    let mut before = palette;
+    for (d, k, most) in [(2, 16, 0.109), (4, 256, 0.0975)] {
+        let (error, _) = of(&format!("kind = \"vector\", d = {d}, k = {k}"));
+        assert!(error < most && error < before, "{d}: {error}, before {before}");
+        before = error;
+    }
+    // Two stages of half the bits are better than one of them, and no better than one codebook of all.
+    let residual = of("kind = \"residual\", d = 4, k = 16, stages = 2");
+    assert_eq!(residual.1, 4);
+    assert!((before..0.125).contains(&residual.0), "{residual:?}");
+    let product = of("kind = \"product\", d = 2, k = 16, spaces = 4");
+    assert!((product.0 - 0.1085).abs() < 0.002, "{product:?}");
+    // Above 256 entries numbers are two codes of half the bits.
+    assert_eq!(of("kind = \"vector\", d = 8, k = 1024").1, 5);
+}
+
+#[test]
+fn groups_of_every_size_fare_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, cols) = (64, 512);
+    let mut values = gaussian(5, rows * cols);
+    for (r, row) in values.chunks_mut(cols).enumerate() {
+        row.iter_mut().for_each(|v| *v *= 2f32.powi(r as i32 - 40));
+    }
+    // An outlier, by which a scale from the largest magnitude would go, and a row of zeros.
+    values[0] *= 20.0;
+    values[cols..2 * cols].fill(0.0);
+    let input = matrix(dir.path(), [rows, cols], &values);
+    let (output, back) = (dir.path().join("out"), dir.path().join("back"));
+    for scales in ["f32", "bf16"] {
+        let quantize = format!("kind = \"vector\", d = 4, k = 256, scales = \"{scales}\"");
+        run(&input, &output, &recipe(&quantize, ""), &CPU);
+        decompress(&output, &back, &options(&CPU)).unwrap();
+        let restored: Vec<f32> = bytemuck::pod_collect_to_vec(&contents(&back)["w"].2);
+        for r in (0..rows).filter(|r| *r != 1) {
+            let squares = |f: &dyn Fn(usize) -> f64| -> f64 {
+                // Without the outlier, which is an entry of its own or not.
+                (r * cols + 4..(r + 1) * cols).map(f).map(|x| x * x).sum()
+            };
+            let error = squares(&|i| f64::from(values[i]) - f64::from(restored[i]));
+            let ratio = error / squares(&|i| f64::from(values[i]));
+            assert!((0.06..0.13).contains(&ratio), "row {r}, {scales}: {ratio}");
+        }
+        assert!(restored[cols..2 * cols].iter().all(|w| *w == 0.0));
+    }
+}
+
+#[test]
+fn the_same_bytes_from_every_backend() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.safetensors");
+    let tensors: Vec<_> = WEIGHTS
+        .iter()
+        .enumerate()
+        .map(|(i, dtype)| {
+            let shape = [[96, 240], [33, 480]][i % 2];
+            let values = gaussian(i as u64, shape[0] * shape[1]);
+            (format!("w{i}"), *dtype, shape.to_vec(), words_of(*dtype, &values))
+        })
+        .collect();
+    let borrowed: Vec<_> =
+        tensors.iter().map(|(n, d, s, w)| (&**n, *d, s.clone(), w.clone())).collect();
+    write_checkpoint(&input, &borrowed);
+    for (quantize, more) in [
+        ("kind = \"vector\", d = 4, k = 100", ""),
+        (
+            "kind = \"vector\", d = 3, k = 300, granularity = \"group\", group = 24",
+            "encode = \"auto\"",
+        ),
+        ("kind = \"product\", d = 2, k = 16, spaces = 5, scales = \"bf16\", seed = 9", ""),
+        ("kind = \"residual\", d = 8, k = 16, stages = 3, granularity = \"tensor\"", "axis = 0"),
+        ("kind = \"residual\", d = 16, k = 20, stages = 2, spaces = 3", "encode = \"rans\""),
+    ] {
+        let recipe = recipe(quantize, more);
+        let (output, back) = (dir.path().join("out"), dir.path().join("back"));
+        let report = run(&input, &output, &recipe, &CPU);
+        assert!(report.tensors.iter().all(|t| !t.method.is_kept()), "{quantize}");
+        let expected = fs::read(&output).unwrap();
+        decompress(&output, &back, &options(&CPU)).unwrap();
+        let restored = contents(&back);
+        let threads = tersor::pipeline::Options { threads: 1, ..options(&CPU) };
+        compress(&input, &output, &recipe, &threads).unwrap();
+        assert!(fs::read(&output).unwrap() == expected, "{quantize}: one thread");
+        for on in [gpu(), tiny_gpu()].into_iter().flatten() {
+            let report = run(&input, &output, &recipe, on);
+            // What k-means goes through does not fit the buffers of a tiny device, and is not cut: the CPU does it.
+            let tiny = tiny_gpu().is_some_and(|tiny| std::ptr::eq(tiny, on));
+            let unfit = |reason: &String| tiny && reason.starts_with("alloc: beyond the device");
+            assert!(report.cpu_reasons.iter().all(unfit), "{quantize}: {:?}", report.cpu_reasons);
+            assert!(fs::read(&output).unwrap() == expected, "{quantize} on {}", on.name());
+            decompress(&output, &back, &options(on)).unwrap();
+            assert!(contents(&back) == restored, "{quantize} on {}", on.name());
+        }
+        verify(&output, Some(&input), &options(&CPU)).unwrap();
+    }
+}
+
+#[test]
+fn fewer_distinct_vectors_make_shorter_codebooks_and_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let values: Vec<f32> = (0..64 * 64).map(|i| [0.5, -1.0, 2.0][i / 4 * 7 % 3]).collect();
+    let input = matrix(dir.path(), [64, 64], &values);
+    let (output, back) = (dir.path().join("out"), dir.path().join("back"));
+    let quantize = "kind = \"vector\", d = 4, k = 64, granularity = \"tensor\"";
+    let report = run(&input, &output, &recipe(quantize, ""), &CPU);
+    assert_eq!(report.tensors[0].form.entries, Some(3));
+    let said: Vec<_> = report.warnings.iter().filter(|w| w.contains("codebooks of 3")).collect();
+    assert_eq!(said.len(), 1, "{:?}", report.warnings);
+    decompress(&output, &back, &options(&CPU)).unwrap();
+    let restored: Vec<f32> = bytemuck::pod_collect_to_vec(&contents(&back)["w"].2);
+    let far = values.iter().zip(&restored).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(far <= 0.5 / 2047.0 * 2.0, "{far}");
+}
+
+#[test]
+fn importance_moves_the_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (rows, cols) = (64, 256);
+    let values = gaussian(8, rows * cols);
+    let input = matrix(dir.path(), [rows, cols], &values);
+    let important = |c: usize| if c < 64 { 100.0 } else { 1.0 };
+    let weights: Vec<f32> = (0..cols).map(important).collect();
+    let file = at("importance.safetensors");
+    write_checkpoint(&file, &[("w", DType::F32, vec![cols], words_of(DType::F32, &weights))]);
+    let weighted = |more: &str| -> f64 {
+        run(&input, &at("out"), &recipe("kind = \"vector\", d = 4, k = 64", more), &CPU);
+        decompress(&at("out"), &at("back"), &options(&CPU)).unwrap();
+        let back: Vec<f32> = bytemuck::pod_collect_to_vec(&contents(&at("back"))["w"].2);
+        let term = |i: usize| f64::from(weights[i % cols]) * f64::from(values[i] - back[i]).powi(2);
+        (0..rows * cols).map(term).sum()
+    };
+    let plain = weighted("");
+    let better = weighted(&format!("importance = {:?}", file.to_str().unwrap()));
+    assert!(better < 0.97 * plain, "{better}, {plain}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |shape: [usize; 2], quantize: &str| {
+        let input = matrix(dir.path(), shape, &noise(1, shape[0] * shape[1]));
+        let error =
+            compress(&input, &dir.path().join("out"), &recipe(quantize, ""), &options(&CPU));
+        error.unwrap_err().to_string()
+    };
+    for (shape, quantize, expected) in [
+        ([8, 30], "kind = \"vector\", d = 4, k = 4", "vectors of 4 do not divide its rows of 30"),
+        (
+            [8, 32],
+            "kind = \"product\", d = 4, k = 4, spaces = 3",
+            "a product of 3 x 4 does not divide its rows of 32",
+        ),
+        (
+            [8, 32],
+            "kind = \"vector\", d = 4, k = 4, granularity = \"group\", group = 2",
+            "group 2 is no whole vectors of 4",
+        ),
+        (
+            [8, 32],
+            "kind = \"vector\", d = 4, k = 4, granularity = \"group\", group = 5",
+            "group 5 does not divide its rows of 32",
+        ),
+        (
+            [1, 1_441_444],
+            "kind = \"vector\", d = 4, k = 4",
+            "its rows of 1441444 are too long for vectors: above 1441440",
+        ),
+    ] {
+        assert_eq!(refused(shape, quantize), format!("recipe: tensor \"w\": {expected}"));
+    }
+}
