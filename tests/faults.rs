@@ -91,6 +91,7 @@ const MODEL: &str = "prune = { kind = \"magnitude\", density = 0.3, scope = \"mo
 const OF_ROW: &str = "prune = { kind = \"magnitude\", density = 0.3, scope = \"row\" }";
 const VECTORS: &str =
     "quantize = { kind = \"residual\", d = 2, k = 16, stages = 2, granularity = \"channel\" }";
+const PYRAMID: &str = "quantize = { kind = \"pyramid\", n = 4, k = 9 }";
 const BLOCK: &str = "prune = { kind = \"block\", density = 0.5, block = [4, 16] }";
 
 /// What a job does with a kernel, and what is wrong with it: every chain of kernels that a job gives to a device.
@@ -435,6 +436,16 @@ fn of_kernels() -> Vec<(&'static str, &'static str, Fault)> {
             "wrong clamp",
             "vector_points",
             shader("vector_points", "clamp(q, -LIMIT, LIMIT)", "clamp(q, -LIMIT - 1, LIMIT)"),
+        ),
+        (
+            "wrong tie",
+            "pyramid_search",
+            shader("pyramid_search", "high > other_high ||", "high >= other_high ||"),
+        ),
+        (
+            "a borrow is lost",
+            "dequantize_pyramid",
+            shader("dequantize_pyramid", "let y = a.y - b.y - borrow_x;", "let y = a.y - b.y;"),
         ),
         (
             "wrong sub-space",

@@ -6,8 +6,8 @@ use crate::{
     decide::affine::ScaleType,
     digest::{decode_digest, encode_digest},
     form::{
-        Affine, BlockTransform, Method, Palette, TensorManifest, Vector, View, affine, palette,
-        transform, vector,
+        Affine, BlockTransform, Method, Palette, Pyramid, TensorManifest, Vector, View, affine,
+        palette, pyramid, transform, vector,
     },
     quote::quoted,
 };
@@ -32,6 +32,8 @@ struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
     pruned: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pyramid: Option<pyramid::Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     scales: Option<String>,
     shape: Vec<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,12 +53,13 @@ impl TensorManifest {
     ///
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let (mut affine, mut palette, mut vector) = (None, None, None);
+        let (mut affine, mut palette, mut pyramid, mut vector) = (None, None, None, None);
         let mut scales = ScaleType::F32;
         match self.method {
             Method::Values => {}
             Method::Affine(m) => (affine, scales) = (Some(m.text()), m.scales),
             Method::Palette(m) => palette = Some(m.text()),
+            Method::Pyramid(m) => pyramid = Some(m.text()),
             Method::Vector(m) => (vector, scales) = (Some(m.text()), m.scales),
         }
         let description = Description {
@@ -68,6 +71,7 @@ impl TensorManifest {
             max_rel_error: self.max_rel_error,
             palette,
             pruned: self.pruned.then_some(true),
+            pyramid,
             scales: (scales != ScaleType::F32).then(|| scales.dtype().name().into()),
             shape: self.shape.clone(),
             stack: self.view.stack.then_some(true),
@@ -105,11 +109,12 @@ impl TensorManifest {
             pruned: text.pruned.is_some(),
             coded: text.coded.is_some(),
             transform,
-            method: match (text.affine, text.palette, text.vector) {
+            method: match (text.affine, text.palette, text.pyramid, text.vector) {
                 (Some(text), ..) => Method::Affine(Affine::of_text(text, scales)),
-                (None, Some(text), _) => Method::Palette(Palette::of_text(text)),
-                (None, None, Some(text)) => Method::Vector(Vector::of_text(text, scales)),
-                (None, None, None) => Method::Values,
+                (None, Some(text), ..) => Method::Palette(Palette::of_text(text)),
+                (None, None, Some(text), _) => Method::Pyramid(Pyramid::of_text(text)),
+                (None, None, None, Some(text)) => Method::Vector(Vector::of_text(text, scales)),
+                (None, None, None, None) => Method::Values,
             },
             digest: decode_digest(&text.digest).ok_or("its digest is none")?,
             max_rel_error: text.max_rel_error,

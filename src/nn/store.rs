@@ -160,6 +160,8 @@ impl Model {
                 PaletteMatrix::of_codes(on, codes, cols, m.code_bits().into(), group, &entries)
                     .map(Weight::Palette)
             }
+            // There is no product of them.
+            (Method::Pyramid(_), _) => dense(),
             (Method::Vector(m), _) => {
                 let (codes, Whole { scales, books, .. }) = codes_on(on, archive, tensor, manifest)?;
                 let books = books.ok_or_else(|| self.refuse(name, "has no rows"))?;
@@ -226,7 +228,7 @@ impl Model {
         };
         let affine = match manifest.method {
             Method::Affine(affine) => affine,
-            Method::Values | Method::Palette(_) | Method::Vector(_) => {
+            Method::Values | Method::Palette(_) | Method::Vector(_) | Method::Pyramid(_) => {
                 return refuse(&manifest.describe(None));
             }
         };
@@ -259,7 +261,9 @@ impl Model {
                     let plain = manifest.view == View::default() && manifest.transform.is_none();
                     plain && m.bits == 8 && of_rows(m)
                 }
-                Method::Values | Method::Palette(_) | Method::Vector(_) => false,
+                Method::Values | Method::Palette(_) | Method::Vector(_) | Method::Pyramid(_) => {
+                    false
+                }
             }
         })
     }
@@ -457,7 +461,7 @@ impl Whole {
         }
         whole.scales[first..][..parts.scales.len()].copy_from_slice(&parts.scales);
         match manifest.method {
-            Method::Values | Method::Affine(_) => {}
+            Method::Values | Method::Affine(_) | Method::Pyramid(_) => {}
             Method::Vector(_) => whole.books.clone_from(&parts.books),
             Method::Palette(m) => {
                 let k = m.k as usize;

@@ -66,6 +66,7 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
             m.memory(&passes, in_units, treat.objective == Objective::Mse)
         }
         Method::Vector(m) => m.memory(&passes),
+        Method::Pyramid(m) => m.memory(&passes),
         Method::Palette(m) => match TableRows::of(&blocks, passes.group) {
             TableRows::InBlocks => m.memory_of_rows(&passes, false, selected),
             TableRows::AcrossBlocks => m.memory_of_rows(&passes, true, selected),

@@ -179,6 +179,16 @@ pub enum Quantize {
         #[serde(skip_serializing_if = "is_zero")]
         seed: u64,
     },
+    /// Points of an integer pyramid: of n consecutive weights integers whose magnitudes add up to k, numbered, times a gain of the
+    /// tensor's table.
+    Pyramid {
+        /// Weights of a vector: 4 to 64, a multiple of 4.
+        n: u8,
+        /// What the magnitudes add up to, 1..=127.
+        k: u8,
+        /// Bits of a gain's number, 1..=10.
+        gain_bits: u8,
+    },
     /// The sign of every weight, and one magnitude for each row: the mean of its own, which has the least squared error.
     Binary,
     /// A table for the tensor that is the best for so many bits per surviving weight once codes are entropy-coded. The bits are
@@ -203,7 +213,11 @@ impl Quantize {
     pub fn max_error(&self) -> Option<f64> {
         match self {
             Self::Palette { max_error, .. } => *max_error,
-            Self::Affine { .. } | Self::Vector { .. } | Self::Binary | Self::Entropy { .. } => None,
+            Self::Affine { .. }
+            | Self::Vector { .. }
+            | Self::Pyramid { .. }
+            | Self::Binary
+            | Self::Entropy { .. } => None,
         }
     }
 
@@ -211,7 +225,11 @@ impl Quantize {
     pub fn entropy_bits(&self) -> Option<f64> {
         match self {
             Self::Entropy { bits } => Some(*bits),
-            Self::Affine { .. } | Self::Palette { .. } | Self::Vector { .. } | Self::Binary => None,
+            Self::Affine { .. }
+            | Self::Palette { .. }
+            | Self::Vector { .. }
+            | Self::Pyramid { .. }
+            | Self::Binary => None,
         }
     }
 
@@ -220,7 +238,9 @@ impl Quantize {
         match self {
             Self::Palette { granularity, .. } => *granularity == Granularity::Tensor,
             Self::Entropy { .. } => true,
-            Self::Affine { .. } | Self::Vector { .. } | Self::Binary => false,
+            Self::Affine { .. } | Self::Vector { .. } | Self::Pyramid { .. } | Self::Binary => {
+                false
+            }
         }
     }
 
@@ -228,7 +248,9 @@ impl Quantize {
     pub fn takes_importance(&self) -> bool {
         match self {
             Self::Palette { .. } | Self::Vector { .. } => true,
-            Self::Affine { .. } | Self::Binary | Self::Entropy { .. } => false,
+            Self::Affine { .. } | Self::Pyramid { .. } | Self::Binary | Self::Entropy { .. } => {
+                false
+            }
         }
     }
 }

@@ -2,7 +2,11 @@
 
 use crate::{
     DType, Error, Result,
-    codec::{block::Structure, stream::Coder},
+    codec::{
+        block::Structure,
+        pyramid::{BITS, Pyramid},
+        stream::Coder,
+    },
     decide::affine::ScaleType,
     form::TransformKind,
     recipe::{
@@ -275,6 +279,12 @@ enum RawQuantize {
     Vector(RawVector),
     Product(RawVector),
     Residual(RawVector),
+    Pyramid {
+        n: u8,
+        k: Option<u8>,
+        bits: Option<f64>,
+        gain_bits: Option<u8>,
+    },
     // Not a unit, which would take any key.
     Binary {},
     Entropy {
@@ -323,6 +333,40 @@ impl RawVector {
         let granularity = granularity_of(granularity.unwrap_or(RawGranularity::Channel), group)?;
         Ok(Quantize::Vector { d, k, spaces, stages, granularity, scales, seed })
     }
+}
+
+/// A pyramid of so many pulses, or of as many as so many bits a weight allow, those of the gain among them.
+fn pyramid(
+    n: u8,
+    k: Option<u8>,
+    bits: Option<f64>,
+    gain_bits: u8,
+) -> std::result::Result<Quantize, String> {
+    if !(4..=64).contains(&n) || !n.is_multiple_of(4) {
+        return Err(format!("n is {n}, expected 4 to 64, a multiple of 4"));
+    }
+    if !(1..=10).contains(&gain_bits) {
+        return Err(format!("gain_bits is {gain_bits}, expected 1 to 10"));
+    }
+    let of = |k: u8| Pyramid::new(n.into(), k.into());
+    let k = match (k, bits) {
+        (Some(k), None) if of(k).is_some() => k,
+        (Some(k @ 1..=127), None) => {
+            return Err(format!("k is {k}, which takes more than {BITS} bits for n = {n}"));
+        }
+        (None, Some(bits)) if bits > 0.0 && bits <= 16.0 => {
+            let fits = |k: &u8| {
+                of(*k).is_some_and(|p| {
+                    f64::from(p.bits() + u32::from(gain_bits)) <= bits * f64::from(n)
+                })
+            };
+            (1..=127).rev().find(fits).ok_or_else(|| {
+                format!("bits is {bits}, too few for a pulse and a gain in {n} weights")
+            })?
+        }
+        _ => return Err("expected one of k = 1 to 127, bits above 0".into()),
+    };
+    Ok(Quantize::Pyramid { n, k, gain_bits })
 }
 
 fn yes() -> bool {
@@ -421,6 +465,14 @@ impl RawRule {
             return Err("ribbon and bloomier hold the codes of what survives; expected prune, and one palette for a tensor".into());
         }
         let vectors = matches!(quantize, Some(Quantize::Vector { .. }));
+        if matches!(quantize, Some(Quantize::Pyramid { .. })) {
+            if raw.prune.is_some() {
+                return Err("pyramids hold all weights; leave prune out".into());
+            }
+            if encode.is_some() {
+                return Err("all numbers of a pyramid are about as likely; leave encode out".into());
+            }
+        }
         if vectors && raw.prune.is_some() {
             return Err("vectors hold all weights; leave prune out".into());
         }
@@ -526,6 +578,7 @@ impl RawQuantize {
                 let (spaces, stages) = (raw.spaces.or(Some(1)), raw.stages);
                 raw.check(spaces, stages)
             }
+            Self::Pyramid { n, k, bits, gain_bits } => pyramid(n, k, bits, gain_bits.unwrap_or(8)),
             Self::Binary {} => Ok(Quantize::Binary),
             Self::Entropy { bits } if bits > 0.0 && bits <= 8.0 => Ok(Quantize::Entropy { bits }),
             Self::Entropy { bits } => Err(format!("bits is {bits}, expected above 0, up to 8")),

@@ -10,9 +10,10 @@ use crate::{
     decide::affine::Scale,
     dtype,
     engine::{Chain, Engine, Needs, Place},
-    form::{Method, Palette, TensorManifest, Vector},
+    form::{Method, Palette, Pyramid, TensorManifest, Vector},
     kernels::{
-        Codebook, Entries, VectorCodes, depalettize, dequantize, dequantize_vectors, untransform,
+        Codebook, Entries, PyramidCodes, VectorCodes, depalettize, dequantize, dequantize_pyramid,
+        dequantize_vectors, field, untransform,
     },
     stage::{Blocks, Unit},
     words,
@@ -32,6 +33,8 @@ pub struct Parts {
     pub entries: Vec<f32>,
     /// Codebooks of vectors, which are the tensor's.
     pub books: Option<Arc<Entries>>,
+    /// Gains of pyramids, which are the tensor's.
+    pub gains: Option<Arc<[f32]>>,
     /// What its coded blocks take.
     pub sizes: Sizes,
 }
@@ -117,6 +120,11 @@ impl Parts {
                 let book = VectorCodes { entries, stages: m.stages.into() };
                 dequantize_vectors(on, codes, cols, book, own, &self.scales[tables], dtype)?
             }
+            Method::Pyramid(m) => {
+                let gains = self.gains.as_deref().expect("gains come with the codes");
+                let pyramid = &m.vectors().expect("the manifest was checked");
+                dequantize_pyramid(on, codes, cols, PyramidCodes { pyramid, gains }, dtype)?
+            }
         };
         match &manifest.transform {
             None => Ok(quantized),
@@ -140,6 +148,7 @@ impl Parts {
             Method::Palette(_) => {
                 vec![("codebook", encoded(manifest.quantized_dtype(), &self.entries))]
             }
+            Method::Pyramid(_) => Vec::new(),
             Method::Vector(m) => {
                 let scales: Vec<f32> = self.scales.iter().map(|s| s.scale).collect();
                 vec![("scales", encoded(m.scales.dtype(), &scales))]
@@ -151,12 +160,29 @@ impl Parts {
     pub fn books(&self, manifest: &TensorManifest) -> Option<(&'static str, Vec<u8>)> {
         match manifest.method {
             Method::Values | Method::Affine(_) | Method::Palette(_) => None,
+            Method::Pyramid(_) => {
+                let gains = self.gains.as_ref().expect("gains come with the codes");
+                Some(("gains", gains.iter().flat_map(|g| g.to_le_bytes()).collect()))
+            }
             Method::Vector(_) => {
                 let entries = self.books.as_ref().expect("codebooks come with the scales");
                 let bytes = entries.values.iter().flat_map(|v| v.to_le_bytes()).collect();
                 Some(("codebook", bytes))
             }
         }
+    }
+
+    /// Whether every number of a pyramid is one of its vectors'.
+    pub(super) fn vectors_exist(&self, form: Pyramid, (rows, cols): (usize, usize)) -> bool {
+        let vectors = form.vectors().expect("the manifest was checked");
+        let (width, n, bits) = (form.packing().words(cols), usize::from(form.n), vectors.bits());
+        let of_group = usize::from(form.gain_bits) + bits as usize;
+        let count = vectors.count(vectors.n, vectors.k);
+        (0..rows).all(|r| {
+            let row = &self.stored[r * width..][..width];
+            let number = |g: usize| field(row, g * of_group + usize::from(form.gain_bits), bits);
+            (0..cols / n).all(|g| number(g) < count)
+        })
     }
 
     /// Whether every code of vectors has an entry. Codebooks of as many entries as there are codes have one for each.
@@ -234,6 +260,7 @@ pub(super) fn chain<'a>(manifest: &TensorManifest, tensor: &'a str) -> Chain<'a>
         Method::Affine(_) => "dequantize",
         Method::Palette(_) => "depalettize",
         Method::Vector(_) => "dequantize_vectors",
+        Method::Pyramid(_) => "dequantize_pyramid",
     };
     Chain { kernel, tensor, needs }
 }

@@ -9,6 +9,7 @@ mod job;
 mod masks;
 mod model_limits;
 mod parts;
+mod pyramids;
 mod scales;
 mod tables;
 mod vectors;

@@ -17,6 +17,7 @@ mod modules;
 mod outputs;
 mod page;
 mod palettes;
+mod pictures;
 mod pipeline;
 mod plans;
 mod reports;

@@ -12,6 +12,7 @@ mod order;
 mod palette;
 mod products;
 mod prune;
+mod pyramid;
 mod shaders;
 mod transforms;
 mod vectors;

@@ -10,6 +10,7 @@ mod palette;
 mod probe;
 mod products;
 mod prune;
+mod pyramid;
 mod retrieval;
 mod transforms;
 mod vectors;
@@ -28,6 +29,8 @@ pub const ALL: &[&Op] = &[
     &affine::CLIP_ERRORS,
     &palette::PALETTIZE,
     &palette::DEPALETTIZE,
+    &pyramid::PYRAMID_SEARCH,
+    &pyramid::DEQUANTIZE_PYRAMID,
     &vectors::VECTOR_POINTS,
     &vectors::NEAREST,
     &vectors::DEQUANTIZE_VECTORS,
