@@ -225,7 +225,8 @@ fn grid(restorer: &Restorer, manifest: &TensorManifest, unit: &Unit) -> Result<O
     let mut parts = Parts::default();
     restorer.tables(unit, &mut parts)?;
     let mut values = match manifest.method {
-        Method::Values => return Ok(None),
+        // An entry of several weights is no line of a histogram.
+        Method::Values | Method::Vector(_) => return Ok(None),
         Method::Affine(m) => match parts.scales.first() {
             Some(scale) => steps(m, scale.scale, scale.zero_point),
             None => return Ok(None),
