@@ -215,7 +215,7 @@ class Treated:
 
     def __init__(self, name, about, stored):
         self.name, self.stored, self.parts = name, stored, []
-        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "scales", "shape", "stack", "vector"}
+        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "scales", "shape", "stack", "steps", "transform", "vector"}
         flags = [about.get("axis", 1), *(about.get(key, True) for key in ("coded", "pruned", "stack"))]
         need(set(about) <= keys and None not in about.values() and json.dumps(flags) == "[1, true, true, true]", "what describes it")
         need(len(name.encode()) <= 1024, "its name is too long")
@@ -236,8 +236,25 @@ class Treated:
         # A block is so many rows, or a piece of one.
         self.height = max(1, BLOCK // (4 * ceil(self.cols * BITS[self.dtype], 32)))
         self.coded = self.part("coded", "U8", None) if "coded" in about else None
+        self.read_transform(about.get("transform"), about.get("steps"))
         self.read_method(about.get("affine"), about.get("palette"), about.get("vector"), about.get("scales"))
+        need(self.bits and not self.pruned or not self.transform, "a transform of no codes, or of what is pruned")
         self.find_body()
+
+    def read_transform(self, transform, steps):
+        """What is done to blocks of a row once their coefficients, which are F32, are there."""
+        self.transform, self.quantized = None, "F32" if transform is not None else self.dtype
+        if transform is None:
+            return need(steps is None, "steps of no transform")
+        need(type(transform) is list and len(transform) == 3 and transform[0] in ("hadamard", "dct"), "transform")
+        block, seed = naturals(transform[1:], 2, 2)
+        most = 256 if transform[0] == "hadamard" else 32
+        need(block in (8, 16, 32, 64, 128, 256) and block <= most and self.cols % block == 0, "transform")
+        need(self.cols <= PIECE or PIECE % block == 0, "transform of pieces")
+        need(seed < 2**32 and (transform[0] == "hadamard" or seed == 0), "transform: its seed")
+        if steps is not None:
+            need(transform[0] == "dct" and all(1 <= q <= 255 for q in naturals(steps, block, block)), "steps")
+        self.transform = *transform, steps or [1] * block
 
     def read_method(self, affine, palette, vector, scales):
         """What codes stand for, if there are codes: those of a group share a scale or a table."""
@@ -260,9 +277,9 @@ class Treated:
             need(1 <= k <= 256 and (rows == 0 or self.rows % rows == 0), "palette")
             self.bits, self.group = max(1, (k - 1).bit_length()), (rows or self.rows) * self.cols
             shape = [self.rows // (rows or self.rows), k]
-            entries = widen(self.dtype, self.table("codebook", self.dtype, self.patterns, shape))
+            entries = widen(self.quantized, self.table("codebook", self.quantized, f"<u{BITS[self.quantized] // 8}", shape))
             need(np.all(np.isfinite(entries)), "its codebook holds an infinity or NaN")
-            self.entries = narrow(self.dtype, entries).reshape(shape)
+            self.entries = narrow(self.quantized, entries).reshape(shape)
         elif vector is not None:
             self.dim, k, spaces, self.stages, group = naturals(vector, 5, 5)
             need(1 <= self.dim <= 16 and 2 <= k <= 65536 and spaces > 0 and 1 <= self.stages <= 8 and not self.pruned, "vector")
@@ -309,11 +326,13 @@ class Treated:
             for col in range(0, self.cols, PIECE):
                 height, width = min(self.height, self.rows - row), min(PIECE, self.cols - col)
                 survives, stored, in_table = self.block(height, width)
-                at, block = np.flatnonzero(survives), np.zeros(height * width, self.patterns)
+                at, block = np.flatnonzero(survives), np.zeros(height * width, f"<u{BITS[self.quantized] // 8}")
                 if self.books is not None:
                     at = np.arange(height * width)
                 group = (row * self.cols + col + at) // self.group
                 block[at] = self.weights(stored, group, in_table) if self.bits else stored
+                if self.transform:
+                    block = narrow(self.dtype, untransform(block, *self.transform))
                 restored.append(block)
                 digests.append(digest(block.tobytes()))
         self.body.end()
@@ -346,7 +365,7 @@ class Treated:
             # Blocks begin with a row, and so with the first sub-space.
             space = np.arange(len(codes)) % len(self.books)
             sums = sum(self.books[space, stage, codes[:, stage]].astype("i4") for stage in range(self.stages))
-            return narrow(self.dtype, sums.reshape(-1).astype("<f4") * self.scales[group])
+            return narrow(self.quantized, sums.reshape(-1).astype("<f4") * self.scales[group])
         if self.entries is not None:
             k = self.entries.shape[1]
             need(not in_table or codes.max(initial=0) < k, "a code is beyond its table")
@@ -354,7 +373,42 @@ class Treated:
         steps = codes.astype("i4") - self.zero_points[group]
         if self.symmetric:
             steps -= (steps >> self.bits - 1) << self.bits
-        return narrow(self.dtype, steps.astype("<f4") * self.scales[group])
+        return narrow(self.quantized, steps.astype("<f4") * self.scales[group])
+
+
+def untransform(coefficients, kind, block, seed, steps):
+    """Weights, as F32, from the patterns of coefficients, block by block: in whole numbers up to the last step."""
+    bits = coefficients.astype("i8").reshape(-1, block)
+    exponent = bits >> 23 & 255
+    field = np.maximum(exponent, 1)
+    largest = field.max(axis=1, keepdims=True)
+    shift = np.minimum(largest - field + 2, 31)
+    n = (bits & 0x7FFFFF) + ((exponent > 0).astype("i8") << 23) + (1 << shift - 1) >> shift
+    n = np.where(bits >> 31, -n, n)
+    down, least, up, i = (max(steps) - 1).bit_length(), min(steps), 0, np.arange(block)
+    while least << up < 1 << down:
+        up += 1
+    n = n * np.array(steps) + (1 << down) // 2 >> down
+    factor = 2.0**30 * (1 << down) / (least << up)
+    if kind == "hadamard":
+        matrix = np.array([[(-1) ** (a & b).bit_count() for b in range(block)] for a in range(block)])
+        y, factor = n @ matrix * np.array([signs(seed, at) for at in range(block)]), factor / math.sqrt(block)
+    else:
+        angle = np.pi * np.outer(i, 2 * i + 1) / (2 * block)
+        matrix = 65536 * np.sqrt(np.where(i, 2, 1) / block)[:, None] * np.cos(angle)
+        y = n @ np.rint(matrix).astype("i8") + 32768 >> 16
+    z = y * round(factor) + (1 << 31) >> 32
+    weights = np.ldexp(z.astype("<f8"), largest - 146 + up).ravel()
+    weights[np.abs(weights) < 2.0**-126] = 0
+    return np.clip(weights, -float(np.finfo("<f4").max), float(np.finfo("<f4").max)).astype("<f4")
+
+
+def signs(seed, at):
+    """The sign of weight `at` of a block: a bit of a number of splitmix64."""
+    z = (seed + (at // 64 + 1) * 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return 1 - 2 * ((z ^ z >> 31) >> at % 64 & 1)
 
 
 def values_of(dtype):

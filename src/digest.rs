@@ -52,19 +52,50 @@ pub fn fingerprint(blocks: &[Digest]) -> Fingerprint {
 ///
 /// The inner loop of XXH32, without its first product: https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md
 pub fn mixed(bytes: &[u8]) -> Digest {
-    let mut sums = [0u32; LANES];
-    let (parts, rest) = bytes.as_chunks::<{ 4 * LANES }>();
-    mix(&mut sums, parts);
-    if !rest.is_empty() {
-        let mut last = [0; 4 * LANES];
-        last[..rest.len()].copy_from_slice(rest);
-        mix(&mut sums, &[last]);
-    }
-    digest(sums.map(u32::to_le_bytes).as_flattened())
+    let mut mixing = Mixing::default();
+    mixing.update(bytes);
+    mixing.finish()
 }
 
+/// [`mixed`] of two blocks of one length. Each step of a sum waits for the one before, so that both take little longer than one.
+pub fn mixed_both([a, b]: [&[u8]; 2]) -> [Digest; 2] {
+    assert_eq!(a.len(), b.len());
+    let whole = a.len() / PART * PART;
+    let mut mixing = [Mixing::default(), Mixing::default()];
+    let [of_a, of_b] = &mut mixing;
+    mix_both([&mut of_a.0, &mut of_b.0], [a, b].map(|bytes| bytes.as_chunks().0));
+    of_a.update(&a[whole..]);
+    of_b.update(&b[whole..]);
+    mixing.map(Mixing::finish)
+}
+
+/// What [`mixed`] has taken so far.
+#[derive(Clone, Debug, Default)]
+pub struct Mixing([u32; LANES]);
+
+impl Mixing {
+    /// Takes the bytes that follow: a multiple of [`PART`], but for the last.
+    pub fn update(&mut self, bytes: &[u8]) {
+        let (parts, rest) = bytes.as_chunks();
+        mix(&mut self.0, parts);
+        if !rest.is_empty() {
+            let mut last = [0; PART];
+            last[..rest.len()].copy_from_slice(rest);
+            mix(&mut self.0, &[last]);
+        }
+    }
+
+    /// The digest of all.
+    pub fn finish(self) -> Digest {
+        digest(self.0.map(u32::to_le_bytes).as_flattened())
+    }
+}
+
+/// Bytes of a word for each sum.
+pub const PART: usize = 4 * LANES;
+
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn mix(sums: &mut [u32; LANES], parts: &[[u8; 4 * LANES]]) {
+fn mix(sums: &mut [u32; LANES], parts: &[[u8; PART]]) {
     // A local copy stays in registers.
     let mut s = *sums;
     for part in parts {
@@ -75,6 +106,23 @@ fn mix(sums: &mut [u32; LANES], parts: &[[u8; 4 * LANES]]) {
         }
     }
     *sums = s;
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn mix_both([of_a, of_b]: [&mut [u32; LANES]; 2], [a, b]: [&[[u8; PART]]; 2]) {
+    let (mut s, mut t) = (*of_a, *of_b);
+    for (a, b) in a.iter().zip(b) {
+        let ((a, _), (b, _)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+        for l in 0..LANES {
+            let word = u32::from_le_bytes(a[l]);
+            s[l] = s[l].wrapping_add(word).rotate_left(13).wrapping_mul(PRIME);
+        }
+        for l in 0..LANES {
+            let word = u32::from_le_bytes(b[l]);
+            t[l] = t[l].wrapping_add(word).rotate_left(13).wrapping_mul(PRIME);
+        }
+    }
+    (*of_a, *of_b) = (s, t);
 }
 
 #[cfg(test)]
@@ -89,6 +137,18 @@ mod tests {
             let mut other = plain.clone();
             other[bit / 8] ^= 1 << (bit % 8);
             assert_ne!(mixed(&other), first, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn blocks_in_pieces_and_two_at_once_have_the_same_digests() {
+        let bytes: Vec<u8> = (0..2000u32).map(|i| (i * i) as u8).collect();
+        for len in [0, 1, PART - 1, PART, PART + 1, 5 * PART, 900] {
+            let (a, b) = (&bytes[..len], &bytes[1000..][..len]);
+            assert_eq!(mixed_both([a, b]), [mixed(a), mixed(b)], "{len}");
+            let mut mixing = Mixing::default();
+            a.chunks(2 * PART).for_each(|piece| mixing.update(piece));
+            assert_eq!(mixing.finish(), mixed(a), "{len}");
         }
     }
 

@@ -61,6 +61,7 @@ pub mod inspect;
 pub mod kernels;
 pub mod nn;
 pub mod ops;
+pub mod pictures;
 pub mod pipeline;
 pub mod plan;
 pub mod recipe;

@@ -87,6 +87,34 @@ impl Drop for Words {
     }
 }
 
+/// Bytes that hold anything, for who writes all of them, and are taken back when they are dropped.
+#[derive(Debug)]
+pub struct Bytes {
+    words: Words,
+    len: usize,
+}
+
+impl Bytes {
+    /// So many.
+    pub fn new(len: usize) -> Self {
+        Self { words: words(len.div_ceil(4)).into(), len }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.len]
+    }
+}
+
+impl DerefMut for Bytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,7 +53,7 @@ impl Drop for Faulty<'_> {
 
 /// Tensors of several types and shapes, some of them twice, one of several units.
 fn model(path: &Path, large: usize) {
-    let shapes = [(96, 128), (96, 128), (61, 130), (large, 1024)];
+    let shapes = [(96, 128), (96, 128), (61, 136), (large, 1024)];
     let tensors: Vec<_> = [DType::F32, DType::BF16]
         .into_iter()
         .flat_map(|dtype| shapes.map(|shape| (dtype, shape)))
@@ -81,6 +81,9 @@ const WHOLE: &str =
     "quantize = { kind = \"affine\", bits = 8, granularity = \"tensor\", objective = \"mse\" }";
 const ROWS: &str = "quantize = { kind = \"palette\", bits = 3, granularity = \"channel\" }";
 const PALETTE: &str = "quantize = { kind = \"palette\", bits = 4, granularity = \"tensor\" }";
+const HADAMARD: &str =
+    "transform = { kind = \"hadamard\", seed = 3 }\nquantize = { kind = \"affine\", bits = 4 }";
+const DCT: &str = "transform = \"dct\"\nquantize = { kind = \"palette\", bits = 3 }";
 const BINARY: &str = "quantize = { kind = \"binary\" }";
 const N_OF_M: &str = "prune = { kind = \"n:m\", n = 2, m = 4 }";
 const MAGNITUDE: &str = "prune = { kind = \"magnitude\", density = 0.3 }";
@@ -88,6 +91,7 @@ const MODEL: &str = "prune = { kind = \"magnitude\", density = 0.3, scope = \"mo
 const OF_ROW: &str = "prune = { kind = \"magnitude\", density = 0.3, scope = \"row\" }";
 const VECTORS: &str =
     "quantize = { kind = \"residual\", d = 2, k = 16, stages = 2, granularity = \"channel\" }";
+const PYRAMID: &str = "quantize = { kind = \"pyramid\", n = 4, k = 9 }";
 const BLOCK: &str = "prune = { kind = \"block\", density = 0.5, block = [4, 16] }";
 
 /// What a job does with a kernel, and what is wrong with it: every chain of kernels that a job gives to a device.
@@ -121,6 +125,9 @@ fn of_jobs() -> Vec<(&'static str, Fault)> {
         (VECTORS, shader("nearest", "best = start + i;", "best = start;")),
         (VECTORS, Fault::SkipLastWorkgroup { kernel: "nearest" }),
         (BINARY, Fault::FlipBit { kernel: "magnitude_sums", bit: 3 }),
+        (HADAMARD, shader("transform", "return integers[c]", "return integers[c ^ 1u]")),
+        (HADAMARD, Fault::SkipLastWorkgroup { kernel: "transform" }),
+        (DCT, shader("transform", "return (high +", "return (high + 40 +")),
         (N_OF_M, shader("nm_mask", "&& o < k", "&& o > k")),
         (N_OF_M, Fault::LoseTail { kernel: "nm_mask", words: 2 }),
         (MAGNITUDE, shader("magnitude_mask", "i < limit.y", "i <= limit.y")),
@@ -142,6 +149,16 @@ fn of_restored() -> Vec<(&'static str, Fault)> {
         (VECTORS, Fault::LoseTail { kernel: "dequantize_vectors", words: 1 }),
         (ROWS, Fault::FlipBit { kernel: "depalettize", bit: 5 }),
         (PALETTE, Fault::LoseTail { kernel: "depalettize", words: 1 }),
+        (
+            HADAMARD,
+            shader(
+                "untransform",
+                "i32(exponent_of(c, params.block)) + params.unit",
+                "i32(exponent_of(c, params.block)) + params.unit + 1",
+            ),
+        ),
+        (HADAMARD, Fault::FlipBit { kernel: "untransform", bit: 4099 }),
+        (DCT, Fault::SkipLastWorkgroup { kernel: "untransform" }),
     ]
 }
 
@@ -421,6 +438,16 @@ fn of_kernels() -> Vec<(&'static str, &'static str, Fault)> {
             shader("vector_points", "clamp(q, -LIMIT, LIMIT)", "clamp(q, -LIMIT - 1, LIMIT)"),
         ),
         (
+            "wrong tie",
+            "pyramid_search",
+            shader("pyramid_search", "high > other_high ||", "high >= other_high ||"),
+        ),
+        (
+            "a borrow is lost",
+            "dequantize_pyramid",
+            shader("dequantize_pyramid", "let y = a.y - b.y - borrow_x;", "let y = a.y - b.y;"),
+        ),
+        (
             "wrong sub-space",
             "dequantize_vectors",
             shader(
@@ -448,6 +475,60 @@ fn of_kernels() -> Vec<(&'static str, &'static str, Fault)> {
             ),
         ),
         ("last workgroup skipped", "depalettize", skip_last("depalettize")),
+        (
+            "no rounding",
+            "transform",
+            shader(
+                "transform",
+                "let n = i32((mantissa + (1u << (shift - 1u))) >> shift);",
+                "let n = i32(mantissa >> shift);",
+            ),
+        ),
+        ("a gap left out", "transform", shader("transform", "gap *= 2u", "gap *= 4u")),
+        (
+            "a pair left out",
+            "transform",
+            shader("transform", "t < SPAN / 2u", "t < SPAN / 2u - 1u"),
+        ),
+        (
+            "lower halves taken as signed",
+            "transform",
+            shader(
+                "transform",
+                "low += (n & 2047) * factor;",
+                "low += extractBits(n, 0u, 11u) * factor;",
+            ),
+        ),
+        ("last workgroup skipped", "transform", skip_last("transform")),
+        (
+            "flips before, not after",
+            "untransform",
+            shader("untransform", "scaled((mixed(c) ^ flip) - flip,", "scaled(mixed(c),"),
+        ),
+        (
+            "steps of the neighbour",
+            "untransform",
+            shader(
+                "untransform",
+                "table[params.block + c % params.block]",
+                "table[params.block + (c ^ 1u) % params.block]",
+            ),
+        ),
+        (
+            "no largest number",
+            "transform",
+            shader(
+                "transform",
+                "if field > 254 { return sign | 0x7f7fffffu; }",
+                "if field > 255 { return sign | 0x7f7fffffu; }",
+            ),
+        ),
+        (
+            "subnormal results",
+            "untransform",
+            shader("untransform", "if field < 1 { return 0u; }", "if field < 0 { return 0u; }"),
+        ),
+        ("one flipped bit", "untransform", flip("untransform", 9)),
         (
             "counted twice",
             "histogram",

@@ -77,8 +77,17 @@ fn crates_of_the_library(features: &[&str]) -> Vec<String> {
 
 #[test]
 fn the_command_line_is_a_feature() {
-    let only =
-        ["clap", "clap_complete", "clap_mangen", "flate2", "indicatif", "mimalloc", "signal_hook"];
+    let only = [
+        "clap",
+        "clap_complete",
+        "clap_mangen",
+        "flate2",
+        "image",
+        "indicatif",
+        "mimalloc",
+        "png",
+        "signal_hook",
+    ];
     let with = |features: &[&str]| -> Vec<&str> {
         let crates = crates_of_the_library(features);
         assert!(crates.iter().any(|c| c == "wgpu"), "{crates:?}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tersor::{
     Backend, DType, Result, Tensor,
     affine::{AffineCode, Scale},
-    codec::{bitpack, block::IndexKind, bloomier, huffman, rans, ribbon},
+    codec::{bitpack, block::IndexKind, bloomier, huffman, pyramid::Pyramid, rans, ribbon},
     dtype,
     kernels::*,
     words,
@@ -26,12 +26,13 @@ pub struct Job {
 }
 
 /// Every kernel there is a job for.
-pub const JOBS: [&str; 28] = [
+pub const JOBS: [&str; 30] = [
     "activate",
     "add",
     "attention",
     "binarize",
     "bloomier_query",
+    "dequantize_pyramid",
     "gather_rows",
     "huffman_decode",
     "im2col",
@@ -49,6 +50,7 @@ pub const JOBS: [&str; 28] = [
     "max_pool",
     "nearest",
     "pack_codes",
+    "pyramid_search",
     "quantize_rows",
     "rans_decode",
     "requantize",
@@ -269,6 +271,22 @@ pub fn job(kernel: &str, on: &Backend) -> Result<Option<Job>> {
             let points: Vec<i16> = noise(4, N * K).iter().map(number).collect();
             let points = points_of(on, &points, 4)?;
             tensors(N * K * 5, move |on| Ok(vec![nearest(on, &points, &entries)?.labels]))
+        }
+        "dequantize_pyramid" => {
+            // 3.5 bits a weight; of any bits.
+            let pyramid = Pyramid::new(32, 64).expect("it is small");
+            let gains: Vec<f32> = (0..64).map(|i| i as f32).collect();
+            let width = PyramidCodes { pyramid: &pyramid, gains: &gains }.bits() as usize * K / 32;
+            let width = width.div_ceil(32);
+            let codes = Tensor::new(on, DType::U32, N, width, noise(2, N * width))?;
+            tensors(4 * N * width + 2 * N * K, move |on| {
+                let book = PyramidCodes { pyramid: &pyramid, gains: &gains };
+                Ok(vec![dequantize_pyramid(on, &codes, K, book, DType::BF16)?])
+            })
+        }
+        "pyramid_search" => {
+            let codes = Tensor::new(on, DType::U32, N, K / 4, noise(2, N * K / 4))?;
+            tensors(2 * N * K, move |on| Ok(vec![pyramid_search(on, &codes, 32, 64)?]))
         }
         "pack_codes" => {
             let codes = [bytes_of(on, &symbols(N * K))?];

@@ -13,6 +13,7 @@ use tersor::{
     Backend, DType, Device, Result, Tensor,
     affine::{AffineCode, ClipGrid, Scale},
     dtype,
+    form::{BlockTransform, TransformKind},
     kernels::*,
     kmeans::{Palette, palette},
     prune::Limit,
@@ -33,8 +34,18 @@ struct Inputs {
     palette: Palette,
     int8: Tensor,
     codes4: Tensor,
+    coefficients: Tensor,
     entries: Entries,
     vectors: Tensor,
+}
+
+/// The transform of the benches, and the slower one.
+fn hadamard() -> BlockTransform {
+    BlockTransform { kind: TransformKind::Hadamard { seed: 1 }, block: 128, steps: vec![] }
+}
+
+fn dct() -> BlockTransform {
+    BlockTransform { kind: TransformKind::Dct, block: 32, steps: vec![] }
 }
 
 const INT8: AffineCode = AffineCode { bits: 8, symmetric: true };
@@ -67,6 +78,7 @@ impl Inputs {
         Self {
             int8: quantize(&on, &weights, INT8, Groups::of(COLS), &per_row).unwrap(),
             codes4: palettize(&on, &weights, &assigner, Groups::of(values.len()), 4).unwrap(),
+            coefficients: transform(&on, &weights, &hadamard()).unwrap(),
             // Any byte is a code.
             vectors: Tensor::new(
                 &on,
@@ -100,7 +112,7 @@ fn words_of(i: &Inputs, t: Tensor, all: bool) -> Result<Vec<u32>> {
 }
 
 /// Kernels of a checkpoint's weights: the kernel, what it does here, bytes written per weight, and how to run it.
-const KERNELS: [(&str, &str, f64, Run); 16] = [
+const KERNELS: [(&str, &str, f64, Run); 20] = [
     ("range", "range per row", 0.0, |i, _| {
         Ok(range(&i.on, &i.weights, Groups::of(COLS))?
             .iter()
@@ -157,6 +169,16 @@ const KERNELS: [(&str, &str, f64, Run); 16] = [
     ("merge_runs", "sort long rows", 4.0, |i, all| {
         let long = i.weights.clone().reshape(i.weights.rows() / 16, 16 * COLS)?;
         words_of(i, sort_rows(&i.on, &long)?, all)
+    }),
+    ("transform", "hadamard 128", 4.0, |i, all| {
+        words_of(i, transform(&i.on, &i.weights, &hadamard())?, all)
+    }),
+    ("untransform", "hadamard 128, back", 1.0, |i, all| {
+        words_of(i, untransform(&i.on, &i.coefficients, &hadamard(), i.dtype)?, all)
+    }),
+    ("transform", "dct 32", 4.0, |i, all| words_of(i, transform(&i.on, &i.weights, &dct())?, all)),
+    ("untransform", "dct 32, back", 1.0, |i, all| {
+        words_of(i, untransform(&i.on, &i.coefficients, &dct(), i.dtype)?, all)
     }),
     ("nm_mask", "mask 2:4", 0.125, |i, all| words_of(i, nm_mask(&i.on, &i.weights, 2, 4)?, all)),
     ("magnitude_mask", "mask by threshold", 0.125, |i, all| {

@@ -11,7 +11,11 @@ mod exit_codes;
 mod inspect;
 mod json;
 mod manual;
+<<<<<<< HEAD
+mod palettize;
+=======
 mod page_args;
+>>>>>>> main
 mod plan;
 mod presets;
 mod recipe_args;
@@ -62,6 +66,8 @@ enum Command {
     Verify(verify::Verify),
     /// Say how far two checkpoints or archives are apart, tensor by tensor; exit code 1 where they differ
     Diff(diff::Diff),
+    /// Give a picture a palette of up to 256 colors: the least squared error, PNG or JPEG to PNG
+    Palettize(palettize::Palettize),
     /// Compare every kernel on a GPU with the CPU, on cases that are chosen to find differences
     Crosscheck(crosscheck::Crosscheck),
     /// List the GPU adapters and what they can do
@@ -230,6 +236,7 @@ pub fn run() -> ExitCode {
         Command::Decompress(c) => c.common.json,
         Command::Verify(c) => c.common.json,
         Command::Diff(c) => c.json,
+        Command::Palettize(c) => c.common.json,
         Command::Crosscheck(c) => c.json,
         Command::Devices(c) => c.json,
         Command::Presets(c) => c.json,
@@ -245,6 +252,7 @@ pub fn run() -> ExitCode {
         Command::Decompress(c) => c.run(),
         Command::Verify(c) => c.run(),
         Command::Diff(c) => c.run(),
+        Command::Palettize(c) => c.run(),
         Command::Crosscheck(c) => c.run(),
         Command::Devices(c) => c.run(),
         Command::Presets(c) => c.run(),

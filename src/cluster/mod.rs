@@ -50,7 +50,7 @@ pub struct Clusters {
 ///
 /// - `points`: U32 `[vectors, pairs]`, as [`points_of`](crate::kernels::points_of) and
 ///   [`vector_points`](crate::kernels::vector_points()) give them; at least one of each problem.
-/// - `weights`: how often each vector counts; empty where each counts once. Those of a problem may not all be 0.
+/// - `weights`: how often each vector counts, at most 2^23 times each or 2^35 times together; empty where each counts once. Those of a problem may not all be 0.
 ///
 /// The result depends on nothing but these and the search: not on the backend, nor on threads.
 ///
@@ -97,6 +97,12 @@ pub fn cluster(on: &Backend, points: &Tensor, weights: &[u32], search: Search) -
             weights.len(),
             format!("none, or one for each of {vectors} vectors"),
         );
+    }
+    // Squared distances of 2^28 times these are sums of 64 bits.
+    let (most, all) = weights.iter().fold((0, 0u64), |(m, s), w| (m.max(*w), s + u64::from(*w)));
+    if most > 1 << 23 && all > 1 << 35 {
+        let expected = "at most 2^23 each, or 2^35 together";
+        return refuse("weights", most as usize, expected.into());
     }
     for b in 0..books {
         if !weights.is_empty() && weights[b..].iter().step_by(books).all(|w| *w == 0) {

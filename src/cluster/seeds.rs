@@ -7,6 +7,7 @@ use crate::{
     parallel, random,
 };
 use multiversion::multiversion;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Vectors for each entry that the first ones are drawn from, and most of all: more change the error after the rounds by less than
 /// a hundredth.
@@ -42,26 +43,34 @@ pub(super) fn seeds(of: &Clustered, search: Search) -> Entries {
     Entries { dim: of.dim, k, values }
 }
 
-/// Vectors of a sample side by side, number by number, with how often each counts and its squared distance from what was drawn.
-struct Sample {
+/// Some of a sample's vectors side by side, number by number, with how often each counts and its squared distance from what was
+/// drawn.
+struct Part {
     numbers: Vec<Vec<i16>>,
     weights: Vec<u64>,
     distances: Vec<u32>,
+    /// Room for distances from one vector.
+    found: Vec<u32>,
 }
 
 /// Vectors that are looked through together.
-const CHUNK: usize = 1024;
+const PART: usize = 4096;
 
 /// Draws up to `k` distinct vectors among some; at least one.
 fn draw(of: &Clustered, among: &[usize], k: usize, seed: u64) -> Vec<usize> {
-    let numbers = |i: usize| among.iter().map(|v| of.vector(*v)[i]).collect();
-    let mut sample = Sample {
-        numbers: (0..of.dim).map(numbers).collect(),
-        weights: among.iter().map(|v| of.weight(*v)).collect(),
-        // Before the first is drawn each vector has the same, so that only how often it counts matters.
-        distances: vec![1; among.len()],
+    let part = |among: &[usize]| {
+        let numbers = |i: usize| among.iter().map(|v| of.vector(*v)[i]).collect();
+        Mutex::new(Part {
+            numbers: (0..of.dim).map(numbers).collect(),
+            weights: among.iter().map(|v| of.weight(*v)).collect(),
+            distances: vec![u32::MAX; among.len()],
+            found: vec![0; among.len()],
+        })
     };
-    let mut totals = sample.totals();
+    let parts: Vec<Mutex<Part>> = among.chunks(PART).map(part).collect();
+    let locked = |part: &Mutex<Part>| -> u64 { lock(part).weights.iter().sum() };
+    // Before the first is drawn only how often each counts matters.
+    let mut totals: Vec<u64> = parts.iter().map(locked).collect();
     let mut drawn = Vec::with_capacity(k);
     while drawn.len() < k {
         let all: u128 = totals.iter().map(|t| u128::from(*t)).sum();
@@ -71,12 +80,15 @@ fn draw(of: &Clustered, among: &[usize], k: usize, seed: u64) -> Vec<usize> {
         let i = drawn.len() as u64;
         let wide = u128::from(random::number(!seed, 2 * i)) << 64
             | u128::from(random::number(!seed, 2 * i + 1));
-        let at = sample.find(&totals, wide % all);
-        if drawn.is_empty() {
-            sample.distances.fill(u32::MAX);
+        let (mut at, mut rest) = (0, wide % all);
+        while rest >= u128::from(totals[at]) {
+            rest -= u128::from(totals[at]);
+            at += 1;
         }
-        totals = sample.draw(at);
-        drawn.push(among[at]);
+        let number = at * PART + lock(&parts[at]).find(rest as u64, drawn.is_empty());
+        let entry = of.vector(among[number]);
+        totals = parallel::map(&parts, &|part| lock(part).draw(entry));
+        drawn.push(among[number]);
     }
     if drawn.is_empty() {
         drawn.push(among[0]);
@@ -84,63 +96,32 @@ fn draw(of: &Clustered, among: &[usize], k: usize, seed: u64) -> Vec<usize> {
     drawn
 }
 
-impl Sample {
-    /// Of every chunk, the sum of weights times distances.
-    fn totals(&self) -> Vec<u64> {
-        let chunks = self.weights.chunks(CHUNK).zip(self.distances.chunks(CHUNK));
-        chunks.map(|(w, d)| w.iter().zip(d).map(|(w, d)| w * u64::from(*d)).sum()).collect()
-    }
+fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// The first vector up to which weights times distances exceed a number.
-    fn find(&self, totals: &[u64], mut number: u128) -> usize {
-        let mut chunk = 0;
-        while number >= u128::from(totals[chunk]) {
-            number -= u128::from(totals[chunk]);
-            chunk += 1;
-        }
-        let mut at = chunk * CHUNK;
-        loop {
-            let share = u128::from(self.weights[at]) * u128::from(self.distances[at]);
+impl Part {
+    /// The first vector up to which weights times distances, or weights alone where nothing is drawn yet, exceed a number.
+    fn find(&self, mut number: u64, first: bool) -> usize {
+        let shares = self.weights.iter().zip(&self.distances);
+        for (at, (weight, distance)) in shares.enumerate() {
+            let share = if first { *weight } else { weight * u64::from(*distance) };
             if number < share {
                 return at;
             }
             number -= share;
-            at += 1;
         }
+        unreachable!("the number is below their sum")
     }
 
-    /// Brings the distances closer by that of a vector, which is drawn, and returns their totals.
-    fn draw(&mut self, at: usize) -> Vec<u64> {
-        let entry: Vec<i16> = self.numbers.iter().map(|n| n[at]).collect();
-        let (numbers, weights) = (&self.numbers, &self.weights);
-        let mut totals = vec![0; self.distances.len().div_ceil(CHUNK)];
-        // A distance and a total beside one another, so that tasks write disjoint parts.
-        let per_task = 32;
-        let parts: Vec<std::sync::Mutex<(&mut [u32], &mut [u64])>> = self
-            .distances
-            .chunks_mut(CHUNK * per_task)
-            .zip(totals.chunks_mut(per_task))
-            .map(std::sync::Mutex::new)
-            .collect();
-        let numbered: Vec<_> = parts.iter().enumerate().collect();
-        let job = |(task, part): &(usize, &std::sync::Mutex<(&mut [u32], &mut [u64])>)| {
-            let mut part = part.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (distances, totals) = &mut *part;
-            for (i, (distances, total)) in
-                distances.chunks_mut(CHUNK).zip(totals.iter_mut()).enumerate()
-            {
-                let start = (task * per_task + i) * CHUNK;
-                let mut found = [0; CHUNK];
-                let found = &mut found[..distances.len()];
-                for (numbers, c) in numbers.iter().zip(&entry) {
-                    add_squares(&numbers[start..][..found.len()], *c, found);
-                }
-                *total = closer(distances, found, &weights[start..][..found.len()]);
-            }
-        };
-        parallel::map(&numbered, &job);
-        drop(parts);
-        totals
+    /// Brings the distances closer by that of a vector, which is drawn, and returns the sum of weights times distances.
+    fn draw(&mut self, entry: &[i16]) -> u64 {
+        let Self { numbers, weights, distances, found } = self;
+        found.fill(0);
+        for (numbers, c) in numbers.iter().zip(entry) {
+            add_squares(numbers, *c, found);
+        }
+        closer(distances, found, weights)
     }
 }
 

@@ -76,8 +76,8 @@ impl Clustered<'_> {
         let starts: Vec<usize> = (0..self.len()).step_by(each.max(1)).collect();
         let parts = parallel::map(&starts, &|start| {
             let mut found = Measured::new(entries);
-            for v in *start..self.len().min(start + each) {
-                let at = v % self.books * entries.k + labels[v] as usize;
+            for (v, label) in labels.iter().enumerate().skip(*start).take(each) {
+                let at = v % self.books * entries.k + *label as usize;
                 let entry = &entries.values[at * self.dim..][..self.dim];
                 let (weight, mut distance) = (self.weight(v), 0u64);
                 let sums = &mut found.sums[at * self.dim..][..self.dim];

@@ -1,5 +1,6 @@
 //! Codes of 1 to 8 bits in 32-bit words: first code in the low bits, the last word padded with zeros.
 
+use crate::simd;
 use multiversion::multiversion;
 
 /// Words that `codes` codes of `bits` bits take.
@@ -80,10 +81,11 @@ pub fn padding_is_zero(packed: &[u32], bits: u32, rows: impl Iterator<Item = usi
 
 /// Eight codes at a time, which take as many bytes as a code has bits.
 fn pack_eights(codes: &[u8], bits: u32, out: &mut [u8]) {
-    let (eights, rest) = codes.as_chunks::<8>();
+    let done = simd::pack_eights(codes, bits, out);
+    let (eights, rest) = codes[done..].as_chunks::<8>();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
-    let mut at = 0;
+    let mut at = done / 8 * bits as usize;
     for eight in eights.iter().chain([&last]) {
         let packed = squeeze(u64::from_le_bytes(*eight), bits).to_le_bytes();
         // What a group writes beyond its own bytes is zero, and the next one's.
@@ -101,6 +103,8 @@ fn pack_eights(codes: &[u8], bits: u32, out: &mut [u8]) {
 
 /// The same back.
 fn unpack_eights(packed: &[u8], bits: u32, out: &mut [u8]) {
+    let done = simd::unpack_eights(packed, bits, out);
+    let (packed, out) = (&packed[done / 8 * bits as usize..], &mut out[done..]);
     let (eights, rest) = out.as_chunks_mut::<8>();
     let group = |at: usize| {
         let from = &packed[at.min(packed.len())..];
@@ -226,7 +230,7 @@ mod tests {
     #[test]
     fn every_width_and_length_comes_back() {
         for bits in 1..=8 {
-            for len in 0..130 {
+            for len in (0..130).chain([191, 192, 1000]) {
                 let codes: Vec<u8> = (0..len)
                     .map(|i| (i as u32 * 37 + bits * 11) as u8 & ((1u16 << bits) - 1) as u8)
                     .collect();

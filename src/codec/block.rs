@@ -19,7 +19,7 @@ use crate::{
         sparse,
         stream::{self, Coder},
     },
-    scratch,
+    scratch::{self, Bytes},
     simd::histogram,
     tensor::slice,
     words,
@@ -189,7 +189,7 @@ pub fn decode(
     let count: usize = counts().sum();
     let stored = match element {
         Element::Code(bits) => {
-            let mut symbols = vec![0; count];
+            let mut symbols = Bytes::new(count);
             stream::decode(bytes, bits, &mut symbols)?;
             pack(&symbols, counts, bits)
         }
@@ -325,8 +325,8 @@ fn mask_of(bitmap: &[u8], (rows, cols): (usize, usize)) -> Vec<u32> {
 }
 
 /// The codes of a block, one after the other.
-fn unpack(block: &Block, shape: (usize, usize), bits: u32) -> Vec<u8> {
-    let mut symbols = vec![0; survivors(&block.mask, shape).sum()];
+fn unpack(block: &Block, shape: (usize, usize), bits: u32) -> Bytes {
+    let mut symbols = Bytes::new(survivors(&block.mask, shape).sum());
     let (mut rest, mut stored) = (&mut symbols[..], &block.stored[..]);
     for n in survivors(&block.mask, shape) {
         let (row, after) = std::mem::take(&mut rest).split_at_mut(n);

@@ -8,6 +8,7 @@ mod frequencies;
 pub mod gaps;
 pub mod huffman;
 pub mod planes;
+pub mod pyramid;
 pub mod rans;
 pub(crate) mod retrieval;
 pub mod sparse;

@@ -101,12 +101,15 @@ fn slots(frequencies: &Frequencies) -> Slots {
 
 /// Appends the stream of `symbols`.
 pub fn encode(symbols: &[u8], out: &mut Vec<u8>) {
+    encode_counted(symbols, &simd::histogram(symbols), out);
+}
+
+/// The same of symbols that occur so often.
+pub fn encode_counted(symbols: &[u8], counts: &[u64; 256], out: &mut Vec<u8>) {
     if symbols.is_empty() {
         return;
     }
-    let mut counts = [0; 256];
-    count(symbols, &mut counts);
-    let (frequencies, _) = Frequencies::fit(&counts);
+    let (frequencies, _) = Frequencies::fit(counts);
     frequencies.write(out);
     if frequencies.only().is_some() {
         return;
@@ -155,21 +158,7 @@ pub fn cost(counts: &[u64; 256]) -> u64 {
 
 /// Adds how often each symbol occurs.
 fn count(symbols: &[u8], sums: &mut [u64; 256]) {
-    // Several tables, as equal neighbours would wait for each other.
-    let mut counts = [[0u32; 256]; 8];
-    for part in symbols.chunks(1 << 30) {
-        let (groups, rest) = part.as_chunks::<8>();
-        rest.iter().for_each(|s| counts[0][usize::from(*s)] += 1);
-        for group in groups {
-            for (counts, symbol) in counts.iter_mut().zip(group) {
-                counts[usize::from(*symbol)] += 1;
-            }
-        }
-        for counts in &mut counts {
-            sums.iter_mut().zip(&*counts).for_each(|(sum, c)| *sum += u64::from(*c));
-            *counts = [0; 256];
-        }
-    }
+    sums.iter_mut().zip(simd::histogram(symbols)).for_each(|(sum, n)| *sum += n);
 }
 
 /// Puts the last of `symbols` into a state that begins at 0, and words to the end of `words`, until those are full or `most`

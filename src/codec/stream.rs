@@ -105,11 +105,12 @@ pub fn cost(counts: &[u64; 256], bits: u32, coder: Coder) -> u64 {
 
 /// Appends symbols, each below 2^`bits`.
 pub fn encode(symbols: &[u8], bits: u32, coder: Coder, out: &mut Vec<u8>) {
-    let (form, _) = choose(&histogram(symbols), bits, coder);
+    let counts = histogram(symbols);
+    let (form, _) = choose(&counts, bits, coder);
     out.push(form as u8);
     match form {
         Form::Huffman => assert!(huffman::encode(symbols, out), "it was asked for the cost"),
-        Form::Rans => rans::encode(symbols, out),
+        Form::Rans => rans::encode_counted(symbols, &counts, out),
         Form::Raw => {
             let mut words = vec![0; bitpack::words(symbols.len(), bits)];
             bitpack::pack(symbols, bits, &mut words);

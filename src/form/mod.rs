@@ -7,15 +7,19 @@
 mod affine;
 mod packing;
 mod palette;
+mod pyramid;
 mod shape;
 mod text;
+mod transform;
 mod values;
 mod vector;
 
 pub use affine::Affine;
 pub use packing::Packing;
 pub use palette::{Palette, code_bits};
+pub use pyramid::Pyramid;
 pub use shape::{MAX_RANK, PIECE, View, described_bytes};
+pub use transform::{BlockTransform, TransformKind};
 pub use vector::{Vector, sample_of};
 
 use crate::{
@@ -26,8 +30,8 @@ use crate::{
 };
 
 /// The endings of component names; a tensor of the checkpoint may not end so where the stem is a tensor too.
-pub const COMPONENTS: [&str; 8] =
-    ["codes", "scales", "zero_points", "codebook", "mask", "values", "coded", TIED];
+pub const COMPONENTS: [&str; 9] =
+    ["codes", "scales", "zero_points", "codebook", "gains", "mask", "values", "coded", TIED];
 
 /// The ending of what stands in the place of a tensor that is stored under the name of another.
 pub const TIED: &str = "tied";
@@ -43,6 +47,8 @@ pub struct TensorManifest {
     pub view: View,
     /// Whether only the weights that `mask` marks are stored; the rest are +0.
     pub pruned: bool,
+    /// What is done to the rows before: the method then writes coefficients.
+    pub transform: Option<BlockTransform>,
     /// How the stored weights are written.
     pub method: Method,
     /// Whether blocks of the weights are entropy-coded, all in one component: first the tables (see
@@ -65,6 +71,8 @@ pub enum Method {
     Palette(Palette),
     /// Codes of vectors, codebooks and scales.
     Vector(Vector),
+    /// Codes of points of an integer pyramid, and gains.
+    Pyramid(Pyramid),
 }
 
 /// One stored tensor of a treated tensor.
@@ -137,6 +145,7 @@ impl Method {
             Self::Affine(m) => Some(Packing::of_bits(m.bits)),
             Self::Palette(m) => Some(Packing::of_bits(m.code_bits())),
             Self::Vector(m) => Some(m.packing()),
+            Self::Pyramid(m) => Some(m.packing()),
         }
     }
 
@@ -152,6 +161,8 @@ impl Method {
             Self::Affine(_) => Affine::TABLE_BYTES,
             Self::Palette(m) => m.table_bytes(),
             Self::Vector(_) => Affine::TABLE_BYTES,
+            // Gains are of the tensor.
+            Self::Pyramid(_) => 0,
         }
     }
 }
@@ -162,6 +173,11 @@ impl TensorManifest {
         self.view.matrix(&self.shape)
     }
 
+    /// The type of what the method writes: the tensor's own, or of coefficients F32.
+    pub fn quantized_dtype(&self) -> DType {
+        if self.transform.is_some() { DType::F32 } else { self.dtype }
+    }
+
     /// How the elements of the tensor fall into groups that share a scale or a table.
     pub fn groups(&self) -> Groups {
         let matrix = self.matrix();
@@ -170,6 +186,7 @@ impl TensorManifest {
             Method::Affine(m) => m.group(matrix),
             Method::Palette(m) => m.group(matrix),
             Method::Vector(m) => m.group(matrix),
+            Method::Pyramid(m) => m.group(),
         };
         Groups::of(size as usize)
     }
@@ -209,8 +226,9 @@ impl TensorManifest {
         match self.method {
             Method::Values => Vec::new(),
             Method::Affine(m) => m.tables(self.matrix()),
-            Method::Palette(m) => m.tables(self.dtype, self.matrix()),
+            Method::Palette(m) => m.tables(self.quantized_dtype(), self.matrix()),
             Method::Vector(m) => m.tables(self.matrix()),
+            Method::Pyramid(m) => m.tables(),
         }
     }
 
@@ -252,7 +270,9 @@ impl TensorManifest {
     pub fn lossless(&self) -> bool {
         match self.method {
             Method::Values => !self.pruned,
-            Method::Affine(_) | Method::Palette(_) | Method::Vector(_) => false,
+            Method::Affine(_) | Method::Palette(_) | Method::Vector(_) | Method::Pyramid(_) => {
+                false
+            }
         }
     }
 
@@ -264,6 +284,11 @@ impl TensorManifest {
             Method::Affine(m) => m.words(matrix),
             Method::Palette(m) => m.words(matrix),
             Method::Vector(m) => m.words(matrix),
+            Method::Pyramid(m) => m.words(),
+        };
+        let stored = match &self.transform {
+            Some(transform) => format!("{stored}, {}", transform.words()),
+            None => stored,
         };
         let stored = if self.coded { format!("{stored}, coded") } else { stored };
         match pruned.or(self.pruned.then_some("pruned")) {
@@ -294,6 +319,13 @@ impl TensorManifest {
             Method::Affine(m) => m.check(self.matrix())?,
             Method::Palette(m) => m.check(self.matrix())?,
             Method::Vector(m) => m.check(self.matrix(), self.pruned)?,
+            Method::Pyramid(m) => m.check(self.matrix(), self.pruned, self.coded)?,
+        }
+        if let Some(transform) = &self.transform {
+            if self.pruned || self.method == Method::Values {
+                return Err("a transform of what is pruned, or of no codes".into());
+            }
+            transform.check_matrix(self.matrix())?;
         }
         match self.table_bytes() {
             None => Err("tables of 2^61 bytes or more".into()),

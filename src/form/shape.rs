@@ -2,7 +2,7 @@
 
 use crate::DType;
 
-/// A longer row is cut into pieces of this many elements: a multiple of 32, so that pieces of codes start on word
+/// A row that is longer than a block is cut into pieces of this many elements: a multiple of 32, so that pieces of codes start on word
 /// boundaries, and of every number to 16, so that no N:M group straddles two.
 pub const PIECE: u64 = 1_441_440;
 

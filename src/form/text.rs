@@ -5,7 +5,10 @@ use crate::{
     DType,
     decide::affine::ScaleType,
     digest::{decode_digest, encode_digest},
-    form::{Affine, Method, Palette, TensorManifest, Vector, View, affine, palette, vector},
+    form::{
+        Affine, BlockTransform, Method, Palette, Pyramid, TensorManifest, Vector, View, affine,
+        palette, pyramid, transform, vector,
+    },
     quote::quoted,
 };
 use serde::{Deserialize, Serialize};
@@ -29,10 +32,16 @@ struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
     pruned: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pyramid: Option<pyramid::Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     scales: Option<String>,
     shape: Vec<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stack: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<u8>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transform: Option<transform::Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<vector::Text>,
 }
@@ -44,12 +53,13 @@ impl TensorManifest {
     ///
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let (mut affine, mut palette, mut vector) = (None, None, None);
+        let (mut affine, mut palette, mut pyramid, mut vector) = (None, None, None, None);
         let mut scales = ScaleType::F32;
         match self.method {
             Method::Values => {}
             Method::Affine(m) => (affine, scales) = (Some(m.text()), m.scales),
             Method::Palette(m) => palette = Some(m.text()),
+            Method::Pyramid(m) => pyramid = Some(m.text()),
             Method::Vector(m) => (vector, scales) = (Some(m.text()), m.scales),
         }
         let description = Description {
@@ -61,9 +71,12 @@ impl TensorManifest {
             max_rel_error: self.max_rel_error,
             palette,
             pruned: self.pruned.then_some(true),
+            pyramid,
             scales: (scales != ScaleType::F32).then(|| scales.dtype().name().into()),
             shape: self.shape.clone(),
             stack: self.view.stack.then_some(true),
+            steps: self.transform.as_ref().map(|t| t.steps.clone()).filter(|s| !s.is_empty()),
+            transform: self.transform.as_ref().map(BlockTransform::text),
             vector,
         };
         Ok(serde_json::to_writer(out, &description)?)
@@ -83,6 +96,11 @@ impl TensorManifest {
                 .and_then(ScaleType::of_dtype)
                 .ok_or_else(|| format!("scales of type {}, expected BF16", quoted(name)))?,
         };
+        let transform = match (text.transform, text.steps) {
+            (Some(text), steps) => Some(BlockTransform::of_text(text, steps.unwrap_or_default())?),
+            (None, Some(_)) => return Err("steps of no transform".into()),
+            (None, None) => None,
+        };
         let of = Self {
             dtype: DType::parse(&text.dtype)
                 .ok_or_else(|| format!("dtype {} is not known", quoted(&text.dtype)))?,
@@ -90,11 +108,13 @@ impl TensorManifest {
             view: View { axis: text.axis.map_or(0, |_| 1), stack: text.stack.is_some() },
             pruned: text.pruned.is_some(),
             coded: text.coded.is_some(),
-            method: match (text.affine, text.palette, text.vector) {
+            transform,
+            method: match (text.affine, text.palette, text.pyramid, text.vector) {
                 (Some(text), ..) => Method::Affine(Affine::of_text(text, scales)),
-                (None, Some(text), _) => Method::Palette(Palette::of_text(text)),
-                (None, None, Some(text)) => Method::Vector(Vector::of_text(text, scales)),
-                (None, None, None) => Method::Values,
+                (None, Some(text), ..) => Method::Palette(Palette::of_text(text)),
+                (None, None, Some(text), _) => Method::Pyramid(Pyramid::of_text(text)),
+                (None, None, None, Some(text)) => Method::Vector(Vector::of_text(text, scales)),
+                (None, None, None, None) => Method::Values,
             },
             digest: decode_digest(&text.digest).ok_or("its digest is none")?,
             max_rel_error: text.max_rel_error,

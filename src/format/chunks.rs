@@ -6,6 +6,9 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes under one digest.
 pub const CHUNK: u64 = 4 << 20;
 
+/// Bytes of a chunk that are read and hashed at a time, so that they are still in the cache.
+pub(crate) const PART: usize = 256 << 10;
+
 /// Where the chunks of `len` bytes start.
 pub(crate) fn chunk_starts(len: u64) -> Vec<u64> {
     (0..len.div_ceil(CHUNK)).map(|chunk| chunk * CHUNK).collect()

@@ -24,7 +24,9 @@ pub(crate) mod order;
 pub(crate) mod palette;
 pub(crate) mod products;
 pub(crate) mod prune;
+pub(crate) mod pyramid;
 pub(crate) mod tasks;
+pub(crate) mod transforms;
 pub(crate) mod vectors;
 
 #[doc(hidden)]
@@ -41,6 +43,8 @@ pub use order::*;
 pub use palette::*;
 pub use products::*;
 pub use prune::*;
+pub use pyramid::*;
+pub use transforms::*;
 pub use vectors::*;
 
 use std::sync::LazyLock;
@@ -56,6 +60,8 @@ pub static ALL: LazyLock<Vec<&'static Kernel>> = LazyLock::new(|| {
         palette::KERNELS,
         products::KERNELS,
         prune::KERNELS,
+        pyramid::KERNELS,
+        transforms::KERNELS,
         vectors::KERNELS,
         &[&crate::gpu::NUMERICS],
     ];

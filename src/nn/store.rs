@@ -128,7 +128,7 @@ impl Model {
     /// A weight of `cols` columns in the form that is stored.
     ///
     /// What has no product of its own form goes to the device restored, in its original type: tensors stored with `axis = 1`,
-    /// and stacks of matrices.
+    /// stacks of matrices, and what was transformed before it was quantized.
     /// Survivors of a mask that are codes go there as values, or, where zero is code 0, as codes of the whole matrix.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl Model {
             Ok(Weight::Dense(Tensor::new(on, dtype, rows, cols, self.restored(name)?)?))
         };
         let Some((archive, tensor, manifest)) = self.treated(name) else { return dense() };
-        if manifest.view != View::default() || manifest.lossless() {
+        if manifest.view != View::default() || manifest.lossless() || manifest.transform.is_some() {
             return dense();
         }
         let group = manifest.groups().size;
@@ -160,6 +160,8 @@ impl Model {
                 PaletteMatrix::of_codes(on, codes, cols, m.code_bits().into(), group, &entries)
                     .map(Weight::Palette)
             }
+            // There is no product of them.
+            (Method::Pyramid(_), _) => dense(),
             (Method::Vector(m), _) => {
                 let (codes, Whole { scales, books, .. }) = codes_on(on, archive, tensor, manifest)?;
                 let books = books.ok_or_else(|| self.refuse(name, "has no rows"))?;
@@ -226,7 +228,7 @@ impl Model {
         };
         let affine = match manifest.method {
             Method::Affine(affine) => affine,
-            Method::Values | Method::Palette(_) | Method::Vector(_) => {
+            Method::Values | Method::Palette(_) | Method::Vector(_) | Method::Pyramid(_) => {
                 return refuse(&manifest.describe(None));
             }
         };
@@ -240,7 +242,7 @@ impl Model {
                 return refuse(&format!("{}, a stack of matrices", manifest.describe(None)));
             }
         }
-        if group != 0 && group != cols as u64 {
+        if manifest.transform.is_some() || group != 0 && group != cols as u64 {
             return refuse(&manifest.describe(None));
         }
         let parts = Whole::read(archive, tensor, manifest)?;
@@ -255,8 +257,13 @@ impl Model {
         self.treated(name).is_some_and(|(_, _, manifest)| {
             let of_rows = |m: Affine| m.group == 0 || m.group == manifest.matrix().1;
             match manifest.method {
-                Method::Affine(m) => manifest.view == View::default() && m.bits == 8 && of_rows(m),
-                Method::Values | Method::Palette(_) | Method::Vector(_) => false,
+                Method::Affine(m) => {
+                    let plain = manifest.view == View::default() && manifest.transform.is_none();
+                    plain && m.bits == 8 && of_rows(m)
+                }
+                Method::Values | Method::Palette(_) | Method::Vector(_) | Method::Pyramid(_) => {
+                    false
+                }
             }
         })
     }
@@ -454,7 +461,7 @@ impl Whole {
         }
         whole.scales[first..][..parts.scales.len()].copy_from_slice(&parts.scales);
         match manifest.method {
-            Method::Values | Method::Affine(_) => {}
+            Method::Values | Method::Affine(_) | Method::Pyramid(_) => {}
             Method::Vector(_) => whole.books.clone_from(&parts.books),
             Method::Palette(m) => {
                 let k = m.k as usize;

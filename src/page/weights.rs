@@ -221,12 +221,16 @@ fn counted(units: &[Unit], count: Count) -> Result<(Fine, Fine)> {
 
 /// What the codes of the first group stand for.
 fn grid(restorer: &Restorer, manifest: &TensorManifest, unit: &Unit) -> Result<Option<Grid>> {
+    if manifest.transform.is_some() {
+        // Its grid is of coefficients, not of weights.
+        return Ok(None);
+    }
     let groups = restorer.blocks.elements().div_ceil(manifest.groups().size.max(1) as u64);
     let mut parts = Parts::default();
     restorer.tables(unit, &mut parts)?;
     let mut values = match manifest.method {
-        // An entry of several weights is no line of a histogram.
-        Method::Values | Method::Vector(_) => return Ok(None),
+        // A vector's weights are any sums, an integer's any product.
+        Method::Values | Method::Vector(_) | Method::Pyramid(_) => return Ok(None),
         Method::Affine(m) => match parts.scales.first() {
             Some(scale) => steps(m, scale.scale, scale.zero_point),
             None => return Ok(None),

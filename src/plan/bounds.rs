@@ -29,17 +29,17 @@ pub(super) fn memory(steps: &[Step], unit_bytes: u64, threads: usize) -> u64 {
 fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
     let manifest = &treat.manifest;
     let blocks = Blocks::new(manifest.dtype, manifest.matrix());
-    let (unit, size) = (blocks.unit_elements(unit_bytes), blocks.dtype.bytes(1) as u64);
-    let passes = Passes {
-        dtype: manifest.dtype,
-        elements: blocks.elements(),
-        unit,
-        group: manifest.groups().size as u64,
-    };
+    let (unit, own) = (blocks.unit_elements(unit_bytes), blocks.dtype.bytes(1) as u64);
+    let dtype = manifest.quantized_dtype();
+    // Where it is transformed a unit is there as coefficients too.
+    let size = own.max(dtype.bytes(1) as u64);
+    let passes =
+        Passes { dtype, elements: blocks.elements(), unit, group: manifest.groups().size as u64 };
     // Of a thread: the unit as it is read, copied for the device, restored and stored, with its codes and its mask.
-    let mut thread = unit * 5 * size;
+    let mut thread = unit * (5 * size + if manifest.transform.is_some() { 8 + own } else { 0 });
     // Of a thread that goes through the tensor before: the unit as it is read and copied, with its mask.
-    let (look, mut survey) = (unit * 3 * size, 0);
+    let (look, mut survey) =
+        (unit * (3 * size + if manifest.transform.is_some() { own } else { 0 }), 0);
     // Of all threads together.
     let mut shared = 0;
     match treat.prune {
@@ -66,6 +66,7 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
             m.memory(&passes, in_units, treat.objective == Objective::Mse)
         }
         Method::Vector(m) => m.memory(&passes),
+        Method::Pyramid(m) => m.memory(&passes),
         Method::Palette(m) => match TableRows::of(&blocks, passes.group) {
             TableRows::InBlocks => m.memory_of_rows(&passes, false, selected),
             TableRows::AcrossBlocks => m.memory_of_rows(&passes, true, selected),
@@ -81,7 +82,7 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
     if needed.survey > 0 {
         survey = survey.max(look + needed.survey);
     }
-    let strips = (threads + 1) * STRIP_BYTES.max(unit * size) + threads * (1 << 20);
+    let strips = (threads + 1) * STRIP_BYTES.max(unit * own) + threads * (1 << 20);
     shared += match manifest.view.axis {
         0 => 0,
         _ if treat.importance.is_some() => 2 * strips,

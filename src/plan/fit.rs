@@ -3,7 +3,7 @@
 use crate::{
     Result, TensorInfo,
     decide::kmeans::entropy_entries,
-    form::{Affine, MAX_RANK, Method, PIECE, Palette, TensorManifest, Vector, View},
+    form::{Affine, MAX_RANK, Method, PIECE, Palette, Pyramid, TensorManifest, Vector, View},
     format::{Checkpoint, MAX_NAME},
     plan::{
         bounds::stored_bytes,
@@ -111,17 +111,24 @@ pub(super) fn action(
                 Vector { dim: *d, k: *k, spaces: *spaces, stages: *stages, group, scales: *scales };
             (Method::Vector(vector), Objective::Range)
         }
+        Some(Quantize::Pyramid { n, k, gain_bits }) => {
+            let pyramid = Pyramid { n: *n, k: *k, gain_bits: *gain_bits };
+            pyramid.check_row(cols)?;
+            (Method::Pyramid(pyramid), Objective::Range)
+        }
         // A table of two values for every row.
         Some(Quantize::Binary) => (Method::Palette(Palette { k: 2, rows: 1 }), Objective::Range),
         Some(Quantize::Entropy { bits }) => {
             (Method::Palette(Palette { k: entropy_entries(*bits), rows: 0 }), Objective::Range)
         }
     };
+    let transform = treatment.transform.as_ref().map(|of| of.fit(cols)).transpose()?;
     let manifest = TensorManifest {
         dtype: t.dtype,
         shape: t.shape.clone(),
         view,
         pruned: treatment.prune.is_some(),
+        transform,
         method,
         coded: treatment.encode.is_some(),
         digest: [0; 16],

@@ -182,6 +182,7 @@ impl Recipe {
                 Quantize::Affine { .. }
                 | Quantize::Palette { .. }
                 | Quantize::Vector { .. }
+                | Quantize::Pyramid { .. }
                 | Quantize::Binary => {}
             }
         }

@@ -13,7 +13,8 @@ pub use flags::{Additions, Kind};
 pub use presets::{MINILM_BYTES, Measured, PRESETS, Preset, SHIPPED};
 pub use rule::{Role, Rule};
 pub use treatment::{
-    Encode, Granularity, GroupSize, NonFinite, Norm, Objective, Prune, Quantize, Scope, Treatment,
+    Encode, Granularity, GroupSize, NonFinite, Norm, Objective, Prune, Quantize, Scope, Transform,
+    Treatment,
 };
 
 use crate::{

@@ -3,6 +3,7 @@
 use crate::{
     codec::{block::Structure, stream::Coder},
     decide::affine::ScaleType,
+    form::{BlockTransform, TransformKind},
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -14,6 +15,9 @@ pub struct Treatment {
     pub axis: u8,
     /// Which weights survive.
     pub prune: Option<Prune>,
+    /// What is done to the rows before they are quantized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transform: Option<Transform>,
     /// How the survivors are stored.
     pub quantize: Option<Quantize>,
     /// How that is coded; `None` where it is stored as it is.
@@ -100,6 +104,35 @@ pub enum Norm {
     L2,
 }
 
+/// What is done to the rows of a tensor before they are quantized, and undone when it is restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Transform {
+    /// Which.
+    pub kind: TransformKind,
+    /// Weights of a block; `None` for as many as divide the row, up to the most.
+    pub block: Option<u32>,
+    /// Steps of the coefficients, as in [`BlockTransform::steps`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<u8>,
+}
+
+impl Transform {
+    /// What it is for rows of so many weights.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not fit them, in words.
+    pub(crate) fn fit(&self, cols: u64) -> Result<BlockTransform, String> {
+        let (kind, steps) = (self.kind, self.steps.clone());
+        let block = self.block.or_else(|| BlockTransform::largest(kind, cols)).ok_or_else(|| {
+            let (least, _) = kind.blocks();
+            format!("{} transforms at least {least} weights, which do not divide its rows of {cols}", kind.name())
+        })?;
+        let fitted = BlockTransform { kind, block, steps };
+        fitted.check(cols).map(|()| fitted)
+    }
+}
+
 /// How weights become codes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Quantize {
@@ -146,6 +179,16 @@ pub enum Quantize {
         #[serde(skip_serializing_if = "is_zero")]
         seed: u64,
     },
+    /// Points of an integer pyramid: of n consecutive weights integers whose magnitudes add up to k, numbered, times a gain of the
+    /// tensor's table.
+    Pyramid {
+        /// Weights of a vector: 4 to 64, a multiple of 4.
+        n: u8,
+        /// What the magnitudes add up to, 1..=127.
+        k: u8,
+        /// Bits of a gain's number, 1..=10.
+        gain_bits: u8,
+    },
     /// The sign of every weight, and one magnitude for each row: the mean of its own, which has the least squared error.
     Binary,
     /// A table for the tensor that is the best for so many bits per surviving weight once codes are entropy-coded. The bits are
@@ -170,7 +213,11 @@ impl Quantize {
     pub fn max_error(&self) -> Option<f64> {
         match self {
             Self::Palette { max_error, .. } => *max_error,
-            Self::Affine { .. } | Self::Vector { .. } | Self::Binary | Self::Entropy { .. } => None,
+            Self::Affine { .. }
+            | Self::Vector { .. }
+            | Self::Pyramid { .. }
+            | Self::Binary
+            | Self::Entropy { .. } => None,
         }
     }
 
@@ -178,7 +225,11 @@ impl Quantize {
     pub fn entropy_bits(&self) -> Option<f64> {
         match self {
             Self::Entropy { bits } => Some(*bits),
-            Self::Affine { .. } | Self::Palette { .. } | Self::Vector { .. } | Self::Binary => None,
+            Self::Affine { .. }
+            | Self::Palette { .. }
+            | Self::Vector { .. }
+            | Self::Pyramid { .. }
+            | Self::Binary => None,
         }
     }
 
@@ -187,7 +238,9 @@ impl Quantize {
         match self {
             Self::Palette { granularity, .. } => *granularity == Granularity::Tensor,
             Self::Entropy { .. } => true,
-            Self::Affine { .. } | Self::Vector { .. } | Self::Binary => false,
+            Self::Affine { .. } | Self::Vector { .. } | Self::Pyramid { .. } | Self::Binary => {
+                false
+            }
         }
     }
 
@@ -195,7 +248,9 @@ impl Quantize {
     pub fn takes_importance(&self) -> bool {
         match self {
             Self::Palette { .. } | Self::Vector { .. } => true,
-            Self::Affine { .. } | Self::Binary | Self::Entropy { .. } => false,
+            Self::Affine { .. } | Self::Pyramid { .. } | Self::Binary | Self::Entropy { .. } => {
+                false
+            }
         }
     }
 }

@@ -2,12 +2,18 @@
 
 use crate::{
     DType, Error, Result,
-    codec::{block::Structure, stream::Coder},
+    codec::{
+        block::Structure,
+        pyramid::{BITS, Pyramid},
+        stream::Coder,
+    },
     decide::affine::ScaleType,
+    form::TransformKind,
     recipe::{
         rule::{Matcher, Role, Rule},
         treatment::{
-            Encode, Granularity, GroupSize, NonFinite, Objective, Prune, Quantize, Treatment,
+            Encode, Granularity, GroupSize, NonFinite, Objective, Prune, Quantize, Transform,
+            Treatment,
         },
     },
 };
@@ -48,6 +54,7 @@ pub(super) struct RawRule {
     why: Option<String>,
     axis: Option<u8>,
     prune: Option<Prune>,
+    transform: Option<RawTransform>,
     quantize: Option<RawQuantize>,
     encode: Option<RawEncode>,
     importance: Option<PathBuf>,
@@ -127,6 +134,105 @@ impl RawEncode {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "transform is not known, expected \"hadamard\", \"dct\", or { kind = \"hadamard\", block = 128, seed = 1 }"
+)]
+enum RawTransform {
+    Named(TransformName),
+    Of(RawTransformOf),
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TransformName {
+    Hadamard,
+    Dct,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTransformOf {
+    kind: TransformName,
+    block: Option<u32>,
+    seed: Option<u32>,
+    quantization: Option<RawSteps>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawSteps {
+    Named(String),
+    Of(Vec<u8>),
+}
+
+/// The first row of the example for luminance in annex K of JPEG, ITU-T T.81.
+const JPEG_STEPS: [u8; 8] = [16, 11, 10, 16, 24, 40, 51, 61];
+
+impl RawTransform {
+    fn check(self) -> std::result::Result<Transform, String> {
+        let of = match self {
+            Self::Named(kind) => {
+                RawTransformOf { kind, block: None, seed: None, quantization: None }
+            }
+            Self::Of(of) => of,
+        };
+        let kind = match of.kind {
+            TransformName::Hadamard => TransformKind::Hadamard { seed: of.seed.unwrap_or(0) },
+            TransformName::Dct if of.seed.is_some() => {
+                return Err(
+                    "seed is of the signs of a Hadamard transform; a cosine transform has none"
+                        .into(),
+                );
+            }
+            TransformName::Dct => TransformKind::Dct,
+        };
+        let (least, most) = kind.blocks();
+        if let Some(block) = of.block
+            && !(block.is_power_of_two() && (least..=most).contains(&block))
+        {
+            return Err(format!(
+                "block is {block}, expected a power of two from {least} to {most}"
+            ));
+        }
+        let given = of.quantization.is_some();
+        let steps = match of.quantization {
+            None => Vec::new(),
+            Some(_) if kind != TransformKind::Dct => {
+                return Err(
+                    "quantization is a step for every frequency of a cosine transform".into()
+                );
+            }
+            Some(RawSteps::Named(name)) if name == "jpeg" => JPEG_STEPS.to_vec(),
+            Some(RawSteps::Named(name)) => {
+                return Err(format!(
+                    "quantization is {name:?}, expected \"jpeg\" or a list of steps"
+                ));
+            }
+            Some(RawSteps::Of(steps)) => steps,
+        };
+        // As many steps as a block has weights say how many these are.
+        let block = match (given, u32::try_from(steps.len()), of.block) {
+            (false, ..) => of.block,
+            (true, Ok(n), block) if [8, 16, 32].contains(&n) && block.is_none_or(|b| b == n) => {
+                Some(n)
+            }
+            (true, _, block) => {
+                let blocks = block.map_or("8, 16 or 32".into(), |b| b.to_string());
+                return Err(format!(
+                    "quantization has {} steps, expected one for each of the {blocks} weights of a block",
+                    steps.len()
+                ));
+            }
+        };
+        if steps.contains(&0) {
+            return Err("quantization has a step of 0, expected 1 to 255".into());
+        }
+        Ok(Transform { kind, block, steps })
+    }
+}
+
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum RawGranularity {
@@ -173,6 +279,12 @@ enum RawQuantize {
     Vector(RawVector),
     Product(RawVector),
     Residual(RawVector),
+    Pyramid {
+        n: u8,
+        k: Option<u8>,
+        bits: Option<f64>,
+        gain_bits: Option<u8>,
+    },
     // Not a unit, which would take any key.
     Binary {},
     Entropy {
@@ -223,6 +335,40 @@ impl RawVector {
     }
 }
 
+/// A pyramid of so many pulses, or of as many as so many bits a weight allow, those of the gain among them.
+fn pyramid(
+    n: u8,
+    k: Option<u8>,
+    bits: Option<f64>,
+    gain_bits: u8,
+) -> std::result::Result<Quantize, String> {
+    if !(4..=64).contains(&n) || !n.is_multiple_of(4) {
+        return Err(format!("n is {n}, expected 4 to 64, a multiple of 4"));
+    }
+    if !(1..=10).contains(&gain_bits) {
+        return Err(format!("gain_bits is {gain_bits}, expected 1 to 10"));
+    }
+    let of = |k: u8| Pyramid::new(n.into(), k.into());
+    let k = match (k, bits) {
+        (Some(k), None) if of(k).is_some() => k,
+        (Some(k @ 1..=127), None) => {
+            return Err(format!("k is {k}, which takes more than {BITS} bits for n = {n}"));
+        }
+        (None, Some(bits)) if bits > 0.0 && bits <= 16.0 => {
+            let fits = |k: &u8| {
+                of(*k).is_some_and(|p| {
+                    f64::from(p.bits() + u32::from(gain_bits)) <= bits * f64::from(n)
+                })
+            };
+            (1..=127).rev().find(fits).ok_or_else(|| {
+                format!("bits is {bits}, too few for a pulse and a gain in {n} weights")
+            })?
+        }
+        _ => return Err("expected one of k = 1 to 127, bits above 0".into()),
+    };
+    Ok(Quantize::Pyramid { n, k, gain_bits })
+}
+
 fn yes() -> bool {
     true
 }
@@ -267,6 +413,7 @@ impl RawRule {
         }
         let without_effect = [
             ("axis", raw.axis.is_some()),
+            ("transform", raw.transform.is_some()),
             ("encode", encode_given),
             ("importance", raw.importance.is_some()),
             ("nonfinite", raw.nonfinite.is_some()),
@@ -288,12 +435,44 @@ impl RawRule {
             return Err(format!("max_rel_error is {limit}, expected a finite number from 0 on"));
         }
         let quantize = raw.quantize.map(RawQuantize::check).transpose()?;
+        let transform = raw.transform.map(RawTransform::check).transpose()?;
+        if let Some(transform) = &transform {
+            let by_error = quantize.as_ref().and_then(Quantize::max_error).is_some();
+            let refused = [
+                (
+                    raw.prune.is_some(),
+                    "prune does not go with transform: weights that are zero are no zeros once they are transformed",
+                ),
+                (
+                    raw.importance.is_some(),
+                    "importance does not go with transform: coefficients are sums of weights of unequal importance",
+                ),
+                (
+                    by_error && !transform.steps.is_empty(),
+                    "max_error does not go with steps: the errors of coefficients are not those of weights",
+                ),
+            ];
+            if let Some((_, why)) = refused.iter().find(|(refused, _)| *refused) {
+                return Err((*why).into());
+            }
+            if quantize.is_none() {
+                return Err("transform prepares rows for quantize; expected one".into());
+            }
+        }
         let one_palette = quantize.as_ref().is_some_and(Quantize::is_one_palette);
         if matches!(encode, Some(Encode::Retrieval { .. })) && !(one_palette && raw.prune.is_some())
         {
             return Err("ribbon and bloomier hold the codes of what survives; expected prune, and one palette for a tensor".into());
         }
         let vectors = matches!(quantize, Some(Quantize::Vector { .. }));
+        if matches!(quantize, Some(Quantize::Pyramid { .. })) {
+            if raw.prune.is_some() {
+                return Err("pyramids hold all weights; leave prune out".into());
+            }
+            if encode.is_some() {
+                return Err("all numbers of a pyramid are about as likely; leave encode out".into());
+            }
+        }
         if vectors && raw.prune.is_some() {
             return Err("vectors hold all weights; leave prune out".into());
         }
@@ -317,6 +496,7 @@ impl RawRule {
             treatment: Treatment {
                 axis: raw.axis.unwrap_or(0),
                 prune: raw.prune,
+                transform,
                 quantize,
                 encode,
                 importance: raw.importance,
@@ -398,6 +578,7 @@ impl RawQuantize {
                 let (spaces, stages) = (raw.spaces.or(Some(1)), raw.stages);
                 raw.check(spaces, stages)
             }
+            Self::Pyramid { n, k, bits, gain_bits } => pyramid(n, k, bits, gain_bits.unwrap_or(8)),
             Self::Binary {} => Ok(Quantize::Binary),
             Self::Entropy { bits } if bits > 0.0 && bits <= 8.0 => Ok(Quantize::Entropy { bits }),
             Self::Entropy { bits } => Err(format!("bits is {bits}, expected above 0, up to 8")),

@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Form {
     /// `kept` bit for bit; `values` as they are, pruned or coded; `affine` codes times a scale; `palette`, numbers of entries of a
-    /// table; `vector`, numbers of entries of codebooks, times a scale.
+    /// table; `vector`, numbers of entries of codebooks, times a scale;
+    /// `pyramid`, numbers of integer vectors, times a gain.
     pub kind: &'static str,
     /// Bits of a code before it is coded.
     pub bits: Option<u8>,
@@ -18,9 +19,12 @@ pub struct Form {
     pub scales: Option<&'static str>,
     /// Palette: entries of a table. Vector: of a codebook.
     pub entries: Option<u32>,
-    /// Vector: weights of a vector.
+    /// Vector and pyramid: weights of a vector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dim: Option<u8>,
+    /// Pyramid: what the magnitudes of a vector's integers add up to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pulses: Option<u8>,
     /// Vector: sub-spaces, each with codebooks of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spaces: Option<u32>,
@@ -29,6 +33,10 @@ pub struct Form {
     pub stages: Option<u8>,
     /// Weights that share a scale or a table, neighbours in a row; more than a row has where rows share it.
     pub group: Option<u64>,
+    /// What was done to blocks of its rows before: `hadamard` or `dct`.
+    pub transform: Option<&'static str>,
+    /// Weights of a block that is transformed.
+    pub block: Option<u32>,
     /// Whether only some weights are stored, the others being zero.
     pub pruned: bool,
     /// Whether it is entropy-coded.
@@ -52,6 +60,8 @@ impl Form {
         let Some(manifest) = manifest else { return Self { kind: "kept", ..Self::default() } };
         let all = Self {
             bits: manifest.method.code_bits(),
+            transform: manifest.transform.as_ref().map(|of| of.kind.name()),
+            block: manifest.transform.as_ref().map(|of| of.block),
             pruned: manifest.pruned,
             coded: manifest.coded,
             transposed: manifest.view.axis != 0,
@@ -67,6 +77,9 @@ impl Form {
                 group,
                 ..all
             },
+            Method::Pyramid(m) => {
+                Self { kind: "pyramid", dim: Some(m.n), pulses: Some(m.k), group, ..all }
+            }
             Method::Vector(m) => Self {
                 kind: "vector",
                 scales: Some(m.scales.dtype().name()),

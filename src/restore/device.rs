@@ -54,7 +54,7 @@ impl Restorer<'_> {
     pub(super) fn bits_on_device(&self) -> Option<u8> {
         let manifest = self.manifest;
         let one_table = match manifest.method {
-            Method::Values | Method::Affine(_) | Method::Vector(_) => false,
+            Method::Values | Method::Affine(_) | Method::Vector(_) | Method::Pyramid(_) => false,
             Method::Palette(m) => m.rows == 0,
         };
         let decodes = manifest.coded && (!manifest.pruned || one_table);

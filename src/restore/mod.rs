@@ -23,7 +23,9 @@ impl Restorer<'_> {
     /// As [`Restorer::parts`] and [`Parts::restore`].
     pub fn restore(&self, engine: &Engine, unit: &Unit) -> Result<Vec<u32>> {
         let (manifest, blocks) = (self.manifest, &self.blocks);
-        let weights = manifest.dtype.bytes(unit.elements());
+        // Coefficients may take more than the weights.
+        let weights = manifest.dtype.bytes(1).max(manifest.quantized_dtype().bytes(1));
+        let weights = weights * unit.elements();
         let tables = manifest.method.table_bytes() * tables_of(manifest, blocks, unit);
         let chain = Chain { kernel: "decode", ..chain(manifest, &self.tensor.name) };
         let longest = weights.max(tables) as u64;

@@ -10,8 +10,11 @@ use crate::{
     decide::affine::Scale,
     dtype,
     engine::{Chain, Engine, Needs, Place},
-    form::{Method, Palette, TensorManifest, Vector},
-    kernels::{Codebook, Entries, VectorCodes, depalettize, dequantize, dequantize_vectors},
+    form::{Method, Palette, Pyramid, TensorManifest, Vector},
+    kernels::{
+        Codebook, Entries, PyramidCodes, VectorCodes, depalettize, dequantize, dequantize_pyramid,
+        dequantize_vectors, field, untransform,
+    },
     stage::{Blocks, Unit},
     words,
 };
@@ -30,6 +33,8 @@ pub struct Parts {
     pub entries: Vec<f32>,
     /// Codebooks of vectors, which are the tensor's.
     pub books: Option<Arc<Entries>>,
+    /// Gains of pyramids, which are the tensor's.
+    pub gains: Option<Arc<[f32]>>,
     /// What its coded blocks take.
     pub sizes: Sizes,
 }
@@ -97,23 +102,33 @@ impl Parts {
         let own = groups.from(place.start as usize);
         let first = place.start as usize / groups.size - unit.start(blocks) as usize / groups.size;
         let tables = first..first + own.count(place.shape.0 * cols);
-        match manifest.method {
+        let dtype = manifest.quantized_dtype();
+        let quantized = match manifest.method {
             Method::Values => unreachable!("values are no codes"),
             Method::Affine(m) => {
-                dequantize(on, codes, cols, m.code(), own, &self.scales[tables], blocks.dtype)
+                dequantize(on, codes, cols, m.code(), own, &self.scales[tables], dtype)?
             }
             Method::Palette(m) => {
                 // Tables have one length, and the unit's are all there.
                 let k = self.entries.len() / tables_of(manifest, blocks, unit).max(1);
                 let entries = &self.entries[tables.start * k..tables.end * k];
                 let bits = m.code_bits().into();
-                depalettize(on, codes, cols, Codebook { entries, k, bits }, own, blocks.dtype)
+                depalettize(on, codes, cols, Codebook { entries, k, bits }, own, dtype)?
             }
             Method::Vector(m) => {
                 let entries = self.books.as_deref().expect("codebooks come with the scales");
                 let book = VectorCodes { entries, stages: m.stages.into() };
-                dequantize_vectors(on, codes, cols, book, own, &self.scales[tables], blocks.dtype)
+                dequantize_vectors(on, codes, cols, book, own, &self.scales[tables], dtype)?
             }
+            Method::Pyramid(m) => {
+                let gains = self.gains.as_deref().expect("gains come with the codes");
+                let pyramid = &m.vectors().expect("the manifest was checked");
+                dequantize_pyramid(on, codes, cols, PyramidCodes { pyramid, gains }, dtype)?
+            }
+        };
+        match &manifest.transform {
+            None => Ok(quantized),
+            Some(of) => untransform(on, &quantized, of, manifest.dtype),
         }
     }
 
@@ -130,7 +145,10 @@ impl Parts {
                 }
                 tables
             }
-            Method::Palette(_) => vec![("codebook", encoded(manifest.dtype, &self.entries))],
+            Method::Palette(_) => {
+                vec![("codebook", encoded(manifest.quantized_dtype(), &self.entries))]
+            }
+            Method::Pyramid(_) => Vec::new(),
             Method::Vector(m) => {
                 let scales: Vec<f32> = self.scales.iter().map(|s| s.scale).collect();
                 vec![("scales", encoded(m.scales.dtype(), &scales))]
@@ -142,12 +160,29 @@ impl Parts {
     pub fn books(&self, manifest: &TensorManifest) -> Option<(&'static str, Vec<u8>)> {
         match manifest.method {
             Method::Values | Method::Affine(_) | Method::Palette(_) => None,
+            Method::Pyramid(_) => {
+                let gains = self.gains.as_ref().expect("gains come with the codes");
+                Some(("gains", gains.iter().flat_map(|g| g.to_le_bytes()).collect()))
+            }
             Method::Vector(_) => {
                 let entries = self.books.as_ref().expect("codebooks come with the scales");
                 let bytes = entries.values.iter().flat_map(|v| v.to_le_bytes()).collect();
                 Some(("codebook", bytes))
             }
         }
+    }
+
+    /// Whether every number of a pyramid is one of its vectors'.
+    pub(super) fn vectors_exist(&self, form: Pyramid, (rows, cols): (usize, usize)) -> bool {
+        let vectors = form.vectors().expect("the manifest was checked");
+        let (width, n, bits) = (form.packing().words(cols), usize::from(form.n), vectors.bits());
+        let of_group = usize::from(form.gain_bits) + bits as usize;
+        let count = vectors.count(vectors.n, vectors.k);
+        (0..rows).all(|r| {
+            let row = &self.stored[r * width..][..width];
+            let number = |g: usize| field(row, g * of_group + usize::from(form.gain_bits), bits);
+            (0..cols / n).all(|g| number(g) < count)
+        })
     }
 
     /// Whether every code of vectors has an entry. Codebooks of as many entries as there are codes have one for each.
@@ -204,18 +239,28 @@ pub(super) fn tables_of(manifest: &TensorManifest, blocks: &Blocks, unit: &Unit)
     manifest.groups().from(unit.start(blocks) as usize).count(unit.elements())
 }
 
+/// The least number that both divide.
+fn least_common_multiple(a: u32, b: u32) -> u32 {
+    (1..).map(|n| n * a).find(|n| n.is_multiple_of(b)).expect("their product is one")
+}
+
 /// What restores a tensor.
 pub(super) fn chain<'a>(manifest: &TensorManifest, tensor: &'a str) -> Chain<'a> {
     let group = manifest.groups().size;
-    let multiple = manifest.method.packing().map_or(1, |p| p.weights as usize);
+    let of_codes = manifest.method.packing().map_or(1, |p| p.weights);
+    // Pieces of rows consist of whole vectors and whole blocks, of which there are 32 weights anyway.
+    let of_blocks = manifest.transform.as_ref().map_or(1, |of| of.block.div_ceil(32));
+    let multiple = least_common_multiple(of_codes, of_blocks) as usize;
+    let result_bytes = if manifest.transform.is_some() { 4 } else { 0 };
     let table_bytes = manifest.method.table_bytes();
-    let needs = Needs { table_bytes, group, multiple, ..Needs::default() };
+    let needs = Needs { table_bytes, group, multiple, result_bytes };
     let kernel = match manifest.method {
         // No kernel is needed, and none named.
         Method::Values => "",
         Method::Affine(_) => "dequantize",
         Method::Palette(_) => "depalettize",
         Method::Vector(_) => "dequantize_vectors",
+        Method::Pyramid(_) => "dequantize_pyramid",
     };
     Chain { kernel, tensor, needs }
 }

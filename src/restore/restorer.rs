@@ -9,7 +9,7 @@ use crate::{
     },
     decide::affine::Scale,
     dtype,
-    form::{Affine, Method, Palette, TensorManifest, Vector},
+    form::{Affine, Method, Palette, Pyramid, TensorManifest, Vector},
     format::{Archive, ArchivedTensor},
     kernels::{Entries, VECTOR_LIMIT},
     parallel,
@@ -40,6 +40,8 @@ pub struct Restorer<'a> {
     starts: Vec<u64>,
     /// Its codebooks of vectors, once they are read.
     books: OnceLock<Arc<Entries>>,
+    /// Its gains, once they are read.
+    gains: OnceLock<Arc<[f32]>>,
 }
 
 impl<'a> Restorer<'a> {
@@ -56,8 +58,8 @@ impl<'a> Restorer<'a> {
     ) -> Result<Self> {
         let blocks = Blocks::new(manifest.dtype, manifest.matrix());
         let (units, starts) = (Vec::new(), Vec::new());
-        let books = OnceLock::new();
-        let mut restorer = Self { archive, tensor, manifest, blocks, units, starts, books };
+        let (books, gains) = (OnceLock::new(), OnceLock::new());
+        let mut restorer = Self { archive, tensor, manifest, blocks, units, starts, books, gains };
         if manifest.coded {
             // Before the units: a shape may claim more of them than there is memory.
             restorer.starts = restorer.block_starts()?;
@@ -118,9 +120,13 @@ impl<'a> Restorer<'a> {
         let (cols, element) = (self.manifest.stored_cols(unit.shape().1), self.manifest.element());
         let blocks = self.blocks.of_unit(unit).zip(self.blocks.heights(unit));
         let decoded = parallel::try_map(&blocks.collect::<Vec<_>>(), &|&(i, rows)| {
-            let (block, sizes) =
-                block::decode(&self.block(i)?, (rows, cols), self.manifest.pruned, element)
-                    .map_err(|why| self.malformed(i, why))?;
+            let (start, len) = self.place(i);
+            let decode =
+                |bytes: &[u8]| block::decode(bytes, (rows, cols), self.manifest.pruned, element);
+            let (block, sizes) = self
+                .archive
+                .with_bytes(self.component("coded"), start, len, decode)?
+                .map_err(|why| self.malformed(i, why))?;
             Ok(((block, rows), sizes))
         })?;
         let (blocks, sizes): (Vec<_>, Vec<_>) = decoded.into_iter().unzip();
@@ -134,9 +140,13 @@ impl<'a> Restorer<'a> {
 
     /// A coded block.
     fn block(&self, i: usize) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; (self.starts[i + 1] - self.starts[i]) as usize];
-        self.archive.read_at(self.component("coded"), self.starts[i], &mut bytes)?;
-        Ok(bytes)
+        let (start, len) = self.place(i);
+        self.archive.with_bytes(self.component("coded"), start, len, <[u8]>::to_vec)
+    }
+
+    /// Where a coded block starts, and how long it is.
+    fn place(&self, i: usize) -> (u64, usize) {
+        (self.starts[i], (self.starts[i + 1] - self.starts[i]) as usize)
     }
 
     pub(super) fn malformed(&self, block: usize, why: Malformed) -> Error {
@@ -211,7 +221,7 @@ impl<'a> Restorer<'a> {
         // A retrieval structure, which has no index, gives any code for weights that were pruned.
         let retrieved = manifest.coded && manifest.pruned && parts.sizes.index == 0;
         match manifest.method {
-            Method::Values | Method::Affine(_) | Method::Vector(_) => {}
+            Method::Values | Method::Affine(_) | Method::Vector(_) | Method::Pyramid(_) => {}
             Method::Palette(m) => {
                 if !retrieved && !parts.codes_within(m, (rows, cols), manifest.pruned) {
                     // They would stand for the table's last entry, which has a code of its own.
@@ -228,7 +238,26 @@ impl<'a> Restorer<'a> {
             let k = m.k;
             return Err(self.refuse(&format!("a code is beyond the {k} entries of its codebook")));
         }
+        if let Method::Pyramid(m) = manifest.method
+            && !parts.vectors_exist(m, (rows, cols))
+        {
+            return Err(self.refuse("a number is of no vector of its pyramid"));
+        }
         Ok(parts)
+    }
+
+    /// The gains of pyramids, read once.
+    fn gains(&self, form: Pyramid) -> Result<Arc<[f32]>> {
+        if let Some(found) = self.gains.get() {
+            return Ok(found.clone());
+        }
+        let mut bytes = vec![0; 4 * form.gains()];
+        self.archive.read_at(self.component("gains"), 0, &mut bytes)?;
+        let gains: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        if gains.iter().any(|g| !g.is_finite() || *g < 0.0) {
+            return Err(self.refuse("a gain is negative, infinite or NaN"));
+        }
+        Ok(self.gains.get_or_init(|| gains.into()).clone())
     }
 
     /// The codebooks of vectors, read once.
@@ -298,8 +327,9 @@ impl<'a> Restorer<'a> {
                 self.check_scales(parts)?;
                 parts.books = Some(self.books(m)?);
             }
+            Method::Pyramid(m) => parts.gains = Some(self.gains(m)?),
             Method::Palette(Palette { k, .. }) => {
-                parts.entries = floats("codebook", manifest.dtype, k as usize)?;
+                parts.entries = floats("codebook", manifest.quantized_dtype(), k as usize)?;
                 if parts.entries.iter().any(|e| !e.is_finite()) {
                     return Err(self.refuse("its codebook holds an infinity or NaN"));
                 }

@@ -19,7 +19,8 @@ pub(crate) mod nearest;
 mod products;
 
 pub(crate) use codecs::{
-    bytes::{look_up_halves, positions, translate},
+    bits::{pack_eights, unpack_eights},
+    bytes::{look_up_halves, looks_up_halves, positions, translate},
     histogram::histogram,
 };
 pub(crate) use products::{

@@ -5,7 +5,7 @@ mod strips;
 
 use crate::{
     DType, Result, Storage, TensorInfo,
-    digest::{Digest, digest, mixed},
+    digest::{Digest, digest, mixed, mixed_both},
     form::View,
     format::{Archive, Checkpoint},
     scratch, words,
@@ -17,6 +17,7 @@ pub use strips::{STRIP_BYTES, Strips, units_per_strip, write_transposed};
 
 /// Source bytes of a block, unless one row is longer.
 const BLOCK_BYTES: u64 = 1 << 20;
+
 /// A tensor's matrix view, and how it falls into blocks: whole rows, as many as fit 1 MiB, or pieces of one long row. Blocks
 /// depend on nothing but type and shape: they are the unit of the digest of a restored tensor and of the order in which
 /// metrics are summed.
@@ -28,6 +29,8 @@ pub struct Blocks {
     pub rows: u64,
     /// Elements per row.
     pub cols: u64,
+    /// The type by which they are cut: that of the tensor, whatever its elements have become.
+    cut: DType,
 }
 
 /// Consecutive blocks that are loaded and treated together: a range of rows, and a range of columns that is all of them
@@ -45,7 +48,12 @@ pub struct Unit {
 impl Blocks {
     /// The blocks of a matrix.
     pub fn new(dtype: DType, (rows, cols): (u64, u64)) -> Self {
-        Self { dtype, rows, cols }
+        Self { dtype, rows, cols, cut: dtype }
+    }
+
+    /// The same blocks of what elements have become, of another type.
+    pub fn of_type(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
     }
 
     /// Elements of the tensor.
@@ -60,7 +68,7 @@ impl Blocks {
 
     /// Rows of a block; 1 where rows are cut.
     pub fn rows_per_block(&self) -> u64 {
-        let row_bytes = words(self.dtype, self.cols as usize).max(1) as u64 * 4;
+        let row_bytes = words(self.cut, self.cols as usize).max(1) as u64 * 4;
         (BLOCK_BYTES / row_bytes).max(1)
     }
 
@@ -119,7 +127,23 @@ impl Blocks {
         self.of_blocks(unit, elements, mixed)
     }
 
+    /// The same of two that have the unit's elements, such as the restored ones and the source's.
+    pub fn mixed_both(&self, unit: &Unit, elements: [&[u32]; 2]) -> [Vec<Digest>; 2] {
+        let [a, b] = elements.map(|elements| self.bytes_of_blocks(unit, elements));
+        let both = a.zip(b).map(|(a, b)| <(Digest, Digest)>::from(mixed_both([a, b])));
+        let (a, b) = both.unzip();
+        [a, b]
+    }
+
     fn of_blocks(&self, unit: &Unit, elements: &[u32], of: fn(&[u8]) -> Digest) -> Vec<Digest> {
+        self.bytes_of_blocks(unit, elements).map(of).collect()
+    }
+
+    fn bytes_of_blocks<'e>(
+        &self,
+        unit: &Unit,
+        elements: &'e [u32],
+    ) -> impl Iterator<Item = &'e [u8]> + use<'e> {
         let bytes: &[u8] = bytemuck::cast_slice(elements);
         let size = self.dtype.bytes(1);
         let all = &bytes[..unit.elements() * size];
@@ -127,7 +151,7 @@ impl Blocks {
             true => all.len(),
             false => (self.rows_per_block() * self.cols) as usize * size,
         };
-        all.chunks(block.max(1)).map(of).collect()
+        all.chunks(block.max(1))
     }
 
     /// How many blocks the tensor has.

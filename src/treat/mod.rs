@@ -9,6 +9,7 @@ mod job;
 mod masks;
 mod model_limits;
 mod parts;
+mod pyramids;
 mod scales;
 mod tables;
 mod vectors;
@@ -114,16 +115,17 @@ fn lay_out<W: PartsWriter>(
         let to: &W = writer;
         let treated = parallel::try_map(window, &|unit| {
             job.engine.cancel.check()?;
-            let elements = job.read(unit)?;
+            let elements = job.raw(unit)?;
             // While it is in the cache.
-            let source = job.blocks.mixed(unit, &elements);
+            let source = job.outer.mixed(unit, &elements);
+            let elements = job.transformed(unit, elements)?;
             let (elements, bits) = job.pruned(unit, mask, elements)?;
             let (mut parts, flushed) = job.parts(unit, elements.into(), bits, tables)?;
             let laid = to.unit(unit, &mut parts)?;
-            let restored = Words::from(parts.restore(None, &job.manifest, &job.blocks, unit)?);
-            let digests = job.blocks.digests(unit, &restored);
-            let mixed = job.blocks.mixed(unit, &restored);
-            job.engine.advance(job.blocks.dtype.bytes(unit.elements()) as u64);
+            let restored = Words::from(parts.restore(None, &job.manifest, &job.outer, unit)?);
+            let digests = job.outer.digests(unit, &restored);
+            let mixed = job.outer.mixed(unit, &restored);
+            job.engine.advance(job.outer.dtype.bytes(unit.elements()) as u64);
             Ok((laid, digests, mixed, source, flushed))
         })?;
         for (laid, of_unit, mixed, of_source, lost) in treated {

@@ -31,6 +31,10 @@ impl Job<'_> {
                 let Tables::Vectors(books) = tables else { unreachable!("they were surveyed") };
                 self.vectorized(unit, &mut elements, books, m)?
             }
+            Method::Pyramid(m) => {
+                let Tables::Gains(gains) = tables else { unreachable!("they were surveyed") };
+                self.pyramids(unit, &mut elements, gains, m)?
+            }
         };
         if self.manifest.pruned {
             let cols = unit.shape().1;
@@ -54,7 +58,7 @@ impl Job<'_> {
         let (code, touched) = (affine.code(), self.touched(unit));
         let scales = match tables {
             Tables::Scales(all) => all[touched.first..][..touched.count].to_vec(),
-            Tables::Own | Tables::Palettes(_) | Tables::Vectors(_) => {
+            Tables::Own | Tables::Palettes(_) | Tables::Vectors(_) | Tables::Gains(_) => {
                 self.scales(unit, elements, affine)?
             }
         };
@@ -83,7 +87,7 @@ impl Job<'_> {
         let own;
         let found = match tables {
             Tables::Palettes(all) => &all[touched.first..][..touched.count],
-            Tables::Own | Tables::Scales(_) | Tables::Vectors(_) => {
+            Tables::Own | Tables::Scales(_) | Tables::Vectors(_) | Tables::Gains(_) => {
                 own = self.palettes(unit, elements, mask)?;
                 &own[..]
             }

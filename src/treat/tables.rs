@@ -19,7 +19,7 @@ use crate::{
     stage::{TableRows, Unit},
     treat::{job::Job, masks::Mask, vectors::Books},
 };
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Entries of a table, padded to k with its last, and how weights are assigned to them.
 pub type Table = (Vec<f32>, Assigner);
@@ -35,6 +35,8 @@ pub enum Tables {
     Palettes(Vec<Table>),
     /// Scales and codebooks of vectors.
     Vectors(Books),
+    /// Gains of pyramids.
+    Gains(Arc<[f32]>),
 }
 
 impl Tables {
@@ -55,6 +57,7 @@ impl Tables {
                 TableRows::Many => job.survey_palettes(mask).map(Self::Palettes),
             },
             Method::Vector(m) => job.survey_vectors(mask, m).map(Self::Vectors),
+            Method::Pyramid(m) => job.survey_gains(m).map(Self::Gains),
             Method::Values => Ok(Self::Own),
         }
     }
@@ -64,7 +67,7 @@ impl Job<'_> {
     fn k(&self) -> usize {
         match self.manifest.method {
             Method::Palette(m) => m.k as usize,
-            Method::Values | Method::Affine(_) | Method::Vector(_) => {
+            Method::Values | Method::Affine(_) | Method::Vector(_) | Method::Pyramid(_) => {
                 unreachable!("only palettes have entries")
             }
         }

@@ -6,7 +6,7 @@ use std::{fs, io::Write, path::Path};
 use tersor::{
     DType, Error,
     affine::ScaleType,
-    form::{Affine, Method, Palette, TensorManifest, View},
+    form::{Affine, BlockTransform, Method, Palette, TensorManifest, TransformKind, View},
     format::{Checkpoint, Manifest, already_quantized},
 };
 
@@ -301,6 +301,7 @@ fn a_manifest_has_one_text() {
         shape: vec![6, 8],
         view: View::default(),
         pruned,
+        transform: None,
         method,
         coded: pruned,
         digest: [9; 16],
@@ -312,6 +313,28 @@ fn a_manifest_has_one_text() {
         tensors: [
             ("a".to_owned(), described(affine, false)),
             ("b".to_owned(), described(Method::Palette(Palette { k: 5, rows: 2 }), true)),
+            (
+                "d".to_owned(),
+                TensorManifest {
+                    transform: Some(BlockTransform {
+                        kind: TransformKind::Dct,
+                        block: 8,
+                        steps: vec![16, 11, 10, 16, 24, 40, 51, 61],
+                    }),
+                    ..described(affine, false)
+                },
+            ),
+            (
+                "e".to_owned(),
+                TensorManifest {
+                    transform: Some(BlockTransform {
+                        kind: TransformKind::Hadamard { seed: 5 },
+                        block: 8,
+                        steps: vec![],
+                    }),
+                    ..described(affine, false)
+                },
+            ),
         ]
         .into(),
         tied: [("c".to_owned(), "a".to_owned())].into(),
@@ -321,11 +344,11 @@ fn a_manifest_has_one_text() {
     let mut text = Vec::new();
     manifest.write(&mut text, &"A".repeat(22)).unwrap();
     let text = String::from_utf8(text).unwrap();
-    assert_eq!(Manifest::parse(&text, 2).unwrap(), (manifest, [0; 16]));
-    assert!(Manifest::parse(&text, 1).unwrap_err().contains("more tensors"));
+    assert_eq!(Manifest::parse(&text, 4).unwrap(), (manifest, [0; 16]));
+    assert!(Manifest::parse(&text, 3).unwrap_err().contains("more tensors"));
     let other = |from: &str, to: &str, what: &str| {
         assert!(text.contains(from), "{from} is not in {text}");
-        let error = Manifest::parse(&text.replacen(from, to, 1), 2).unwrap_err();
+        let error = Manifest::parse(&text.replacen(from, to, 1), 4).unwrap_err();
         assert!(error.contains(what), "{from} as {to}: {error}");
     };
     for (from, to) in [
@@ -343,7 +366,7 @@ fn a_manifest_has_one_text() {
     }
     let a = text.find("\"a\":").unwrap()..text.find(",\"b\":").unwrap();
     let twice = format!("{},{}", &text[a.clone()], &text[a.clone()]);
-    let error = Manifest::parse(&text.replace(&text[a], &twice), 3).unwrap_err();
+    let error = Manifest::parse(&text.replace(&text[a], &twice), 5).unwrap_err();
     assert!(error.contains("not in the canonical form"), "{error}");
     other("\"version\":1", "\"version\":2", "version is 2, expected 1");
     other("\"version\":1", "\"version\":1,\"version\":1", "duplicate field");
@@ -353,6 +376,27 @@ fn a_manifest_has_one_text() {
     other("[5,2]", "[0,2]", "tables of 0 entries");
     other("[5,2]", "[5,4]", "do not divide");
     other("[4,1,8]", "[4,1,7]", "do not divide");
+    other("[\"dct\",8,0]", "[\"dct\",8,1]", "dct with the seed 1, expected 0");
+    other("[\"dct\",8,0]", "[\"dst\",8,0]", "transform \"dst\" is not known");
+    other(
+        "[\"dct\",8,0]",
+        "[\"dct\",4,0]",
+        "dct of 4 weights, expected a power of two from 8 to 32",
+    );
+    other("[\"dct\",8,0]", "[\"dct\",16,0]", "transforms of 16 weights do not divide rows of 8");
+    other("[\"hadamard\",8,5]", "[\"hadamard\",12,5]", "expected a power of two from 8 to 256");
+    other("[\"hadamard\",8,5]", "[\"hadamard\",8,-1]", "invalid value");
+    other("[16,11,", "[16,", "7 steps for blocks of 8 weights");
+    other("[16,11,", "[16,0,", "from 1 to 255");
+    other("[16,11,", "[16,256,", "invalid value");
+    other("[16,11,10,16,24,40,51,61]", "[]", "not in the canonical form");
+    other(",\"transform\":[\"dct\",8,0]", "", "steps of no transform");
+    other("[\"dct\",8,0]", "[\"hadamard\",8,0]", "steps of hadamard");
+    other(
+        ",\"shape\":[6,8],\"transform\":[\"hadamard\",8,5]",
+        ",\"pruned\":true,\"shape\":[6,8],\"transform\":[\"hadamard\",8,5]",
+        "a transform of what is pruned",
+    );
     other("BF16", "I32", "expected weights");
     other("BF16", "BF17", "not known");
     other("[6,8]", "[9223372036854775808,8]", "between 1 and 2^61");
@@ -363,7 +407,7 @@ fn a_manifest_has_one_text() {
         [("[4,1,1]", "[1152921504606846976,1]"), ("[4,0,1]", "[576460752303423488,2]")]
     {
         let shaped = huge.replace("[1152921504606846976,1]", shape);
-        let error = Manifest::parse(&shaped.replace("[4,1,8]", affine), 2).unwrap_err();
+        let error = Manifest::parse(&shaped.replace("[4,1,8]", affine), 4).unwrap_err();
         assert!(error.contains("tables of 2^61 bytes"), "{error}");
     }
     other(&text[text.find("shape").unwrap()..][..13], "shape\":[6,0]}", "between 1 and 2^61");

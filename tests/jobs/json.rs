@@ -27,6 +27,9 @@ fn folder() -> tempfile::TempDir {
             ],
         );
     }
+    let pixels = (0..300u32).map(|i| [(i % 7 * 30) as u8, (i % 11) as u8, i as u8, 255]);
+    let picture = image::RgbaImage::from_raw(20, 15, pixels.flatten().collect()).unwrap();
+    picture.save(dir.path().join("in.png")).unwrap();
     dir
 }
 
@@ -75,6 +78,12 @@ fn every_command_prints_what_the_schema_says() {
         ("diff int8 back", 0),
         ("diff in.safetensors other.safetensors", 1),
         ("diff in.safetensors nothing", 2),
+        ("palettize in.png -o 16.png --colors 16 --error-image errors.png --device cpu", 0),
+        (
+            "palettize in.png --colors 1,..,256 --sheet sheet.png --space oklab --dither --device cpu",
+            0,
+        ),
+        ("palettize in.safetensors -o out.png --device cpu", 2),
         ("presets", 0),
         ("devices", 0),
     ] {

@@ -282,6 +282,7 @@ fn every_command_has_a_manual_page() {
         "tersor-diff.1",
         "tersor-inspect.1",
         "tersor-man.1",
+        "tersor-palettize.1",
         "tersor-plan.1",
         "tersor-presets-show.1",
         "tersor-presets.1",

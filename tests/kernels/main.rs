@@ -12,7 +12,9 @@ mod order;
 mod palette;
 mod products;
 mod prune;
+mod pyramid;
 mod shaders;
+mod transforms;
 mod vectors;
 
 #[test]

@@ -38,7 +38,7 @@ fn every_shader_is_registered_and_has_host_and_test_in_its_wing() {
     let registered: BTreeSet<_> = kernels::ALL.iter().map(|k| k.name.to_owned()).collect();
     let name = |path: &String| path.rsplit('/').next().unwrap().to_owned();
     // Shared by shaders, and no kernels.
-    let shared = ["codes/retrieval", "products/product"];
+    let shared = ["codes/retrieval", "products/product", "transforms/mixing"];
     let shaders = files("shaders", "wgsl").into_iter();
     let shaders = shaders.filter(|s| !s.starts_with("lib/") && !shared.contains(&s.as_str()));
     let shaders: BTreeSet<_> = shaders.collect();

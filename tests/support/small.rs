@@ -13,7 +13,7 @@ use tersor::{
 };
 
 /// Ways to treat a tensor, by a name for each.
-const TREATMENTS: [(&str, &str); 21] = [
+const TREATMENTS: [(&str, &str); 25] = [
     (
         "affine",
         "quantize = { kind = \"affine\", bits = 4, symmetric = false, granularity = \"group\", group = 8 }",
@@ -67,6 +67,22 @@ const TREATMENTS: [(&str, &str); 21] = [
     (
         "bf16-scales-coded",
         "quantize = { kind = \"affine\", bits = 3, symmetric = false, objective = \"mse\", scales = \"bf16\" }\nencode = \"auto\"",
+    ),
+    (
+        "hadamard-vectors",
+        "transform = \"hadamard\"\nquantize = { kind = \"vector\", d = 2, k = 4 }\nencode = \"auto\"",
+    ),
+    (
+        "hadamard",
+        "transform = { kind = \"hadamard\", seed = 7 }\nquantize = { kind = \"affine\", bits = 4, granularity = \"group\", group = 8 }",
+    ),
+    (
+        "hadamard-coded",
+        "axis = 1\ntransform = { kind = \"hadamard\", block = 8 }\nquantize = { kind = \"entropy\", bits = 2.5 }\nencode = \"rans\"",
+    ),
+    (
+        "dct",
+        "transform = { kind = \"dct\", quantization = \"jpeg\" }\nquantize = { kind = \"palette\", k = 5, granularity = \"channel\" }",
     ),
 ];
 

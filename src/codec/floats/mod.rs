@@ -24,6 +24,7 @@ mod digits;
 use crate::{
     DType,
     codec::{Malformed, bitpack, huffman},
+    scratch::Bytes,
     simd::{histogram, positions, translate},
 };
 use multiversion::multiversion;
@@ -121,7 +122,7 @@ struct Plan {
     /// The exponents that have ranks.
     common: Vec<u16>,
     /// Of every float its symbol.
-    symbols: Vec<u8>,
+    symbols: Bytes,
     /// How often each occurs.
     counts: [u64; 256],
 }
@@ -154,7 +155,7 @@ impl<const BYTES: usize, const MANTISSA: u32, const HEAD: u32> Float<BYTES, MANT
         }
         let at = out.len();
         out.resize(at + Self::LOW * count, 0);
-        let mut high = vec![0; if Self::HIGH > 0 { count } else { 0 }];
+        let mut high = Bytes::new(if Self::HIGH > 0 { count } else { 0 });
         split::<BYTES, MANTISSA, HEAD>(bytes, &mut out[at..], &mut high);
         if HEAD > 0 {
             out[flags] = digits::encode(out, at, count);
@@ -193,12 +194,12 @@ impl<const BYTES: usize, const MANTISSA: u32, const HEAD: u32> Float<BYTES, MANT
     }
 
     /// Of every float the rank of its exponent, or the one after the last, and the highest bits of its mantissa below it.
-    fn symbols(bytes: &[u8], common: &[u16]) -> Vec<u8> {
+    fn symbols(bytes: &[u8], common: &[u16]) -> Bytes {
         let mut rank_of = vec![common.len() as u8; Self::EXPONENTS.max(256)];
         for (exponent, rank) in common.iter().zip(0..) {
             rank_of[usize::from(*exponent)] = rank;
         }
-        let mut symbols = vec![0; bytes.len() / BYTES];
+        let mut symbols = Bytes::new(bytes.len() / BYTES);
         if Self::WIDTH == 1 {
             narrow_exponents::<BYTES, MANTISSA>(bytes, &mut symbols);
             translate(rank_of.first_chunk().expect("at least 256 entries"), &mut symbols);
@@ -243,7 +244,7 @@ impl<const BYTES: usize, const MANTISSA: u32, const HEAD: u32> Float<BYTES, MANT
         let (length, rest) = rest.split_first_chunk().ok_or(short)?;
         let length = u32::from_le_bytes(*length) as usize;
         let (coded, tail) = rest.split_at_checked(length).ok_or(short)?;
-        let mut high = vec![0; if Self::HIGH > 0 { count } else { 0 }];
+        let mut high = Bytes::new(if Self::HIGH > 0 { count } else { 0 });
         if Self::HIGH > 0 {
             if !bitpack::is_zero_from(packed, count * Self::HIGH as usize) {
                 return Err(Malformed("padding that is not zero"));
@@ -261,7 +262,7 @@ impl<const BYTES: usize, const MANTISSA: u32, const HEAD: u32> Float<BYTES, MANT
         });
         let stream = huffman::Stream::read(coded, count)?;
         let (mut counts, mut places) = ([0; 256], Vec::new());
-        let mut space = [0; 3].map(|_| vec![0; count.min(huffman::BLOCK)]);
+        let mut space = [0; 3].map(|_| Bytes::new(count.min(huffman::BLOCK)));
         for (i, (block, out)) in
             stream.blocks.iter().zip(out.chunks_mut(huffman::BLOCK * BYTES)).enumerate()
         {

@@ -10,7 +10,9 @@ mod palette;
 mod probe;
 mod products;
 mod prune;
+mod pyramid;
 mod retrieval;
+mod transforms;
 mod vectors;
 
 #[doc(hidden)]
@@ -27,6 +29,8 @@ pub const ALL: &[&Op] = &[
     &affine::CLIP_ERRORS,
     &palette::PALETTIZE,
     &palette::DEPALETTIZE,
+    &pyramid::PYRAMID_SEARCH,
+    &pyramid::DEQUANTIZE_PYRAMID,
     &vectors::VECTOR_POINTS,
     &vectors::NEAREST,
     &vectors::DEQUANTIZE_VECTORS,
@@ -65,4 +69,6 @@ pub const ALL: &[&Op] = &[
     &products::MATMUL_VECTORS,
     &products::QUANTIZE_ROWS,
     &products::REQUANTIZE,
+    &transforms::TRANSFORM,
+    &transforms::UNTRANSFORM,
 ];

@@ -37,7 +37,7 @@ fn shapes(level: Level) -> impl Iterator<Item = (usize, (usize, usize, usize, us
 
 /// Numbers of vectors: all of the range, or so few that distances tie.
 fn numbers(rng: Rng, shape: (usize, usize), turn: usize) -> Data {
-    let reach = if turn % 2 == 0 { VECTOR_LIMIT as usize } else { 2 };
+    let reach = if turn.is_multiple_of(2) { VECTOR_LIMIT as usize } else { 2 };
     let number = |i: usize| (rng.below(i, 2 * reach + 1) as f32) - reach as f32;
     let values: Vec<f32> = (0..shape.0 * shape.1).map(number).collect();
     Data::f32(shape, &values)

@@ -5,7 +5,7 @@ mod tied;
 
 use crate::{
     DType, Error, Result, TensorInfo,
-    digest::{Digest, Fingerprint, agrees, digest, encode_digest, mixed, short},
+    digest::{Digest, Fingerprint, Mixing, agrees, encode_digest, short},
     form::{COMPONENTS, Component, TensorManifest, described_bytes},
     format::{
         CHUNK,
@@ -14,6 +14,7 @@ use crate::{
             tied::{Tie, Tied, join},
         },
         checkpoint::Checkpoint,
+        chunks::PART,
         safetensors::{
             header_text::{NO_DIGEST, before_digest, described_length, tied_length},
             index::index_text,
@@ -249,6 +250,29 @@ impl Archive {
         Ok(())
     }
 
+    /// What is made of bytes of a stored tensor, from `offset` within it: where they lie, if one chunk has all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Archive::read_at`].
+    pub fn with_bytes<T>(
+        &self,
+        info: &TensorInfo,
+        offset: u64,
+        len: usize,
+        of: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        let start = info.offset() - self.stored.files[info.file].data_start + offset;
+        let first = (start % CHUNK) as usize;
+        if first + len > CHUNK as usize || len == 0 {
+            let mut bytes = vec![0; len];
+            self.read_at(info, offset, &mut bytes)?;
+            return Ok(of(&bytes));
+        }
+        let chunk = self.chunk(info.file, start / CHUNK)?;
+        Ok(of(&chunk.get().expect("checked chunks are filled")[first..first + len]))
+    }
+
     /// What a tensor takes in the manifest, as it stands in the header.
     pub fn manifest_bytes(&self, tensor: &ArchivedTensor) -> u64 {
         let name = tensor.own_name();
@@ -297,10 +321,18 @@ impl Archive {
         let start = source.data_start + index * CHUNK;
         let mut bytes = self.lock().spare.pop().unwrap_or_default();
         bytes.resize((source.len - start).min(CHUNK) as usize, 0);
-        self.stored.read_at(file, start, &mut bytes)?;
-        let same = match &self.known[file] {
-            Some(known) => known.get(index as usize) == Some(&mixed(&bytes)),
-            None => agrees(digest(&bytes), self.chunks[file][index as usize]),
+        let known = &self.known[file];
+        let (mut hash, mut mixing) = (blake3::Hasher::new(), Mixing::default());
+        for (part, at) in bytes.chunks_mut(PART).zip((start..).step_by(PART)) {
+            self.stored.read_at(file, at, part)?;
+            match known {
+                Some(_) => mixing.update(part),
+                None => _ = hash.update(part),
+            }
+        }
+        let same = match known {
+            Some(known) => known.get(index as usize) == Some(&mixing.finish()),
+            None => agrees(short(hash.finalize()), self.chunks[file][index as usize]),
         };
         if same {
             return Ok(bytes);

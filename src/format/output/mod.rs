@@ -12,10 +12,10 @@ mod writes;
 
 use crate::{
     Error, Result,
-    digest::{Digest, digest, encode_digest, mixed, short},
+    digest::{Digest, Mixing, encode_digest, short},
     format::{
         checkpoint::{Checkpoint, SourceFile, read_exact_at},
-        chunks::map_chunks,
+        chunks::{CHUNK, PART, chunk_starts},
         output::{
             partial::{Origin, Partial},
             target::Target,
@@ -27,7 +27,9 @@ use crate::{
             header_text::{Count, Entry, NO_DIGEST, Preface, write_header},
         },
     },
+    parallel,
     progress::Cancel,
+    scratch::{Words, words},
 };
 use serde::de::DeserializeOwned;
 use std::{
@@ -95,12 +97,22 @@ impl OutputFile {
     /// [`Error::Io`].
     pub fn digest_chunks(&self, len: u64) -> Result<(Vec<Digest>, Vec<Digest>)> {
         self.data.flush().map_err(|e| self.explain(e))?;
-        let read = |at, buffer: &mut [u8]| {
-            let read = read_exact_at(self.data.file(), buffer, self.reserve + at);
-            read.map_err(|e| self.explain(e))
+        // A part of a chunk at a time, which stays in the cache until it is hashed.
+        let both = |start: &u64| {
+            let end = (start + CHUNK).min(len);
+            let mut buffer = Words::from(words(PART / 4));
+            let (mut hash, mut mixing) = (blake3::Hasher::new(), Mixing::default());
+            for at in (*start..end).step_by(PART) {
+                let part = &mut bytemuck::cast_slice_mut(&mut buffer)
+                    [..(end - at).min(PART as u64) as usize];
+                read_exact_at(self.data.file(), part, self.reserve + at)
+                    .map_err(|e| self.explain(e))?;
+                hash.update(part);
+                mixing.update(part);
+            }
+            Ok((short(hash.finalize()), mixing.finish()))
         };
-        let both = |bytes: &[u8]| (digest(bytes), mixed(bytes));
-        Ok(map_chunks(len, read, both)?.into_iter().unzip())
+        Ok(parallel::try_map(&chunk_starts(len), &both)?.into_iter().unzip())
     }
 
     /// Writes the header (see [`write_header`]), filled up with spaces; a manifest is given the digest of all of it. The

@@ -20,13 +20,9 @@ pub fn in_folder(output: &Path, input: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] for `-`, for a folder with the name of a file, and for an output in the folder that is read; [`Error::Io`].
+/// [`Error::Usage`] for a folder with the name of a file, and for an output in the folder that is read; [`Error::Io`].
 pub(in crate::format) fn suits(output: &Path, source: &Checkpoint) -> Result<()> {
     let (name, root) = (shown(output), shown(&source.root));
-    if output == Path::new("-") {
-        let why = "-o -: an output is written, read again and only then put in its place, which a pipe is not; name a file";
-        return Err(Error::Usage(why.into()));
-    }
     if !source.is_folder {
         return Ok(());
     }

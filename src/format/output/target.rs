@@ -9,11 +9,12 @@ use crate::{
         checkpoint::Checkpoint,
         folder::list,
         output::{
+            explain,
             lock::Lock,
             parents::Parents,
             place::suits,
             rename::{exchange, recover, rename_new},
-            temporary::{delete_leftovers, parent, sync_folder},
+            temporary::{Temporary, delete_leftovers, parent, sync_folder},
         },
         real::real,
         variant::is_index,
@@ -23,7 +24,7 @@ use crate::{
 use std::{
     collections::BTreeSet,
     fs,
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -90,9 +91,21 @@ impl Target {
         let files = source.files.iter().map(|f| f.path.clone());
         let carried = source.carried().iter().map(|p| source.root.join(p));
         spare(path, [source.root.clone()].into_iter().chain(files).chain(carried))?;
+        no_pipe(path)?;
         suits(path, source)?;
         let outputs = source.is_folder.then(|| source.outputs().map(Path::to_path_buf).collect());
         Self::locked(path, outputs, force)
+    }
+
+    /// Claims the place of a file that is made of others, which are no checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::claim`].
+    pub fn claim_file(path: &Path, read: &[&Path], force: bool) -> Result<Self> {
+        spare(path, read)?;
+        no_pipe(path)?;
+        Self::locked(path, None, force)
     }
 
     /// Claims the place of a regular file, whatever is in it, or of a folder with such files.
@@ -118,6 +131,20 @@ impl Target {
         let target = Self { path: path.into(), force, outputs, _lock: lock, _parents: parents };
         target.replaceable()?;
         Ok(target)
+    }
+
+    /// Puts a file of these bytes in its place, whole and durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::claim`] for what has appeared meanwhile; [`Error::Io`].
+    pub fn fill(self, bytes: &[u8]) -> Result<()> {
+        let temporary = Temporary::beside(&self.path);
+        let write = |mut file: fs::File| file.write_all(bytes).and_then(|()| file.sync_all());
+        let written = fs::File::create_new(&temporary.0).and_then(write);
+        written.map_err(|e| explain(&self.path, e))?;
+        self.place(&temporary.0)?;
+        self.settle()
     }
 
     /// Where the output will be.
@@ -197,6 +224,19 @@ impl Target {
             other => other,
         })
     }
+}
+
+/// Refuses what is no file.
+///
+/// # Errors
+///
+/// [`Error::Usage`].
+fn no_pipe(output: &Path) -> Result<()> {
+    if output == Path::new("-") {
+        let why = "-o -: an output is written, read again and only then put in its place, which a pipe is not; name a file";
+        return Err(Error::Usage(why.into()));
+    }
+    Ok(())
 }
 
 /// Refuses an output that is one of the files or folders that a job reads, or that holds one of them.

@@ -231,6 +231,7 @@ mod tests {
             view: View { axis: 1, stack: true },
             coded: true,
             pruned: true,
+            transform: None,
             method: Method::Affine(Affine {
                 bits: 3,
                 symmetric: false,

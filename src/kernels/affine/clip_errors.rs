@@ -156,12 +156,11 @@ fn reference(
 ) -> Result<Vec<ClipErrors>> {
     let reciprocals = reciprocals();
     each_group(weights, groups, grids, [0; CLIP_COUNT], |units, grid, span, errors| {
-        let steps = Steps::new(grid, code, &reciprocals);
+        let (steps, mut of_slice) = (Steps::new(grid, code, &reciprocals), [0; CLIP_COUNT]);
         for at in span.clone().step_by(SLICE) {
             let (us, limits) = units.read(weights.dtype(), at..span.end.min(at + SLICE), grid);
-            for (i, error) in errors.iter_mut().enumerate() {
-                *error += steps.squares(i, us, limits);
-            }
+            steps.squares(0, us, limits, &mut of_slice);
+            errors.iter_mut().zip(of_slice).for_each(|(error, more)| *error += more);
         }
     })
 }

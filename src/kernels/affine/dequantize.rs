@@ -9,7 +9,9 @@ use crate::{
     gpu::{Gpu, Kernel},
     kernels::{affine::quantize::expect_code, tasks::task_rows},
     parallel::chunks,
-    scratch, wgsl, words,
+    scratch,
+    simd::{self, look_up_halves},
+    wgsl, words,
 };
 use multiversion::multiversion;
 
@@ -98,11 +100,13 @@ fn reference(
     let bits = code.bits.into();
     let packed_cols = bitpack::words(cols, bits);
     let task = task_rows(rows, cols);
+    let looked_up = dtype.bytes(1) == 2 && simd::looks_up_halves(1 << bits);
     let mut weights = scratch::words(words(dtype, rows * cols));
     chunks(&mut weights, words(dtype, task * cols), &|t, weights| {
         let mut values = vec![0.0; cols.min(CHUNK)];
         // Codes of a byte are there as they are.
         let mut narrow = vec![0; if bits < 8 { cols } else { 0 }];
+        let mut table = Table { of: None, values: [0.0; 256], patterns: [0; 128] };
         for r in t * task..rows.min((t + 1) * task) {
             let packed = &codes[r * packed_cols..][..packed_cols];
             let row = match bits {
@@ -113,16 +117,17 @@ fn reference(
                 }
             };
             for (span, scale) in groups.spans(r * cols..(r + 1) * cols, scales) {
-                for at in span.clone().step_by(CHUNK) {
-                    let values = &mut values[..(span.end - at).min(CHUNK)];
-                    let codes = &row[at - r * cols..][..values.len()];
-                    // A signed code's sign bit moves to the top of the byte and back.
-                    let up = if code.symmetric { 8 - bits } else { 0 };
-                    match code.symmetric {
-                        true => restore_signed(codes, up, scale.scale, values),
-                        false => restore(codes, scale.zero_point.into(), scale.scale, values),
-                    }
-                    dtype::encode(dtype, values, weights, at - t * task * cols);
+                let first = span.start - t * task * cols;
+                let codes = &row[span.start - r * cols..span.end - r * cols];
+                if looked_up && codes.len() >= WORTH << bits {
+                    let out = &mut bytemuck::cast_slice_mut(weights)[first..][..codes.len()];
+                    look_up_halves(table.fill(code, scale, dtype), 1 << bits, codes, out);
+                    continue;
+                }
+                for (codes, at) in codes.chunks(CHUNK).zip((first..).step_by(CHUNK)) {
+                    let values = &mut values[..codes.len()];
+                    restore_codes(codes, code, scale, values);
+                    dtype::encode(dtype, values, weights, at);
                 }
             }
         }
@@ -130,8 +135,58 @@ fn reference(
     weights
 }
 
+/// So many weights for every code of a group are worth a table of what each becomes.
+const WORTH: usize = 4;
+
+/// What every code of a group becomes, in a type of two bytes.
+struct Table {
+    of: Option<Scale>,
+    values: [f32; 256],
+    patterns: [u32; 128],
+}
+
+/// Every byte.
+static BYTES: [u8; 256] = {
+    let (mut bytes, mut i) = ([0; 256], 0);
+    while i < 256 {
+        bytes[i] = i as u8;
+        i += 1;
+    }
+    bytes
+};
+
+impl Table {
+    fn fill(&mut self, code: AffineCode, scale: Scale, dtype: DType) -> &[u16; 256] {
+        if self.of != Some(scale) {
+            let values = &mut self.values[..1 << code.bits];
+            restore_codes(&BYTES[..values.len()], code, scale, values);
+            dtype::encode(dtype, values, &mut self.patterns, 0);
+            self.of = Some(scale);
+        }
+        bytemuck::cast_ref(&self.patterns)
+    }
+}
+
+/// What codes stand for, of a group of this scale.
+fn restore_codes(codes: &[u8], code: AffineCode, scale: Scale, values: &mut [f32]) {
+    match (code.symmetric, code.bits) {
+        (true, 8) => restore_bytes(codes, scale.scale, values),
+        // A signed code's sign bit moves to the top of the byte and back.
+        (true, bits) => restore_signed(codes, 8 - u32::from(bits), scale.scale, values),
+        (false, _) => restore(codes, scale.zero_point.into(), scale.scale, values),
+    }
+}
+
 /// Weights that are restored at a time: they stay in the first cache.
 const CHUNK: usize = 2048;
+
+/// As [`restore_signed`], of codes that fill their bytes.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn restore_bytes(codes: &[u8], scale: f32, values: &mut [f32]) {
+    for (code, value) in codes.iter().zip(values) {
+        *value = f32::from(*code as i8) * scale;
+    }
+}
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub(crate) fn restore_signed(codes: &[u8], up: u32, scale: f32, values: &mut [f32]) {

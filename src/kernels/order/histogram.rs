@@ -4,7 +4,7 @@ use crate::{
     decide::order_key,
     dtype,
     gpu::{Buffer, Gpu, Kernel},
-    wgsl,
+    simd, wgsl,
 };
 
 /// The shader.
@@ -55,6 +55,8 @@ pub enum Counting {
         sum: Histogram,
         /// Counts above, sums of low bits below: one addition a weight, flushed before either overflows.
         pending: Vec<u64>,
+        /// Counts of patterns of 16 bits, once there are many: a few tables side by side.
+        patterns: Vec<Patterns>,
         /// Weights since the last flush.
         seen: usize,
     },
@@ -70,6 +72,9 @@ pub enum Counting {
         limit: u64,
     },
 }
+
+/// How often each pattern of 16 bits was seen.
+type Patterns = [u32; 1 << 16];
 
 /// Weights that may be added before the 28 bits of a count, or the 36 of a sum of 12-bit numbers, could overflow.
 const FLUSH: usize = 1 << 24;
@@ -90,7 +95,8 @@ impl Counting {
         let sum = Histogram::new(dtype);
         let gpu = match on {
             Backend::Cpu => {
-                return Ok(Self::Cpu { pending: vec![0; sum.counts.len()], sum, seen: 0 });
+                let pending = vec![0; sum.counts.len()];
+                return Ok(Self::Cpu { pending, patterns: Vec::new(), sum, seen: 0 });
             }
             Backend::Gpu(gpu) => gpu,
         };
@@ -115,15 +121,15 @@ impl Counting {
             ));
         }
         match (self, on) {
-            (Self::Cpu { sum, pending, seen }, Backend::Cpu) => {
+            (Self::Cpu { sum, pending, patterns, seen }, Backend::Cpu) => {
                 let mut at = 0;
                 while at < weights.elements() {
                     let len = (weights.elements() - at).min(FLUSH - *seen);
-                    count(expected, weights.words()?, at..at + len, pending);
+                    count(expected, weights.words()?, at..at + len, pending, patterns);
                     *seen += len;
                     at += len;
                     if *seen == FLUSH {
-                        flush(sum, pending);
+                        flush(sum, pending, patterns);
                         *seen = 0;
                     }
                 }
@@ -179,8 +185,8 @@ impl Counting {
     /// [`Error::Backend`] if the counts are on another backend; [`Error::Gpu`] if the device fails.
     pub fn finish(self, on: &Backend) -> Result<Histogram> {
         match (self, on) {
-            (Self::Cpu { mut sum, mut pending, .. }, _) => {
-                flush(&mut sum, &mut pending);
+            (Self::Cpu { mut sum, mut pending, mut patterns, .. }, _) => {
+                flush(&mut sum, &mut pending, &mut patterns);
                 Ok(sum)
             }
             (Self::Gpu { mut sum, windows, .. }, Backend::Gpu(gpu)) => {
@@ -223,7 +229,12 @@ fn take_off(gpu: &Gpu, windows: &[(u32, u32, [Buffer; 3])], sum: &mut Histogram)
     Ok(())
 }
 
-fn flush(sum: &mut Histogram, pending: &mut [u64]) {
+fn flush(sum: &mut Histogram, pending: &mut [u64], patterns: &mut [Patterns]) {
+    for side in patterns {
+        for (all, n) in pending.iter_mut().zip(side) {
+            *all += u64::from(std::mem::take(n));
+        }
+    }
     if sum.lows.is_empty() {
         // Narrow types were counted by their raw pattern.
         let sign = pending.len() / 2;
@@ -240,13 +251,20 @@ fn flush(sum: &mut Histogram, pending: &mut [u64]) {
     }
 }
 
-fn count(dtype: DType, words: &[u32], span: std::ops::Range<usize>, pending: &mut [u64]) {
+fn count(
+    dtype: DType,
+    words: &[u32],
+    span: std::ops::Range<usize>,
+    pending: &mut [u64],
+    patterns: &mut Vec<Patterns>,
+) {
     match dtype {
         DType::F16 | DType::BF16 => {
-            count_patterns::<u16, 65536>(&bytemuck::cast_slice::<u32, u16>(words)[span], pending);
+            count_halves(&bytemuck::cast_slice::<u32, u16>(words)[span], pending, patterns);
         }
         DType::F8E4M3 | DType::F8E5M2 => {
-            count_patterns::<u8, 256>(&bytemuck::cast_slice::<u32, u8>(words)[span], pending);
+            let bytes = &bytemuck::cast_slice::<u32, u8>(words)[span];
+            pending.iter_mut().zip(simd::histogram(bytes)).for_each(|(all, n)| *all += n);
         }
         _ => {
             let mut chunk = [0.0; 1024];
@@ -262,25 +280,23 @@ fn count(dtype: DType, words: &[u32], span: std::ops::Range<usize>, pending: &mu
     }
 }
 
-/// Four histograms side by side, so that a run of equal patterns does not wait for its own last addition.
-fn count_patterns<T: Copy + Into<usize>, const BINS: usize>(patterns: &[T], pending: &mut [u64]) {
-    if patterns.len() < BINS {
-        return patterns.iter().for_each(|p| pending[(*p).into()] += 1);
+/// Tables side by side, so that a run of equal patterns does not wait for its own last addition; they stay until they are flushed, as
+/// clearing and adding them up costs as much as counting a unit.
+fn count_halves(halves: &[u16], pending: &mut [u64], tables: &mut Vec<Patterns>) {
+    if tables.is_empty() {
+        if halves.len() < 1 << 16 {
+            return halves.iter().for_each(|p| pending[usize::from(*p)] += 1);
+        }
+        *tables = vec![[0; 1 << 16]; 2];
     }
-    // Arrays whose length the compiler knows: no pattern lies outside.
-    #[allow(clippy::useless_vec, reason = "a megabyte is too much for the stack")]
-    let mut sides = vec![[0u32; BINS]; 4];
-    let [a, b, c, d] = &mut sides[..] else { unreachable!("there are four") };
-    let fours = patterns.chunks_exact(4);
-    fours.remainder().iter().for_each(|p| a[(*p).into() % BINS] += 1);
-    for p in fours {
-        a[p[0].into() % BINS] += 1;
-        b[p[1].into() % BINS] += 1;
-        c[p[2].into() % BINS] += 1;
-        d[p[3].into() % BINS] += 1;
-    }
-    for (i, n) in pending.iter_mut().enumerate() {
-        *n += u64::from(a[i]) + u64::from(b[i]) + u64::from(c[i]) + u64::from(d[i]);
+    let [a, b] = &mut tables[..] else { unreachable!("there are two") };
+    let (fours, rest) = halves.as_chunks::<4>();
+    rest.iter().for_each(|p| a[usize::from(*p)] += 1);
+    for [p, q, r, s] in fours {
+        a[usize::from(*p)] += 1;
+        b[usize::from(*q)] += 1;
+        a[usize::from(*r)] += 1;
+        b[usize::from(*s)] += 1;
     }
 }
 

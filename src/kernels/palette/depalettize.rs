@@ -133,7 +133,7 @@ fn reference(
                     2 => {
                         let out = &mut bytemuck::cast_slice_mut(weights)[first..][..codes.len()];
                         let table = bytemuck::cast_slice(&patterns).first_chunk();
-                        look_up_halves(table.expect("256 of two bytes"), codes, out);
+                        look_up_halves(table.expect("256 of two bytes"), 1 << bits, codes, out);
                     }
                     4 => look_up::<u32>(&patterns, codes, weights, first),
                     _ => look_up::<[u32; 2]>(&patterns, codes, weights, first),

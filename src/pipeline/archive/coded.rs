@@ -96,7 +96,8 @@ impl PartsWriter for Coded<'_> {
         let blocks = cut.as_deref().unwrap_or(std::slice::from_ref(&whole)).iter();
         let blocks: Vec<(&Block, usize)> = blocks.zip(heights.iter().copied()).collect();
         let encode = |coding, block: &Block, rows: usize| {
-            let mut bytes = Vec::new();
+            // Hardly ever more than what is coded.
+            let mut bytes = Vec::with_capacity(4 * block.stored.len() + 64);
             block::encode(block, (rows, cols), element, coding, &mut bytes);
             bytes
         };

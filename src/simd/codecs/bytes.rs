@@ -13,15 +13,40 @@ fn plain(table: &[u8; 256], bytes: &mut [u8]) {
     bytes.iter_mut().for_each(|b| *b = table[usize::from(*b)]);
 }
 
-/// The two bytes that a table has for every byte.
-pub(crate) fn look_up_halves(table: &[u16; 256], bytes: &[u8], out: &mut [u16]) {
+/// The two bytes that a table has for every byte, all of which are below `most`; what it has for others, or whether it panics, is not
+/// said.
+pub(crate) fn look_up_halves(table: &[u16; 256], most: usize, bytes: &[u8], out: &mut [u16]) {
     assert_eq!(bytes.len(), out.len());
     #[cfg(target_arch = "x86_64")]
-    if vbmi::detect() {
-        return vbmi::look_up_halves(table, bytes, out);
+    {
+        if vbmi::detect() {
+            return vbmi::look_up_halves(table, most, bytes, out);
+        }
+        if most <= FEW && detected!("avx2") {
+            // SAFETY: the machine was asked.
+            return unsafe { avx2::few_halves(table, bytes, out) };
+        }
     }
+    let _ = most;
     plain_halves(table, bytes, out);
 }
+
+/// Whether that is faster than arithmetic, of tables of so many entries.
+pub(crate) fn looks_up_halves(most: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        vbmi::detect() || most <= FEW && detected!("avx2")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = most;
+        false
+    }
+}
+
+/// Entries of a table that fits a vector of sixteen bytes.
+#[cfg(target_arch = "x86_64")]
+const FEW: usize = 16;
 
 fn plain_halves(table: &[u16; 256], bytes: &[u8], out: &mut [u16]) {
     bytes.iter().zip(out).for_each(|(b, to)| *to = table[usize::from(*b)]);
@@ -50,6 +75,39 @@ fn plain_positions(bytes: &[u8], least: u8, first: usize, found: &mut Vec<usize>
     }
 }
 
+/// A table of sixteen entries in two registers, of their lower and their upper bytes.
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn few_halves(table: &[u16; 256], bytes: &[u8], out: &mut [u16]) {
+        let of = |shift: u32| {
+            let bytes: [u8; 16] = std::array::from_fn(|i| (table[i] >> shift) as u8);
+            // SAFETY: it is a vector long.
+            _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+        };
+        let (lower, upper) = (of(0), of(8));
+        let ((whole, rest), (halves, rest_out)) =
+            (bytes.as_chunks::<32>(), out.as_chunks_mut::<32>());
+        for (chunk, halves) in whole.iter().zip(halves) {
+            // SAFETY: a chunk is a vector long.
+            let at = unsafe { _mm256_loadu_si256(chunk.as_ptr().cast()) };
+            // Bytes of two vectors side by side come out eight from each half.
+            let at = _mm256_permute4x64_epi64::<0b11_01_10_00>(at);
+            let (low, high) = (_mm256_shuffle_epi8(lower, at), _mm256_shuffle_epi8(upper, at));
+            let (first, last) = (_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high));
+            // SAFETY: 32 of them are as long as two vectors.
+            unsafe {
+                let to = halves.as_mut_ptr();
+                _mm256_storeu_si256(to.cast(), first);
+                _mm256_storeu_si256(to.add(16).cast(), last);
+            }
+        }
+        super::plain_halves(table, rest, rest_out);
+    }
+}
+
 /// Whole tables in registers: AVX-512 with VBMI.
 #[cfg(target_arch = "x86_64")]
 mod vbmi {
@@ -65,10 +123,15 @@ mod vbmi {
         unsafe { by_permutes(table, bytes) }
     }
 
-    pub(super) fn look_up_halves(table: &[u16; 256], bytes: &[u8], out: &mut [u16]) {
+    pub(super) fn look_up_halves(table: &[u16; 256], most: usize, bytes: &[u8], out: &mut [u16]) {
         assert!(detect());
         // SAFETY: the machine was asked.
-        unsafe { halves_by_permutes(table, bytes, out) }
+        unsafe {
+            match most {
+                0..=64 => halves_by_permutes::<true>(table, bytes, out),
+                _ => halves_by_permutes::<false>(table, bytes, out),
+            }
+        }
     }
 
     pub(super) fn positions(bytes: &[u8], least: u8, found: &mut Vec<usize>) {
@@ -121,26 +184,47 @@ mod vbmi {
         super::plain(table, rest);
     }
 
-    /// The lower and the upper byte of every entry, side by side.
+    /// The lower bytes of two vectors.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn narrow(a: __m512i, b: __m512i) -> __m512i {
+        let a = _mm512_castsi256_si512(_mm512_cvtepi16_epi8(a));
+        _mm512_inserti64x4::<1>(a, _mm512_cvtepi16_epi8(b))
+    }
+
+    /// The lower and the upper byte of every entry, side by side. `FEW`: of tables that fit a vector.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    fn halves_by_permutes(table: &[u16; 256], bytes: &[u8], out: &mut [u16]) {
-        let tables = [0, 8].map(|shift| load(&table.map(|entry| (entry >> shift) as u8)));
-        // Byte 2 i of a vector of both comes from byte i of the lower ones, byte 2 i + 1 from byte i of the upper ones.
-        let from: [[u8; 64]; 2] = [0, 32].map(|first| {
-            std::array::from_fn(|i| (first + i / 2) as u8 | if i % 2 == 1 { 64 } else { 0 })
-        });
-        // SAFETY: it is as long as a vector.
-        let from = from.map(|from| unsafe { _mm512_loadu_si512(from.as_ptr().cast()) });
+    fn halves_by_permutes<const FEW: bool>(table: &[u16; 256], bytes: &[u8], out: &mut [u16]) {
+        let (mut lower, mut upper) = ([_mm512_setzero_si512(); 4], [_mm512_setzero_si512(); 4]);
+        for i in 0..if FEW { 1 } else { 4 } {
+            // SAFETY: the table is eight vectors long.
+            let halves = unsafe {
+                let from = table.as_ptr().add(64 * i);
+                [_mm512_loadu_si512(from.cast()), _mm512_loadu_si512(from.add(32).cast())]
+            };
+            lower[i] = narrow(halves[0], halves[1]);
+            upper[i] = narrow(_mm512_srli_epi16::<8>(halves[0]), _mm512_srli_epi16::<8>(halves[1]));
+        }
+        // Bytes of two vectors side by side come out eight from every quarter: what is looked up is put where that is in order.
+        let order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
         let ((whole, rest), (halves, rest_out)) =
             (bytes.as_chunks::<64>(), out.as_chunks_mut::<64>());
         for (chunk, halves) in whole.iter().zip(halves) {
             // SAFETY: a chunk is a vector long.
             let at = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
-            let [lower, upper] = tables.map(|t| entries(t, at));
-            for (from, to) in from.iter().zip(halves.as_chunks_mut::<32>().0) {
-                let both = _mm512_permutex2var_epi8(lower, *from, upper);
-                // SAFETY: 32 of them are as long as a vector.
-                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), both) };
+            let at = _mm512_permutexvar_epi64(order, at);
+            let (low, high) = match FEW {
+                true => {
+                    (_mm512_permutexvar_epi8(at, lower[0]), _mm512_permutexvar_epi8(at, upper[0]))
+                }
+                false => (entries(lower, at), entries(upper, at)),
+            };
+            let (first, last) = (_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high));
+            // SAFETY: 64 of them are as long as two vectors.
+            unsafe {
+                let to = halves.as_mut_ptr();
+                _mm512_storeu_si512(to.cast(), first);
+                _mm512_storeu_si512(to.add(32).cast(), last);
             }
         }
         super::plain_halves(table, rest, rest_out);
@@ -167,13 +251,22 @@ mod tests {
     #[test]
     fn every_byte_gives_its_two() {
         let table: [u16; 256] = std::array::from_fn(|b| (b * 26_417 + 13) as u16);
-        for length in [0, 1, 63, 64, 65, 256, 1000] {
-            let bytes: Vec<u8> = (0..length).map(|i| (i * 3) as u8).collect();
-            let (mut expected, mut got) = (vec![0; length], vec![7; length]);
-            plain_halves(&table, &bytes, &mut expected);
-            look_up_halves(&table, &bytes, &mut got);
-            assert_eq!(got, expected, "{length}");
-            assert!(bytes.iter().zip(&got).all(|(b, t)| table[usize::from(*b)] == *t));
+        for length in [0, 1, 31, 32, 63, 64, 65, 256, 1000] {
+            for most in [1, 2, 16, 17, 64, 65, 256] {
+                let bytes: Vec<u8> = (0..length).map(|i| (i * 3 % most) as u8).collect();
+                let (mut expected, mut got) = (vec![0; length], vec![7; length]);
+                plain_halves(&table, &bytes, &mut expected);
+                look_up_halves(&table, most, &bytes, &mut got);
+                assert_eq!(got, expected, "{length} below {most}");
+                assert!(bytes.iter().zip(&got).all(|(b, t)| table[usize::from(*b)] == *t));
+                #[cfg(target_arch = "x86_64")]
+                if most <= FEW && detected!("avx2") {
+                    got.fill(7);
+                    // SAFETY: the machine was asked.
+                    unsafe { avx2::few_halves(&table, &bytes, &mut got) };
+                    assert_eq!(got, expected, "{length} below {most}");
+                }
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Inner loops of codecs.
 
+pub(super) mod bits;
 pub(super) mod bytes;
 pub(crate) mod hash;
 pub(super) mod histogram;

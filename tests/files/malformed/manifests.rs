@@ -141,11 +141,11 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"affine\"", "\"afine\""),
-            r#"manifest: tensor "w": unknown field `afine`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `vector` at line 1 column 8"#,
+            r#"manifest: tensor "w": unknown field `afine`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 8"#,
         ),
         (
             other("\"affine\"", "\"a\\u001b[31m\""),
-            r#"manifest: tensor "w": unknown field `a\u{1b}[31m`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `vector` at line 1 column 14"#,
+            r#"manifest: tensor "w": unknown field `a\u{1b}[31m`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 14"#,
         ),
         (
             other("\"affine\":[4,0,8]", "\"affine\":[4,2,8]"),
@@ -273,7 +273,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"digest\":", "\"hash\":"),
-            r#"manifest: tensor "w": unknown field `hash`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `vector` at line 1 column 24"#,
+            r#"manifest: tensor "w": unknown field `hash`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 24"#,
         ),
         (
             other("\"dtype\":\"F32\"", "\"dtype\":\"F31\""),
@@ -401,8 +401,42 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
             r#"manifest: tensor "w": duplicate field `shape` at line 1 column 89"#,
         ),
         (
+            other("\"shape\":[16,32]}", "\"shape\":[16,32],\"transform\":[\"hadamard\",64,0]}"),
+            r#"manifest: tensor "w": transforms of 64 weights do not divide rows of 32 at line 1 column 118"#,
+        ),
+        (
+            other("\"shape\":[16,32]}", "\"shape\":[16,32],\"transform\":[\"hadamard\",512,0]}"),
+            r#"manifest: tensor "w": hadamard of 512 weights, expected a power of two from 8 to 256 at line 1 column 119"#,
+        ),
+        (
+            other("\"shape\":[16,32]}", "\"shape\":[16,32],\"transform\":[\"dct\",8,7]}"),
+            r#"manifest: tensor "w": dct with the seed 7, expected 0 at line 1 column 112"#,
+        ),
+        (
+            other("\"shape\":[16,32]}", "\"shape\":[16,32],\"transform\":[\"wavelet\",8,0]}"),
+            r#"manifest: tensor "w": transform "wavelet" is not known at line 1 column 116"#,
+        ),
+        (
+            other("\"shape\":[16,32]}", "\"shape\":[16,32],\"steps\":[1,2]}"),
+            r#"manifest: tensor "w": steps of no transform at line 1 column 102"#,
+        ),
+        (
+            other(
+                "\"shape\":[16,32]}",
+                "\"shape\":[16,32],\"steps\":[1,2],\"transform\":[\"dct\",8,0]}",
+            ),
+            r#"manifest: tensor "w": 2 steps for blocks of 8 weights, expected one for each frequency, from 1 to 255 at line 1 column 126"#,
+        ),
+        (
+            other(
+                "\"shape\":[16,32]}",
+                "\"shape\":[16,32],\"steps\":[],\"transform\":[\"dct\",8,0]}",
+            ),
+            "manifest, byte 167: not in the canonical form",
+        ),
+        (
             other("\"shape\":[16,32]}", "\"shape\":[16,32],\"version\":1}"),
-            r#"manifest: tensor "w": unknown field `version`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `vector` at line 1 column 91"#,
+            r#"manifest: tensor "w": unknown field `version`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 91"#,
         ),
     ]
 }

@@ -132,6 +132,8 @@ fn refuses_what_does_not_fit() {
     assert_eq!(refused(&points, &[], search(2, 1 << 17)), "k");
     assert_eq!(refused(&points, &[], Search { books: 4, ..search(2, 2) }), "vectors");
     assert_eq!(refused(&points, &[1, 2], search(2, 2)), "weights");
+    let many = points_of(&CPU, &[0; 40], 2).unwrap();
+    assert_eq!(refused(&many, &[u32::MAX; 20], search(2, 2)), "weights");
     assert_eq!(refused(&points, &[0, 0, 0], search(2, 2)), "weights");
     assert_eq!(refused(&points, &[0, 1, 0], Search { books: 3, ..search(2, 2) }), "weights");
 }

@@ -1,0 +1,2 @@
+mod dequantize_pyramid;
+mod pyramid_search;
