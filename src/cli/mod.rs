@@ -11,11 +11,8 @@ mod exit_codes;
 mod inspect;
 mod json;
 mod manual;
-<<<<<<< HEAD
-mod palettize;
-=======
 mod page_args;
->>>>>>> main
+mod palettize;
 mod plan;
 mod presets;
 mod recipe_args;
