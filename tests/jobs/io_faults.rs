@@ -454,7 +454,7 @@ fn what_is_published_is_durable() {
                 "mkdir" => _ = fleeting.insert(above(names[0])),
                 "rename" | "renameat" | "renameat2" => {
                     let (from, to) = (names[0], names[1]);
-                    if to == "out" {
+                    if to == job.output() {
                         placed += 1;
                         let early = fleeting
                             .iter()
