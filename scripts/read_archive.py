@@ -78,7 +78,7 @@ class File:
         need(set(manifest) == {"chunks", "header", "tensors", "version"}, "the manifest has other keys")
         need(self.tied != {}, "no ties")
         self.treated, self.size, self.stored = manifest["tensors"], len(data), {}
-        lossy = [t for t in self.treated.values() if {"affine", "palette", "pruned", "vector"} & set(t)]
+        lossy = [t for t in self.treated.values() if {"affine", "palette", "pruned", "pyramid", "vector"} & set(t)]
         need(sources is None or len(unbase64(sources)) == 8 * len(lossy), "not a fingerprint for every lossy tensor")
 
         before = '{"__metadata__":{"tersor":"{\\"chunks\\":\\"' + manifest["chunks"] + '\\",\\"header\\":\\"'
@@ -215,13 +215,13 @@ class Treated:
 
     def __init__(self, name, about, stored):
         self.name, self.stored, self.parts = name, stored, []
-        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "scales", "shape", "stack", "steps", "transform", "vector"}
+        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "pyramid", "scales", "shape", "stack", "steps", "transform", "vector"}
         flags = [about.get("axis", 1), *(about.get(key, True) for key in ("coded", "pruned", "stack"))]
         need(set(about) <= keys and None not in about.values() and json.dumps(flags) == "[1, true, true, true]", "what describes it")
         need(len(name.encode()) <= 1024, "its name is too long")
         self.dtype, self.shape, self.digest = about["dtype"], naturals(about["shape"], 0, 32), unbase64(about["digest"])
         # Values of other types are coded, if they are whole bytes, and nothing else.
-        values = "coded" in about and not set(about) & {"affine", "palette", "pruned", "vector"}
+        values = "coded" in about and not set(about) & {"affine", "palette", "pruned", "pyramid", "vector"}
         fits = self.dtype in MANTISSA or values and BITS.get(self.dtype, 1) % 8 == 0
         need(fits and size_of(self.dtype, self.shape) > 0, "its type or shape")
         self.axis, self.pruned, self.patterns = "axis" in about, "pruned" in about, f"<u{BITS[self.dtype] // 8}"
@@ -237,7 +237,7 @@ class Treated:
         self.height = max(1, BLOCK // (4 * ceil(self.cols * BITS[self.dtype], 32)))
         self.coded = self.part("coded", "U8", None) if "coded" in about else None
         self.read_transform(about.get("transform"), about.get("steps"))
-        self.read_method(about.get("affine"), about.get("palette"), about.get("vector"), about.get("scales"))
+        self.read_method(*(about.get(key) for key in ("affine", "palette", "pyramid", "vector", "scales")))
         need(self.bits and not self.pruned or not self.transform, "a transform of no codes, or of what is pruned")
         self.find_body()
 
@@ -256,12 +256,12 @@ class Treated:
             need(transform[0] == "dct" and all(1 <= q <= 255 for q in naturals(steps, block, block)), "steps")
         self.transform = *transform, steps or [1] * block
 
-    def read_method(self, affine, palette, vector, scales):
+    def read_method(self, affine, palette, pyramid, vector, scales):
         """What codes stand for, if there are codes: those of a group share a scale or a table."""
-        need([affine, palette, vector].count(None) >= 2, "more than one of affine, palette and vector")
-        need(scales is None or scales == "BF16" and palette is None, "the type of its scales")
+        need([affine, palette, pyramid, vector].count(None) >= 3, "more than one of affine, palette, pyramid and vector")
+        need(scales in (None, "BF16"), "the type of its scales")
         need(scales is None or affine is not None or vector is not None, "scales of no codes")
-        self.symmetric, self.entries, self.bits, self.group, self.books = False, None, 0, 1, None
+        self.symmetric, self.entries, self.bits, self.group, self.books, self.gains = False, None, 0, 1, None, None
         # So many codes for so many weights.
         self.codes, self.dim = 1, 1
         if affine is not None:
@@ -280,6 +280,22 @@ class Treated:
             entries = widen(self.quantized, self.table("codebook", self.quantized, f"<u{BITS[self.quantized] // 8}", shape))
             need(np.all(np.isfinite(entries)), "its codebook holds an infinity or NaN")
             self.entries = narrow(self.quantized, entries).reshape(shape)
+        elif pyramid is not None:
+            self.dim, self.pulses, self.gain_bits = naturals(pyramid, 3, 3)
+            need(4 <= self.dim <= 64 and self.dim % 4 == 0 and 1 <= self.pulses <= 127 and 1 <= self.gain_bits <= 10, "pyramid")
+            need(self.cols % self.dim == 0 and self.cols <= PIECE and not self.pruned and not self.coded, "a pyramid of its rows")
+            # V(n, k) = V(n-1, k) + V(n, k-1) + V(n-1, k-1).
+            self.counts = [[1] + [0] * self.pulses]
+            for _ in range(self.dim):
+                above, row = self.counts[-1], [1]
+                for k in range(self.pulses):
+                    row.append(above[k + 1] + row[k] + above[k])
+                self.counts.append(row)
+            self.number_bits = (self.counts[-1][-1] - 1).bit_length()
+            need(self.number_bits <= 120, "the numbers of its pyramid")
+            self.bits, self.codes, self.group = 1, self.gain_bits + self.number_bits, self.dim
+            self.gains = self.table("gains", "F32", "<f4", [1 << self.gain_bits])
+            need(np.all(np.isfinite(self.gains) & (self.gains >= 0)), "a gain is negative, infinite or NaN")
         elif vector is not None:
             self.dim, k, spaces, self.stages, group = naturals(vector, 5, 5)
             need(1 <= self.dim <= 16 and 2 <= k <= 65536 and spaces > 0 and 1 <= self.stages <= 8 and not self.pruned, "vector")
@@ -295,6 +311,19 @@ class Treated:
             shape = [spaces, self.stages, k, self.dim]
             self.books = self.table("codebook", "I16", "<i2", shape).reshape(shape)
             need(np.all(np.abs(self.books.astype("i4")) <= 2047), "a number of its codebooks is beyond 2047")
+
+    def of_pyramid(self, bits):
+        """The integers of a vector, from the bits of its gain and its number."""
+        number, left, vector = sum(b << i for i, b in enumerate(bits[self.gain_bits :])), self.pulses, []
+        need(number < self.counts[self.dim][left], "a number of no vector of its pyramid")
+        for rest in reversed(range(self.dim)):
+            value = 0
+            while number >= self.counts[rest][left - abs(value)]:
+                number -= self.counts[rest][left - abs(value)]
+                value = -value if value > 0 else 1 - value
+            left -= abs(value)
+            vector.append(value)
+        return vector
 
     def find_body(self):
         """What is read block by block."""
@@ -327,7 +356,7 @@ class Treated:
                 height, width = min(self.height, self.rows - row), min(PIECE, self.cols - col)
                 survives, stored, in_table = self.block(height, width)
                 at, block = np.flatnonzero(survives), np.zeros(height * width, f"<u{BITS[self.quantized] // 8}")
-                if self.books is not None:
+                if self.dim > 1 or self.books is not None:
                     at = np.arange(height * width)
                 group = (row * self.cols + col + at) // self.group
                 block[at] = self.weights(stored, group, in_table) if self.bits else stored
@@ -357,6 +386,10 @@ class Treated:
 
     def weights(self, codes, group, in_table):
         """The patterns that codes stand for, each in its group."""
+        if self.gains is not None:
+            values = [value for bits in codes.reshape(-1, self.codes).tolist() for value in self.of_pyramid(bits)]
+            gains = [sum(b << i for i, b in enumerate(bits[: self.gain_bits])) for bits in codes.reshape(-1, self.codes).tolist()]
+            return narrow(self.quantized, np.array(values, "<f4") * np.repeat(self.gains[gains], self.dim))
         if self.books is not None:
             # Of each vector its stages; of each of these the low half first.
             codes = codes.reshape(-1, self.stages, self.halves).astype("i8")

@@ -121,7 +121,7 @@ fn of_jobs() -> Vec<(&'static str, Fault)> {
         (PALETTE, Fault::FlipBit { kernel: "histogram_tails", bit: 4099 }),
         (PALETTE, Fault::FlipBit { kernel: "palettize", bit: 1000 }),
         (VECTORS, Fault::FlipBit { kernel: "magnitude_sums", bit: 3 }),
-        (VECTORS, shader("vector_points", "rounded(", "1 + rounded(")),
+        (VECTORS, shader("vector_points", "let q = rounded(", "let q = 1 + rounded(")),
         (VECTORS, shader("nearest", "best = start + i;", "best = start;")),
         (VECTORS, Fault::SkipLastWorkgroup { kernel: "nearest" }),
         (BINARY, Fault::FlipBit { kernel: "magnitude_sums", bit: 3 }),

@@ -126,8 +126,8 @@ pub fn indexed_png(picture: &Indexed, profile: Option<&[u8]>) -> Result<Vec<u8>>
     let palette = picture.palette();
     let (depth, bits) = match palette.len() {
         ..=2 => (png::BitDepth::One, 1),
-        ..=4 => (png::BitDepth::Two, 2),
-        ..=16 => (png::BitDepth::Four, 4),
+        3..=4 => (png::BitDepth::Two, 2),
+        5..=16 => (png::BitDepth::Four, 4),
         _ => (png::BitDepth::Eight, 8),
     };
     let (width, height) = (picture.width(), picture.height());
@@ -162,7 +162,7 @@ pub fn png(picture: &Picture, profile: Option<&[u8]>) -> Result<Vec<u8>> {
     info.bit_depth = png::BitDepth::Eight;
     info.color_type = if opaque { png::ColorType::Rgb } else { png::ColorType::Rgba };
     let channels = if opaque { 3 } else { 4 };
-    let bytes = |pixel: &Color| pixel.into_iter().copied().take(channels).collect::<Vec<_>>();
+    let bytes = |pixel: &Color| pixel.iter().copied().take(channels).collect::<Vec<_>>();
     let raw: Vec<u8> = picture.pixels().iter().flat_map(bytes).collect();
     written(info, png::Filter::Adaptive, &raw)
 }

@@ -161,10 +161,10 @@ impl Sum {
     /// Counts a point so often.
     pub fn count(&mut self, point: Point, weight: u32) {
         self.weight += u64::from(weight);
-        for axis in 0..4 {
-            let (at, weight) = (i64::from(point[axis]), i64::from(weight));
-            self.at[axis] += weight * at;
-            self.squares[axis] += (weight * at * at) as u64;
+        for ((sum, squares), at) in self.at.iter_mut().zip(&mut self.squares).zip(point) {
+            let (at, weight) = (i64::from(at), i64::from(weight));
+            *sum += weight * at;
+            *squares += (weight * at * at) as u64;
         }
     }
 
@@ -175,7 +175,7 @@ impl Sum {
     }
 
     /// What it costs to have one entry for the points of two.
-    pub fn to_merge(&self, other: &Self, entry: Point, others: Point) -> u64 {
+    pub fn cost_of_merging(&self, other: &Self, entry: Point, others: Point) -> u64 {
         let (a, b) = (u128::from(self.weight), u128::from(other.weight));
         (a * b / (a + b).max(1)) as u64 * apart(entry, others)
     }
@@ -304,14 +304,11 @@ fn nearest<const D: usize>(block: &Block, entries: &Entries, found: &mut Found) 
     let (mut distance, mut label) = ([f32::MAX; BLOCK], [0i32; BLOCK]);
     for candidate in &found.candidates {
         let candidate = usize::from(*candidate);
-        let mut entry = [0f32; D];
-        for axis in 0..D {
-            entry[axis] = entries.at[axis][candidate];
-        }
+        let entry: [f32; D] = std::array::from_fn(|axis| entries.at[axis][candidate]);
         for i in 0..BLOCK {
             let mut sum = 0f32;
-            for axis in 0..D {
-                let apart = block.at[axis][i] - entry[axis];
+            for (axis, at) in entry.iter().enumerate() {
+                let apart = block.at[axis][i] - at;
                 sum += apart * apart;
             }
             let nearer = sum < distance[i];
@@ -345,7 +342,7 @@ mod tests {
             for (axis, x) in at.iter_mut().enumerate() {
                 *x = (*x + (random(4 * i + axis) % 41) as i32 - 20).clamp(0, 2040);
             }
-            let corner = i.is_multiple_of(97).then(|| [0, 2040, 0, 2040]);
+            let corner = i.is_multiple_of(97).then_some([0, 2040, 0, 2040]);
             let mut point = corner.unwrap_or(at).map(|x| x as i16);
             if !with_alpha {
                 point[3] = 2040;

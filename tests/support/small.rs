@@ -13,7 +13,7 @@ use tersor::{
 };
 
 /// Ways to treat a tensor, by a name for each.
-const TREATMENTS: [(&str, &str); 25] = [
+const TREATMENTS: [(&str, &str); 26] = [
     (
         "affine",
         "quantize = { kind = \"affine\", bits = 4, symmetric = false, granularity = \"group\", group = 8 }",
@@ -55,6 +55,7 @@ const TREATMENTS: [(&str, &str); 25] = [
         "vectors",
         "quantize = { kind = \"vector\", d = 4, k = 11, granularity = \"group\", group = 8, scales = \"bf16\" }",
     ),
+    ("pyramid", "quantize = { kind = \"pyramid\", n = 8, k = 9, gain_bits = 4 }"),
     ("product", "axis = 1\nquantize = { kind = \"product\", d = 3, k = 4, spaces = 4 }"),
     (
         "residual-coded",

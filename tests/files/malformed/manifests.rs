@@ -141,11 +141,11 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"affine\"", "\"afine\""),
-            r#"manifest: tensor "w": unknown field `afine`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 8"#,
+            r#"manifest: tensor "w": unknown field `afine`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 8"#,
         ),
         (
             other("\"affine\"", "\"a\\u001b[31m\""),
-            r#"manifest: tensor "w": unknown field `a\u{1b}[31m`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 14"#,
+            r#"manifest: tensor "w": unknown field `a\u{1b}[31m`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 14"#,
         ),
         (
             other("\"affine\":[4,0,8]", "\"affine\":[4,2,8]"),
@@ -194,6 +194,46 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         (
             other("\"affine\":[4,0,8]", "\"palette\":[4,3]"),
             r#"manifest: tensor "w": tables for 3 rows do not divide 16 rows at line 1 column 87"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"pyramid\":[3,4,8]"),
+            r#"manifest: tensor "w": pyramids of 3 weights, expected 4 to 64, a multiple of 4 at line 1 column 89"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"pyramid\":[68,4,8]"),
+            r#"manifest: tensor "w": pyramids of 68 weights, expected 4 to 64, a multiple of 4 at line 1 column 90"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"pyramid\":[8,0,8]"),
+            r#"manifest: tensor "w": pyramids of 0 pulses, expected 1 to 127 at line 1 column 89"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"pyramid\":[8,128,8]"),
+            r#"manifest: tensor "w": pyramids of 128 pulses, expected 1 to 127 at line 1 column 91"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"pyramid\":[8,4,0]"),
+            r#"manifest: tensor "w": gains of 0 bits, expected 1 to 10 at line 1 column 89"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"pyramid\":[8,4,11]"),
+            r#"manifest: tensor "w": gains of 11 bits, expected 1 to 10 at line 1 column 90"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"pyramid\":[64,127,8]"),
+            r#"manifest: tensor "w": 127 pulses in 64 weights take more than 120 bits at line 1 column 92"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"pyramid\":[12,4,8]"),
+            r#"manifest: tensor "w": pyramids of 12 do not divide rows of 32 at line 1 column 90"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"pruned\":true,\"pyramid\":[8,4,8]"),
+            r#"manifest: tensor "w": pyramids of a pruned or coded tensor at line 1 column 103"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"coded\":true,\"pyramid\":[8,4,8]"),
+            r#"manifest: tensor "w": pyramids of a pruned or coded tensor at line 1 column 102"#,
         ),
         (
             other("\"affine\":[4,0,8]", "\"vector\":[0,4,1,1,0]"),
@@ -273,7 +313,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"digest\":", "\"hash\":"),
-            r#"manifest: tensor "w": unknown field `hash`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 24"#,
+            r#"manifest: tensor "w": unknown field `hash`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 24"#,
         ),
         (
             other("\"dtype\":\"F32\"", "\"dtype\":\"F31\""),
@@ -436,7 +476,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"shape\":[16,32]}", "\"shape\":[16,32],\"version\":1}"),
-            r#"manifest: tensor "w": unknown field `version`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 91"#,
+            r#"manifest: tensor "w": unknown field `version`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 91"#,
         ),
     ]
 }

@@ -265,6 +265,48 @@ pub fn cases() -> Vec<(String, &'static str)> {
             r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes and vectors; expected one"#,
         ),
         (
+            rule("quantize = { kind = \"pyramid\", n = 6, k = 4 }"),
+            r#"line 2, rule 1 ("*"): n is 6, expected 4 to 64, a multiple of 4"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 68, k = 4 }"),
+            r#"line 2, rule 1 ("*"): n is 68, expected 4 to 64, a multiple of 4"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 8 }"),
+            r#"line 2, rule 1 ("*"): expected one of k = 1 to 127, bits above 0"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 8, k = 3, bits = 3 }"),
+            r#"line 2, rule 1 ("*"): expected one of k = 1 to 127, bits above 0"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 8, k = 0 }"),
+            r#"line 2, rule 1 ("*"): expected one of k = 1 to 127, bits above 0"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 64, k = 127 }"),
+            r#"line 2, rule 1 ("*"): k is 127, which takes more than 120 bits for n = 64"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 8, bits = 0.5 }"),
+            r#"line 2, rule 1 ("*"): bits is 0.5, too few for a pulse and a gain in 8 weights"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 8, k = 4, gain_bits = 11 }"),
+            r#"line 2, rule 1 ("*"): gain_bits is 11, expected 1 to 10"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 8, k = 4 }\nencode = \"auto\""),
+            r#"line 2, rule 1 ("*"): all numbers of a pyramid are about as likely; leave encode out"#,
+        ),
+        (
+            rule(
+                "quantize = { kind = \"pyramid\", n = 8, k = 4 }\nprune = { kind = \"n:m\", n = 2, m = 4 }",
+            ),
+            r#"line 2, rule 1 ("*"): pyramids hold all weights; leave prune out"#,
+        ),
+        (
             rule("quantize = { kind = \"vector\", d = 0, k = 4 }"),
             r#"line 2, rule 1 ("*"): d is 0, expected 1 to 16 weights of a vector"#,
         ),
@@ -427,7 +469,7 @@ pub fn cases() -> Vec<(String, &'static str)> {
         (quantize("bits = 8"), "TOML parse error at line 4, column 12: missing field `kind`"),
         (
             quantize("kind = \"cube\", bits = 8"),
-            "TOML parse error at line 4, column 21: unknown variant `cube`, expected one of `affine`, `palette`, `vector`, `product`, `residual`, `binary`, `entropy`",
+            "TOML parse error at line 4, column 21: unknown variant `cube`, expected one of `affine`, `palette`, `vector`, `product`, `residual`, `pyramid`, `binary`, `entropy`",
         ),
         (
             quantize("kind = \"affine\""),
