@@ -389,7 +389,7 @@ class Treated:
         if self.gains is not None:
             values = [value for bits in codes.reshape(-1, self.codes).tolist() for value in self.of_pyramid(bits)]
             gains = [sum(b << i for i, b in enumerate(bits[: self.gain_bits])) for bits in codes.reshape(-1, self.codes).tolist()]
-            return narrow(self.dtype, np.array(values, "<f4") * np.repeat(self.gains[gains], self.dim))
+            return narrow(self.quantized, np.array(values, "<f4") * np.repeat(self.gains[gains], self.dim))
         if self.books is not None:
             # Of each vector its stages; of each of these the low half first.
             codes = codes.reshape(-1, self.stages, self.halves).astype("i8")

@@ -66,6 +66,9 @@ fn preset_help() -> String {
     format!("A recipe that comes with tersor: {}; see `tersor presets`", Preset::names())
 }
 
+/// Flags as they were given, with their values.
+pub type Flags = Vec<(String, String)>;
+
 impl RecipeArgs {
     /// Whether they say what is done, not only what stands before it.
     pub fn says_what(&self) -> bool {
@@ -82,7 +85,7 @@ impl RecipeArgs {
     }
 
     /// The flags that were given, and the text of what they name.
-    pub fn shown(&self) -> Result<(Vec<(String, String)>, Option<String>)> {
+    pub fn shown(&self) -> Result<(Flags, Option<String>)> {
         let flag = |name: &str, value: String| (format!("--{name}"), value);
         let mut flags = Vec::new();
         flags.extend(self.preset.iter().map(|p| flag("preset", p.clone())));

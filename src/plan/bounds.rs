@@ -31,15 +31,15 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
     let blocks = Blocks::new(manifest.dtype, manifest.matrix());
     let (unit, own) = (blocks.unit_elements(unit_bytes), blocks.dtype.bytes(1) as u64);
     let dtype = manifest.quantized_dtype();
-    // Where it is transformed a unit is there as coefficients too.
+    // Coefficients may be larger than weights. While they are made the unit is there as it is read, copied for the device and
+    // transformed, afterwards as coefficients alone, and so on the way back: no more than of weights of their size.
     let size = own.max(dtype.bytes(1) as u64);
     let passes =
         Passes { dtype, elements: blocks.elements(), unit, group: manifest.groups().size as u64 };
     // Of a thread: the unit as it is read, copied for the device, restored and stored, with its codes and its mask.
-    let mut thread = unit * (5 * size + if manifest.transform.is_some() { 8 + own } else { 0 });
+    let mut thread = unit * 5 * size;
     // Of a thread that goes through the tensor before: the unit as it is read and copied, with its mask.
-    let (look, mut survey) =
-        (unit * (3 * size + if manifest.transform.is_some() { own } else { 0 }), 0);
+    let (look, mut survey) = (unit * 3 * size, 0);
     // Of all threads together.
     let mut shared = 0;
     match treat.prune {

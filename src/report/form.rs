@@ -34,8 +34,10 @@ pub struct Form {
     /// Weights that share a scale or a table, neighbours in a row; more than a row has where rows share it.
     pub group: Option<u64>,
     /// What was done to blocks of its rows before: `hadamard` or `dct`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub transform: Option<&'static str>,
     /// Weights of a block that is transformed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub block: Option<u32>,
     /// Whether only some weights are stored, the others being zero.
     pub pruned: bool,

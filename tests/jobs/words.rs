@@ -195,6 +195,7 @@ fn help_fits_a_terminal_of_80_columns() {
         &["diff"],
         &["inspect"],
         &["man"],
+        &["palettize"],
         &["plan"],
         &["presets"],
         &["presets", "show"],

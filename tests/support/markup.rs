@@ -45,8 +45,8 @@ pub fn elements(page: &str) -> Vec<Element> {
             rest = after;
             continue;
         }
-        let mut element = Element::default();
-        element.within = open.iter().map(|i| all[*i].name.clone()).collect();
+        let within = open.iter().map(|i| all[*i].name.clone()).collect();
+        let mut element = Element { within, ..Element::default() };
         let stop = tag.find(|c: char| !c.is_ascii_alphanumeric()).expect("a tag ends");
         element.name = tag[..stop].to_owned();
         assert!(!element.name.is_empty(), "a bare < before {:.40}", tag);
