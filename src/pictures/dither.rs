@@ -177,4 +177,17 @@ mod tests {
         // The first is nearer to white; what it is too bright by makes the next black.
         assert_eq!(found[..4], [1, 0, 1, 0]);
     }
+
+    /// All that a pixel is off by goes on, but for the borders.
+    #[test]
+    fn a_flat_grey_keeps_its_mean() {
+        for grey in [30u8, 100, 220] {
+            let picture = Picture::new(96, 96, vec![[grey, grey, grey, 255]; 96 * 96]).unwrap();
+            let entries = [[0, 0, 0, ONE as i16], [ONE as i16; 4]];
+            let found = dither(&picture, Space::Rgb, &entries, false, &Cancel::new()).unwrap();
+            let white = found.iter().filter(|i| **i == 1).count() as f64 / found.len() as f64;
+            let expected = f64::from(grey) / 255.0;
+            assert!((white - expected).abs() < 0.006, "{grey}: {white}, expected {expected}");
+        }
+    }
 }
