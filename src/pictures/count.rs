@@ -138,14 +138,14 @@ fn count_bucket(bucket: usize, pieces: &[Piece]) -> Vec<(u32, u32)> {
 
 /// Every third bit of a place, from the bits of a channel.
 const fn spread(x: u32) -> u32 {
-    let x = (x | x << 8) & 0x00_f00f;
-    let x = (x | x << 4) & 0x0c_30c3;
-    (x | x << 2) & 0x24_9249
+    let x = (x | x << 8) & 0xf00f;
+    let x = (x | x << 4) & 0x000c_30c3;
+    (x | x << 2) & 0x0024_9249
 }
 
 const fn gather(x: u32) -> u32 {
-    let x = x & 0x24_9249;
-    let x = (x | x >> 2) & 0x0c_30c3;
+    let x = x & 0x0024_9249;
+    let x = (x | x >> 2) & 0x000c_30c3;
     let x = (x | x >> 4) & 0x00_f00f;
     (x | x >> 8) & 0xff
 }

@@ -148,7 +148,8 @@ fn exchange(sums: &[Sum], entries: &mut [Point], most: usize) -> usize {
     let mut merges: Vec<(u64, usize, usize)> = (0..k)
         .map(|i| {
             let others = (0..k).filter(|j| *j != i);
-            let costs = others.map(|j| (sums[i].merged(&sums[j], entries[i], entries[j]), i, j));
+            let costs =
+                others.map(|j| (sums[i].cost_of_merging(&sums[j], entries[i], entries[j]), i, j));
             costs.min().expect("three entries")
         })
         .collect();

@@ -161,10 +161,10 @@ impl Sum {
     /// Counts a point so often.
     pub fn count(&mut self, point: Point, weight: u32) {
         self.weight += u64::from(weight);
-        for (axis, at) in point.into_iter().enumerate() {
+        for ((sum, squares), at) in self.at.iter_mut().zip(&mut self.squares).zip(point) {
             let (at, weight) = (i64::from(at), i64::from(weight));
-            self.at[axis] += weight * at;
-            self.squares[axis] += (weight * at * at) as u64;
+            *sum += weight * at;
+            *squares += (weight * at * at) as u64;
         }
     }
 
@@ -175,7 +175,7 @@ impl Sum {
     }
 
     /// What it costs to have one entry for the points of two.
-    pub fn merged(&self, other: &Self, entry: Point, others: Point) -> u64 {
+    pub fn cost_of_merging(&self, other: &Self, entry: Point, others: Point) -> u64 {
         let (a, b) = (u128::from(self.weight), u128::from(other.weight));
         (a * b / (a + b).max(1)) as u64 * apart(entry, others)
     }
@@ -307,8 +307,8 @@ fn nearest<const D: usize>(block: &Block, entries: &Entries, found: &mut Found) 
         let entry: [f32; D] = std::array::from_fn(|axis| entries.at[axis][candidate]);
         for i in 0..BLOCK {
             let mut sum = 0f32;
-            for (axis, entry) in entry.iter().enumerate() {
-                let apart = block.at[axis][i] - entry;
+            for (axis, at) in entry.iter().enumerate() {
+                let apart = block.at[axis][i] - at;
                 sum += apart * apart;
             }
             let nearer = sum < distance[i];
