@@ -663,5 +663,5 @@ fn a_job_stays_within_its_memory_or_says_what_it_needs() {
     // A norm for every weight would take a gigabyte: that is said before anything is done.
     let what = "prune = { kind = \"block\", density = 0.5, block = [1, 1] }";
     let (_, said, peak) = peak_of(&input, &output, &rule(what), "160MiB");
-    assert!(said.contains("the job needs 12") && peak <= 20, "{peak} MiB: {said}");
+    assert!(said.contains("the job needs 12") && peak <= 32, "{peak} MiB: {said}");
 }
