@@ -91,7 +91,6 @@ const MODEL: &str = "prune = { kind = \"magnitude\", density = 0.3, scope = \"mo
 const OF_ROW: &str = "prune = { kind = \"magnitude\", density = 0.3, scope = \"row\" }";
 const VECTORS: &str =
     "quantize = { kind = \"residual\", d = 2, k = 16, stages = 2, granularity = \"channel\" }";
-const PYRAMID: &str = "quantize = { kind = \"pyramid\", n = 4, k = 9 }";
 const BLOCK: &str = "prune = { kind = \"block\", density = 0.5, block = [4, 16] }";
 
 /// What a job does with a kernel, and what is wrong with it: every chain of kernels that a job gives to a device.
