@@ -276,11 +276,11 @@ pub fn job(kernel: &str, on: &Backend) -> Result<Option<Job>> {
             // 3.5 bits a weight; of any bits.
             let pyramid = Pyramid::new(32, 64).expect("it is small");
             let gains: Vec<f32> = (0..64).map(|i| i as f32).collect();
-            let width = PyramidCodes { pyramid: &pyramid, gains: &gains }.bits() as usize * K / 32;
+            let width = PyramidCodes { pyramid, gains: &gains }.bits() as usize * K / 32;
             let width = width.div_ceil(32);
             let codes = Tensor::new(on, DType::U32, N, width, noise(2, N * width))?;
             tensors(4 * N * width + 2 * N * K, move |on| {
-                let book = PyramidCodes { pyramid: &pyramid, gains: &gains };
+                let book = PyramidCodes { pyramid, gains: &gains };
                 Ok(vec![dequantize_pyramid(on, &codes, K, book, DType::BF16)?])
             })
         }

@@ -9,7 +9,9 @@ use tersor::{
     codec::{
         bitpack,
         block::{self, Coding, Element, Structure},
-        bloomier, floats, gaps, huffman, rans, ribbon, sparse,
+        bloomier, floats, gaps, huffman,
+        pyramid::Pyramid,
+        rans, ribbon, sparse,
         stream::{self, Coder},
     },
     format::{Archive, Checkpoint, Entry, Manifest, Preface, read_header, write_header},
@@ -26,7 +28,7 @@ pub mod reseal;
 pub type Target = fn(&[u8], &Path);
 
 /// All of them by name.
-pub const ALL: [(&str, Target); 18] = [
+pub const ALL: [(&str, Target); 19] = [
     ("header", header),
     ("index", index),
     ("checkpoint", checkpoint),
@@ -41,6 +43,7 @@ pub const ALL: [(&str, Target); 18] = [
     ("gaps", gaps),
     ("sparse", sparse),
     ("floats", floats),
+    ("pyramid", pyramid),
     ("ribbon", ribbon),
     ("bloomier", bloomier),
     ("block", block),
@@ -533,6 +536,24 @@ fn retrieval(data: &[u8], (encode, decode): Function) {
     let mut next = values.iter();
     for i in (0..n).filter(|i| good && mask[i / 32] >> (i % 32) & 1 == 1) {
         assert!(found[i / 32] >> (i % 32) & 1 == 1 && next.next() == Some(&out[i]), "position {i}");
+    }
+}
+
+/// Numbers of vectors: N, K and a number, whose vector has it again, or which is none's.
+fn pyramid(data: &[u8], _: &Path) {
+    let Some(([n, k], rest)) = data.split_first_chunk() else { return };
+    let Some(pyramid) = Pyramid::new((*n).into(), (*k).into()) else { return };
+    let mut number = [0; 16];
+    let len = rest.len().min(16);
+    number[..len].copy_from_slice(&rest[..len]);
+    let number = u128::from_le_bytes(number) & (u128::MAX >> (128 - pyramid.bits().max(1)));
+    let mut vector = vec![0; pyramid.n];
+    match pyramid.vector(number, &mut vector) {
+        false => assert!(number >= pyramid.count(pyramid.n, pyramid.k)),
+        true => {
+            let sum: usize = vector.iter().map(|v| usize::from(v.unsigned_abs())).sum();
+            assert_eq!((pyramid.number(&vector), sum), (number, pyramid.k));
+        }
     }
 }
 

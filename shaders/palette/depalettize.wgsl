@@ -20,22 +20,3 @@ fn restored(i: u32) -> u32 {
     let table = select(1u + (i - params.first) / params.group, 0u, i < params.first);
     return codebook[table * params.k + min(extractBits(code, 0u, BITS), params.k - 1u)];
 }
-
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let id = workgroup_index(wid, groups) * WG + lane;
-    if id >= params.total { return; }
-    if DTYPE == F64 {
-        let pair = f64_words(restored(id));
-        weights[2u * id] = pair.x;
-        weights[2u * id + 1u] = pair.y;
-        return;
-    }
-    let per = per_word(DTYPE);
-    var word = 0u;
-    for (var k = 0u; k < per; k++) {
-        let i = id * per + k;
-        if i < params.elements { word |= encode(DTYPE, restored(i)) << (k * (32u / per)); }
-    }
-    weights[id] = word;
-}

@@ -127,3 +127,25 @@ impl Clustered<'_> {
         Entries { dim, k, values }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Clustered;
+    use crate::kernels::Entries;
+
+    /// Vectors of one number and labels with which an entry has none.
+    #[test]
+    fn an_entry_without_vectors_takes_the_one_that_is_worst_off() {
+        let points: Vec<u32> = [0, 1, 2, 50, 1000, 1001].to_vec();
+        let of = |weights| Clustered { points: &points, weights, dim: 1, books: 1 };
+        let entries = Entries { dim: 1, k: 4, values: vec![1, 1000, 7, 9] };
+        let labels = [0, 0, 0, 0, 1, 1];
+        let found = of(&[]).measure(&labels, &entries);
+        // Of the two that nobody has, the first takes the worst of the cluster of the largest error, the second that of the next.
+        assert_eq!(of(&[]).better(&found, &entries).values, [13, 1001, 50, 1001]);
+        // Of one that counts seldom a lesser distance may be the worse.
+        let seldom = [1000, 1, 1, 0, 1, 1];
+        let found = of(&seldom).measure(&labels, &entries);
+        assert_eq!(of(&seldom).better(&found, &entries).values, [0, 1001, 0, 1001]);
+    }
+}

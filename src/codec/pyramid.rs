@@ -6,21 +6,37 @@
 //!
 //! Source: Fischer 1986, "A pyramid vector quantizer".
 
+use std::sync::LazyLock;
+
 /// The most numbers of a vector, and the most that their magnitudes add up to.
 pub const MOST: (usize, usize) = (64, 127);
 
 /// The most bits of a vector's number.
 pub const BITS: u32 = 120;
 
+/// V(m, j) for m and j up to [`MOST`], row by row; of those that no pyramid here has, the largest number that there is.
+static COUNTS: LazyLock<Vec<u128>> = LazyLock::new(|| {
+    let width = MOST.1 + 1;
+    let mut counts = vec![0u128; (MOST.0 + 1) * width];
+    counts[0] = 1;
+    for m in 1..=MOST.0 {
+        counts[m * width] = 1;
+        for j in 1..width {
+            let above = (m - 1) * width + j;
+            let sum = counts[above].saturating_add(counts[above - 1]);
+            counts[m * width + j] = sum.saturating_add(counts[m * width + j - 1]);
+        }
+    }
+    counts
+});
+
 /// The pyramid of some N and K.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pyramid {
     /// Numbers of a vector.
     pub n: usize,
     /// What their magnitudes add up to.
     pub k: usize,
-    /// V(m, j) for m up to n and j up to k, row by row.
-    counts: Vec<u128>,
 }
 
 impl Pyramid {
@@ -29,35 +45,23 @@ impl Pyramid {
         if n == 0 || k == 0 || n > MOST.0 || k > MOST.1 {
             return None;
         }
-        let width = k + 1;
-        let mut counts = vec![0u128; (n + 1) * width];
-        counts[0] = 1;
-        for m in 1..=n {
-            counts[m * width] = 1;
-            for j in 1..=k {
-                let above = &counts[(m - 1) * width..];
-                let sum = above[j].saturating_add(above[j - 1]);
-                let sum = sum.saturating_add(counts[m * width + j - 1]);
-                counts[m * width + j] = sum;
-            }
-        }
-        let pyramid = Self { n, k, counts };
+        let pyramid = Self { n, k };
         (pyramid.bits() <= BITS).then_some(pyramid)
     }
 
     /// Bits of a number.
-    pub fn bits(&self) -> u32 {
+    pub fn bits(self) -> u32 {
         128 - (self.count(self.n, self.k) - 1).leading_zeros()
     }
 
     /// How many vectors of `m` integers there are whose magnitudes add up to `j`.
-    pub fn count(&self, m: usize, j: usize) -> u128 {
-        self.counts[m * (self.k + 1) + j]
+    pub fn count(self, m: usize, j: usize) -> u128 {
+        COUNTS[m * (MOST.1 + 1) + j]
     }
 
-    /// All of these, row by row.
-    pub fn counts(&self) -> &[u128] {
-        &self.counts
+    /// All of these for m up to n and j up to k, row by row.
+    pub fn counts(self) -> impl Iterator<Item = u128> {
+        (0..=self.n).flat_map(move |m| (0..=self.k).map(move |j| self.count(m, j)))
     }
 
     /// The number of a vector.
@@ -65,7 +69,7 @@ impl Pyramid {
     /// # Panics
     ///
     /// If it is none of the pyramid's.
-    pub fn number(&self, vector: &[i8]) -> u128 {
+    pub fn number(self, vector: &[i8]) -> u128 {
         assert_eq!(vector.len(), self.n);
         let (mut number, mut left) = (0, self.k);
         for (i, value) in vector.iter().enumerate() {
@@ -86,7 +90,7 @@ impl Pyramid {
     }
 
     /// The vector of a number; false if it is none's.
-    pub fn vector(&self, mut number: u128, vector: &mut [i8]) -> bool {
+    pub fn vector(self, mut number: u128, vector: &mut [i8]) -> bool {
         assert_eq!(vector.len(), self.n);
         if number >= self.count(self.n, self.k) {
             return false;

@@ -12,6 +12,14 @@ pub enum Level {
     Full,
 }
 
+impl Level {
+    /// Numbered items of a list: all of them, or the first few.
+    pub(crate) fn some<T: Copy>(self, all: &[T], few: usize) -> impl Iterator<Item = (usize, T)> {
+        let count = if self == Self::Full { all.len() } else { few };
+        all.iter().copied().enumerate().take(count)
+    }
+}
+
 /// What to check, and where to leave what failed.
 pub struct Options<'a> {
     /// How many cases.

@@ -149,9 +149,17 @@ impl Method {
         }
     }
 
-    /// Bits per code; none where the values are stored.
+    /// Bits of what is packed, and coded where that is asked for; none where the values are stored.
     pub fn code_bits(self) -> Option<u8> {
         self.packing().map(|p| p.bits)
+    }
+
+    /// Bits of a code as a report says them: of a pyramid those of a gain and a number together.
+    pub fn reported_bits(self) -> Option<u8> {
+        match self {
+            Self::Pyramid(m) => Some(m.packing().codes as u8),
+            Self::Values | Self::Affine(_) | Self::Palette(_) | Self::Vector(_) => self.code_bits(),
+        }
     }
 
     /// What a group's table takes on a device.

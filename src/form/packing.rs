@@ -7,9 +7,9 @@ use crate::codec::bitpack;
 pub struct Packing {
     /// Bits of a code, 1 to 8.
     pub bits: u8,
-    /// Codes of a vector: 1, but for vectors of stages or of wide codes.
+    /// Codes of a vector: 1, but for vectors of stages or of wide codes, and for pyramids, which are packed bit by bit.
     pub codes: u32,
-    /// Weights of a vector: 1, but for vectors.
+    /// Weights of a vector: 1, but for vectors and pyramids.
     pub weights: u32,
 }
 

@@ -24,7 +24,8 @@ pub(super) fn expected_bytes(t: &TensorInfo, treat: &Treat) -> u64 {
     }
     let blocks = Blocks::new(manifest.dtype, manifest.matrix());
     let all = blocks.elements() as f64;
-    let stored = survivors(treat, false) as f64;
+    // Codes or values: of vectors fewer than weights, of their stages perhaps more.
+    let stored = manifest.stored_cols(survivors(treat, false) as usize) as f64;
     let symbol = match manifest.element() {
         Element::Code(bits) => code_bits(treat, bits),
         Element::Value(dtype) => value_bits(dtype),
@@ -35,7 +36,7 @@ pub(super) fn expected_bytes(t: &TensorInfo, treat: &Treat) -> u64 {
             let wrong = (all - stored) / stored / (max_error * max_error);
             stored * (symbol.ceil() + wrong.log2().ceil().max(0.0)).min(15.0)
         }
-        _ => stored * symbol + all * index_bits(treat, stored / all),
+        _ => stored * symbol + all * index_bits(treat, survivors(treat, false) as f64 / all),
     };
     let beside = manifest.table_starts().0 + 4 * blocks.count();
     t.bytes.min(beside + (bits / 8.0).ceil() as u64)

@@ -63,7 +63,7 @@ pub fn account(
         shape: shape.to_vec(),
         method,
         form: Form::shared(t.treated.as_deref()),
-        code_bits: t.treated.as_ref().and_then(|m| m.method.code_bits()),
+        code_bits: t.treated.as_ref().and_then(|m| m.method.reported_bits()),
         coded: t.treated.as_ref().is_some_and(|m| m.coded),
         reason,
         bytes,

@@ -61,7 +61,7 @@ impl Form {
     pub(crate) fn of(manifest: Option<&TensorManifest>) -> Self {
         let Some(manifest) = manifest else { return Self { kind: "kept", ..Self::default() } };
         let all = Self {
-            bits: manifest.method.code_bits(),
+            bits: manifest.method.reported_bits(),
             transform: manifest.transform.as_ref().map(|of| of.kind.name()),
             block: manifest.transform.as_ref().map(|of| of.block),
             pruned: manifest.pruned,

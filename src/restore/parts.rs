@@ -122,7 +122,7 @@ impl Parts {
             }
             Method::Pyramid(m) => {
                 let gains = self.gains.as_deref().expect("gains come with the codes");
-                let pyramid = &m.vectors().expect("the manifest was checked");
+                let pyramid = m.vectors().expect("the manifest was checked");
                 dequantize_pyramid(on, codes, cols, PyramidCodes { pyramid, gains }, dtype)?
             }
         };

@@ -153,7 +153,7 @@ fn write_corpus() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         write("recipe", name, &fs::read(&path).unwrap());
     }
-    let every = "version = 1\n[[rule]]\nregex = \".*[ab]\\\\d+\"\nmin_dims = 2\ndtype = \"F32\"\naxis = 1\nprune = { kind = \"block\", density = 0.5, norm = \"l1\", block = [2, 4] }\nquantize = { kind = \"palette\", k = 7, granularity = \"group\", group = [4, 2] }\nimportance = \"x\"\nmax_rel_error = 0.5\nnonfinite = \"error\"\n[[rule]]\nmatch = \"{*a*,[!b]?}\"\nprune = { kind = \"n:m\", n = 2, m = 4 }\nquantize = { kind = \"entropy\", bits = 2.5 }\nencode = { kind = \"ribbon\", max_error = 0.2 }\n[[rule]]\nmatch = \"c\"\ntransform = { kind = \"hadamard\", block = 64, seed = 1 }\nquantize = { kind = \"binary\" }\n[[rule]]\nmatch = \"d\"\ntransform = { kind = \"dct\", quantization = [1, 2, 3, 4, 5, 6, 7, 255] }\nquantize = { kind = \"affine\", bits = 4 }\n[[rule]]\nmatch = \"*\"\nkeep = true\n";
+    let every = "version = 1\n[[rule]]\nregex = \".*[ab]\\\\d+\"\nmin_dims = 2\ndtype = \"F32\"\naxis = 1\nprune = { kind = \"block\", density = 0.5, norm = \"l1\", block = [2, 4] }\nquantize = { kind = \"palette\", k = 7, granularity = \"group\", group = [4, 2] }\nimportance = \"x\"\nmax_rel_error = 0.5\nnonfinite = \"error\"\n[[rule]]\nmatch = \"{*a*,[!b]?}\"\nprune = { kind = \"n:m\", n = 2, m = 4 }\nquantize = { kind = \"entropy\", bits = 2.5 }\nencode = { kind = \"ribbon\", max_error = 0.2 }\n[[rule]]\nmatch = \"c\"\ntransform = { kind = \"hadamard\", block = 64, seed = 1 }\nquantize = { kind = \"binary\" }\n[[rule]]\nmatch = \"d\"\ntransform = { kind = \"dct\", quantization = [1, 2, 3, 4, 5, 6, 7, 255] }\nquantize = { kind = \"affine\", bits = 4 }\n[[rule]]\nmatch = \"e\"\nquantize = { kind = \"product\", d = 2, k = 300, spaces = 4, stages = 2, scales = \"bf16\", seed = 5, granularity = \"group\", group = 64 }\nencode = \"auto\"\n[[rule]]\nmatch = \"f\"\nquantize = { kind = \"residual\", d = 4, k = 16, stages = 2 }\n[[rule]]\nmatch = \"g\"\nquantize = { kind = \"pyramid\", n = 32, bits = 3.5, gain_bits = 6 }\n[[rule]]\nmatch = \"*\"\nkeep = true\n";
     write("recipe", "every-key", every.as_bytes());
     // Archives of version 1, and their manifests.
     for (i, entry) in fs::read_dir(root().join("tests/golden/1")).unwrap().enumerate() {
@@ -210,6 +210,9 @@ fn write_corpus() {
             bytes.extend(&noise[..120]);
             write("block", &format!("{element}-{pruned}-{coding}"), &bytes);
         }
+    }
+    for (i, (n, k)) in [(32, 65), (4, 127), (64, 20), (1, 1), (64, 127)].iter().enumerate() {
+        write("pyramid", &i.to_string(), &[&[*n, *k][..], &noise[i..i + 15]].concat());
     }
     let idx = [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6];
     for (name, level) in [("stored", 0), ("small", 9)] {

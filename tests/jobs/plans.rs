@@ -33,7 +33,7 @@ const fn about(treatment: &'static str) -> Rule {
 }
 
 /// Every quantizer, pruning and coding, and some of them together.
-const RULES: [Rule; 30] = [
+const RULES: [Rule; 33] = [
     exact("quantize = { kind = \"affine\", bits = 8 }"),
     exact("quantize = { kind = \"affine\", bits = 8 }\nnonfinite = \"error\""),
     exact(
@@ -66,6 +66,12 @@ const RULES: [Rule; 30] = [
         "prune = { kind = \"channel\", density = 0.4, norm = \"l1\" }\nquantize = { kind = \"affine\", bits = 3 }",
     ),
     exact("prune = { kind = \"block\", density = 0.4, block = [3, 4] }"),
+    // Codebooks are shorter where there are fewer distinct vectors.
+    about("quantize = { kind = \"vector\", d = 1, k = 9 }"),
+    about(
+        "axis = 1\nquantize = { kind = \"residual\", d = 1, k = 3, stages = 2, scales = \"bf16\" }",
+    ),
+    about("quantize = { kind = \"vector\", d = 1, k = 300 }\nencode = \"auto\""),
     about("encode = \"auto\""),
     about("axis = 1\nencode = \"huffman\""),
     about("encode = \"rans\""),
@@ -301,15 +307,23 @@ fn what_is_expected_of_coded_tensors_is_about_what_they_take() {
     let values: Vec<f32> = sums.chunks(8).map(|eight| 0.02 * eight.iter().sum::<f32>()).collect();
     for (dtype, only) in [(DType::BF16, ""), (DType::F32, "lossless")] {
         write_checkpoint(&input, &[("w", dtype, vec![256, 256], words_of(dtype, &values))]);
-        for (name, _) in PRESETS.iter().filter(|(name, _)| name.contains(only)) {
-            let recipe = Recipe::preset(name).unwrap();
+        let vectors = |what| {
+            let rule = format!("version = 1\n[[rule]]\nmatch = \"*\"\nquantize = {{ {what} }}\n");
+            (what, Recipe::parse(&(rule + "encode = \"auto\"\n")).unwrap())
+        };
+        let presets = PRESETS.iter().map(|(name, _)| (*name, Recipe::preset(name).unwrap()));
+        let recipes = presets.chain([
+            vectors("kind = \"vector\", d = 4, k = 64"),
+            vectors("kind = \"residual\", d = 2, k = 16, stages = 3"),
+        ]);
+        for (name, recipe) in recipes.filter(|(name, _)| name.contains(only)) {
             let checkpoint = Checkpoint::open(&input).unwrap();
             let planned = plan(&checkpoint, &recipe, &options(&CPU)).unwrap();
             let report = compress(&input, &output, &recipe, &options(&CPU)).unwrap();
             let (found, expected) = (report.output_bytes as f64, planned.expected_bytes as f64);
             println!("{name} of {}: {found} of {expected}", dtype.name());
             // How many bits an error needs depends on more than the pruned share.
-            let off = if *name == "deep" { 0.3 } else { 0.1 };
+            let off = if name == "deep" { 0.3 } else { 0.1 };
             assert_relative_eq!(found, expected, max_relative = off, epsilon = 0.0);
         }
     }

@@ -4,6 +4,7 @@
 mod affine;
 mod codes;
 mod grouping;
+mod integers;
 mod layers;
 mod order;
 mod palette;
@@ -62,13 +63,13 @@ pub const ALL: &[&Op] = &[
     &products::MATMUL_AFFINE,
     &products::MATMUL_BINARY,
     &products::MATMUL_F32,
-    &products::MATMUL_I8,
-    &products::MATMUL_I8_FLOAT,
+    &integers::MATMUL_I8,
+    &integers::MATMUL_I8_FLOAT,
     &products::MATMUL_PALETTE,
     &products::MATMUL_SPARSE,
     &products::MATMUL_VECTORS,
-    &products::QUANTIZE_ROWS,
-    &products::REQUANTIZE,
+    &integers::QUANTIZE_ROWS,
+    &integers::REQUANTIZE,
     &transforms::TRANSFORM,
     &transforms::UNTRANSFORM,
 ];

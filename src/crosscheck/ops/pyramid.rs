@@ -9,7 +9,6 @@ use crate::{
         inputs::{Rng, WEIGHTS},
         op::Op,
         ops::affine::{read_dtype, upload_packed, with_dtype},
-        options::Level,
     },
     kernels::{self, PyramidCodes},
 };
@@ -25,11 +24,6 @@ const SHAPES: [(usize, usize, usize, u32); 7] = [
     (12, 2, 129, 2),
 ];
 
-fn shapes(level: Level) -> impl Iterator<Item = (usize, (usize, usize, usize, u32))> {
-    let all = SHAPES.into_iter().enumerate();
-    all.take(if level == Level::Full { SHAPES.len() } else { 4 })
-}
-
 /// The points nearest to where codes point, ties above all.
 pub const PYRAMID_SEARCH: Op = Op {
     name: "pyramid_search",
@@ -37,7 +31,7 @@ pub const PYRAMID_SEARCH: Op = Op {
     class: Class::Exact,
     expands: 8,
     make: |maker| {
-        for (turn, (n, k, groups, _)) in shapes(maker.level) {
+        for (turn, (n, k, groups, _)) in maker.level.some(&SHAPES, 4) {
             for reach in [1, 127] {
                 let rng = Rng::new(maker.rng.at(turn), "codes");
                 let code =
@@ -65,7 +59,7 @@ pub const DEQUANTIZE_PYRAMID: Op = Op {
     class: Class::Exact,
     expands: 32,
     make: |maker| {
-        for (turn, (n, k, groups, gain_bits)) in shapes(maker.level) {
+        for (turn, (n, k, groups, gain_bits)) in maker.level.some(&SHAPES, 4) {
             let rng = Rng::new(maker.rng.at(turn), "bits");
             let bits = Pyramid::new(n, k).map_or(0, |p| p.bits()) + gain_bits;
             // Any bits: numbers of vectors, and a few of none.
@@ -85,7 +79,7 @@ pub const DEQUANTIZE_PYRAMID: Op = Op {
         let (n, k) = (input.number("n")?, input.number("k")?);
         let pyramid = Pyramid::new(n, k)
             .ok_or_else(|| crate::Error::shape("dequantize_pyramid", "k", k, "a small pyramid"))?;
-        let book = PyramidCodes { pyramid: &pyramid, gains: gains.as_f32() };
+        let book = PyramidCodes { pyramid, gains: gains.as_f32() };
         let packed = upload_packed(on, codes, 1)?;
         debug_assert_eq!(packed.cols(), bitpack::words(codes.cols, 1));
         let cols = n * input.number::<usize>("groups")?;

@@ -11,7 +11,6 @@ use crate::{
             affine::{read_dtype, symbols, upload_packed, with_dtype},
             grouping::Grouping,
         },
-        options::Level,
     },
     decide::affine::Scale,
     kernels::{self, Entries, VECTOR_LIMIT, VectorCodes},
@@ -29,11 +28,6 @@ const SHAPES: [(usize, usize, usize, usize); 9] = [
     (12, 9, 300, 1),
     (7, 257, 2, 1),
 ];
-
-fn shapes(level: Level) -> impl Iterator<Item = (usize, (usize, usize, usize, usize))> {
-    let all = SHAPES.into_iter().enumerate();
-    all.take(if level == Level::Full { SHAPES.len() } else { 6 })
-}
 
 /// Numbers of vectors: all of the range, or so few that distances tie.
 fn numbers(rng: Rng, shape: (usize, usize), turn: usize) -> Data {
@@ -105,7 +99,7 @@ pub const NEAREST: Op = Op {
     class: Class::Exact,
     expands: 8,
     make: |maker| {
-        for (turn, (dim, vectors, k, books)) in shapes(maker.level) {
+        for (turn, (dim, vectors, k, books)) in maker.level.some(&SHAPES, 6) {
             for reach in 0..2 {
                 let seed = maker.rng.at(2 * turn + reach);
                 let of = |name, rows| numbers(Rng::new(seed, name), (rows, dim), reach);
@@ -133,7 +127,7 @@ pub const DEQUANTIZE_VECTORS: Op = Op {
     class: Class::Exact,
     expands: 16,
     make: |maker| {
-        for (turn, (dim, vectors, k, spaces)) in shapes(maker.level) {
+        for (turn, (dim, vectors, k, spaces)) in maker.level.some(&SHAPES, 6) {
             let (rng, stages) = (maker.rng.at(turn), 1 + turn % 3);
             let values =
                 numbers(Rng::new(rng, "entries"), (spaces * stages * k, dim), turn + turn / 2);

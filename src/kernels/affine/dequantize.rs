@@ -18,7 +18,7 @@ use multiversion::multiversion;
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
     name: "dequantize",
-    wgsl: wgsl!("lib/grid", "lib/dtype", "affine/dequantize"),
+    wgsl: wgsl!("lib/grid", "lib/dtype", "affine/dequantize", "lib/restored"),
     workgroup: 256,
     params: size_of::<Params>(),
 };

@@ -14,7 +14,7 @@ use crate::{
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
     name: "depalettize",
-    wgsl: wgsl!("lib/grid", "lib/dtype", "palette/depalettize"),
+    wgsl: wgsl!("lib/grid", "lib/dtype", "palette/depalettize", "lib/restored"),
     workgroup: 256,
     params: size_of::<Params>(),
 };

@@ -29,7 +29,7 @@ struct Params {
 #[derive(Clone, Copy, Debug)]
 pub struct PyramidCodes<'a> {
     /// The vectors that are numbered.
-    pub pyramid: &'a Pyramid,
+    pub pyramid: Pyramid,
     /// What they are multiplied by: 2 to 1024 gains, a power of two of them.
     pub gains: &'a [f32],
 }
@@ -74,7 +74,7 @@ impl PyramidCodes<'_> {
 /// let pyramid = Pyramid::new(4, 2).expect("it is small"); // 32 vectors, in 5 bits
 /// let number = pyramid.number(&[0, -1, 0, 1]) as u32;
 /// let codes = Tensor::new(&on, DType::U32, 1, 1, vec![1 | number << 1])?;
-/// let book = PyramidCodes { pyramid: &pyramid, gains: &[0.5, 3.0] };
+/// let book = PyramidCodes { pyramid, gains: &[0.5, 3.0] };
 /// let weights = kernels::dequantize_pyramid(&on, &codes, 4, book, DType::F32)?;
 /// assert_eq!(weights.read_f32(&on)?, [0.0, -3.0, 0.0, 3.0]);
 /// # Ok::<(), tersor::Error>(())
@@ -148,7 +148,7 @@ fn reference(codes: &Tensor, cols: usize, book: PyramidCodes, dtype: DType) -> R
 }
 
 /// The vector of a number; of what is none's, what the shader makes of it.
-fn decode(pyramid: &Pyramid, mut number: u128, vector: &mut [i8]) {
+fn decode(pyramid: Pyramid, mut number: u128, vector: &mut [i8]) {
     let mut left = pyramid.k;
     let n = pyramid.n;
     for (i, value) in vector.iter_mut().enumerate() {
@@ -176,14 +176,10 @@ fn on_gpu(
 ) -> Result<Tensor> {
     let (rows, n) = (codes.rows(), book.pyramid.n);
     let groups = rows * cols / n;
-    let out = gpu.alloc(4 * words(dtype, rows * cols))?;
+    let out = gpu.alloc(4 * crate::words(dtype, rows * cols))?;
     let gains: Vec<u32> = book.gains.iter().map(|g| g.to_bits()).collect();
-    let counts: Vec<[u32; 4]> = book
-        .pyramid
-        .counts()
-        .iter()
-        .map(|c| std::array::from_fn(|i| (c >> (32 * i)) as u32))
-        .collect();
+    let words = |c: u128| -> [u32; 4] { std::array::from_fn(|i| (c >> (32 * i)) as u32) };
+    let counts: Vec<[u32; 4]> = book.pyramid.counts().map(words).collect();
     let params = Params {
         groups: groups as u32,
         of_row: (cols / n) as u32,

@@ -13,7 +13,7 @@ use crate::{
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
     name: "dequantize_vectors",
-    wgsl: wgsl!("lib/grid", "lib/dtype", "vectors/dequantize_vectors"),
+    wgsl: wgsl!("lib/grid", "lib/dtype", "vectors/dequantize_vectors", "lib/restored"),
     workgroup: 256,
     params: size_of::<Params>(),
 };

@@ -24,7 +24,7 @@ fn packed(fields: &[(u128, u32)]) -> Vec<u32> {
 #[test]
 fn worked_example() {
     let pyramid = Pyramid::new(4, 3).unwrap();
-    let book = PyramidCodes { pyramid: &pyramid, gains: &[0.0, 0.5, 2.0, 7.0] };
+    let book = PyramidCodes { pyramid, gains: &[0.0, 0.5, 2.0, 7.0] };
     assert_eq!((pyramid.bits(), book.bits()), (7, 9));
     for on in backends() {
         let numbers = [[0, 0, 0, 3], [-1, 0, 2, 0], [0, 1, -1, 1]].map(|v| pyramid.number(&v));
@@ -47,7 +47,7 @@ fn gpu_agrees_with_reference() {
         {
             let pyramid = Pyramid::new(n, k).unwrap();
             let gains: Vec<f32> = (0..1 << gain_bits).map(|i| i as f32 / 37.0).collect();
-            let book = PyramidCodes { pyramid: &pyramid, gains: &gains };
+            let book = PyramidCodes { pyramid, gains: &gains };
             for groups in [1, 7, 33] {
                 let mut random = splitmix64((n + k + groups + turn) as u64);
                 let mut next = || random.next().unwrap();
@@ -80,7 +80,7 @@ fn refuses_what_does_not_fit() {
     let refused = |n: usize, k, gains: usize, words: usize, cols| {
         let pyramid = Pyramid::new(n, k).unwrap();
         let gains = vec![1.0; gains];
-        let book = PyramidCodes { pyramid: &pyramid, gains: &gains };
+        let book = PyramidCodes { pyramid, gains: &gains };
         let codes = Tensor::new(&CPU, DType::U32, 2, words, vec![0; 2 * words]).unwrap();
         match dequantize_pyramid(&CPU, &codes, cols, book, DType::F32) {
             Err(Error::Shape { kernel: "dequantize_pyramid", what, .. }) => what,

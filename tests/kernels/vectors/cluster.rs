@@ -118,6 +118,17 @@ fn weights_draw_entries_towards_them() {
 }
 
 #[test]
+fn the_seed_decides_where_the_search_starts() {
+    let points = points_of(&CPU, &numbers(4, 600, 2047), 2).unwrap();
+    let found = |seed| {
+        let search = Search { rounds: 1, seed, ..search(2, 16) };
+        cluster(&CPU, &points, &[], search).unwrap().entries
+    };
+    assert_eq!(found(1), found(1));
+    assert_ne!(found(1), found(2));
+}
+
+#[test]
 fn refuses_what_does_not_fit() {
     let points = points_of(&CPU, &[0; 6], 2).unwrap();
     let refused =
