@@ -137,7 +137,7 @@ pub(super) fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
     known
         + match m.element() {
             Element::Value(dtype) => survivors * dtype.bytes(1) as u64,
-            Element::Code(bits) => {
+            Element::Code(bits) | Element::Path(bits, _) => {
                 let (rows, cols) = m.matrix();
                 let pieces = rows * cols.div_ceil(PIECE);
                 (survivors * u64::from(bits)).div_ceil(8) + 4 * pieces

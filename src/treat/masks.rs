@@ -169,11 +169,11 @@ impl Job<'_> {
     ) -> Result<(Vec<u32>, Vec<u32>)> {
         let bits = mask.of(self, unit, &mut elements)?;
         match self.manifest.element() {
-            Element::Code(_) if !bits.is_empty() => {
+            Element::Code(_) | Element::Path(..) if !bits.is_empty() => {
                 let (rows, cols) = unit.shape();
                 sparse::clear_pruned(self.blocks.dtype, &mut elements, rows, cols, &bits);
             }
-            Element::Code(_) | Element::Value(_) => {}
+            Element::Code(_) | Element::Path(..) | Element::Value(_) => {}
         }
         Ok((elements, bits))
     }
