@@ -484,7 +484,6 @@ impl Index<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::lanes::lanes;
     use proptest::prelude::*;
 
     fn path(bits: u32, states: u8) -> Element {
@@ -530,19 +529,16 @@ mod tests {
             }
             Element::Path(bits, trellis) => {
                 let counts: Vec<usize> = counts.collect();
-                let mut states = vec![0; lanes(counts.iter().sum())];
-                let (turns, mut turn) = (states.len(), 0);
+                let code = |i: usize| (random(i) & ((1 << bits) - 1)) as u8;
+                let mut codes: Vec<u8> = (0..counts.iter().sum()).map(code).collect();
+                trellis.lead(&mut codes);
+                let mut left = &codes[..];
                 for n in counts {
-                    let mut code = |i: usize| {
-                        let state = &mut states[turn % turns];
-                        let code = (random(i) & ((1 << bits) - 2)) as u8 | *state & 1;
-                        (*state, turn) = (trellis.next(*state, code), turn + 1);
-                        code
-                    };
-                    let codes: Vec<u8> = (0..n).map(&mut code).collect();
+                    let (row, after) = left.split_at(n);
                     let at = stored.len();
                     stored.resize(at + bitpack::words(n, bits), 0);
-                    bitpack::pack(&codes, bits, &mut stored[at..]);
+                    bitpack::pack(row, bits, &mut stored[at..]);
+                    left = after;
                 }
             }
             Element::Value(dtype) => {

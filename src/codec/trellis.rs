@@ -77,6 +77,21 @@ impl Trellis {
     }
 }
 
+impl Trellis {
+    /// Changes the lowest bit of each code of a stream so that its lanes' codes are paths.
+    pub fn lead(self, codes: &mut [u8]) {
+        for block in codes.chunks_mut(BLOCK) {
+            let mut states = vec![0; lanes::lanes(block.len())];
+            for row in block.chunks_mut(states.len()) {
+                for (code, state) in row.iter_mut().zip(&mut states) {
+                    *code = *code & !1 | *state & 1;
+                    *state = self.next(*state, *code);
+                }
+            }
+        }
+    }
+}
+
 /// The tables of the even codes and of the odd ones: `slots[p][x]` for the superset of parity p, with the codes themselves.
 pub(crate) type Slots = [u32; 2 << BITS];
 
@@ -233,23 +248,14 @@ mod tests {
     use super::*;
     use crate::random::number;
 
-    /// Codes along paths: of the second subset where `second` says so, of at most so many of each superset.
+    /// Codes along paths, at most so many of each superset, small ones more likely.
     fn path(trellis: Trellis, len: usize, few: u64, seed: u64) -> Vec<u8> {
-        let mut codes = Vec::with_capacity(len);
-        for start in (0..len).step_by(BLOCK) {
-            let n = BLOCK.min(len - start);
-            let mut states = vec![0; lanes::lanes(n)];
-            let turns = states.len();
-            for i in 0..n {
-                let state = &mut states[i % turns];
-                let r = number(seed, (start + i) as u64);
-                // Small codes are more likely.
-                let m = (r % few).min(r >> 32 & 127).min(r >> 40 & 127) as u8;
-                let code = m << 1 | *state & 1;
-                *state = trellis.next(*state, code);
-                codes.push(code);
-            }
-        }
+        let code = |i| {
+            let r = number(seed, i);
+            ((r % few).min(r >> 32 & 127).min(r >> 40 & 127) as u8) << 1
+        };
+        let mut codes: Vec<u8> = (0..len as u64).map(code).collect();
+        trellis.lead(&mut codes);
         codes
     }
 

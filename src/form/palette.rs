@@ -116,6 +116,13 @@ impl Palette {
         }
     }
 
+    /// What finding levels and paths takes: of a unit its weights as floats and those that survive, where they lie, their codes, and
+    /// what is kept of a block's paths; of all a sample and its codes.
+    pub fn memory_of_paths(passes: &Passes) -> Memory {
+        let of_unit = passes.unit * 12 + (1 << 20);
+        Memory { thread: of_unit, survey: of_unit, shared: 8 << 20 }
+    }
+
     /// What finding tables that are longer than a block takes, one after the other, each from a histogram; `by_entropy` where
     /// it is the best for so many bits.
     pub fn memory_of_survey(self, passes: &Passes, selected: bool, by_entropy: bool) -> Memory {

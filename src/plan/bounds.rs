@@ -4,7 +4,7 @@ use crate::{
     Error, Result, TensorInfo,
     codec::block::Element,
     decide::threshold::kept,
-    form::{Component, Memory, Method, Passes},
+    form::{Component, Memory, Method, Palette, Passes},
     format::{
         CHUNK, Checkpoint, Entry, MAX_HEADER, MAX_TENSORS, Module, header_length, index_length,
     },
@@ -67,6 +67,7 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
         }
         Method::Vector(m) => m.memory(&passes),
         Method::Pyramid(m) => m.memory(&passes),
+        Method::Palette(m) if m.trellis.is_some() => Palette::memory_of_paths(&passes),
         Method::Palette(m) => match TableRows::of(&blocks, passes.group) {
             TableRows::InBlocks => m.memory_of_rows(&passes, false, selected),
             TableRows::AcrossBlocks => m.memory_of_rows(&passes, true, selected),

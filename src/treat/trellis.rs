@@ -22,14 +22,11 @@ const SAMPLE: usize = 1 << 19;
 const PARTS: usize = 32;
 
 /// How often the whole tensor is gone through until what it takes is what was asked for.
-const PASSES: usize = 4;
+const PASSES: usize = 6;
 
-/// Of what was asked for, what it may take more, and what less: then the step is changed.
+/// Of the bits that were asked for, how many it may take more, and how many less before another step is tried.
 const ABOVE: f64 = 0.0005;
 const BELOW: f64 = 0.002;
-
-/// How far above what was asked for a tensor may be in the end.
-const REFUSED: f64 = 0.01;
 
 /// The levels of a tensor, and how they are taken.
 #[derive(Debug)]
@@ -106,7 +103,6 @@ impl Job<'_> {
         let variance = look.sample.iter().map(variance).sum::<f64>() / sampled;
         let furthest = (f64::from(look.most) - mean).max(mean - f64::from(look.least));
         let blocks = self.blocks.count() as f64;
-        // What an error has to be below; rounding of positions and entries is seen to later.
         let mut aim = match goal {
             // Of every block two tables and the little that its lanes cost, about.
             TrellisGoal::Bits(bits) => {
@@ -116,58 +112,52 @@ impl Job<'_> {
         };
         let mut fit = Fit::new(aim, mean, variance, furthest);
         fit.settle(trellis, aim, &look.sample);
-        for pass in 1.. {
+        // The nearest to what was asked for of those that keep to it, and what was least beyond it.
+        let (mut best, mut beyond): (Option<(f64, Levels)>, f64) = (None, f64::MAX);
+        for _ in 0..PASSES {
             let grid = fit.grid(trellis);
             let (tally, coded) = self.take(mask, &grid)?;
             let (entries, first) = fit.entries(&tally, self.blocks.dtype);
             if look.survivors == 0 {
                 return Ok(Levels { grid, entries });
             }
-            let levels =
-                |grid: Grid| Ok(Levels { grid: grid.shifted(first), entries: entries.clone() });
             let tables = 8.0 * (entries.len() * self.blocks.dtype.bytes(1)) as f64 + 32.0 * blocks;
-            // In bits: too many, or as an error too large.
-            let (off, limit) = match goal {
-                TrellisGoal::Bits(bits) => ((coded as f64 + tables) / n - bits, bits),
+            // In bits too many, or too few for the error; and how many may be missing.
+            let (off, above, below) = match goal {
+                TrellisGoal::Bits(bits) => {
+                    let off = (coded as f64 + tables) / n - bits;
+                    (off, ABOVE * bits, BELOW * bits + 64.0 / n)
+                }
                 TrellisGoal::Error(error) => {
                     let found = fit.error(&tally, (&entries, first)).max(1e-300);
                     let limit = (error * error * look.squares / n).max(1e-300);
-                    (0.5 * libm::log2(found / limit), 1.0)
+                    (0.5 * libm::log2(found / limit), 0.0, 0.01)
                 }
             };
-            let enough = match goal {
-                TrellisGoal::Bits(_) => (-BELOW * limit..=ABOVE * limit).contains(&off),
-                TrellisGoal::Error(_) => (-0.02..=0.0).contains(&off),
-            };
-            // What has no more to tell apart takes fewer bits, or has no error.
-            let exact = off < 0.0 && fit.is_finest();
-            if enough || exact || pass == PASSES && off <= REFUSED * limit {
-                return levels(grid);
+            beyond = beyond.min(off);
+            if off <= above && best.as_ref().is_none_or(|(of_best, _)| off > *of_best) {
+                best = Some((off, Levels { grid: grid.shifted(first), entries }));
             }
-            if pass == PASSES {
-                return Err(self.beyond(goal, off));
+            // What has no more to tell apart takes fewer bits, or has no error.
+            if (-below..=above).contains(&off) || off < 0.0 && fit.is_finest() {
+                break;
             }
             aim = match aim {
-                Goal::Bits(bits) => Goal::Bits(bits - off - 0.0005 * limit),
-                Goal::Error(error) => Goal::Error(error * libm::exp2(-2.0 * off - 0.01)),
+                Goal::Bits(bits) => Goal::Bits((bits - off - below / 4.0).max(bits / 4.0)),
+                Goal::Error(error) => Goal::Error(error * libm::exp2(-2.0 * off - below / 2.0)),
             };
-            if let Goal::Bits(bits) = aim
-                && bits <= 0.0
-            {
-                return Err(self.beyond(goal, off));
-            }
             match off.abs() < 0.02 {
                 true => _ = fit.towards(aim, &tally),
                 false => fit.settle(trellis, aim, &look.sample),
             }
         }
-        unreachable!("the last pass ends it")
+        best.map(|(_, levels)| levels).ok_or_else(|| self.beyond(goal, beyond))
     }
 
     fn beyond(&self, goal: TrellisGoal, off: f64) -> Error {
         let why = match goal {
             TrellisGoal::Bits(bits) => format!(
-                "bits is {bits}, of which tables and lanes leave too few; it takes {:.3} or more",
+                "bits is {bits}, fewer than its tables and paths take; {:.3} were the fewest",
                 bits + off
             ),
             TrellisGoal::Error(error) => format!(
