@@ -43,7 +43,10 @@ fn bits_are_met_and_a_fifth_of_the_error_is_gone() {
         assert!(report.warnings.is_empty(), "{:?}", report.warnings);
         let t = &report.tensors[0];
         // What is stored of it in the data section, the header not.
-        (t.components.iter().map(|c| c.bytes).sum::<u64>() as f64 * 8.0 / (512.0 * 1024.0), t.error.mse.unwrap())
+        (
+            t.components.iter().map(|c| c.bytes).sum::<u64>() as f64 * 8.0 / (512.0 * 1024.0),
+            t.error.mse.unwrap(),
+        )
     };
     for (bits, most) in [(1.0, 0.283), (2.0, 0.0703), (3.0, 0.01757), (4.0, 0.0044)] {
         let (taken, error) = of(&format!("trellis\", bits = {bits}"), "");
@@ -98,7 +101,10 @@ fn the_same_bytes_from_every_backend() {
     for (quantize, more) in [
         ("trellis\", bits = 5.5", ""),
         ("trellis\", max_error = 0.2, states = 64", "axis = 1"),
-        ("trellis\", max_error = 0.1, states = 4", "prune = { kind = \"magnitude\", density = 0.4 }"),
+        (
+            "trellis\", max_error = 0.1, states = 4",
+            "prune = { kind = \"magnitude\", density = 0.4 }",
+        ),
         ("trellis\", max_error = 0.3, states = 16", "transform = { kind = \"dct\", block = 8 }"),
     ] {
         if more.starts_with("transform") {

@@ -48,7 +48,9 @@ pub(crate) struct Choices<'a> {
 }
 
 /// Sums of costs of the best path to every state, lane by lane.
-type Sums = [[u16; LANES]; 64];
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Sums<const S: usize>([[u16; LANES]; S]);
 
 /// The codes of weights at these positions along the paths of least cost from state 0, one path for each of `lanes` lanes, which take
 /// turns. Of two paths that cost the same to a state the one by the first subset is taken, of ends the lowest state.
@@ -92,7 +94,7 @@ fn search_in<const S: usize>(
     }
     // Whoever begins elsewhere than at state 0 never catches up: in as many steps as lead from there to anywhere that one pays less.
     let begin = |s: usize| if s == 0 { 0 } else { S.ilog2() as u16 * COST + 1 };
-    let mut sums: Sums = std::array::from_fn(|s| [begin(s); LANES]);
+    let mut sums: Sums<S> = Sums(std::array::from_fn(|s| [begin(s); LANES]));
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
     if has_avx512() && lanes == LANES {
@@ -100,15 +102,9 @@ fn search_in<const S: usize>(
         // SAFETY: the machine has the instructions; positions have been looked at; there is room for so many rows.
         unsafe { forward_avx512::<S>(choices, &positions[..done * LANES], kept, &mut sums) };
     }
-    for (i, row) in positions.chunks(lanes).enumerate().skip(done) {
-        let costs = gather(choices.costs, row);
-        step::<S>(&mut sums, &costs, &mut kept[i * S..(i + 1) * S]);
-        if (i + 1).is_multiple_of(ROWS) {
-            settle(&mut sums[..S]);
-        }
-    }
+    forward::<S>(choices.costs, &positions[done * lanes..], (done, lanes), kept, &mut sums);
     let mut ends: [u32; LANES] = std::array::from_fn(|lane| {
-        (0..S).min_by_key(|s| sums[*s][lane]).expect("there are states") as u32
+        (0..S).min_by_key(|s| sums.0[*s][lane]).expect("there are states") as u32
     });
     let Some(led) = taps(S) else { return };
     let rows = positions.chunks(lanes).zip(codes.chunks_mut(lanes)).enumerate();
@@ -144,36 +140,74 @@ fn gather(costs: &[[u16; 4]], row: &[u16]) -> [[u16; LANES]; 4] {
 }
 
 /// Takes the least sum of each lane off all of them.
-fn settle(sums: &mut [[u16; LANES]]) {
-    let mut least = sums[0];
-    for of in &sums[1..] {
+#[inline(always)]
+fn settle<const S: usize>(sums: &mut Sums<S>) {
+    let mut least = sums.0[0];
+    for of in &sums.0[1..] {
         least.iter_mut().zip(of).for_each(|(least, sum)| *least = *sum.min(least));
     }
-    for of in sums {
+    for of in &mut sums.0 {
         of.iter_mut().zip(&least).for_each(|(sum, least)| *sum -= least);
     }
 }
 
-/// The sums after a row of weights of these costs; of each state the lanes that come to it by the second subset.
-fn step<const S: usize>(sums: &mut Sums, costs: &[[u16; LANES]; 4], kept: &mut [u32]) {
+/// The sums after rows of `lanes` weights, of which the first is number `first`, and for each row and state in `kept` the lanes that
+/// come to it by the second subset.
+fn forward<const S: usize>(
+    costs: &[[u16; 4]],
+    positions: &[u16],
+    (first, lanes): (usize, usize),
+    kept: &mut [u32],
+    sums: &mut Sums<S>,
+) {
     #[cfg(target_arch = "x86_64")]
     if detected!("avx2") {
         // SAFETY: the machine has the instructions.
-        return unsafe { step_avx2::<S>(sums, costs, kept) };
+        return unsafe { forward_avx2::<S>(costs, positions, (first, lanes), kept, sums) };
     }
-    plain_step::<S>(sums, costs, kept);
+    by_rows(costs, positions, (first, lanes), kept, sums, plain_step::<S>);
 }
 
-fn plain_step<const S: usize>(sums: &mut Sums, costs: &[[u16; LANES]; 4], kept: &mut [u32]) {
-    let old = *sums;
-    for (state, (sums, kept)) in sums.iter_mut().zip(kept).enumerate() {
-        let (from, parity) = before::<S>(state);
-        let (first, second) = (&old[from[0]], &old[from[1]]);
+/// The same, row by row, by a function that is given sums and costs, and finds the next sums and what is kept.
+#[inline(always)]
+fn by_rows<const S: usize>(
+    costs: &[[u16; 4]],
+    positions: &[u16],
+    (first, lanes): (usize, usize),
+    kept: &mut [u32],
+    sums: &mut Sums<S>,
+    step: impl Fn(&Sums<S>, &mut Sums<S>, &[[u16; LANES]; 4], &mut [u32]),
+) {
+    let mut other = *sums;
+    let (mut from, mut to) = (&mut *sums, &mut other);
+    let rows = positions.len().div_ceil(lanes);
+    for (i, row) in (first..).zip(positions.chunks(lanes)) {
+        step(from, to, &gather(costs, row), &mut kept[i * S..(i + 1) * S]);
+        std::mem::swap(&mut from, &mut to);
+        if (i + 1).is_multiple_of(ROWS) {
+            settle(from);
+        }
+    }
+    if rows % 2 == 1 {
+        *sums = other;
+    }
+}
+
+#[inline(always)]
+fn plain_step<const S: usize>(
+    from: &Sums<S>,
+    to: &mut Sums<S>,
+    costs: &[[u16; LANES]; 4],
+    kept: &mut [u32],
+) {
+    for (state, (sums, kept)) in to.0.iter_mut().zip(kept).enumerate() {
+        let (before, parity) = const { &befores::<S>() }[state];
+        let (first, second) = (&from.0[before[0]], &from.0[before[1]]);
         let (a, b) = (&costs[parity], &costs[2 + parity]);
-        let mut seconds = [0u8; LANES];
+        let mut seconds = [0u16; LANES];
         for lane in 0..LANES {
             let (a, b) = (first[lane] + a[lane], second[lane] + b[lane]);
-            seconds[lane] = u8::from(b < a);
+            seconds[lane] = u16::from(b < a);
             sums[lane] = a.min(b);
         }
         *kept = seconds.iter().rev().fold(0, |bits, second| bits << 1 | u32::from(*second));
@@ -187,17 +221,83 @@ fn has_avx512() -> bool {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn step_avx2<const S: usize>(sums: &mut Sums, costs: &[[u16; LANES]; 4], kept: &mut [u32]) {
-    // SAFETY: halves of 32 lanes, here and below.
-    let load = |of: &[u16; LANES]| unsafe {
+fn forward_avx2<const S: usize>(
+    costs: &[[u16; 4]],
+    positions: &[u16],
+    (first, lanes): (usize, usize),
+    kept: &mut [u32],
+    sums: &mut Sums<S>,
+) {
+    let mut other = *sums;
+    let rows = positions.len().div_ceil(lanes);
+    for (i, row) in positions.chunks(lanes).enumerate() {
+        let costs = match row.first_chunk() {
+            Some(row) => gather_avx2(costs, row),
+            None => gather(costs, row).map(|of| load_avx2(&of)),
+        };
+        let (from, to) = if i % 2 == 0 { (&*sums, &mut other) } else { (&other, &mut *sums) };
+        step_avx2::<S>(from, to, &costs, &mut kept[(first + i) * S..][..S]);
+        if (first + i + 1).is_multiple_of(ROWS) {
+            settle(to);
+        }
+    }
+    if rows % 2 == 1 {
+        *sums = other;
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_avx2(of: &[u16; LANES]) -> [__m256i; 2] {
+    // SAFETY: halves of 32 lanes.
+    unsafe {
         let at = of.as_ptr().cast::<__m256i>();
         [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))]
+    }
+}
+
+/// What [`gather`] finds, of a whole row.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn gather_avx2(costs: &[[u16; 4]], row: &[u16; LANES]) -> [[__m256i; 2]; 4] {
+    // Of four costs of two lanes at a time the same cost of eight.
+    let eight = |eight: &[u16]| {
+        let two = |i: usize| {
+            let [a, b] = [2 * i, 2 * i + 1].map(|i| &costs[usize::from(eight[i])]);
+            let [a, b] = [a, b].map(|c| bytemuck::must_cast::<[u16; 4], i64>(*c));
+            _mm_set_epi64x(b, a)
+        };
+        let four = |a, b| {
+            let (even, odd) = (_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b));
+            [_mm_unpacklo_epi16(even, odd), _mm_unpackhi_epi16(even, odd)]
+        };
+        let ([a01, a23], [b01, b23]) = (four(two(0), two(1)), four(two(2), two(3)));
+        [
+            _mm_unpacklo_epi64(a01, b01),
+            _mm_unpackhi_epi64(a01, b01),
+            _mm_unpacklo_epi64(a23, b23),
+            _mm_unpackhi_epi64(a23, b23),
+        ]
     };
-    let old = *sums;
-    let costs = [0, 1, 2, 3].map(|i: usize| load(&costs[i]));
-    for (state, (sums, kept)) in sums.iter_mut().zip(kept).enumerate() {
-        let (from, parity) = before::<S>(state);
-        let (first, second) = (load(&old[from[0]]), load(&old[from[1]]));
+    let [a, b, c, d] = [0, 8, 16, 24].map(|i| eight(&row[i..i + 8]));
+    [0, 1, 2, 3].map(|i: usize| [_mm256_set_m128i(b[i], a[i]), _mm256_set_m128i(d[i], c[i])])
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn step_avx2<const S: usize>(
+    from: &Sums<S>,
+    to: &mut Sums<S>,
+    costs: &[[__m256i; 2]; 4],
+    kept: &mut [u32],
+) {
+    let kept: &mut [u32; S] = kept.first_chunk_mut().expect("there is a word for each state");
+    for state in 0..S {
+        let (before, parity) = const { &befores::<S>() }[state];
+        let (first, second) = (load_avx2(&from.0[before[0]]), load_avx2(&from.0[before[1]]));
         let (mut least, mut firsts) = ([_mm256_setzero_si256(); 2], [_mm256_setzero_si256(); 2]);
         for half in 0..2 {
             let a = _mm256_add_epi16(first[half], costs[parity][half]);
@@ -206,10 +306,10 @@ fn step_avx2<const S: usize>(sums: &mut Sums, costs: &[[u16; LANES]; 4], kept: &
             firsts[half] = _mm256_cmpeq_epi16(least[half], a);
         }
         let packed = _mm256_permute4x64_epi64::<0xd8>(_mm256_packs_epi16(firsts[0], firsts[1]));
-        *kept = !_mm256_movemask_epi8(packed) as u32;
-        // SAFETY: as above.
+        kept[state] = !_mm256_movemask_epi8(packed) as u32;
+        // SAFETY: halves of 32 lanes.
         unsafe {
-            let at = sums.as_mut_ptr().cast::<__m256i>();
+            let at = to.0[state].as_mut_ptr().cast::<__m256i>();
             _mm256_storeu_si256(at, least[0]);
             _mm256_storeu_si256(at.add(1), least[1]);
         }
@@ -225,11 +325,11 @@ unsafe fn forward_avx512<const S: usize>(
     choices: Choices,
     positions: &[u16],
     kept: &mut [u32],
-    sums: &mut Sums,
+    sums: &mut Sums<S>,
 ) {
-    // SAFETY: 32 lanes of 16 bits.
-    let mut now: [__m512i; S] =
-        std::array::from_fn(|s| unsafe { _mm512_loadu_si512(sums[s].as_ptr().cast()) });
+    // Those of few states stay in registers, of many they go to and fro.
+    let mut now: [__m512i; S] = std::array::from_fn(|s| load_avx512(&sums.0[s]));
+    let mut other = *sums;
     // Of two registers of the four costs of eight lanes the first two costs, or the last two, of all.
     let halves: [[u16; LANES]; 2] = std::array::from_fn(|half| {
         std::array::from_fn(|i| {
@@ -255,32 +355,60 @@ unsafe fn forward_avx512<const S: usize>(
         };
         let ([c0, c1], [c2, c3]) = (pairs(0), pairs(1));
         let costs = [c0, c1, c2, c3];
-        let mut next = [_mm512_setzero_si512(); S];
-        for state in 0..S {
-            let (from, parity) = const { befores::<S>() }[state];
-            let a = _mm512_add_epi16(now[from[0]], costs[parity]);
-            let b = _mm512_add_epi16(now[from[1]], costs[2 + parity]);
-            kept[state] = _mm512_cmplt_epu16_mask(b, a);
-            next[state] = _mm512_min_epu16(a, b);
-        }
-        now = next;
-        if (i + 1).is_multiple_of(ROWS) {
-            let mut least = now[0];
-            for sums in &now[1..] {
-                least = _mm512_min_epu16(least, *sums);
+        let settles = (i + 1).is_multiple_of(ROWS);
+        if S <= 16 {
+            let mut next = [_mm512_setzero_si512(); S];
+            for state in 0..S {
+                let (from, parity) = const { &befores::<S>() }[state];
+                let a = _mm512_add_epi16(now[from[0]], costs[parity]);
+                let b = _mm512_add_epi16(now[from[1]], costs[2 + parity]);
+                kept[state] = _mm512_cmplt_epu16_mask(b, a);
+                next[state] = _mm512_min_epu16(a, b);
             }
-            for sums in &mut now {
-                *sums = _mm512_sub_epi16(*sums, least);
+            now = next;
+            if settles {
+                let least = now[1..].iter().fold(now[0], |a, b| _mm512_min_epu16(a, *b));
+                now.iter_mut().for_each(|sums| *sums = _mm512_sub_epi16(*sums, least));
+            }
+        } else {
+            let (from, to) = if i % 2 == 0 { (&*sums, &mut other) } else { (&other, &mut *sums) };
+            let kept: &mut [u32; S] = kept.first_chunk_mut().expect("a word for each state");
+            for state in 0..S {
+                let (before, parity) = const { &befores::<S>() }[state];
+                let a = _mm512_add_epi16(load_avx512(&from.0[before[0]]), costs[parity]);
+                let b = _mm512_add_epi16(load_avx512(&from.0[before[1]]), costs[2 + parity]);
+                kept[state] = _mm512_cmplt_epu16_mask(b, a);
+                store_avx512(&mut to.0[state], _mm512_min_epu16(a, b));
+            }
+            if settles {
+                settle(to);
             }
         }
     }
-    for (sums, now) in sums.iter_mut().zip(now) {
-        // SAFETY: as above.
-        unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), now) };
+    if S <= 16 {
+        sums.0.iter_mut().zip(now).for_each(|(sums, now)| store_avx512(sums, now));
+    } else if (positions.len() / LANES) % 2 == 1 {
+        *sums = other;
     }
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+fn load_avx512(sums: &[u16; LANES]) -> __m512i {
+    // SAFETY: 32 lanes of 16 bits.
+    unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+fn store_avx512(sums: &mut [u16; LANES], now: __m512i) {
+    // SAFETY: as above.
+    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), now) };
+}
+
+/// [`before`] of all states.
 const fn befores<const S: usize>() -> [([usize; 2], usize); S] {
     let mut all = [([0; 2], 0); S];
     let mut state = 0;
@@ -444,17 +572,12 @@ mod tests {
 
     /// Row by row, by the plain step alone.
     fn plain<const S: usize>(choices: Choices, positions: &[u16], codes: &mut [u8]) {
-        let mut sums: Sums =
-            std::array::from_fn(|s| [if s == 0 { 0 } else { S.ilog2() as u16 * COST + 1 }; LANES]);
+        let begin = |s: usize| if s == 0 { 0 } else { S.ilog2() as u16 * COST + 1 };
+        let mut sums: Sums<S> = Sums(std::array::from_fn(|s| [begin(s); LANES]));
         let mut kept = vec![0; positions.len() / LANES * S];
-        for (i, (row, kept)) in positions.chunks(LANES).zip(kept.chunks_mut(S)).enumerate() {
-            plain_step::<S>(&mut sums, &gather(choices.costs, row), kept);
-            if i % ROWS == ROWS - 1 {
-                settle(&mut sums[..S]);
-            }
-        }
+        by_rows(choices.costs, positions, (0, LANES), &mut kept, &mut sums, plain_step::<S>);
         for lane in 0..LANES {
-            let mut state = (0..S).min_by_key(|s| sums[*s][lane]).unwrap();
+            let mut state = (0..S).min_by_key(|s| sums.0[*s][lane]).unwrap();
             for row in (0..positions.len() / LANES).rev() {
                 let (from, parity) = before::<S>(state);
                 let second = (kept[row * S + state] >> lane & 1) as usize;
@@ -487,13 +610,14 @@ mod tests {
                 assert_eq!(found, expected, "{states} states, {rows} rows");
                 #[cfg(target_arch = "x86_64")]
                 if detected!("avx2") {
-                    let costs = gather(choices.costs, &positions[..LANES]);
-                    let start: Sums = std::array::from_fn(|s| [(s as u16 * 911) % 24_571; LANES]);
-                    let (mut a, mut b) = ((start, [0; 8]), (start, [0; 8]));
-                    plain_step::<8>(&mut a.0, &costs, &mut a.1);
+                    let start: Sums<8> =
+                        Sums(std::array::from_fn(|s| [(s as u16 * 911) % 24_571; LANES]));
+                    let (mut a, mut b) = ((start, vec![0; 8 * rows]), (start, vec![0; 8 * rows]));
+                    let (costs, at) = (choices.costs, (0, LANES));
+                    by_rows(costs, &positions, at, &mut a.1, &mut a.0, plain_step::<8>);
                     // SAFETY: the machine has the instructions.
-                    unsafe { step_avx2::<8>(&mut b.0, &costs, &mut b.1) };
-                    assert_eq!((a.0[..8].to_vec(), a.1), (b.0[..8].to_vec(), b.1));
+                    unsafe { forward_avx2::<8>(costs, &positions, at, &mut b.1, &mut b.0) };
+                    assert_eq!((a.0.0, a.1), (b.0.0, b.1));
                 }
             }
         }
