@@ -214,6 +214,7 @@ const GOOD: &[&[u8]] = &[
     include_bytes!("../../tests/golden/1/ribbon-F32"),
     include_bytes!("../../tests/golden/1/bloomier-F32"),
     include_bytes!("../../tests/golden/1/lossless-F32"),
+    include_bytes!("../../tests/golden/1/deep-trellis-F32"),
 ];
 
 /// Edits of a good archive, each of five bytes, digests made right: a number of its header becomes another, or bytes of its data.

@@ -495,7 +495,7 @@ pub fn cases() -> Vec<(String, &'static str)> {
         (quantize("bits = 8"), "TOML parse error at line 4, column 12: missing field `kind`"),
         (
             quantize("kind = \"cube\", bits = 8"),
-            "TOML parse error at line 4, column 21: unknown variant `cube`, expected one of `affine`, `palette`, `vector`, `product`, `residual`, `pyramid`, `binary`, `entropy`",
+            "TOML parse error at line 4, column 21: unknown variant `cube`, expected one of `affine`, `palette`, `vector`, `product`, `residual`, `pyramid`, `trellis`, `binary`, `entropy`",
         ),
         (
             quantize("kind = \"affine\""),
