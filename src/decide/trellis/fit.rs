@@ -68,19 +68,31 @@ impl Default for Tally {
 impl Tally {
     /// What these weights have taken.
     pub fn of(grid: &Grid, weights: &[f32], codes: &[u8]) -> Self {
-        let (mut counts, mut sums, mut squares) = ([0u64; LEVELS], [0i64; LEVELS], 0u128);
+        // Four side by side, so that no weight waits for the one before.
+        let (mut counts, mut sums, mut squares) = ([[0u64; LEVELS]; 4], [[0i64; LEVELS]; 4], 0u128);
         for (weights, codes) in weights.chunks(1 << 16).zip(codes.chunks(1 << 16)) {
             let mut of_part = 0;
-            for (w, code) in weights.iter().zip(codes) {
-                let t = grid.positions.offset(*w);
-                counts[usize::from(*code)] += 1;
-                sums[usize::from(*code)] += i64::from(t);
-                let t = t.clamp(-SQUARED, SQUARED) as i64;
+            let mut take = |w: f32, code: u8, side: usize| {
+                let t = grid.positions.offset(w);
+                counts[side][usize::from(code)] += 1;
+                sums[side][usize::from(code)] += i64::from(t);
+                let t = i64::from(t.clamp(-SQUARED, SQUARED));
                 of_part += (t * t) as u64;
+            };
+            let (fours, rest) = weights.as_chunks::<4>();
+            let (codes_of_fours, codes_of_rest) = codes.as_chunks::<4>();
+            for (weights, codes) in fours.iter().zip(codes_of_fours) {
+                (0..4).for_each(|side| take(weights[side], codes[side], side));
             }
+            rest.iter().zip(codes_of_rest).for_each(|(w, code)| take(*w, *code, 0));
             squares += u128::from(of_part);
         }
-        Self { counts, sums: sums.map(i128::from), squares }
+        let mut all = Self { squares, ..Self::default() };
+        for (counts, sums) in counts.iter().zip(&sums) {
+            all.counts.iter_mut().zip(counts).for_each(|(all, n)| *all += n);
+            all.sums.iter_mut().zip(sums).for_each(|(all, sum)| *all += i128::from(*sum));
+        }
+        all
     }
 
     /// Adds another.

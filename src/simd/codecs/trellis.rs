@@ -266,7 +266,7 @@ fn gather_avx2(costs: &[[u16; 4]], row: &[u16; LANES]) -> [[__m256i; 2]; 4] {
     let eight = |eight: &[u16]| {
         let two = |i: usize| {
             let [a, b] = [2 * i, 2 * i + 1].map(|i| &costs[usize::from(eight[i])]);
-            let [a, b] = [a, b].map(|c| bytemuck::must_cast::<[u16; 4], i64>(*c));
+            let [a, b] = [a, b].map(|c| bytemuck::cast::<[u16; 4], i64>(*c));
             _mm_set_epi64x(b, a)
         };
         let four = |a, b| {
