@@ -39,7 +39,12 @@ impl Positions {
     #[inline(always)]
     pub fn offset(&self, weight: f32) -> i32 {
         const MOST: f32 = (1 << 30) as f32;
-        (weight * self.per_weight).round_ties_even().clamp(-MOST, MOST) as i32 - self.middle
+        // From here on floats are whole, and below it adding this rounds, ties to even: in registers, where the function is a call.
+        const WHOLE: f32 = (1 << 23) as f32;
+        let at = weight * self.per_weight;
+        let from = at.abs().min(MOST);
+        let rounded = if from < WHOLE { (from + WHOLE) - WHOLE } else { from } as i32;
+        (if at < 0.0 { -rounded } else { rounded }) - self.middle
     }
 
     /// The position of a weight.
