@@ -17,9 +17,10 @@ use crate::{
     trellis::{Fit, Goal, Grid, Tally, bits},
 };
 
-/// Weights that the levels are found from, in so many parts at most, each long enough to be coded as the tensor will be.
-const SAMPLE: usize = 1 << 19;
-const PARTS: usize = 32;
+/// Weights that the levels are found from, in so many parts at most, each long enough to be coded as the tensor will be. What they
+/// are off by shows when the whole tensor is gone through, which costs less than more of them.
+const SAMPLE: usize = 1 << 17;
+const PARTS: usize = 8;
 
 /// How often the whole tensor is gone through until what it takes is what was asked for.
 const PASSES: usize = 6;
@@ -146,7 +147,7 @@ impl Job<'_> {
                 Goal::Bits(bits) => Goal::Bits((bits - off - below / 4.0).max(bits / 4.0)),
                 Goal::Error(error) => Goal::Error(error * libm::exp2(-2.0 * off - below / 2.0)),
             };
-            match off.abs() < 0.02 {
+            match off.abs() < 0.05 {
                 true => _ = fit.towards(aim, &tally),
                 false => fit.settle(trellis, aim, &look.sample),
             }

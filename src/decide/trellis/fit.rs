@@ -13,7 +13,7 @@ use std::f64::consts::LN_2;
 const TURNS: usize = 10;
 
 /// How near the goal is near enough, in bits.
-const NEAR: f64 = 1e-3;
+const NEAR: f64 = 4e-3;
 
 /// Steps to the furthest weight, or to the middle, at most.
 const FINEST: f64 = (1 << 20) as f64;

@@ -77,13 +77,13 @@ mod tests {
             for (asked, best) in if states == 8 { &scalar[..] } else { &scalar[1..2] } {
                 let (error, bits) = measured(&weights, Goal::Bits(*asked), states);
                 // Tables and lanes take little.
-                assert!((bits - asked).abs() < 0.008, "{states} states, {asked} bits: {bits}");
+                assert!((bits - asked).abs() < 0.011, "{states} states, {asked} bits: {bits}");
                 let part = if *asked == 1.0 { 0.87 } else { part };
                 assert!(error < part * best, "{states} states, {asked} bits: {error}");
             }
         }
         let (error, _) = measured(&weights, Goal::Error(0.01), 8);
-        assert!((error - 0.01).abs() < 2e-5, "{error}");
+        assert!((error - 0.01).abs() < 1e-4, "{error}");
     }
 
     #[test]
