@@ -13,6 +13,7 @@ struct Params { paths: u32, rows: u32, positions: u32, choices: u32 }
 
 override WG: u32;
 override STATES: u32;      // 4, 8, 16, 32 or 64
+override HALF: u32;        // bits of a state after the highest
 override LOST: u32;        // what changes a state that loses a one
 override LED: u32;         // what changes one that a code of the second subset leads on from
 override FAR: u32;         // what it costs to begin elsewhere than at state 0
@@ -34,7 +35,7 @@ fn costs_of(path: vec4<u32>, row: u32, parity: u32) -> vec2<u32> {
 
 // The state from which a code of the first, or of the second, subset leads to one.
 fn state_before(state: u32, second: u32) -> u32 {
-    let parity = state / (STATES / 2u);
+    let parity = state >> HALF;
     return (((state ^ (parity * LOST)) ^ (second * LED)) << 1u) | parity;
 }
 
@@ -45,7 +46,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
     let number = workgroup_index(wid, groups) * (WG / STATES) + lane / STATES;
     let works = number < params.paths;
     let path = paths[min(number, params.paths - 1u)];
-    let parity = state / (STATES / 2u);
+    let parity = state >> HALF;
     let first = base + state_before(state, 0u);
     let second = base + state_before(state, 1u);
     let row_words = (params.rows + 31u) / 32u;
@@ -83,7 +84,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
         let second_subset = (kept[(number * row_words + row / 32u) * STATES + at] >> (row & 31u)) & 1u;
         let i = path.x + row * path.y;
         if i < path.z {
-            let subset = (second_subset << 1u) | (at / (STATES / 2u));
+            let subset = (second_subset << 1u) | (at >> HALF);
             let code = (choices[position_of(i)] >> (8u * subset)) & 0xffu;
             atomicOr(&codes[i >> 2u], code << (8u * (i & 3u)));
         }

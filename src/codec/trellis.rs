@@ -25,7 +25,7 @@
 use crate::{
     codec::{
         Malformed,
-        frequencies::{BITS, FRACTION, Frequencies},
+        frequencies::{BITS, Frequencies},
         lanes::{self, Model, Share, Shares},
     },
     simd::{self, codecs::rans::Lanes},
@@ -180,16 +180,6 @@ pub fn encode(codes: &[u8], out: &mut Vec<u8>) {
     lanes::encode(codes, &shares(&tables), out);
 }
 
-/// About the bits of the stream of codes that occur so often, to a few bytes a block and 0.2 %.
-pub fn cost(counts: &[u64; 256]) -> u64 {
-    let symbols = counts.iter().sum();
-    if symbols == 0 {
-        return 0;
-    }
-    let bits = |parity| Frequencies::fit(&of_superset(counts, parity)).1 >> FRACTION;
-    lanes::cost(symbols, bits(0) + bits(1)) as u64
-}
-
 /// A stream as a device decodes it.
 pub(crate) struct Layout {
     pub(crate) slots: Box<Slots>,
@@ -282,9 +272,6 @@ mod tests {
                     let mut back = vec![0xAA; len];
                     assert_eq!(decode(trellis, &bytes, &mut back), Ok(()), "{states} {few} {len}");
                     assert!(back == codes, "{states} states, {few} codes, {len} of them");
-                    let (cost, size) = (cost(&simd::histogram(&codes)), 8 * bytes.len() as u64);
-                    let off = 48 + size / 500 + 64 * (len / 2048).div_ceil(32) as u64;
-                    assert!(cost.abs_diff(size) <= off, "{states} {few} {len}: {size}, not {cost}");
                 }
             }
         }

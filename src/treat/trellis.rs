@@ -2,7 +2,7 @@
 
 use crate::{
     DType, Error, Result, Tensor,
-    codec::{bitpack, sparse, trellis::Trellis},
+    codec::{bitpack, sparse, stream, trellis::Trellis},
     dtype,
     engine::Needs,
     form::Palette,
@@ -14,7 +14,7 @@ use crate::{
     scratch,
     stage::Unit,
     treat::{job::Job, masks::Mask},
-    trellis::{Fit, Goal, Grid, Tally, bits},
+    trellis::{Fit, Goal, Grid, Tally},
 };
 
 /// Weights that the levels are found from, in so many parts at most, each long enough to be coded as the tensor will be. What they
@@ -115,6 +115,7 @@ impl Job<'_> {
         fit.settle(trellis, aim, &look.sample);
         // The nearest to what was asked for of those that keep to it, and what was least beyond it.
         let (mut best, mut beyond): (Option<(f64, Levels)>, f64) = (None, f64::MAX);
+        let mut before = f64::MAX;
         for _ in 0..PASSES {
             let grid = fit.grid(trellis);
             let (tally, coded) = self.take(mask, &grid)?;
@@ -136,12 +137,21 @@ impl Job<'_> {
                 }
             };
             beyond = beyond.min(off);
-            if off <= above && best.as_ref().is_none_or(|(of_best, _)| off > *of_best) {
+            // Of those that take as much the last one, whose steps are smaller.
+            let same = 1e-3;
+            if off <= above && best.as_ref().is_none_or(|(of_best, _)| off > of_best - same) {
                 best = Some((off, Levels { grid: grid.shifted(first), entries }));
             }
             // What has no more to tell apart takes fewer bits, or has no error.
             if (-below..=above).contains(&off) || off < 0.0 && fit.is_finest() {
                 break;
+            }
+            // Few values take no more, however small the step.
+            let few = off < -below && (off - before).abs() < same;
+            before = off;
+            if few {
+                fit.refine();
+                continue;
             }
             aim = match aim {
                 Goal::Bits(bits) => Goal::Bits((bits - off - below / 4.0).max(bits / 4.0)),
@@ -206,15 +216,17 @@ impl Job<'_> {
     fn take(&self, mask: &Mask, grid: &Grid) -> Result<(Tally, u64)> {
         let of_units = parallel::try_map(&self.units, &|unit| {
             self.engine.cancel.check()?;
-            let (elements, bits_of_mask) = self.load(unit, mask)?;
-            let streams = self.streams(unit, &elements, &bits_of_mask);
+            let (elements, bits) = self.load(unit, mask)?;
+            let streams = self.streams(unit, &elements, &bits);
             let codes = self.search(unit, &streams, grid)?;
             let (mut all, mut coded, mut codes) = (Tally::default(), 0, &codes[..]);
+            let mut bytes = Vec::new();
             for weights in streams.each() {
                 let (own, after) = codes.split_at(weights.len());
-                let tally = Tally::of(grid, weights, own);
-                coded += bits(&tally);
-                all.add(&tally);
+                bytes.clear();
+                stream::encode_paths(own, &mut bytes);
+                coded += 8 * bytes.len() as u64;
+                all.add(&Tally::of(grid, weights, own));
                 codes = after;
             }
             Ok((all, coded))

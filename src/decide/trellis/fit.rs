@@ -3,7 +3,7 @@
 
 use crate::{
     DType,
-    codec::trellis::{self, Trellis},
+    codec::trellis::Trellis,
     decide::trellis::{EVEN, FINE, Grid, LEVELS, MIDDLE},
     dtype, parallel, words,
 };
@@ -225,7 +225,17 @@ impl Fit {
             }
         };
         self.set_step(self.step * libm::exp2(0.9 * off.clamp(-4.0, 4.0)));
+        if off.abs() > 0.25 {
+            // Means of other steps say nothing of these.
+            self.levels = std::array::from_fn(|i| self.plain(i));
+        }
         off
+    }
+
+    /// Takes the smallest step there is.
+    pub fn refine(&mut self) {
+        self.set_step(self.finest());
+        self.levels = std::array::from_fn(|i| self.plain(i));
     }
 
     /// Turns until the goal is met, on parts of the weights, each a stream of its own.
@@ -281,9 +291,4 @@ impl Fit {
         dtype::decode(dtype, &stored, 0, &mut entries);
         (entries, first as u8)
     }
-}
-
-/// Bits of the streams of codes that occur so often.
-pub fn bits(tally: &Tally) -> u64 {
-    trellis::cost(&tally.counts)
 }

@@ -14,7 +14,7 @@
 mod fit;
 mod grid;
 
-pub use fit::{Fit, Goal, Tally, bits};
+pub use fit::{Fit, Goal, Tally};
 pub use grid::{Grid, Positions};
 
 /// Levels at most: as many as codes of 8 bits.
@@ -32,7 +32,10 @@ const EVEN: i32 = 96;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{codec::trellis::Trellis, random};
+    use crate::{
+        codec::trellis::{self, Trellis},
+        random,
+    };
 
     fn normal(n: usize) -> Vec<f32> {
         let uniform = |i| (random::number(9, i) >> 11) as f64 / (1u64 << 53) as f64;
@@ -64,7 +67,9 @@ mod tests {
         let (fit, tally) = fitted(weights, goal, states);
         let (entries, first) = fit.entries(&tally, crate::DType::F32);
         assert!(first.is_multiple_of(4));
-        (fit.error(&tally, (&entries, first)), bits(&tally) as f64 / weights.len() as f64)
+        let mut bytes = Vec::new();
+        trellis::encode(&fit.grid(Trellis::new(states).unwrap()).search(weights), &mut bytes);
+        (fit.error(&tally, (&entries, first)), 8.0 * bytes.len() as f64 / weights.len() as f64)
     }
 
     #[test]

@@ -135,6 +135,7 @@ fn on_gpu(gpu: &Gpu, positions: &Tensor, streams: &[usize], grid: &Grid) -> Resu
     let [lost, led] = grid.trellis.taps();
     let constants = [
         ("STATES", states as f64),
+        ("HALF", f64::from(states.ilog2() - 1)),
         ("LOST", lost.into()),
         ("LED", led.into()),
         ("FAR", f64::from(states.ilog2() * u32::from(COST) + 1)),
