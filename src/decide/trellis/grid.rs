@@ -39,11 +39,15 @@ impl Positions {
     #[inline(always)]
     pub fn offset(&self, weight: f32) -> i32 {
         const MOST: f32 = (1 << 30) as f32;
-        // From here on floats are whole, and below it adding this rounds, ties to even: in registers, where the function is a call.
+        // From here on floats are whole, and below it adding this rounds, ties to even, to what then stands in the low bits. A cast
+        // would not be done on many at once.
         const WHOLE: f32 = (1 << 23) as f32;
         let at = weight * self.per_weight;
         let from = at.abs().min(MOST);
-        let rounded = if from < WHOLE { (from + WHOLE) - WHOLE } else { from } as i32;
+        let small = (from + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits());
+        let (digits, exponent) = (from.to_bits() & 0x7f_ffff | 0x80_0000, from.to_bits() >> 23);
+        let large = digits << exponent.saturating_sub(150).min(7);
+        let rounded = if from < WHOLE { small } else { large } as i32;
         (if at < 0.0 { -rounded } else { rounded }) - self.middle
     }
 
