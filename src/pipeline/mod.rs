@@ -434,7 +434,7 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
         sealed.finish(&engine, |path| {
             let restored = Checkpoint::open(path)?;
             engine.begin("verifying", total);
-            let known = |name: &str| of_files.tensors.get(name)?.restored.as_deref();
+            let known = |name: &str| Some(&*of_files.tensors.get(name)?.known.as_ref()?.blocks);
             verify::restored(&engine, &archive, &restored, known)?;
             restored.total_bytes()
         })

@@ -14,7 +14,7 @@ use crate::{
     plan::Treat,
     quote::quoted,
     recipe::NonFinite,
-    report::{Made, RetrievalReport},
+    report::{Known, Made, RetrievalReport},
     restore::Restorer,
     stage::{Source, Unit, units_per_strip, write_transposed},
     treat::{ModelLimit, encode},
@@ -357,7 +357,7 @@ impl<'a> FileWriter<'a> {
                     let name = format!("{}.{component}", info.own_name());
                     self.push(name.into(), dtype, shape.into(), bytes.end - bytes.start);
                 }
-                self.notes.of(&info.name).restored = Some(stored.restored.into());
+                self.notes.of(&info.name).known = Some(stored.known.into());
                 if let Some(remark) = &stored.remark {
                     self.notes.warn(engine, format!("tensor {} is {remark}", quoted(&info.name)));
                 }
@@ -448,7 +448,8 @@ impl<'a> FileWriter<'a> {
             let path = archive.stored.files[t.file].path.clone();
             Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) })
         })?;
-        self.notes.of(&t.name).restored = Some(restored.into());
+        let known = Known { blocks: restored, measured: None };
+        self.notes.of(&t.name).known = Some(known.into());
         let bytes = blocks.elements() * size;
         self.push(t.own_name().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
         self.tensors += 1;
