@@ -180,7 +180,7 @@ pub(crate) struct Made {
 /// What a run knows of weights as they will come back from what it writes.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
-    /// The mixed digests of their blocks.
+    /// The twofold digests of their blocks.
     pub blocks: Vec<Digest>,
     /// How far they are from their source, where that was measured while it was there.
     pub measured: Option<Compared>,

@@ -128,18 +128,15 @@ fn lay_out<W: PartsWriter>(
                 (true, true) => vec![exact(blocks, unit, &restored)],
                 (true, false) => between(blocks, unit, [&original, &restored]),
             };
-            let [mixed, source] = match lossless {
-                true => [blocks.mixed(unit, &restored), Vec::new()],
-                false => blocks.mixed_both(unit, [&restored, &original]),
-            };
-            let digests = blocks.digests(unit, &restored);
+            let source = if lossless { Vec::new() } else { blocks.mixed(unit, &original) };
+            let digests = [blocks.digests(unit, &restored), blocks.twofold(unit, &restored)];
             job.engine.advance(blocks.dtype.bytes(unit.elements()) as u64);
-            Ok((laid, digests, [mixed, source], sums, flushed))
+            Ok((laid, digests, source, sums, flushed))
         })?;
-        for (laid, of_unit, [mixed, of_source], sums, lost) in treated {
+        for (laid, [of_unit, seen], of_source, sums, lost) in treated {
             writer.append(laid)?;
             digests.extend(of_unit.concat());
-            restored.extend(mixed);
+            restored.extend(seen);
             sources.extend(of_source);
             sums.iter().for_each(|sums| all.add(sums));
             flushed += lost;

@@ -92,20 +92,10 @@ fn treated(
             };
             return Ok(Measured { digests, sums, codes, sizes, ..Measured::default() });
         };
-        // While both are in the cache.
-        let (digests, source) = match known {
-            Some(known) if !manifest.lossless() => {
-                let [found, source] = blocks.mixed_both(unit, [&restored, &original]);
-                let same = known.get(blocks.of_unit(unit)) == Some(&found);
-                (same.then(Vec::new), source)
-            }
-            None if !manifest.lossless() => {
-                (digests(blocks, unit, &restored, known), blocks.mixed(unit, &original))
-            }
-            _ => (digests(blocks, unit, &restored, known), Vec::new()),
-        };
-        let digests = digests.ok_or_else(damaged)?;
-        let sums = match (manifest.lossless(), origin) {
+        let digests = digests(blocks, unit, &restored, known).ok_or_else(damaged)?;
+        let lossless = manifest.lossless();
+        let source = if lossless { Vec::new() } else { blocks.mixed(unit, &original) };
+        let sums = match (lossless, origin) {
             (true, Some((checkpoint, info))) if *original != *restored => {
                 return Err(Error::Differs {
                     path: archive.stored.files[t.file].path.clone(),
@@ -163,7 +153,7 @@ fn treated(
     Ok(Decoded { sizes: Some(sizes), entropy_bits, density, error })
 }
 
-/// The digests of the restored blocks of a unit, for the tensor's; or none, where this run knows the mixed digests of the blocks that
+/// The digests of the restored blocks of a unit, for the tensor's; or none, where this run knows the twofold digests of the blocks that
 /// were given that digest, and these have the same. `None` if they have not.
 fn digests(
     blocks: &Blocks,
@@ -175,7 +165,7 @@ fn digests(
         None => Some(blocks.digests(unit, restored)),
         Some(all) => {
             let expected = all.get(blocks.of_unit(unit))?;
-            (blocks.mixed(unit, restored) == expected).then(Vec::new)
+            (blocks.twofold(unit, restored) == expected).then(Vec::new)
         }
     }
 }
@@ -213,7 +203,7 @@ fn kept(
 }
 
 /// Reads a checkpoint that was restored from an archive again, from disk, and holds every tensor against its digest or, where
-/// it is kept, against the archive's bytes. `known` has the mixed digests of the blocks of a tensor of that name, if this run
+/// it is kept, against the archive's bytes. `known` has the twofold digests of the blocks of a tensor of that name, if this run
 /// has restored it and found that it has its digest.
 ///
 /// # Errors

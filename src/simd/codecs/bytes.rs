@@ -142,16 +142,30 @@ mod vbmi {
 
     #[target_feature(enable = "avx512f,avx512bw")]
     fn by_masks(bytes: &[u8], least: u8, found: &mut Vec<usize>) {
+        const FULL: usize = 256;
         let (whole, rest) = bytes.as_chunks::<64>();
+        let (mut here, mut n) = ([0; FULL + 64], 0);
         for (chunk, c) in whole.iter().zip(0..) {
             // SAFETY: a chunk is a vector long.
             let chunk = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
-            let mut set = _mm512_cmpge_epu8_mask(chunk, _mm512_set1_epi8(least as i8));
+            let set = _mm512_cmpge_epu8_mask(chunk, _mm512_set1_epi8(least as i8));
+            let but_one = set & set.wrapping_sub(1);
+            // There are none, one or two mostly, which nothing foretells: two are always written, and so many kept as there are.
+            here[n] = 64 * c + set.trailing_zeros() as usize;
+            here[n + 1] = 64 * c + but_one.trailing_zeros() as usize;
+            n += (set.count_ones() as usize).min(2);
+            let mut set = but_one & but_one.wrapping_sub(1);
             while set != 0 {
-                found.push(64 * c + set.trailing_zeros() as usize);
+                here[n] = 64 * c + set.trailing_zeros() as usize;
+                n += 1;
                 set &= set - 1;
             }
+            if n >= FULL {
+                found.extend_from_slice(&here[..n]);
+                n = 0;
+            }
         }
+        found.extend_from_slice(&here[..n]);
         super::plain_positions(rest, least, 64 * whole.len(), found);
     }
 
