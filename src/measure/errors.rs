@@ -554,9 +554,11 @@ mod tests {
         let half = |x: f32| Bf16((x.to_bits() >> 16) as u16);
         let weight = |i: usize, size: f32| half((i as f32 * 1.618).sin() * size);
         for (rows, cols) in [(1, 1), (3, 17), (300, 40), (5, 1100), (129, 512)] {
-            for (size, step) in [(1.0, 0.01), (1e-3, 1e-5), (1e12, 1e9), (1e-12, 1e-13), (0.0, 1.0)] {
+            for (size, step) in [(1.0, 0.01), (1e-3, 1e-5), (1e12, 1e9), (1e-12, 1e-13), (0.0, 1.0)]
+            {
                 let w: Vec<_> = (0..rows * cols).map(|i| weight(i, size)).collect();
-                let near = |(i, w): (usize, &Bf16)| half(w.widened() + weight(i * i, step).widened());
+                let near =
+                    |(i, w): (usize, &Bf16)| half(w.widened() + weight(i * i, step).widened());
                 let q: Vec<_> = w.iter().enumerate().map(near).collect();
                 let found = Sums::of_halves(rows, cols, &w, &q).expect("in range").report();
                 let expected = Sums::of(rows, cols, Slices(&w, &q)).report();
@@ -568,7 +570,10 @@ mod tests {
                     (found.rel_op_norm_1, expected.rel_op_norm_1),
                     (found.rel_error, expected.rel_error),
                 ];
-                assert_eq!(found.max_abs_error, expected.max_abs_error.map(|e| f64::from(e as f32)));
+                assert_eq!(
+                    found.max_abs_error,
+                    expected.max_abs_error.map(|e| f64::from(e as f32))
+                );
                 for (a, b) in pairs.map(|(a, b)| (a.unwrap_or(0.0), b.unwrap_or(0.0))) {
                     assert!(a == b || (a - b).abs() <= 1e-6 * b.abs(), "{a} {b} {rows} {cols}");
                 }
