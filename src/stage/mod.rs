@@ -5,7 +5,7 @@ mod strips;
 
 use crate::{
     DType, Result, Storage, TensorInfo,
-    digest::{Digest, digest, mixed, twofold},
+    digest::{Digest, digest, mixed, mixed_and_twofold, twofold},
     form::View,
     format::{Archive, Checkpoint},
     scratch, words,
@@ -132,7 +132,23 @@ impl Blocks {
         self.of_blocks(unit, elements, twofold)
     }
 
+    /// Those of a source, and these of what was made of it.
+    pub fn mixed_and_twofold(&self, unit: &Unit, source: &[u32], made: &[u32]) -> [Vec<Digest>; 2] {
+        let both = self.bytes_of_blocks(unit, source).zip(self.bytes_of_blocks(unit, made));
+        let both = both.map(|(source, made)| mixed_and_twofold(source, made).into());
+        let (mixed, twofold): (Vec<Digest>, Vec<Digest>) = both.unzip();
+        [mixed, twofold]
+    }
+
     fn of_blocks(&self, unit: &Unit, elements: &[u32], of: fn(&[u8]) -> Digest) -> Vec<Digest> {
+        self.bytes_of_blocks(unit, elements).map(of).collect()
+    }
+
+    fn bytes_of_blocks<'e>(
+        &self,
+        unit: &Unit,
+        elements: &'e [u32],
+    ) -> impl Iterator<Item = &'e [u8]> + use<'e> {
         let bytes: &[u8] = bytemuck::cast_slice(elements);
         let size = self.dtype.bytes(1);
         let all = &bytes[..unit.elements() * size];
@@ -140,7 +156,7 @@ impl Blocks {
             true => all.len(),
             false => (self.rows_per_block() * self.cols) as usize * size,
         };
-        all.chunks(block.max(1)).map(of).collect()
+        all.chunks(block.max(1))
     }
 
     /// How many blocks the tensor has.

@@ -128,8 +128,11 @@ fn lay_out<W: PartsWriter>(
                 (true, true) => vec![exact(blocks, unit, &restored)],
                 (true, false) => between(blocks, unit, [&original, &restored]),
             };
-            let source = if lossless { Vec::new() } else { blocks.mixed(unit, &original) };
-            let digests = [blocks.digests(unit, &restored), blocks.twofold(unit, &restored)];
+            let [source, seen] = match lossless {
+                true => [Vec::new(), blocks.twofold(unit, &restored)],
+                false => blocks.mixed_and_twofold(unit, &original, &restored),
+            };
+            let digests = [blocks.digests(unit, &restored), seen];
             job.engine.advance(blocks.dtype.bytes(unit.elements()) as u64);
             Ok((laid, digests, source, sums, flushed))
         })?;

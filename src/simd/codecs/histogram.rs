@@ -76,14 +76,18 @@ mod planes {
     pub(super) fn histogram(symbols: &[u8]) -> [u64; 256] {
         assert!(detect());
         let (batches, rest) = symbols.as_chunks::<BATCH>();
+        // What is wide from the first batch on is not looked at further.
+        let bits = |(least, most): (u8, u8)| u8::BITS - most.saturating_sub(least).leading_zeros();
         // SAFETY: the machine was asked.
-        let (least, most) = unsafe { ends(batches) };
+        let of_first = unsafe { ends(&batches[..batches.len().min(1)]) };
+        // SAFETY: as before.
+        let (least, most) = if bits(of_first) > 6 { of_first } else { unsafe { ends(batches) } };
         let mut counts = super::portable(rest);
         let shifted = &mut counts[usize::from(least.min(most))..];
         // SAFETY: the machine was asked.
         unsafe {
             // Few symbols that lie far from zero need no more bits than the same near it.
-            match u8::BITS - most.saturating_sub(least).leading_zeros() {
+            match bits((least, most)) {
                 0..=4 => count::<4>(batches, least, shifted),
                 5 => count::<5>(batches, least, shifted),
                 6 => count::<6>(batches, least, shifted),
