@@ -68,18 +68,19 @@ def fields(data, bits, count):
     return packed[:, 0] if bits <= 8 else packed[:, 0] | packed[:, 1].astype("u2") << 8
 
 
-def coded_block(data, count, pruned, element):
+def coded_block(data, count, pruned, element, states=None):
     """Of so many weights, from exactly these bytes: which survive, their codes or patterns, whether each code must have an entry.
-    `element` is how many bits a code has, or (width in bytes, bits of mantissa) of a float, None of what is none."""
+    `element` is how many bits a code has, or (width in bytes, bits of mantissa) of a float, None of what is none. Codes are paths
+    through a trellis of so many states, if any."""
     coded = type(element) is int
     values = lambda count: planes(data, element[0], count) if element[1] is None else floats(data, *element, count)
-    decode = lambda count: stream(data, element, count) if coded else values(count)
+    decode = lambda count: stream(data, element, count, states) if coded else values(count)
     if not pruned:
         return np.ones(count, "u1"), decode(count), True
     kind, index = data.take(1)[0], Bytes(data.take(data.number()))
     if kind in (16, 17):
         data.end()
-        need(coded, "a structure that holds values")
+        need(coded and not states, "a structure that holds values, or paths")
         results = (ribbon if kind == 16 else bloomier)(index, element, count)
         survives = results >> element == 0
         return survives, results[survives].astype("u1"), False
@@ -95,11 +96,13 @@ def coded_block(data, count, pruned, element):
     return survives, decode(int(np.count_nonzero(survives))), True
 
 
-def stream(data, bits, count):
-    """So many symbols of so many bits from exactly these bytes."""
+def stream(data, bits, count, states=None):
+    """So many symbols of so many bits from exactly these bytes; along paths through a trellis, if it has states."""
     form = data.take(1)[0]
-    need(form < 3, "a coder that is not known")
-    if form == 0:
+    need(form == 3 if states else form < 3, "a coder that is not known here")
+    if form == 3:
+        symbols = trellis(data, count, states)
+    elif form == 0:
         symbols = fields(data.take(ceil(count * bits, 8)), bits, count)
     else:
         symbols = (huffman if form == 1 else rans)(data, count)
@@ -145,11 +148,61 @@ def huffman(data, count):
 def rans(data, count):
     if count == 0:
         return np.zeros(0, "u1")
-    frequencies, out = rans_frequencies(data), bytearray()
+    frequencies = rans_frequencies(data)
     if len(frequencies) == 1:
         return np.full(count, frequencies[0][0], "u1")
-    # By the lowest 12 bits of a state: the symbol, its frequency, and how far into its range they are.
-    slots = [(symbol, frequency, i) for symbol, frequency in frequencies for i in range(frequency)]
+    return blocks(data, count, lambda lanes: Alone(slots(frequencies)))
+
+
+def slots(frequencies):
+    """By the lowest 12 bits of a state: the symbol, its frequency, and how far into its range they are."""
+    return [(symbol, frequency, i) for symbol, frequency in frequencies for i in range(frequency)]
+
+
+class Alone:
+    """Symbols that know nothing of those before them."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def of(self, lane, state):
+        return self.table[state & 4095]
+
+
+# Of a trellis by its states, what changes a state that loses a one, and one that a code of the second subset leads on from.
+TRELLISES = {4: (2, 1), 8: (5, 2), 16: (9, 2), 32: (18, 4), 64: (33, 10)}
+
+
+class Paths:
+    """Codes along the paths of the lanes of a block, of the table for the parity that each has come to."""
+
+    def __init__(self, states, lanes, tables):
+        self.taps, self.at, self.tables = TRELLISES[states], [0] * lanes, tables
+
+    def of(self, lane, state):
+        at = self.at[lane]
+        found = self.tables[at & 1][state & 4095]
+        self.at[lane] = at >> 1 ^ self.taps[0] * (at & 1) ^ self.taps[1] * (found[0] >> 1 & 1)
+        return found
+
+
+def trellis(data, count, states):
+    if count == 0:
+        return np.zeros(0, "u1")
+    tables = []
+    for parity in (0, 1):
+        codes = [(symbol << 1 | parity, frequency) for symbol, frequency in rans_frequencies(data)]
+        if len(codes) == 1:
+            code = codes[0][0]
+            codes = sorted([(code, 4095), (code ^ 2, 1)])
+        need(codes[-1][0] < 256, "a code beyond 8 bits")
+        tables.append(slots(codes))
+    return blocks(data, count, lambda lanes: Paths(states, lanes, tables))
+
+
+def blocks(data, count, model):
+    """Symbols in blocks, each of which a model of so many lanes knows."""
+    out = bytearray()
     while len(out) < count:
         size = min(1 << 16, count - len(out))
         block = Bytes(data.take(data.number()) if len(out) + size < count else data.rest())
@@ -157,29 +210,33 @@ def rans(data, count):
             width = min(len(block.left), 4 - len(block.left) % 2)
             state = int.from_bytes(block.take(width), "little")
             need(width == 0 or state >> 8 * width - 8 > 0, "a state has a zero at its high end")
-            out += rans_pop([state], block.array("<u2", len(block.left) // 2).tolist(), slots, size, range(1))
+            words = block.array("<u2", len(block.left) // 2).tolist()
+            out += rans_pop([state], words, (model(1), 1, 0), size, range(1))
         else:
             lanes = 1 << min(32, size // 512).bit_length() - 1
             tail = block.bits(10)
             words = block.bits(5) if tail == 1023 else lanes - 2
             states = [1 << bits | block.bits(bits) for bits in [16 + block.bits(4) for _ in range(lanes)]]
             block.end_of_bits()
+            known = model(lanes)
             lane_words = block.array("<u2", len(block.left) // 2).tolist()
-            out += rans_pop(states, lane_words, slots, size - tail, range(1 << 16, 2 << 16))
+            out += rans_pop(states, lane_words, (known, lanes, 0), size - tail, range(1 << 16, 2 << 16))
             low, high, *free = (state & 0xFFFF for state in states)
             need(words <= lanes - 2 and not any(free[words:]), "more words than a tail has")
-            out += rans_pop([high << 16 | low], free[:words], slots, tail, range(1))
+            out += rans_pop([high << 16 | low], free[:words], (known, lanes, size - tail), tail, range(1))
         block.end()
     return np.frombuffer(out, "u1")
 
 
-def rans_pop(states, words, slots, count, begin):
-    """So many symbols, one of each state in turn; a state that becomes small takes a word. They end where an encoder begins."""
+def rans_pop(states, words, model, count, begin):
+    """So many symbols, one of each state in turn; a state that becomes small takes a word. They end where an encoder begins. `model` says
+    the symbols of so many lanes, which take turns from this turn on."""
+    known, lanes, turn = model
     need(not words or all(state >> 16 for state in states), "a state is too small for the words after it")
     out, words = bytearray(count), iter(words)
     for i in range(count):
         state = states[i % len(states)]
-        out[i], frequency, offset = slots[state & 4095]
+        out[i], frequency, offset = known.of((turn + i) % lanes, state)
         state = frequency * (state >> 12) + offset
         if state < 1 << 16 and (word := next(words, None)) is not None:
             state = state << 16 | word

@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 from blake3 import blake3
-from coded_blocks import Bytes, Refused, ceil, coded_block, fields, need
+from coded_blocks import TRELLISES, Bytes, Refused, ceil, coded_block, fields, need
 
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E4M3FNUZ": 8,
         "F8_E5M2FNUZ": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4, "C64": 64, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8}
@@ -215,7 +215,7 @@ class Treated:
 
     def __init__(self, name, about, stored):
         self.name, self.stored, self.parts = name, stored, []
-        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "pyramid", "scales", "shape", "stack", "steps", "transform", "vector"}
+        keys = {"affine", "axis", "coded", "digest", "dtype", "max_rel_error", "palette", "pruned", "pyramid", "scales", "shape", "stack", "steps", "transform", "trellis", "vector"}
         flags = [about.get("axis", 1), *(about.get(key, True) for key in ("coded", "pruned", "stack"))]
         need(set(about) <= keys and None not in about.values() and json.dumps(flags) == "[1, true, true, true]", "what describes it")
         need(len(name.encode()) <= 1024, "its name is too long")
@@ -237,6 +237,10 @@ class Treated:
         self.height = max(1, BLOCK // (4 * ceil(self.cols * BITS[self.dtype], 32)))
         self.coded = self.part("coded", "U8", None) if "coded" in about else None
         self.read_transform(about.get("transform"), about.get("steps"))
+        # Codes of one table along paths, which are coded.
+        self.states = about.get("trellis")
+        paths = type(self.states) is int and self.states in TRELLISES and self.coded is not None and about.get("palette", [0, 1])[1:] == [0]
+        need(self.states is None or paths, "its trellis")
         self.read_method(*(about.get(key) for key in ("affine", "palette", "pyramid", "vector", "scales")))
         need(self.bits and not self.pruned or not self.transform, "a transform of no codes, or of what is pruned")
         self.find_body()
@@ -374,7 +378,7 @@ class Treated:
         if self.coded:
             element = self.bits or (BITS[self.dtype] // 8, MANTISSA.get(self.dtype))
             count = height * width // self.dim * self.codes
-            return coded_block(Bytes(self.body.take(next(self.lengths))), count, self.pruned, element)
+            return coded_block(Bytes(self.body.take(next(self.lengths))), count, self.pruned, element, self.states)
         survives = np.ones((height, width // self.dim * self.codes), "u1")
         if self.pruned:
             survives = np.stack([fields(self.mask.take(4 * ceil(width, 32)), 1, width) for _ in range(height)])

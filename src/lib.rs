@@ -97,7 +97,7 @@ mod treat;
 mod verify;
 
 pub use backend::{Backend, Device};
-pub use decide::{affine, kmeans, threshold as prune};
+pub use decide::{affine, kmeans, threshold as prune, trellis};
 pub use dtype::DType;
 pub use error::{Cause, Error, Result};
 pub use gpu::{AdapterSummary, Gpu, GpuOptions, adapters};

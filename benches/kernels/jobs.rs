@@ -4,9 +4,17 @@ use std::sync::Arc;
 use tersor::{
     Backend, DType, Result, Tensor,
     affine::{AffineCode, Scale},
-    codec::{bitpack, block::IndexKind, bloomier, huffman, pyramid::Pyramid, rans, ribbon},
+    codec::{
+        bitpack,
+        block::IndexKind,
+        bloomier, huffman,
+        pyramid::Pyramid,
+        rans, ribbon,
+        trellis::{self, Trellis},
+    },
     dtype,
     kernels::*,
+    trellis::{Grid, Positions},
     words,
 };
 
@@ -26,7 +34,7 @@ pub struct Job {
 }
 
 /// Every kernel there is a job for.
-pub const JOBS: [&str; 30] = [
+pub const JOBS: [&str; 32] = [
     "activate",
     "add",
     "attention",
@@ -57,6 +65,8 @@ pub const JOBS: [&str; 30] = [
     "ribbon_query",
     "scatter",
     "softmax",
+    "trellis_decode",
+    "trellis_search",
 ];
 
 /// Rows of activations, columns of them and rows of weights, columns of weights: a layer of an encoder. A few images of 64 x 64.
@@ -88,6 +98,10 @@ fn floats(on: &Backend, seed: u32, (rows, cols): (usize, usize)) -> Result<Tenso
 }
 
 /// Symbols of four bits, the low ones more often.
+fn trellis() -> Trellis {
+    Trellis::new(8).expect("there is one of 8 states")
+}
+
 fn symbols(len: usize) -> Vec<u8> {
     noise(5, len).iter().map(|w| ((w >> 8) % 16).min((w >> 16) % 16) as u8).collect()
 }
@@ -170,6 +184,31 @@ pub fn job(kernel: &str, on: &Backend) -> Result<Option<Job>> {
             tensors(stored.len() + SYMBOLS, move |on| {
                 Ok(vec![decode(on, &[(&stored[..], SYMBOLS)])?])
             })
+        }
+        "trellis_decode" => {
+            let (trellis, mut codes) = (trellis(), symbols(SYMBOLS));
+            let mut stored = Vec::new();
+            trellis.lead(&mut codes);
+            trellis::encode(&codes, &mut stored);
+            tensors(stored.len() + SYMBOLS, move |on| {
+                Ok(vec![trellis_decode(on, trellis, &[(&stored[..], SYMBOLS)])?])
+            })
+        }
+        "trellis_search" => {
+            // Sixteen steps, and what each subset costs in squares.
+            let positions = Positions { per_weight: 1.0, middle: 0, core: 255, shift: 0, far: 0 };
+            let square = |p: i32, s: i32| ((p - 16 * s).rem_euclid(64) - 32).pow(2) as u16;
+            let grid = Grid {
+                trellis: trellis(),
+                positions,
+                costs: (0..511).map(|p| [0, 1, 2, 3].map(|s| square(p, s))).collect(),
+                codes: (0..511)
+                    .map(|p| [0, 1, 2, 3].map(|s| (p / 8 * 4 % 256) as u8 + s))
+                    .collect(),
+            };
+            let words: Vec<u32> = noise(7, SYMBOLS / 2).iter().map(|w| w & 0x00ff_00ff).collect();
+            let at = Tensor::new(on, DType::U16, 1, SYMBOLS, words)?;
+            tensors(3 * SYMBOLS, move |on| Ok(vec![trellis_search(on, &at, &[SYMBOLS], &grid)?]))
         }
         "im2col" | "max_pool" => {
             let pixels = IMAGES.count * IMAGES.height * IMAGES.width;

@@ -13,6 +13,7 @@ use tersor::{
         pyramid::Pyramid,
         rans, ribbon, sparse,
         stream::{self, Coder},
+        trellis::{self, Trellis},
     },
     format::{Archive, Checkpoint, Entry, Manifest, Preface, read_header, write_header},
     inspect,
@@ -28,7 +29,7 @@ pub mod reseal;
 pub type Target = fn(&[u8], &Path);
 
 /// All of them by name.
-pub const ALL: [(&str, Target); 19] = [
+pub const ALL: [(&str, Target); 20] = [
     ("header", header),
     ("index", index),
     ("checkpoint", checkpoint),
@@ -39,6 +40,7 @@ pub const ALL: [(&str, Target); 19] = [
     ("bitpack", bitpack),
     ("huffman", huffman),
     ("rans", rans),
+    ("trellis", trellis),
     ("stream", stream),
     ("gaps", gaps),
     ("sparse", sparse),
@@ -212,6 +214,7 @@ const GOOD: &[&[u8]] = &[
     include_bytes!("../../tests/golden/1/ribbon-F32"),
     include_bytes!("../../tests/golden/1/bloomier-F32"),
     include_bytes!("../../tests/golden/1/lossless-F32"),
+    include_bytes!("../../tests/golden/1/deep-trellis-F32"),
 ];
 
 /// Edits of a good archive, each of five bytes, digests made right: a number of its header becomes another, or bytes of its data.
@@ -386,6 +389,29 @@ fn rans(data: &[u8], _: &Path) {
         rans::decode(bytes, &mut out).is_ok().then_some(out)
     };
     both_ways(made, || source, decode, |s, out| rans::encode(s, out));
+}
+
+/// Codes along paths through any trellis.
+fn trellis(data: &[u8], _: &Path) {
+    let mut head = Head(data);
+    let of = trellis_of(head.byte());
+    let n = head.number(SYMBOLS);
+    let mask = head.byte();
+    let mut source = Vec::new();
+    let made = head.stream(|head, out| {
+        source = head.symbols(n, mask);
+        of.lead(&mut source);
+        trellis::encode(&source, out);
+    });
+    let decode = |bytes: &[u8]| {
+        let mut out = vec![0; n];
+        trellis::decode(of, bytes, &mut out).is_ok().then_some(out)
+    };
+    both_ways(made, || source, decode, |s, out| trellis::encode(s, out));
+}
+
+fn trellis_of(byte: u8) -> Trellis {
+    Trellis::new(4 << (byte % 5)).expect("there is one")
 }
 
 const CODERS: [Coder; 3] = [Coder::Huffman, Coder::Rans, Coder::Auto];
@@ -567,10 +593,11 @@ fn bloomier(data: &[u8], _: &Path) {
 
 fn block(data: &[u8], _: &Path) {
     let mut head = Head(data);
-    let element = match head.byte() % 18 {
+    let element = match head.byte() % 20 {
         kind @ 0..8 => Element::Code(1 + u32::from(kind)),
         kind @ 8..14 => Element::Value(WEIGHTS[usize::from(kind) - 8]),
-        kind => Element::Value(OTHERS[usize::from(kind) - 14]),
+        kind @ 14..18 => Element::Value(OTHERS[usize::from(kind) - 14]),
+        kind => Element::Path(5 + 3 * u32::from(kind % 2), trellis_of(kind)),
     };
     let (pruned, coding) = (head.byte() % 2 == 1, head.byte() % 5);
     let coding = match element {
@@ -597,6 +624,19 @@ fn block(data: &[u8], _: &Path) {
                     let mut row = vec![0; bitpack::words(n, bits)];
                     bitpack::pack(&head.symbols(n, ((1u32 << bits) - 1) as u8), bits, &mut row);
                     stored.extend(row);
+                }
+                stored
+            }
+            Element::Path(bits, of) => {
+                let mut codes = head.symbols(counts.iter().sum(), ((1u32 << bits) - 1) as u8);
+                of.lead(&mut codes);
+                let (mut stored, mut left) = (Vec::new(), &codes[..]);
+                for n in counts {
+                    let (codes, after) = left.split_at(n);
+                    let mut row = vec![0; bitpack::words(n, bits)];
+                    bitpack::pack(codes, bits, &mut row);
+                    stored.extend(row);
+                    left = after;
                 }
                 stored
             }

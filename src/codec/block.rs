@@ -1,7 +1,7 @@
 //! The coded form of a block of a tensor (see `Blocks` in `src/stage`): where its survivors are, if it is pruned, and their
 //! codes or values, in a string of bytes of its own. Nothing outside it is needed to decode it but what the manifest says.
 //!
-//! - Of a block that is not pruned: the [`stream`] of its codes, or its values as [`floats`] codes them, or [`planes`] where they are
+//! - Of a block that is not pruned: the [`stream`] of its codes, which may be paths, or its values as [`floats`] codes them, or [`planes`] where they are
 //!   no floats that kernels know.
 //! - Of a pruned one: the index, then the same of its survivors, row by row. The index is a byte that names it, the number of
 //!   its further bytes, and these: for a bitmap the stream of a bit for every weight, eight to a symbol; for a width of
@@ -18,6 +18,7 @@ use crate::{
         retrieval::{Decode, Encode, bloomier, ribbon, take_bits},
         sparse,
         stream::{self, Coder},
+        trellis::Trellis,
     },
     scratch::{self, Bytes},
     simd::histogram,
@@ -31,8 +32,20 @@ use serde::{Deserialize, Serialize};
 pub enum Element {
     /// Codes of so many bits.
     Code(u32),
+    /// Codes of so many bits, at most 8, along paths through a trellis.
+    Path(u32, Trellis),
     /// Values of a type.
     Value(DType),
+}
+
+impl Element {
+    /// Bits of a code; none of values.
+    pub fn code_bits(self) -> Option<u32> {
+        match self {
+            Self::Code(bits) | Self::Path(bits, _) => Some(bits),
+            Self::Value(_) => None,
+        }
+    }
 }
 
 /// Names the index that has a bit for every weight; the names of gaps are their widths.
@@ -124,7 +137,7 @@ pub fn encode(
     let coder = match coding {
         Coding::Streams(coder) => coder,
         Coding::Retrieval(structure, t) => {
-            let Element::Code(r) = element else { panic!("values are not retrieved") };
+            let Element::Code(r) = element else { panic!("only codes are retrieved") };
             assert!(!block.mask.is_empty(), "without a mask every weight is a survivor");
             let values = unpack(block, (rows, cols), r);
             let mut mask = vec![0u32; (rows * cols).div_ceil(32)];
@@ -148,6 +161,7 @@ pub fn encode(
     let index = out.len() - start;
     match element {
         Element::Code(bits) => stream::encode(&unpack(block, (rows, cols), bits), bits, coder, out),
+        Element::Path(bits, _) => stream::encode_paths(&unpack(block, (rows, cols), bits), out),
         Element::Value(dtype) => {
             let count = survivors(&block.mask, (rows, cols)).sum::<usize>();
             let bytes = bytemuck::cast_slice::<u32, u8>(&block.stored);
@@ -177,7 +191,7 @@ pub fn decode(
         Some(Pruned::Streams(index, stored)) => (index.mask((rows, cols))?, stored),
         Some(Pruned::Retrieval(structure, structured)) => {
             let Element::Code(bits) = element else {
-                return Err(Malformed("a structure that holds values"));
+                return Err(Malformed("a structure that holds values, or paths"));
             };
             let block = retrieve(structured, (rows, cols), bits, structure.query())?;
             return Ok((block, Sizes { index: 0, stored: bytes.len() as u64 }));
@@ -191,6 +205,11 @@ pub fn decode(
         Element::Code(bits) => {
             let mut symbols = Bytes::new(count);
             stream::decode(bytes, bits, &mut symbols)?;
+            pack(&symbols, counts, bits)
+        }
+        Element::Path(bits, trellis) => {
+            let mut symbols = Bytes::new(count);
+            stream::decode_paths(trellis, bytes, bits, &mut symbols)?;
             pack(&symbols, counts, bits)
         }
         Element::Value(dtype) => {
@@ -218,7 +237,7 @@ impl Block {
         let part = |(i, counts): (usize, &[usize])| {
             let mask = i * step * row_words..(i * step + counts.len()) * row_words;
             let stored = match element {
-                Element::Code(bits) => {
+                Element::Code(bits) | Element::Path(bits, _) => {
                     let len: usize = counts.iter().map(|n| bitpack::words(*n, bits)).sum();
                     at += len;
                     self.stored[at - len..at].to_vec()
@@ -467,6 +486,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn path(bits: u32, states: u8) -> Element {
+        Element::Path(bits, Trellis::new(states).unwrap())
+    }
+
     const ELEMENTS: [Element; 10] = [
         Element::Code(1),
         Element::Code(3),
@@ -504,6 +527,20 @@ mod tests {
                     bitpack::pack(&codes, bits, &mut stored[at..]);
                 }
             }
+            Element::Path(bits, trellis) => {
+                let counts: Vec<usize> = counts.collect();
+                let code = |i: usize| (random(i) & ((1 << bits) - 1)) as u8;
+                let mut codes: Vec<u8> = (0..counts.iter().sum()).map(code).collect();
+                trellis.lead(&mut codes);
+                let mut left = &codes[..];
+                for n in counts {
+                    let (row, after) = left.split_at(n);
+                    let at = stored.len();
+                    stored.resize(at + bitpack::words(n, bits), 0);
+                    bitpack::pack(row, bits, &mut stored[at..]);
+                    left = after;
+                }
+            }
             Element::Value(dtype) => {
                 let n: usize = counts.sum();
                 let mut bytes: Vec<u8> = (0..dtype.bytes(n)).map(|i| random(i) as u8).collect();
@@ -522,7 +559,7 @@ mod tests {
         ) {
             let random = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed).rotate_left(9) ^ (seed >> 7);
             let keep = |at: usize| random(at * 31) % one_in == 0;
-            for element in ELEMENTS {
+            for element in ELEMENTS.into_iter().chain([path(4, 8), path(8, 64)]) {
                 for coder in [Coder::Huffman, Coder::Rans, Coder::Auto].map(Coding::Streams) {
                     let block = block((rows, cols), element, (!dense).then_some(&keep), random);
                     let mut bytes = Vec::new();
@@ -557,7 +594,7 @@ mod tests {
     fn damage_is_refused_or_is_another_block() {
         let shape = (6, 50);
         let random = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 13;
-        for element in [Element::Code(3), Element::Value(DType::BF16)] {
+        for element in [Element::Code(3), Element::Value(DType::BF16), path(4, 8)] {
             let block = block(shape, element, Some(&|at| at % 7 == 0), random);
             let mut bytes = Vec::new();
             encode(&block, shape, element, Coding::Streams(Coder::Auto), &mut bytes);

@@ -7,12 +7,14 @@ pub mod floats;
 mod frequencies;
 pub mod gaps;
 pub mod huffman;
+pub(crate) mod lanes;
 pub mod planes;
 pub mod pyramid;
 pub mod rans;
 pub(crate) mod retrieval;
 pub mod sparse;
 pub mod stream;
+pub mod trellis;
 
 pub use retrieval::{bloomier, ribbon};
 

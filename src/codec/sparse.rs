@@ -16,7 +16,7 @@ pub fn padding_is_zero(mask: &[u32], cols: usize) -> bool {
 }
 
 /// Calls `f` with the position of every set bit, as `row * cols + column`.
-pub(super) fn survivors(mask: &[u32], cols: usize, mut f: impl FnMut(usize)) {
+pub(crate) fn survivors(mask: &[u32], cols: usize, mut f: impl FnMut(usize)) {
     for (r, row) in mask.chunks(cols.div_ceil(32).max(1)).enumerate() {
         for (w, word) in row.iter().enumerate() {
             let mut bits = *word;

@@ -1,7 +1,10 @@
 //! Symbols of up to 8 bits as one string of bytes, by whichever coder makes the fewest: a byte that names it, then its stream.
 
 use crate::{
-    codec::{Malformed, bitpack, huffman, rans},
+    codec::{
+        Malformed, bitpack, huffman, rans,
+        trellis::{self, Trellis},
+    },
     simd::histogram,
 };
 use serde::{Deserialize, Serialize};
@@ -18,6 +21,9 @@ pub enum Coder {
     Auto,
 }
 
+/// Why paths are refused where none are expected.
+pub const NO_TRELLIS: &str = "paths through a trellis that is not known";
+
 /// The first byte of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -28,6 +34,8 @@ pub enum Form {
     Huffman,
     /// A stream of [`rans`].
     Rans,
+    /// A stream of [`trellis`], which only codes along paths have.
+    Trellis,
 }
 
 /// The form of a stream, and the rest of its bytes.
@@ -37,7 +45,7 @@ pub enum Form {
 /// If it has none that is known.
 pub fn form(bytes: &[u8]) -> Result<(Form, &[u8]), Malformed> {
     let (form, stream) = bytes.split_first().ok_or(Malformed("a stream without a coder"))?;
-    let forms = [Form::Raw, Form::Huffman, Form::Rans];
+    let forms = [Form::Raw, Form::Huffman, Form::Rans, Form::Trellis];
     let form = forms.get(usize::from(*form)).ok_or(Malformed("a coder that is not known"))?;
     Ok((*form, stream))
 }
@@ -64,6 +72,7 @@ pub fn check_alphabet(
                 slots.iter().fold(0, |all, slot| all | (slot & 0xff) as u16)
             }
         },
+        Form::Trellis => trellis::layout(stream, symbols)?.alphabet(),
     };
     in_alphabet(all, bits)
 }
@@ -117,7 +126,32 @@ pub fn encode(symbols: &[u8], bits: u32, coder: Coder, out: &mut Vec<u8>) {
             let bytes = (symbols.len() * bits as usize).div_ceil(8);
             out.extend(&bytemuck::cast_slice::<u32, u8>(&words)[..bytes]);
         }
+        Form::Trellis => unreachable!("it is not chosen"),
     }
+}
+
+/// Appends codes along paths through a trellis.
+pub fn encode_paths(codes: &[u8], out: &mut Vec<u8>) {
+    out.push(Form::Trellis as u8);
+    trellis::encode(codes, out);
+}
+
+/// Reads as many codes of `bits` bits along paths through a trellis as `out` holds from the whole of `bytes`.
+///
+/// # Errors
+///
+/// What is wrong with them.
+pub fn decode_paths(
+    trellis: Trellis,
+    bytes: &[u8],
+    bits: u32,
+    out: &mut [u8],
+) -> Result<(), Malformed> {
+    let (Form::Trellis, stream) = form(bytes)? else {
+        return Err(Malformed("codes on no path"));
+    };
+    trellis::decode(trellis, stream, out)?;
+    in_alphabet(out.iter().fold(0, |all, s| all | s).into(), bits)
 }
 
 /// Reads as many symbols of `bits` bits as `out` holds from the whole of `bytes`.
@@ -142,6 +176,7 @@ pub fn decode(bytes: &[u8], bits: u32, out: &mut [u8]) -> Result<(), Malformed> 
         }
         Form::Huffman => huffman::decode(stream, out)?,
         Form::Rans => rans::decode(stream, out)?,
+        Form::Trellis => return Err(Malformed(NO_TRELLIS)),
     }
     in_alphabet(out.iter().fold(0, |all, s| all | s).into(), bits)
 }

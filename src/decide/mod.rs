@@ -8,3 +8,4 @@ pub mod kmeans;
 pub mod order_key;
 pub mod range;
 pub mod threshold;
+pub mod trellis;

@@ -225,7 +225,7 @@ impl TensorManifest {
     pub fn stored(&self) -> &'static str {
         match self.element() {
             Element::Value(_) => values::STORED,
-            Element::Code(_) => "codes",
+            Element::Code(_) | Element::Path(..) => "codes",
         }
     }
 
@@ -259,16 +259,20 @@ impl TensorManifest {
 
     /// What the stored weights are.
     pub fn element(&self) -> Element {
-        self.method
-            .code_bits()
-            .map_or(Element::Value(self.dtype), |bits| Element::Code(bits.into()))
+        match (self.method.code_bits(), self.method) {
+            (None, _) => Element::Value(self.dtype),
+            (Some(bits), Method::Palette(Palette { trellis: Some(trellis), .. })) => {
+                Element::Path(bits.into(), trellis)
+            }
+            (Some(bits), _) => Element::Code(bits.into()),
+        }
     }
 
     /// What the survivors of a mask of rows of `cols` weights take: bytes of values, or words of codes.
     pub fn stored_length(&self, mask: &[u32], cols: usize) -> u64 {
         match self.element() {
             Element::Value(dtype) => values::stored_length(dtype, mask, cols),
-            Element::Code(bits) => {
+            Element::Code(bits) | Element::Path(bits, _) => {
                 sparse::row_counts(mask, cols).map(|n| bitpack::words(n, bits) as u64).sum()
             }
         }
@@ -325,7 +329,7 @@ impl TensorManifest {
         match self.method {
             Method::Values => values::check(self.pruned, self.coded)?,
             Method::Affine(m) => m.check(self.matrix())?,
-            Method::Palette(m) => m.check(self.matrix())?,
+            Method::Palette(m) => m.check(self.matrix(), self.coded)?,
             Method::Vector(m) => m.check(self.matrix(), self.pruned)?,
             Method::Pyramid(m) => m.check(self.matrix(), self.pruned, self.coded)?,
         }

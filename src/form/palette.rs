@@ -2,6 +2,7 @@
 
 use crate::{
     DType,
+    codec::trellis::Trellis,
     decide::kmeans::SLOTS,
     form::{Component, Matrix, Memory, Passes},
 };
@@ -13,6 +14,8 @@ pub struct Palette {
     pub k: u32,
     /// Rows that share a table; 0 for all of the tensor.
     pub rows: u64,
+    /// Of codes along paths, which trellis: of the whole tensor, and always coded.
+    pub trellis: Option<Trellis>,
 }
 
 /// In the manifest: entries of a table, rows that share it.
@@ -41,12 +44,20 @@ impl Palette {
         (self.k, self.rows)
     }
 
-    pub(super) fn of_text((k, rows): Text) -> Self {
-        Self { k, rows }
+    /// `states`: of the trellis, if there is one.
+    pub(super) fn of_text((k, rows): Text, states: Option<u8>) -> Result<Self, String> {
+        let trellis = states.map(|states| {
+            Trellis::new(states)
+                .ok_or_else(|| format!("a trellis of {states} states, expected 4, 8, 16, 32 or 64"))
+        });
+        Ok(Self { k, rows, trellis: trellis.transpose()? })
     }
 
-    pub(super) fn check(self, (rows, _): Matrix) -> Result<(), String> {
-        let Self { k, rows: per_table } = self;
+    pub(super) fn check(self, (rows, _): Matrix, coded: bool) -> Result<(), String> {
+        let Self { k, rows: per_table, trellis } = self;
+        if trellis.is_some() && (per_table != 0 || !coded) {
+            return Err("a trellis of codes that are not coded, or of several tables".into());
+        }
         if !(1..=256).contains(&k) {
             return Err(format!("tables of {k} entries, expected 1 to 256"));
         }
@@ -56,9 +67,12 @@ impl Palette {
         Ok(())
     }
 
-    /// `palette 16 per tensor`, `palette 2 per channel`.
+    /// `palette 16 per tensor`, `palette 2 per channel`, `trellis of 8 states, 40 levels`.
     pub(super) fn words(self, (rows, _): Matrix) -> String {
         let k = self.k;
+        if let Some(trellis) = self.trellis {
+            return format!("trellis of {} states, {k} levels", trellis.states());
+        }
         match self.rows {
             0 => format!("palette {k} per tensor"),
             1 if rows > 1 => format!("palette {k} per channel"),
@@ -100,6 +114,13 @@ impl Palette {
             shared: if across { elements / group * table } else { 0 },
             ..Memory::default()
         }
+    }
+
+    /// What finding levels and paths takes: of a unit its weights as floats and those that survive, where they lie, their codes, and
+    /// what is kept of a block's paths; of all a sample and its codes.
+    pub fn memory_of_paths(passes: &Passes) -> Memory {
+        let of_unit = passes.unit * 12 + (1 << 20);
+        Memory { thread: of_unit, survey: of_unit, shared: 8 << 20 }
     }
 
     /// What finding tables that are longer than a block takes, one after the other, each from a histogram; `by_entropy` where

@@ -43,6 +43,8 @@ struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
     transform: Option<transform::Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trellis: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<vector::Text>,
 }
 
@@ -54,11 +56,13 @@ impl TensorManifest {
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let (mut affine, mut palette, mut pyramid, mut vector) = (None, None, None, None);
-        let mut scales = ScaleType::F32;
+        let (mut scales, mut trellis) = (ScaleType::F32, None);
         match self.method {
             Method::Values => {}
             Method::Affine(m) => (affine, scales) = (Some(m.text()), m.scales),
-            Method::Palette(m) => palette = Some(m.text()),
+            Method::Palette(m) => {
+                (palette, trellis) = (Some(m.text()), m.trellis.map(|t| t.states()));
+            }
             Method::Pyramid(m) => pyramid = Some(m.text()),
             Method::Vector(m) => (vector, scales) = (Some(m.text()), m.scales),
         }
@@ -77,6 +81,7 @@ impl TensorManifest {
             stack: self.view.stack.then_some(true),
             steps: self.transform.as_ref().map(|t| t.steps.clone()).filter(|s| !s.is_empty()),
             transform: self.transform.as_ref().map(BlockTransform::text),
+            trellis,
             vector,
         };
         Ok(serde_json::to_writer(out, &description)?)
@@ -96,6 +101,9 @@ impl TensorManifest {
                 .and_then(ScaleType::of_dtype)
                 .ok_or_else(|| format!("scales of type {}, expected BF16", quoted(name)))?,
         };
+        if text.trellis.is_some() && (text.palette.is_none() || text.affine.is_some()) {
+            return Err("a trellis of no palette".into());
+        }
         let transform = match (text.transform, text.steps) {
             (Some(text), steps) => Some(BlockTransform::of_text(text, steps.unwrap_or_default())?),
             (None, Some(_)) => return Err("steps of no transform".into()),
@@ -111,7 +119,9 @@ impl TensorManifest {
             transform,
             method: match (text.affine, text.palette, text.pyramid, text.vector) {
                 (Some(text), ..) => Method::Affine(Affine::of_text(text, scales)),
-                (None, Some(text), ..) => Method::Palette(Palette::of_text(text)),
+                (None, Some(palette), ..) => {
+                    Method::Palette(Palette::of_text(palette, text.trellis)?)
+                }
                 (None, None, Some(text), _) => Method::Pyramid(Pyramid::of_text(text)),
                 (None, None, None, Some(text)) => Method::Vector(Vector::of_text(text, scales)),
                 (None, None, None, None) => Method::Values,

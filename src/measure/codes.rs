@@ -1,7 +1,7 @@
 //! What the codes of a tensor need at least: how often each occurs.
 
 use crate::{
-    codec::{bitpack, sparse},
+    codec::{bitpack, block::Element, sparse},
     form::TensorManifest,
     restore::Parts,
     simd::{histogram, histogram_nibbles},
@@ -15,6 +15,8 @@ pub struct CodeCounts {
     mask: [u64; 2],
     /// Of the tensor.
     weights: u64,
+    /// Whether it is known of a code before it is read whether it is odd.
+    paths: bool,
 }
 
 impl CodeCounts {
@@ -41,7 +43,8 @@ impl CodeCounts {
             let width = bitpack::words(cols, bits);
             parts.stored.chunks(width).for_each(|row| counts.row(row, cols));
         }
-        Self { codes: counts.finish(), mask, weights: unit.elements() as u64 }
+        let paths = matches!(manifest.element(), Element::Path(..));
+        Self { codes: counts.finish(), mask, weights: unit.elements() as u64, paths }
     }
 
     /// Adds those of other units.
@@ -50,17 +53,24 @@ impl CodeCounts {
         self.codes.iter_mut().zip(&other.codes).for_each(|(a, b)| *a += b);
         self.mask.iter_mut().zip(&other.mask).for_each(|(a, b)| *a += b);
         self.weights += other.weights;
+        self.paths |= other.paths;
     }
 
-    /// Shannon's bound of codes and mask, in bits per weight of the tensor.
+    /// Shannon's bound of codes and mask, in bits per weight of the tensor. Of codes along paths each parity is by itself.
     pub fn entropy(&self) -> Option<f64> {
         let bits = |counts: &[u64]| {
             let n = counts.iter().sum::<u64>() as f64;
             let occupied = counts.iter().filter(|c| **c > 0);
             occupied.map(|c| *c as f64 * (n / *c as f64).log2()).sum::<f64>()
         };
-        let weights = self.weights as f64;
-        (self.weights > 0).then(|| (bits(&self.codes) + bits(&self.mask)) / weights)
+        let of_parity = |parity: usize| -> Vec<u64> {
+            self.codes.iter().skip(parity).step_by(2).copied().collect()
+        };
+        let codes = match self.paths {
+            true => bits(&of_parity(0)) + bits(&of_parity(1)),
+            false => bits(&self.codes),
+        };
+        (self.weights > 0).then(|| (codes + bits(&self.mask)) / self.weights as f64)
     }
 }
 

@@ -424,7 +424,7 @@ impl Whole {
                     let bytes = &bytemuck::cast_slice::<u32, u8>(&parts.stored);
                     values.extend(&bytes[..dtype.bytes(kept)]);
                 }
-                Element::Code(_) => whole.codes.extend(parts.stored),
+                Element::Code(_) | Element::Path(..) => whole.codes.extend(parts.stored),
             }
             whole.mask.extend(parts.mask);
         }

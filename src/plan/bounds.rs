@@ -4,7 +4,7 @@ use crate::{
     Error, Result, TensorInfo,
     codec::block::Element,
     decide::threshold::kept,
-    form::{Component, Memory, Method, Passes},
+    form::{Component, Memory, Method, Palette, Passes},
     format::{
         CHUNK, Checkpoint, Entry, MAX_HEADER, MAX_TENSORS, Module, header_length, index_length,
     },
@@ -67,6 +67,7 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
         }
         Method::Vector(m) => m.memory(&passes),
         Method::Pyramid(m) => m.memory(&passes),
+        Method::Palette(m) if m.trellis.is_some() => Palette::memory_of_paths(&passes),
         Method::Palette(m) => match TableRows::of(&blocks, passes.group) {
             TableRows::InBlocks => m.memory_of_rows(&passes, false, selected),
             TableRows::AcrossBlocks => m.memory_of_rows(&passes, true, selected),
@@ -137,7 +138,7 @@ pub(super) fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
     known
         + match m.element() {
             Element::Value(dtype) => survivors * dtype.bytes(1) as u64,
-            Element::Code(bits) => {
+            Element::Code(bits) | Element::Path(bits, _) => {
                 let (rows, cols) = m.matrix();
                 let pieces = rows * cols.div_ceil(PIECE);
                 (survivors * u64::from(bits)).div_ceil(8) + 4 * pieces

@@ -9,7 +9,7 @@ use crate::{
         bounds::{stored_bytes, survivors},
         step::Treat,
     },
-    recipe::{Encode, Prune, Quantize},
+    recipe::{Encode, Prune, Quantize, TrellisGoal},
     stage::Blocks,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn expected_bytes(t: &TensorInfo, treat: &Treat) -> u64 {
     // Codes or values: of vectors fewer than weights, of their stages perhaps more.
     let stored = manifest.stored_cols(survivors(treat, false) as usize) as f64;
     let symbol = match manifest.element() {
-        Element::Code(bits) => code_bits(treat, bits),
+        Element::Code(bits) | Element::Path(bits, _) => code_bits(treat, bits),
         Element::Value(dtype) => value_bits(dtype),
     };
     let bits = match treat.treatment.encode {
@@ -47,6 +47,11 @@ fn code_bits(treat: &Treat, width: u32) -> f64 {
     let width = f64::from(width);
     match (&treat.treatment.quantize, treat.manifest.method) {
         (Some(Quantize::Entropy { bits }), _) => 1.005 * bits,
+        (Some(Quantize::Trellis { goal: TrellisGoal::Bits(bits), .. }), _) => *bits,
+        // The squared error of normally distributed weights at so many bits is about 1.1 * 4^-bits.
+        (Some(Quantize::Trellis { goal: TrellisGoal::Error(error), .. }), _) => {
+            (1.05 / error).log2().clamp(0.1, width)
+        }
         // The fewest bits of the best tables with that error.
         (Some(Quantize::Palette { max_error: Some(error), .. }), _) => {
             (1.65 / error).log2().ceil().clamp(1.0, width) - 0.2

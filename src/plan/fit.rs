@@ -2,7 +2,7 @@
 
 use crate::{
     Result, TensorInfo,
-    decide::kmeans::entropy_entries,
+    decide::{kmeans::entropy_entries, trellis::LEVELS},
     form::{Affine, MAX_RANK, Method, PIECE, Palette, Pyramid, TensorManifest, Vector, View},
     format::{Checkpoint, MAX_NAME},
     plan::{
@@ -89,7 +89,7 @@ pub(super) fn action(
                         format!("{} does not divide its {rows} rows", sizes_text(sizes))
                     })?,
             };
-            (Method::Palette(Palette { k: *k, rows: per_table }), Objective::Range)
+            (Method::Palette(Palette { k: *k, rows: per_table, trellis: None }), Objective::Range)
         }
         Some(Quantize::Vector { d, k, spaces, stages, granularity, scales, .. }) => {
             let period = u64::from(*d) * u64::from(*spaces);
@@ -117,9 +117,17 @@ pub(super) fn action(
             (Method::Pyramid(pyramid), Objective::Range)
         }
         // A table of two values for every row.
-        Some(Quantize::Binary) => (Method::Palette(Palette { k: 2, rows: 1 }), Objective::Range),
+        Some(Quantize::Binary) => {
+            (Method::Palette(Palette { k: 2, rows: 1, trellis: None }), Objective::Range)
+        }
         Some(Quantize::Entropy { bits }) => {
-            (Method::Palette(Palette { k: entropy_entries(*bits), rows: 0 }), Objective::Range)
+            let k = entropy_entries(*bits);
+            (Method::Palette(Palette { k, rows: 0, trellis: None }), Objective::Range)
+        }
+        // As many levels as there may be; which are taken shows later.
+        Some(Quantize::Trellis { trellis, .. }) => {
+            let (k, trellis) = (LEVELS as u32, Some(*trellis));
+            (Method::Palette(Palette { k, rows: 0, trellis }), Objective::Range)
         }
     };
     let transform = treatment.transform.as_ref().map(|of| of.fit(cols)).transpose()?;

@@ -183,6 +183,7 @@ impl Recipe {
                 | Quantize::Palette { .. }
                 | Quantize::Vector { .. }
                 | Quantize::Pyramid { .. }
+                | Quantize::Trellis { .. }
                 | Quantize::Binary => {}
             }
         }

@@ -14,7 +14,7 @@ pub use presets::{MINILM_BYTES, Measured, PRESETS, Preset, SHIPPED};
 pub use rule::{Role, Rule};
 pub use treatment::{
     Encode, Granularity, GroupSize, NonFinite, Norm, Objective, Prune, Quantize, Scope, Transform,
-    Treatment,
+    Treatment, TrellisGoal,
 };
 
 use crate::{

@@ -1,7 +1,7 @@
 //! What a rule does to the tensors it matches.
 
 use crate::{
-    codec::{block::Structure, stream::Coder},
+    codec::{block::Structure, stream::Coder, trellis::Trellis},
     decide::affine::ScaleType,
     form::{BlockTransform, TransformKind},
 };
@@ -191,12 +191,35 @@ pub enum Quantize {
     },
     /// The sign of every weight, and one magnitude for each row: the mean of its own, which has the least squared error.
     Binary,
+    /// Levels of the tensor in equal steps, taken along paths through a trellis and coded with a table for each parity: see
+    /// [`crate::codec::trellis`].
+    Trellis {
+        /// Which trellis.
+        #[serde(serialize_with = "states")]
+        trellis: Trellis,
+        /// What the steps are to be good for.
+        goal: TrellisGoal,
+    },
     /// A table for the tensor that is the best for so many bits per surviving weight once codes are entropy-coded. The bits are
     /// the order-0 entropy of the codes, which rANS reaches to within 0.5 %, not their packed width.
     Entropy {
         /// Above 0, up to 8.
         bits: f64,
     },
+}
+
+/// What the steps of a trellis are to be good for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrellisGoal {
+    /// So many bits per surviving weight, tables and all that is stored of the tensor counted but the index of survivors: 0.25 to 6.
+    Bits(f64),
+    /// The fewest bits with an error relative to the survivors, `‖w - q‖ / ‖w‖`, of at most so much: 0.005 to 0.9.
+    Error(f64),
+}
+
+fn states<S: serde::Serializer>(trellis: &Trellis, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u8(trellis.states())
 }
 
 /// What is usual is left out of what the digest of a recipe is of: recipes that do not say it have the digests that they had.
@@ -216,6 +239,7 @@ impl Quantize {
             Self::Affine { .. }
             | Self::Vector { .. }
             | Self::Pyramid { .. }
+            | Self::Trellis { .. }
             | Self::Binary
             | Self::Entropy { .. } => None,
         }
@@ -229,6 +253,7 @@ impl Quantize {
             | Self::Palette { .. }
             | Self::Vector { .. }
             | Self::Pyramid { .. }
+            | Self::Trellis { .. }
             | Self::Binary => None,
         }
     }
@@ -237,7 +262,7 @@ impl Quantize {
     pub fn is_one_palette(&self) -> bool {
         match self {
             Self::Palette { granularity, .. } => *granularity == Granularity::Tensor,
-            Self::Entropy { .. } => true,
+            Self::Entropy { .. } | Self::Trellis { .. } => true,
             Self::Affine { .. } | Self::Vector { .. } | Self::Pyramid { .. } | Self::Binary => {
                 false
             }
@@ -248,9 +273,11 @@ impl Quantize {
     pub fn takes_importance(&self) -> bool {
         match self {
             Self::Palette { .. } | Self::Vector { .. } => true,
-            Self::Affine { .. } | Self::Pyramid { .. } | Self::Binary | Self::Entropy { .. } => {
-                false
-            }
+            Self::Affine { .. }
+            | Self::Pyramid { .. }
+            | Self::Trellis { .. }
+            | Self::Binary
+            | Self::Entropy { .. } => false,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::{
         block::Structure,
         pyramid::{BITS, Pyramid},
         stream::Coder,
+        trellis::Trellis,
     },
     decide::affine::ScaleType,
     form::TransformKind,
@@ -13,7 +14,7 @@ use crate::{
         rule::{Matcher, Role, Rule},
         treatment::{
             Encode, Granularity, GroupSize, NonFinite, Objective, Prune, Quantize, Transform,
-            Treatment,
+            Treatment, TrellisGoal,
         },
     },
 };
@@ -285,6 +286,11 @@ enum RawQuantize {
         bits: Option<f64>,
         gain_bits: Option<u8>,
     },
+    Trellis {
+        bits: Option<f64>,
+        max_error: Option<f64>,
+        states: Option<u8>,
+    },
     // Not a unit, which would take any key.
     Binary {},
     Entropy {
@@ -464,6 +470,13 @@ impl RawRule {
         {
             return Err("ribbon and bloomier hold the codes of what survives; expected prune, and one palette for a tensor".into());
         }
+        let coded = matches!(encode, Some(Encode::Streams(Coder::Rans | Coder::Auto)));
+        if matches!(quantize, Some(Quantize::Trellis { .. })) && !coded {
+            return Err(
+                "codes of a trellis are paths, which rANS codes; expected encode = \"rans\" or \"auto\""
+                    .into(),
+            );
+        }
         let vectors = matches!(quantize, Some(Quantize::Vector { .. }));
         if matches!(quantize, Some(Quantize::Pyramid { .. })) {
             if raw.prune.is_some() {
@@ -579,6 +592,23 @@ impl RawQuantize {
                 raw.check(spaces, stages)
             }
             Self::Pyramid { n, k, bits, gain_bits } => pyramid(n, k, bits, gain_bits.unwrap_or(8)),
+            Self::Trellis { bits, max_error, states } => {
+                let states = states.unwrap_or(8);
+                let trellis = Trellis::new(states)
+                    .ok_or_else(|| format!("states is {states}, expected 4, 8, 16, 32 or 64"))?;
+                let goal = match (bits, max_error) {
+                    (Some(bits), None) if (0.25..=6.0).contains(&bits) => TrellisGoal::Bits(bits),
+                    (None, Some(error)) if (0.005..=0.9).contains(&error) => {
+                        TrellisGoal::Error(error)
+                    }
+                    _ => {
+                        return Err(
+                            "expected one of bits = 0.25 to 6, max_error = 0.005 to 0.9".into()
+                        );
+                    }
+                };
+                Ok(Quantize::Trellis { trellis, goal })
+            }
             Self::Binary {} => Ok(Quantize::Binary),
             Self::Entropy { bits } if bits > 0.0 && bits <= 8.0 => Ok(Quantize::Entropy { bits }),
             Self::Entropy { bits } => Err(format!("bits is {bits}, expected above 0, up to 8")),

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 pub struct Form {
     /// `kept` bit for bit; `values` as they are, pruned or coded; `affine` codes times a scale; `palette`, numbers of entries of a
     /// table; `vector`, numbers of entries of codebooks, times a scale;
-    /// `pyramid`, numbers of integer vectors, times a gain.
+    /// `pyramid`, numbers of integer vectors, times a gain; `trellis`, numbers of levels along paths.
     pub kind: &'static str,
     /// Bits of a code before it is coded.
     pub bits: Option<u8>,
@@ -17,8 +17,11 @@ pub struct Form {
     pub symmetric: Option<bool>,
     /// Affine and vector: the type of the scales.
     pub scales: Option<&'static str>,
-    /// Palette: entries of a table. Vector: of a codebook.
+    /// Palette: entries of a table. Vector: of a codebook. Trellis: levels.
     pub entries: Option<u32>,
+    /// Trellis: its states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub states: Option<u8>,
     /// Vector and pyramid: weights of a vector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dim: Option<u8>,
@@ -92,7 +95,13 @@ impl Form {
                 group,
                 ..all
             },
-            Method::Palette(m) => Self { kind: "palette", entries: Some(m.k), group, ..all },
+            Method::Palette(m) => Self {
+                kind: if m.trellis.is_some() { "trellis" } else { "palette" },
+                entries: Some(m.k),
+                states: m.trellis.map(|trellis| trellis.states()),
+                group,
+                ..all
+            },
         }
     }
 }

@@ -3,14 +3,15 @@
 use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::{
-        block::{self, Pruned, Structure},
+        Malformed,
+        block::{self, Element, Pruned, Structure},
         stream::{self, Form},
     },
     engine::Place,
     form::Method,
     kernels::{
         Order, Survivors, bloomier_query, count_survivors, huffman_decode, pack_codes, rans_decode,
-        ribbon_query, scatter,
+        ribbon_query, scatter, trellis_decode,
     },
     restore::{parts::Parts, restorer::Restorer},
     stage::Unit,
@@ -92,15 +93,21 @@ impl Restorer<'_> {
         for ((i, bytes), n) in numbers.zip(&coded).zip(&weights) {
             let split = block::split(bytes, *n).map_err(|why| self.malformed(i, why))?;
             blocks.push(match split {
+                Pruned::Retrieval(..) if matches!(self.manifest.element(), Element::Path(..)) => {
+                    return Err(self.malformed(i, Malformed("a structure that holds paths")));
+                }
                 Pruned::Retrieval(structure, bytes) => {
                     block::check_values(bytes, bits).map_err(|why| self.malformed(i, why))?;
                     Kind::Retrieval(structure, i, bytes)
                 }
-                Pruned::Streams(index, stored) => Kind::Streams(
-                    index.kind,
-                    self.stream(i, index.stream, index.symbols, index.kind.bits())?,
-                    stored,
-                ),
+                Pruned::Streams(index, stored) => {
+                    let (kind, symbols) = (index.kind, index.symbols);
+                    let index = self.stream(i, index.stream, symbols, kind.bits())?;
+                    if index.form == Form::Trellis {
+                        return Err(self.malformed(i, Malformed(stream::NO_TRELLIS)));
+                    }
+                    Kind::Streams(kind, index, stored)
+                }
             });
         }
         let mut parts = Vec::new();
@@ -176,7 +183,7 @@ impl Restorer<'_> {
         let mut code = 0usize;
         let mut codes = Vec::with_capacity(streams.len());
         for (((_, index, stored), count), of) in streams.iter().zip(counts).zip(&mut survivors) {
-            codes.push(self.stream(index.block, stored, count, bits)?);
+            codes.push(self.stream_of_codes(index.block, stored, count, bits)?);
             let here = code.next_multiple_of(4);
             code = here + count;
             of.codes = here..code;
@@ -197,8 +204,8 @@ impl Restorer<'_> {
     ) -> Result<Tensor> {
         let coded = self.coded_blocks(first..first + heights.len())?;
         let streams = coded.iter().zip(heights).enumerate();
-        let streams =
-            streams.map(|(i, (bytes, rows))| self.stream(first + i, bytes, rows * cols, bits));
+        let streams = streams
+            .map(|(i, (bytes, rows))| self.stream_of_codes(first + i, bytes, rows * cols, bits));
         let streams = streams.collect::<Result<Vec<_>>>()?;
         // Rows follow one another only where they end with a word.
         let joins = |bytes: usize, a: &Stream, b: &Stream| {
@@ -219,6 +226,23 @@ impl Restorer<'_> {
             at = end;
         }
         pack_codes(on, &parts, cols, bits)
+    }
+
+    /// Takes the form of the stream of a block's codes off, which are paths if and only if the manifest says so.
+    fn stream_of_codes<'b>(
+        &self,
+        block: usize,
+        bytes: &'b [u8],
+        symbols: usize,
+        bits: u32,
+    ) -> Result<Stream<'b>> {
+        let stream = self.stream(block, bytes, symbols, bits)?;
+        let paths = matches!(self.manifest.element(), Element::Path(..));
+        match paths == (stream.form == Form::Trellis) {
+            true => Ok(stream),
+            false if paths => Err(self.malformed(block, Malformed("codes on no path"))),
+            false => Err(self.malformed(block, Malformed(stream::NO_TRELLIS))),
+        }
     }
 
     /// Takes a stream's form off, and refuses one with symbols that no code has: the kernels take whatever a byte holds.
@@ -242,6 +266,12 @@ impl Restorer<'_> {
         match streams[0].form {
             Form::Huffman => huffman_decode(on, &coded).map_err(|e| self.named(first, e)),
             Form::Rans => rans_decode(on, &coded).map_err(|e| self.named(first, e)),
+            Form::Trellis => {
+                let Element::Path(_, trellis) = self.manifest.element() else {
+                    unreachable!("streams have been looked at")
+                };
+                trellis_decode(on, trellis, &coded).map_err(|e| self.named(first, e))
+            }
             Form::Raw => {
                 let (mut out, mut elements) = (Vec::new(), 0);
                 for (s, bits) in streams.iter().zip(bits) {

@@ -56,7 +56,7 @@ impl Parts {
         let (rows, cols) = unit.shape();
         let dtype = blocks.dtype;
         let bits = match manifest.element() {
-            Element::Code(bits) => bits,
+            Element::Code(bits) | Element::Path(bits, _) => bits,
             Element::Value(_) if !manifest.pruned => return Ok(self.stored),
             Element::Value(_) => {
                 return Ok(sparse::scatter(dtype, &self.stored, rows, cols, &self.mask));

@@ -83,7 +83,7 @@ impl<'a> Restorer<'a> {
             let name = manifest.stored();
             let unit = match manifest.element() {
                 Element::Value(_) => 1,
-                Element::Code(_) => 4,
+                Element::Code(_) | Element::Path(..) => 4,
             };
             let found = archive.component(tensor, name).bytes;
             if at * unit != found {
@@ -200,7 +200,7 @@ impl<'a> Restorer<'a> {
                     self.archive.read_at(self.component(manifest.stored()), start, bytes)?;
                     words
                 }
-                Element::Code(_) => {
+                Element::Code(_) | Element::Path(..) => {
                     self.words(manifest.stored(), start * 4, (end - start) as usize)?
                 }
             };

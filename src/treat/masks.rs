@@ -178,7 +178,8 @@ impl Job<'_> {
 
     /// Whether elements are cleared that are pruned: those whose values are stored are left out later.
     pub(super) fn clears_pruned(&self) -> bool {
-        self.manifest.pruned && matches!(self.manifest.element(), Element::Code(_))
+        self.manifest.pruned
+            && matches!(self.manifest.element(), Element::Code(_) | Element::Path(..))
     }
 
     /// What keeps the `keep` largest magnitudes of some units.

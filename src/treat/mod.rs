@@ -12,6 +12,7 @@ mod parts;
 mod pyramids;
 mod scales;
 mod tables;
+mod trellis;
 mod vectors;
 mod writer;
 
@@ -85,6 +86,9 @@ pub fn encode(
     if let (Tables::Vectors(books), Method::Vector(m)) = (&tables, &mut job.manifest.method) {
         fewer = books.remark(m.k);
         m.k = books.entries.k as u32;
+    }
+    if let (Tables::Levels(levels), Method::Palette(m)) = (&tables, &mut job.manifest.method) {
+        m.k = levels.entries.len() as u32;
     }
     let stored = match treat.treatment.encode {
         None => {

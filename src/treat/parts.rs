@@ -34,6 +34,10 @@ impl Job<'_> {
             Method::Values if self.manifest.pruned => (Parts::default(), 0),
             Method::Values => (Parts { stored: std::mem::take(elements), ..Parts::default() }, 0),
             Method::Affine(m) => self.quantized(unit, elements, tables, m)?,
+            Method::Palette(m) if m.trellis.is_some() => {
+                let Tables::Levels(levels) = tables else { unreachable!("they were surveyed") };
+                self.paths(unit, elements, &mask, levels, m)?
+            }
             Method::Palette(m) => self.palettized(unit, elements, &mask, tables, m)?,
             Method::Vector(m) => {
                 let Tables::Vectors(books) = tables else { unreachable!("they were surveyed") };
@@ -48,7 +52,9 @@ impl Job<'_> {
             let cols = unit.shape().1;
             parts.stored = match self.manifest.element() {
                 Element::Value(dtype) => sparse::gather(dtype, elements, cols, &mask),
-                Element::Code(bits) => sparse::gather_codes(&parts.stored, bits, cols, &mask),
+                Element::Code(bits) | Element::Path(bits, _) => {
+                    sparse::gather_codes(&parts.stored, bits, cols, &mask)
+                }
             };
         }
         parts.mask = mask;
@@ -66,9 +72,11 @@ impl Job<'_> {
         let (code, touched) = (affine.code(), self.touched(unit));
         let scales = match tables {
             Tables::Scales(all) => all[touched.first..][..touched.count].to_vec(),
-            Tables::Own | Tables::Palettes(_) | Tables::Vectors(_) | Tables::Gains(_) => {
-                self.scales(unit, elements, affine)?
-            }
+            Tables::Own
+            | Tables::Palettes(_)
+            | Tables::Vectors(_)
+            | Tables::Gains(_)
+            | Tables::Levels(_) => self.scales(unit, elements, affine)?,
         };
         let flushed = self.flushed(unit, elements, &scales);
         let group = touched.groups.size;
@@ -95,7 +103,11 @@ impl Job<'_> {
         let own;
         let found = match tables {
             Tables::Palettes(all) => &all[touched.first..][..touched.count],
-            Tables::Own | Tables::Scales(_) | Tables::Vectors(_) | Tables::Gains(_) => {
+            Tables::Own
+            | Tables::Scales(_)
+            | Tables::Vectors(_)
+            | Tables::Gains(_)
+            | Tables::Levels(_) => {
                 own = self.palettes(unit, elements, mask)?;
                 &own[..]
             }

@@ -17,7 +17,7 @@ use crate::{
     quote::quoted,
     recipe::Quantize,
     stage::{TableRows, Unit},
-    treat::{job::Job, masks::Mask, vectors::Books},
+    treat::{job::Job, masks::Mask, trellis::Levels, vectors::Books},
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +37,8 @@ pub enum Tables {
     Vectors(Books),
     /// Gains of pyramids.
     Gains(Arc<[f32]>),
+    /// Levels of codes along paths.
+    Levels(Levels),
 }
 
 impl Tables {
@@ -48,6 +50,12 @@ impl Tables {
                 true => Ok(Self::Own),
                 false => job.survey_scales(mask, m).map(Self::Scales),
             },
+            Method::Palette(Coding { trellis: Some(trellis), .. }) => {
+                let Some(Quantize::Trellis { goal, .. }) = &job.treat.treatment.quantize else {
+                    unreachable!("the plan has made it of one")
+                };
+                job.survey_levels(mask, trellis, *goal).map(Self::Levels)
+            }
             Method::Palette(_) => match TableRows::of(&job.blocks, size) {
                 TableRows::InBlocks => Ok(Self::Own),
                 TableRows::Many if job.treat.is_binary() => {
@@ -161,7 +169,7 @@ impl Job<'_> {
             let k = 1 << bits;
             least = error(k);
             if least <= limit {
-                return Ok(Method::Palette(Coding { k: k as u32, rows: 0 }));
+                return Ok(Method::Palette(Coding { k: k as u32, rows: 0, trellis: None }));
             }
         }
         let why =

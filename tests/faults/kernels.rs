@@ -319,6 +319,23 @@ fn of_kernels() -> Vec<(&'static str, &'static str, Fault)> {
         ),
         ("one flipped bit", "huffman_decode", flip("huffman_decode", 9)),
         ("last workgroup skipped", "rans_decode", skip_last("rans_decode")),
+        (
+            "path led astray",
+            "trellis_decode",
+            shader("trellis_decode", "(path & 1u) * LOST", "(path & 1u) * LED"),
+        ),
+        (
+            "path of another lane in the tail",
+            "trellis_decode",
+            shader("trellis_decode", "let path = paths[i % lanes];", "let path = paths[0];"),
+        ),
+        ("wrong tie", "trellis_search", shader("trellis_search", "1u, b < a)", "1u, b <= a)")),
+        (
+            "path from any state",
+            "trellis_search",
+            shader("trellis_search", "select(FAR, 0u, state == 0u)", "0u"),
+        ),
+        ("last workgroup skipped", "trellis_search", skip_last("trellis_search")),
         ("wrong prefix sum", "scatter", shader("scatter", "if lane >= step {", "if lane > step {")),
         (
             "lost beginning",

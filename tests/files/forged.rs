@@ -206,7 +206,7 @@ fn codes_beyond_a_table_are_refused_where_a_network_decodes_them() {
         forged_with(
             &archive,
             &bad,
-            |t| t.method = Method::Palette(Palette { k: 4, rows: 0 }),
+            |t| t.method = Method::Palette(Palette { k: 4, rows: 0, trellis: None }),
             |name, bytes| {
                 if name.ends_with(".coded") {
                     drop(bytes.drain(16..64));

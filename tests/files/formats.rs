@@ -312,7 +312,10 @@ fn a_manifest_has_one_text() {
     let manifest = Manifest {
         tensors: [
             ("a".to_owned(), described(affine, false)),
-            ("b".to_owned(), described(Method::Palette(Palette { k: 5, rows: 2 }), true)),
+            (
+                "b".to_owned(),
+                described(Method::Palette(Palette { k: 5, rows: 2, trellis: None }), true),
+            ),
             (
                 "d".to_owned(),
                 TensorManifest {

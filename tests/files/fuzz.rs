@@ -153,7 +153,7 @@ fn write_corpus() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         write("recipe", name, &fs::read(&path).unwrap());
     }
-    let every = "version = 1\n[[rule]]\nregex = \".*[ab]\\\\d+\"\nmin_dims = 2\ndtype = \"F32\"\naxis = 1\nprune = { kind = \"block\", density = 0.5, norm = \"l1\", block = [2, 4] }\nquantize = { kind = \"palette\", k = 7, granularity = \"group\", group = [4, 2] }\nimportance = \"x\"\nmax_rel_error = 0.5\nnonfinite = \"error\"\n[[rule]]\nmatch = \"{*a*,[!b]?}\"\nprune = { kind = \"n:m\", n = 2, m = 4 }\nquantize = { kind = \"entropy\", bits = 2.5 }\nencode = { kind = \"ribbon\", max_error = 0.2 }\n[[rule]]\nmatch = \"c\"\ntransform = { kind = \"hadamard\", block = 64, seed = 1 }\nquantize = { kind = \"binary\" }\n[[rule]]\nmatch = \"d\"\ntransform = { kind = \"dct\", quantization = [1, 2, 3, 4, 5, 6, 7, 255] }\nquantize = { kind = \"affine\", bits = 4 }\n[[rule]]\nmatch = \"e\"\nquantize = { kind = \"product\", d = 2, k = 300, spaces = 4, stages = 2, scales = \"bf16\", seed = 5, granularity = \"group\", group = 64 }\nencode = \"auto\"\n[[rule]]\nmatch = \"f\"\nquantize = { kind = \"residual\", d = 4, k = 16, stages = 2 }\n[[rule]]\nmatch = \"g\"\nquantize = { kind = \"pyramid\", n = 32, bits = 3.5, gain_bits = 6 }\n[[rule]]\nmatch = \"*\"\nkeep = true\n";
+    let every = "version = 1\n[[rule]]\nregex = \".*[ab]\\\\d+\"\nmin_dims = 2\ndtype = \"F32\"\naxis = 1\nprune = { kind = \"block\", density = 0.5, norm = \"l1\", block = [2, 4] }\nquantize = { kind = \"palette\", k = 7, granularity = \"group\", group = [4, 2] }\nimportance = \"x\"\nmax_rel_error = 0.5\nnonfinite = \"error\"\n[[rule]]\nmatch = \"{*a*,[!b]?}\"\nprune = { kind = \"n:m\", n = 2, m = 4 }\nquantize = { kind = \"entropy\", bits = 2.5 }\nencode = { kind = \"ribbon\", max_error = 0.2 }\n[[rule]]\nmatch = \"c\"\ntransform = { kind = \"hadamard\", block = 64, seed = 1 }\nquantize = { kind = \"binary\" }\n[[rule]]\nmatch = \"d\"\ntransform = { kind = \"dct\", quantization = [1, 2, 3, 4, 5, 6, 7, 255] }\nquantize = { kind = \"affine\", bits = 4 }\n[[rule]]\nmatch = \"e\"\nquantize = { kind = \"product\", d = 2, k = 300, spaces = 4, stages = 2, scales = \"bf16\", seed = 5, granularity = \"group\", group = 64 }\nencode = \"auto\"\n[[rule]]\nmatch = \"f\"\nquantize = { kind = \"residual\", d = 4, k = 16, stages = 2 }\n[[rule]]\nmatch = \"g\"\nquantize = { kind = \"pyramid\", n = 32, bits = 3.5, gain_bits = 6 }\n[[rule]]\nmatch = \"h\"\nquantize = { kind = \"trellis\", bits = 2.5, states = 16 }\nencode = \"rans\"\n[[rule]]\nmatch = \"*\"\nkeep = true\n";
     write("recipe", "every-key", every.as_bytes());
     // Archives of version 1, and their manifests.
     for (i, entry) in fs::read_dir(root().join("tests/golden/1")).unwrap().enumerate() {
@@ -174,6 +174,15 @@ fn write_corpus() {
         ("bitpack", vec![vec![0x40, 1, 3], vec![0xff, 2, 7]]),
         ("huffman", vec![vec![0x40, 0, 15], vec![0, 0x20, 127], vec![0, 0x90, 3], vec![9, 0, 0]]),
         ("rans", vec![vec![0x40, 0, 15], vec![0, 0x20, 255], vec![0, 0x90, 3], vec![9, 0, 0]]),
+        (
+            "trellis",
+            vec![
+                vec![1, 0x40, 0, 15],
+                vec![4, 0, 0x20, 255],
+                vec![0, 0, 0x90, 3],
+                vec![3, 9, 0, 0],
+            ],
+        ),
         ("stream", vec![vec![0x40, 0, 3, 0], vec![0, 0x20, 7, 1], vec![0, 0x90, 1, 2]]),
         ("floats", (0..6).map(|d| vec![d, 0x80, 1, 0xfc, 1]).collect()),
         ("ribbon", vec![vec![0, 4, 3, 4, 40], vec![0x70, 0x17, 0, 0, 200], vec![30, 0, 7, 7, 128]]),
@@ -197,7 +206,7 @@ fn write_corpus() {
         write("gaps", &i.to_string(), &[head, &noise[..100]].concat());
         write("sparse", &i.to_string(), &[head, &noise[..200]].concat());
     }
-    for element in 0..18u8 {
+    for element in 0..20u8 {
         for (pruned, coding) in [(0, 2), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4)] {
             let head = [element, pruned, coding];
             let mut bytes = head.to_vec();

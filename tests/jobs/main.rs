@@ -25,5 +25,6 @@ mod resume;
 mod scales;
 mod ties;
 mod transforms;
+mod trellis;
 mod vectors;
 mod words;

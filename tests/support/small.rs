@@ -13,7 +13,7 @@ use tersor::{
 };
 
 /// Ways to treat a tensor, by a name for each.
-const TREATMENTS: [(&str, &str); 26] = [
+const TREATMENTS: [(&str, &str); 29] = [
     (
         "affine",
         "quantize = { kind = \"affine\", bits = 4, symmetric = false, granularity = \"group\", group = 8 }",
@@ -51,6 +51,15 @@ const TREATMENTS: [(&str, &str); 26] = [
         "prune = { kind = \"magnitude\", density = 0.05 }\nquantize = { kind = \"palette\", k = 4 }\nencode = \"bloomier\"",
     ),
     ("lossless", "encode = \"auto\""),
+    ("trellis", "quantize = { kind = \"trellis\", bits = 5, states = 8 }\nencode = \"rans\""),
+    (
+        "trellis-error",
+        "axis = 1\nquantize = { kind = \"trellis\", max_error = 0.1, states = 4 }\nencode = \"auto\"",
+    ),
+    (
+        "deep-trellis",
+        "prune = { kind = \"magnitude\", density = 0.5 }\nquantize = { kind = \"trellis\", max_error = 0.05, states = 64 }\nencode = \"auto\"",
+    ),
     (
         "vectors",
         "quantize = { kind = \"vector\", d = 4, k = 11, granularity = \"group\", group = 8, scales = \"bf16\" }",

@@ -2,7 +2,11 @@
 
 use crate::{
     Backend, DType, Error, Result, Tensor,
-    codec::{block::IndexKind, gaps, huffman, rans},
+    codec::{
+        block::IndexKind,
+        gaps, huffman, rans,
+        trellis::{self, Trellis},
+    },
     crosscheck::{
         case::{Data, Input, Outputs},
         compare::Class,
@@ -12,6 +16,8 @@ use crate::{
         options::Level,
     },
     kernels::{self, Order, Survivors},
+    random::number,
+    trellis::{Grid, Positions},
 };
 
 /// Symbols packed into the rows of a matrix, from two parts.
@@ -55,7 +61,7 @@ pub const HUFFMAN_DECODE: Op = Op {
     kernels: &[&kernels::codes::huffman_decode::KERNEL],
     class: Class::Exact,
     expands: 4,
-    make: |maker| streams(maker, huffman::BLOCK),
+    make: |maker| streams(maker, huffman::BLOCK, &[]),
     run: |on, input| {
         let encode = |symbols: &[u8]| {
             let mut bytes = Vec::new();
@@ -74,7 +80,7 @@ pub const RANS_DECODE: Op = Op {
     kernels: &[&kernels::codes::rans_decode::KERNEL],
     class: Class::Exact,
     expands: 4,
-    make: |maker| streams(maker, rans::BLOCK),
+    make: |maker| streams(maker, rans::BLOCK, &[]),
     run: |on, input| {
         let encode = |symbols: &[u8]| {
             let mut bytes = Vec::new();
@@ -82,6 +88,64 @@ pub const RANS_DECODE: Op = Op {
             Ok(bytes)
         };
         decode(on, input, encode, kernels::rans_decode)
+    },
+};
+
+/// States of the trellises, and of cases in turn.
+const TRELLISES: [u8; 5] = [8, 64, 4, 16, 32];
+
+fn trellis(input: &Input) -> Result<Trellis> {
+    let states = input.number::<u8>("states")?;
+    Trellis::new(states).ok_or_else(|| Error::shape("trellis", "states", states, "4 to 64"))
+}
+
+/// Streams of paths through trellises, as the symbols lead.
+pub const TRELLIS_DECODE: Op = Op {
+    name: "trellis_decode",
+    kernels: &[&kernels::codes::trellis_decode::KERNEL],
+    class: Class::Exact,
+    expands: 4,
+    make: |maker| streams(maker, trellis::BLOCK, &TRELLISES),
+    run: |on, input| {
+        let trellis = trellis(input)?;
+        let encode = |symbols: &[u8]| {
+            let (mut codes, mut bytes) = (symbols.to_vec(), Vec::new());
+            trellis.lead(&mut codes);
+            trellis::encode(&codes, &mut bytes);
+            Ok(bytes)
+        };
+        decode(on, input, encode, |on, streams| kernels::trellis_decode(on, trellis, streams))
+    },
+};
+
+/// Paths through trellises, for weights that are at positions of any costs.
+pub const TRELLIS_SEARCH: Op = Op {
+    name: "trellis_search",
+    kernels: &[&kernels::codes::trellis_search::KERNEL],
+    class: Class::Exact,
+    expands: 4,
+    make: |maker| streams(maker, trellis::BLOCK, &TRELLISES),
+    run: |on, input| {
+        let (symbols, parts) = (input.tensor("symbols")?.bytes(), input.number::<usize>("parts")?);
+        // Costs of few bits, so that many paths cost the same.
+        let cost =
+            |p: usize, subset: usize| (number(p as u64, subset as u64) & 4095) as u16 >> (p % 12);
+        let positions = Positions { per_weight: 1.0, middle: 0, core: 128, shift: 0, far: 0 };
+        let grid = Grid {
+            trellis: trellis(input)?,
+            positions,
+            costs: (0..256).map(|p| std::array::from_fn(|s| cost(p, s))).collect(),
+            codes: (0..256).map(|p| std::array::from_fn(|s| (4 * p + s) as u8)).collect(),
+        };
+        let n = symbols.len();
+        let mut words = vec![0; crate::words(DType::U16, n)];
+        let of = bytemuck::cast_slice_mut::<u32, u16>(&mut words).iter_mut();
+        of.zip(&symbols[..]).for_each(|(position, symbol)| *position = u16::from(*symbol));
+        let positions = Tensor::new(on, DType::U16, 1, n, words)?;
+        let part = n.div_ceil(parts.max(1)).max(1);
+        let streams: Vec<usize> = symbols.chunks(part).map(<[u8]>::len).collect();
+        let codes = kernels::trellis_search(on, &positions, &streams, &grid)?;
+        Ok(vec![("codes", Data::read(on, &codes)?)])
     },
 };
 
@@ -179,8 +243,8 @@ fn symbol(source: usize, r: u64) -> u8 {
     }
 }
 
-/// Symbols of every source, in numbers on either side of every boundary of words, lanes and blocks.
-fn streams(maker: &mut Maker, block: usize) {
+/// Symbols of every source, in numbers on either side of every boundary of words, lanes and blocks, with trellises in turn.
+fn streams(maker: &mut Maker, block: usize, trellises: &[u8]) {
     let quick = [1, 2, 3, 4, 5, 31, 63, 64, 65, 511, 2047, 2048, 2049, 4096, 5001, 16_385];
     let around = [block - 1, block, block + 1, 2 * block + 2051];
     let more =
@@ -199,7 +263,10 @@ fn streams(maker: &mut Maker, block: usize) {
                 if parts == 1 || length > 12 && (l + source) % 2 == 0 {
                     let symbols: Vec<u8> = (0..length).map(|i| symbol(source, rng.at(i))).collect();
                     let symbols = Data::u8((1, length), &symbols).axes("", "symbols");
-                    let input = Input::new().with("symbols", symbols).set("parts", parts);
+                    let mut input = Input::new().with("symbols", symbols).set("parts", parts);
+                    if !trellises.is_empty() {
+                        input = input.set("states", trellises[(l + source) % trellises.len()]);
+                    }
                     // The table of one stream is as long as the longest binding of a tiny device.
                     match parts {
                         1 => maker.emit("shape", input),

@@ -48,6 +48,8 @@ pub const ALL: &[&Op] = &[
     &codes::PACK_CODES,
     &codes::HUFFMAN_DECODE,
     &codes::RANS_DECODE,
+    &codes::TRELLIS_DECODE,
+    &codes::TRELLIS_SEARCH,
     &codes::SCATTER,
     &retrieval::RIBBON_QUERY,
     &retrieval::BLOOMIER_QUERY,

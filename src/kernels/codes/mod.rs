@@ -7,6 +7,8 @@ pub(crate) mod rans_decode;
 pub(crate) mod ribbon_query;
 pub(crate) mod scatter;
 pub(crate) mod streams;
+pub(crate) mod trellis_decode;
+pub(crate) mod trellis_search;
 
 kernels! {
     bloomier_query: bloomier_query;
@@ -15,4 +17,6 @@ kernels! {
     rans_decode: rans_decode;
     ribbon_query: ribbon_query;
     scatter: Order, Survivors, count_survivors, scatter;
+    trellis_decode: trellis_decode;
+    trellis_search: trellis_search;
 }

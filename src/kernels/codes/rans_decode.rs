@@ -2,17 +2,17 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     codec::{
         Malformed,
-        rans::{self, BLOCK, Layout},
+        rans::{self, Layout},
     },
     gpu::{Gpu, Kernel},
-    kernels::codes::streams::decoded,
+    kernels::codes::streams::{Placed, decoded, symbols_of},
     wgsl,
 };
 
 /// The shader.
 pub static KERNEL: Kernel = Kernel {
     name: "rans_decode",
-    wgsl: wgsl!("lib/grid", "codes/rans_decode"),
+    wgsl: wgsl!("lib/grid", "codes/rans_decode", "lib/rans"),
     workgroup: 32,
     params: size_of::<Params>(),
 };
@@ -37,7 +37,7 @@ struct Params {
 ///
 /// [`Error::Malformed`] if a stream is malformed or has a wrong number of symbols; [`Error::Gpu`] if the device fails.
 pub fn rans_decode(on: &Backend, streams: &[(&[u8], usize)]) -> Result<Tensor> {
-    let symbols = crate::kernels::codes::streams::symbols_of(streams);
+    let symbols = symbols_of(streams);
     match on {
         Backend::Cpu => Ok(Tensor::cpu(DType::U8, 1, symbols, reference(streams, symbols)?)),
         Backend::Gpu(gpu) => on_gpu(gpu, streams, symbols),
@@ -55,56 +55,37 @@ fn reference(streams: &[(&[u8], usize)], symbols: usize) -> Result<Vec<u32>> {
 }
 
 fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tensor> {
-    let (mut data, mut slots) = (Vec::new(), Vec::new());
-    let (mut blocks, mut of, mut out) = (Vec::new(), Vec::new(), 0);
+    let (mut placed, mut slots) = (Placed::default(), Vec::new());
     // A symbol that is alone fills its stream as a code: where, how long, which.
     let mut filled = Vec::new();
     for (i, (bytes, symbols)) in streams.iter().enumerate() {
         match rans::layout(bytes, *symbols).map_err(|Malformed(why)| malformed(i, why))? {
-            Layout::Only(symbol) => filled.push((out, *symbols, symbol)),
-            Layout::Blocks { slots: table, blocks: ranges } => {
-                for (b, range) in ranges.into_iter().enumerate() {
-                    let (first, left) = (b * BLOCK, *symbols - b * BLOCK);
-                    let numbers = [
-                        data.len() + range.start,
-                        range.len(),
-                        left.min(BLOCK),
-                        (out + first) / 4,
-                        slots.len() / table.len(),
-                    ];
-                    blocks.extend(numbers.map(|n| n as u32));
-                    of.push(i);
-                }
+            Layout::Only(symbol) => {
+                filled.push((placed.out, *symbols, symbol));
+                placed.put((i, bytes), *symbols, Vec::new(), 0);
+            }
+            Layout::Blocks { slots: table, blocks } => {
+                placed.put((i, bytes), *symbols, blocks, slots.len() / table.len());
                 slots.extend_from_slice(&table[..]);
             }
         }
-        data.extend_from_slice(bytes);
-        out += symbols.next_multiple_of(4);
     }
-    let max = gpu.max_bytes() as usize;
-    if data.len() > max || symbols > max {
-        let message = format!("{} bytes of streams, {symbols} symbols", data.len());
-        return Err(Error::beyond(KERNEL.name, message));
-    }
-    let mut words = vec![0u32; data.len().div_ceil(4)];
-    bytemuck::cast_slice_mut(&mut words)[..data.len()].copy_from_slice(&data);
+    let (data, words, blocks) = placed.upload(gpu, KERNEL.name, symbols)?;
     let mut start = vec![0u32; symbols.div_ceil(4)];
     for (first, symbols, symbol) in filled {
         bytemuck::cast_slice_mut::<_, u8>(&mut start)[first..first + symbols].fill(symbol);
     }
     let (decoded, failed) = (gpu.upload(&start)?, gpu.zeros(4)?);
-    let params = Params {
-        total: of.len() as u32,
-        words: words.len() as u32,
-        tables: (slots.len() / 4096) as u32,
-    };
-    let buffers =
-        [&gpu.upload(&words)?, &gpu.upload(&blocks)?, &gpu.upload(&slots)?, &decoded, &failed];
+    let params =
+        Params { total: placed.of.len() as u32, words, tables: (slots.len() / 4096) as u32 };
+    let buffers = [&data, &blocks, &gpu.upload(&slots)?, &decoded, &failed];
     // Some thirty operations for every symbol.
-    let (workgroups, operations) = (of.len() as u64, 32 * symbols as u64);
+    let (workgroups, operations) = (placed.of.len() as u64, 32 * symbols as u64);
     gpu.dispatch_long(&KERNEL, &[], &params, (&buffers, workgroups), operations)?;
     match gpu.read(&failed, 1)?[0] {
         0 => Ok(Tensor::gpu(DType::U8, 1, symbols, decoded)),
-        block => Err(malformed(of[block as usize - 1], "a block does not end where it began")),
+        block => {
+            Err(malformed(placed.of[block as usize - 1], "a block does not end where it began"))
+        }
     }
 }

@@ -55,7 +55,7 @@ impl PartsWriter for Plain<'_> {
             // Codes are counted in words, values in bytes.
             let unit_bytes = match manifest.element() {
                 Element::Value(_) => 1,
-                Element::Code(_) => 4,
+                Element::Code(_) | Element::Path(..) => 4,
             };
             let lengths = parallel::try_map(units, &|unit| {
                 let bits = mask(unit)?;
@@ -95,7 +95,7 @@ impl PartsWriter for Plain<'_> {
                 };
                 (dtype.bytes(1) as u64 * unit.start(&self.blocks), dtype.bytes(kept))
             }
-            Element::Code(_) => {
+            Element::Code(_) | Element::Path(..) => {
                 let packing = self.manifest.method.packing().expect("they are codes");
                 let row_words = packing.words_per_row(self.blocks.cols);
                 let first = packing.words_per_row(unit.cols.start);

@@ -7,3 +7,4 @@ pub(super) mod histogram;
 pub(crate) mod huffman;
 pub(crate) mod rans;
 pub(crate) mod ribbon;
+pub(crate) mod trellis;

@@ -9,6 +9,8 @@ const LANES: usize = 32;
 /// A block that is being decoded: what is done is cut off its words and symbols.
 pub(crate) struct Lanes<'a> {
     pub(crate) states: [u32; LANES],
+    /// Where each lane is on its path through a trellis; zeros where there is none.
+    pub(crate) paths: [u32; LANES],
     pub(crate) words: &'a [u8],
     pub(crate) symbols: &'a mut [u8],
 }
@@ -30,18 +32,42 @@ impl Lanes<'_> {
 ///
 /// `slots`: for each value of the low 12 bits of a state, the symbol, above it 12 bits to add, above them the frequency.
 pub(crate) fn decode_rows<const N: usize>(slots: &[u32; 4096], blocks: &mut [Lanes; N]) {
+    decode::<N, false>(slots, [0; 2], blocks);
+}
+
+/// The same of symbols that lead along a path through a trellis: of the two tables the one that the lowest bit of the path
+/// chooses says the symbol, whose second bit then leads on. The path loses its lowest bit, and is changed by the first of `taps`
+/// if that was one, by the second if the symbol's is.
+pub(crate) fn decode_path_rows<const N: usize>(
+    slots: &[u32; 8192],
+    taps: [u32; 2],
+    blocks: &mut [Lanes; N],
+) {
+    decode::<N, true>(slots, taps, blocks);
+}
+
+/// `PATHS`: whether there are two tables.
+fn decode<const N: usize, const PATHS: bool>(
+    slots: &[u32],
+    taps: [u32; 2],
+    blocks: &mut [Lanes; N],
+) {
+    assert!(slots.len() == if PATHS { 8192 } else { 4096 });
     #[cfg(target_arch = "x86_64")]
     {
         if has_avx512() {
-            // SAFETY: the machine has the instructions.
-            return unsafe { decode_avx512(slots, blocks) };
+            // SAFETY: the machine has the instructions, and there are as many slots.
+            return unsafe { decode_avx512::<N, PATHS>(slots, taps, blocks) };
         }
         if detected!("avx2") {
-            // SAFETY: as above.
-            return blocks.iter_mut().for_each(|block| unsafe { decode_avx2(slots, block) });
+            for block in blocks {
+                // SAFETY: as above.
+                unsafe { decode_avx2::<PATHS>(slots, taps, block) }
+            }
+            return;
         }
     }
-    let _ = (slots, blocks);
+    let _ = (slots, taps, blocks);
 }
 
 /// Encodes all rows from the last to the first; returns how many symbols that were: all, or none where the machine has no
@@ -81,15 +107,26 @@ fn has_avx512() -> bool {
     detected!("avx512f") && detected!("avx512bw") && detected!("avx512vl")
 }
 
+/// # Safety
+///
+/// There must be 4096 slots, or of paths 8192.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
-fn decode_avx512<const N: usize>(slots: &[u32; 4096], blocks: &mut [Lanes; N]) {
+unsafe fn decode_avx512<const N: usize, const PATHS: bool>(
+    slots: &[u32],
+    taps: [u32; 2],
+    blocks: &mut [Lanes; N],
+) {
     // SAFETY: the halves of 32 states.
     let load = |states: &[u32; LANES], i: usize| unsafe {
         _mm512_loadu_si512(states[16 * i..].as_ptr().cast())
     };
     let mut x: [[__m512i; 2]; N] =
         std::array::from_fn(|n| [load(&blocks[n].states, 0), load(&blocks[n].states, 1)]);
+    let mut paths: [[__m512i; 2]; N] =
+        std::array::from_fn(|n| [load(&blocks[n].paths, 0), load(&blocks[n].paths, 1)]);
+    let taps = taps.map(|tap| _mm512_set1_epi32(tap as i32));
+    let (one, two) = (_mm512_set1_epi32(1), _mm512_set1_epi32(2));
     let (low, middle) = (_mm512_set1_epi32(0xfff), _mm512_set1_epi32(1 << 16));
     loop {
         let rows = blocks.iter().map(Lanes::safe_rows).min().unwrap_or(0);
@@ -100,13 +137,24 @@ fn decode_avx512<const N: usize>(slots: &[u32; 4096], blocks: &mut [Lanes; N]) {
         for row in 0..rows {
             for n in 0..N {
                 let symbols = &mut blocks[n].symbols[LANES * row..LANES * (row + 1)];
-                for (x, symbols) in x[n].iter_mut().zip(symbols.chunks_exact_mut(16)) {
-                    // SAFETY: 12 bits are an index of `slots`; this half of the row is 16 bytes; so many rows have words.
+                let lanes = x[n].iter_mut().zip(&mut paths[n]);
+                for ((x, path), symbols) in lanes.zip(symbols.chunks_exact_mut(16)) {
+                    // SAFETY: 12 bits are an index of `slots`, and of two tables one bit more; this half of the row is 16 bytes; so
+                    // many rows have words.
                     unsafe {
-                        let slot = _mm512_i32gather_epi32::<4>(
-                            _mm512_and_si512(*x, low),
-                            slots.as_ptr().cast(),
-                        );
+                        let mut at = _mm512_and_si512(*x, low);
+                        if PATHS {
+                            let table = _mm512_slli_epi32::<12>(_mm512_and_si512(*path, one));
+                            at = _mm512_or_si512(at, table);
+                        }
+                        let slot = _mm512_i32gather_epi32::<4>(at, slots.as_ptr().cast());
+                        if PATHS {
+                            let lost = _mm512_test_epi32_mask(*path, one);
+                            let led = _mm512_test_epi32_mask(slot, two);
+                            let rest = _mm512_srli_epi32::<1>(*path);
+                            let rest = _mm512_mask_xor_epi32(rest, lost, rest, taps[0]);
+                            *path = _mm512_mask_xor_epi32(rest, led, rest, taps[1]);
+                        }
                         _mm_storeu_si128(symbols.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(slot));
                         let product = _mm512_mullo_epi32(
                             _mm512_srli_epi32::<20>(slot),
@@ -129,9 +177,10 @@ fn decode_avx512<const N: usize>(slots: &[u32; 4096], blocks: &mut [Lanes; N]) {
             block.cut(taken, LANES * rows);
         }
     }
-    for (block, x) in blocks.iter_mut().zip(x) {
-        for (x, states) in x.iter().zip(block.states.chunks_exact_mut(16)) {
-            // SAFETY: half of the states.
+    for (block, (x, paths)) in blocks.iter_mut().zip(x.into_iter().zip(paths)) {
+        let states = x.iter().zip(block.states.chunks_exact_mut(16));
+        for (x, states) in states.chain(paths.iter().zip(block.paths.chunks_exact_mut(16))) {
+            // SAFETY: half of the states, or of the paths.
             unsafe { _mm512_storeu_si512(states.as_mut_ptr().cast(), *x) };
         }
     }
@@ -154,13 +203,21 @@ static EXPAND: [[u32; 8]; 256] = {
     expand
 };
 
+/// # Safety
+///
+/// There must be 4096 slots, or of paths 8192.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,popcnt")]
-fn decode_avx2(slots: &[u32; 4096], block: &mut Lanes) {
-    let Lanes { states, words, symbols } = block;
+unsafe fn decode_avx2<const PATHS: bool>(slots: &[u32], taps: [u32; 2], block: &mut Lanes) {
+    let Lanes { states, paths, words, symbols } = block;
     // SAFETY: the quarters of 32 states.
-    let mut x: [__m256i; 4] =
-        std::array::from_fn(|i| unsafe { _mm256_loadu_si256(states[8 * i..].as_ptr().cast()) });
+    let load = |states: &[u32; LANES], i: usize| unsafe {
+        _mm256_loadu_si256(states[8 * i..].as_ptr().cast())
+    };
+    let mut x: [__m256i; 4] = std::array::from_fn(|i| load(states, i));
+    let mut path: [__m256i; 4] = std::array::from_fn(|i| load(paths, i));
+    let taps = taps.map(|tap| _mm256_set1_epi32(tap as i32));
+    let (zero, one) = (_mm256_setzero_si256(), _mm256_set1_epi32(1));
     let low = _mm256_set1_epi32(0xfff);
     // The lowest byte of each lane, in the lowest four of each half.
     let bytes = _mm256_set1_epi64x(0x0c08_0400);
@@ -169,11 +226,26 @@ fn decode_avx2(slots: &[u32; 4096], block: &mut Lanes) {
         if words.len() - at < 2 * LANES {
             break;
         }
-        for (x, symbols) in x.iter_mut().zip(row.chunks_exact_mut(8)) {
-            // SAFETY: 12 bits are an index of `slots`; words of all quarters are left.
+        for ((x, path), symbols) in x.iter_mut().zip(&mut path).zip(row.chunks_exact_mut(8)) {
+            // SAFETY: 12 bits are an index of `slots`, and of two tables one bit more; words of all quarters are left.
             unsafe {
-                let slot =
-                    _mm256_i32gather_epi32::<4>(slots.as_ptr().cast(), _mm256_and_si256(*x, low));
+                let mut of = _mm256_and_si256(*x, low);
+                let lost = _mm256_and_si256(*path, one);
+                if PATHS {
+                    of = _mm256_or_si256(of, _mm256_slli_epi32::<12>(lost));
+                }
+                let slot = _mm256_i32gather_epi32::<4>(slots.as_ptr().cast(), of);
+                if PATHS {
+                    // All bits of a lane where the bit is one.
+                    let lost = _mm256_sub_epi32(zero, lost);
+                    let led = _mm256_and_si256(_mm256_srli_epi32::<1>(slot), one);
+                    let led = _mm256_sub_epi32(zero, led);
+                    let changed = _mm256_xor_si256(
+                        _mm256_and_si256(lost, taps[0]),
+                        _mm256_and_si256(led, taps[1]),
+                    );
+                    *path = _mm256_xor_si256(_mm256_srli_epi32::<1>(*path), changed);
+                }
                 let packed = _mm256_shuffle_epi8(slot, bytes);
                 symbols[..4].copy_from_slice(&_mm256_extract_epi32::<0>(packed).to_le_bytes());
                 symbols[4..].copy_from_slice(&_mm256_extract_epi32::<4>(packed).to_le_bytes());
@@ -194,8 +266,9 @@ fn decode_avx2(slots: &[u32; 4096], block: &mut Lanes) {
         }
         done += LANES;
     }
-    for (x, states) in x.iter().zip(states.chunks_exact_mut(8)) {
-        // SAFETY: a quarter of the states.
+    let states = x.iter().zip(states.chunks_exact_mut(8));
+    for (x, states) in states.chain(path.iter().zip(paths.chunks_exact_mut(8))) {
+        // SAFETY: a quarter of the states, or of the paths.
         unsafe { _mm256_storeu_si256(states.as_mut_ptr().cast(), *x) };
     }
     block.cut(at, done);
@@ -274,11 +347,18 @@ mod tests {
     use super::*;
 
     /// A row at a time, as the formulas say.
-    fn plain_decode(slots: &[u32; 4096], block: &mut Lanes) {
+    fn plain_decode(slots: &[u32], taps: [u32; 2], block: &mut Lanes) {
         while block.safe_rows() > 0 {
             for lane in 0..LANES {
-                let x = &mut block.states[lane];
-                let slot = slots[*x as usize % 4096];
+                let (x, path) = (&mut block.states[lane], &mut block.paths[lane]);
+                let mut at = *x as usize % 4096;
+                if slots.len() > 4096 {
+                    at += 4096 * (*path as usize % 2);
+                }
+                let slot = slots[at];
+                if slots.len() > 4096 {
+                    *path = *path / 2 ^ taps[0] * (*path % 2) ^ taps[1] * (slot >> 1 & 1);
+                }
                 block.symbols[lane] = slot as u8;
                 *x = (slot >> 20) * (*x / 4096) + (slot >> 8) % 4096;
                 if *x < 1 << 16 {
@@ -341,69 +421,81 @@ mod tests {
         shares
     }
 
-    type Decode = fn(&[u32; 4096], &mut Lanes);
+    type Decode = fn(&[u32], [u32; 2], &mut Lanes);
 
-    #[test]
-    fn every_decoder_is_the_plain_one() {
+    /// Decoders of one table, or of two.
+    fn decoders<const PATHS: bool>() -> Vec<(&'static str, Decode)> {
         let mut decoders: Vec<(&str, Decode)> = vec![];
         #[cfg(target_arch = "x86_64")]
         {
             if has_avx512() {
                 // SAFETY: the machine has the instructions, here and below.
-                decoders
-                    .push(("AVX-512", |a, b| unsafe { decode_avx512(a, std::array::from_mut(b)) }));
+                decoders.push(("AVX-512", |a, t, b| unsafe {
+                    decode_avx512::<1, PATHS>(a, t, std::array::from_mut(b));
+                }));
             }
             if detected!("avx2") {
-                decoders.push(("AVX2", |a, b| unsafe { decode_avx2(a, b) }));
-                decoders.push(("chosen", |a, b| decode_rows(a, std::array::from_mut(b))));
+                decoders.push(("AVX2", |a, t, b| unsafe { decode_avx2::<PATHS>(a, t, b) }));
+                decoders
+                    .push(("chosen", |a, t, b| decode::<1, PATHS>(a, t, std::array::from_mut(b))));
             }
         }
+        decoders
+    }
+
+    /// Of one table, or of two.
+    fn check_decoders<const PATHS: bool>(slots: &[u32], random: &mut impl FnMut() -> u32) {
+        let taps = [5, 2];
+        // Also states that no stream has.
+        for (len, taken) in [(0, 99), (31, 99), (32, 64), (32, 63), (3200, 9999), (3200, 1000)] {
+            let states: [u32; LANES] = std::array::from_fn(|_| random());
+            let paths = states.map(|x| if PATHS { x % 8 } else { 0 });
+            let words: Vec<u8> = (0..taken).map(|_| random() as u8).collect();
+            let ends =
+                |block: &Lanes| (block.states, block.paths, block.words.len(), block.symbols.len());
+            let run = |decode: Decode| {
+                let mut out = vec![7; len];
+                let mut block = Lanes { states, paths, words: &words, symbols: &mut out };
+                decode(slots, taps, &mut block);
+                (ends(&block), out)
+            };
+            for (name, decode) in decoders::<PATHS>() {
+                assert_eq!(run(decode), run(plain_decode), "{name}, {len} symbols");
+            }
+            // Two blocks side by side, of which one ends first.
+            let more: Vec<u8> = (0..1500).map(|_| random() as u8).collect();
+            let two = |together: bool| {
+                let (mut a, mut b) = (vec![7; len], vec![7; 640]);
+                let mut pair = [
+                    Lanes { states, paths, words: &words, symbols: &mut a },
+                    Lanes { states: states.map(|x| !x), paths, words: &more, symbols: &mut b },
+                ];
+                if together {
+                    decode::<2, PATHS>(slots, taps, &mut pair);
+                }
+                pair.iter_mut().for_each(|block| plain_decode(slots, taps, block));
+                let ends = [ends(&pair[0]), ends(&pair[1])];
+                (ends, a, b)
+            };
+            assert_eq!(two(true), two(false), "two blocks, {len} symbols");
+        }
+    }
+
+    #[test]
+    fn every_decoder_is_the_plain_one() {
         let mut random = random();
+        let mut before = None;
         for table in tables() {
             let mut slots = Vec::new();
             for (symbol, frequency) in &table {
                 slots
                     .extend((0..*frequency).map(|i| frequency << 20 | i << 8 | u32::from(*symbol)));
             }
-            let slots: [u32; 4096] = slots.try_into().unwrap();
-            // Also states that no stream has.
-            for (len, taken) in [(0, 99), (31, 99), (32, 64), (32, 63), (3200, 9999), (3200, 1000)]
-            {
-                let states: [u32; LANES] = std::array::from_fn(|_| random());
-                let words: Vec<u8> = (0..taken).map(|_| random() as u8).collect();
-                let run = |decode: Decode| {
-                    let mut out = vec![7; len];
-                    let mut block = Lanes { states, words: &words, symbols: &mut out };
-                    decode(&slots, &mut block);
-                    (block.states, block.words.len(), block.symbols.len(), out)
-                };
-                for (name, decode) in &decoders {
-                    assert_eq!(run(*decode), run(plain_decode), "{name}, {len} symbols");
-                }
-                // Two blocks side by side, of which one ends first.
-                let (mut a, mut b) = (vec![7; len], vec![7; 640]);
-                let more: Vec<u8> = (0..1500).map(|_| random() as u8).collect();
-                let mut pair = [
-                    Lanes { states, words: &words, symbols: &mut a },
-                    Lanes { states: states.map(|x| !x), words: &more, symbols: &mut b },
-                ];
-                decode_rows(&slots, &mut pair);
-                for block in &mut pair {
-                    plain_decode(&slots, block);
-                }
-                let left = pair.map(|block| (block.states, block.words.len(), block.symbols.len()));
-                let (mut c, mut d) = (vec![7; len], vec![7; 640]);
-                let mut alone = [
-                    Lanes { states, words: &words, symbols: &mut c },
-                    Lanes { states: states.map(|x| !x), words: &more, symbols: &mut d },
-                ];
-                for block in &mut alone {
-                    plain_decode(&slots, block);
-                }
-                let expected =
-                    alone.map(|block| (block.states, block.words.len(), block.symbols.len()));
-                assert_eq!((left, a, b), (expected, c, d), "two blocks, {len} symbols");
+            check_decoders::<false>(&slots, &mut random);
+            if let Some(before) = before {
+                check_decoders::<true>(&[before, slots.clone()].concat(), &mut random);
             }
+            before = Some(slots);
         }
     }
 

@@ -468,7 +468,11 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
             r#"tensor "w": block 0: plain codes of another length"#,
         ),
         (block("huffman", 64, &|b| b[0] = 2), r#"tensor "w": block 0: bytes after the stream"#),
-        (block("huffman", 64, &|b| b[0] = 3), r#"tensor "w": block 0: a coder that is not known"#),
+        (
+            block("huffman", 64, &|b| b[0] = 3),
+            r#"tensor "w": block 0: paths through a trellis that is not known"#,
+        ),
+        (block("huffman", 64, &|b| b[0] = 4), r#"tensor "w": block 0: a coder that is not known"#),
         (
             block("huffman", 64, &|b| b.push(0)),
             r#"tensor "w": block 0: a lane does not end where it says, or not in zeros"#,

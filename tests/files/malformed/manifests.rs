@@ -141,11 +141,11 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"affine\"", "\"afine\""),
-            r#"manifest: tensor "w": unknown field `afine`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 8"#,
+            r#"manifest: tensor "w": unknown field `afine`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `trellis`, `vector` at line 1 column 8"#,
         ),
         (
             other("\"affine\"", "\"a\\u001b[31m\""),
-            r#"manifest: tensor "w": unknown field `a\u{1b}[31m`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 14"#,
+            r#"manifest: tensor "w": unknown field `a\u{1b}[31m`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `trellis`, `vector` at line 1 column 14"#,
         ),
         (
             other("\"affine\":[4,0,8]", "\"affine\":[4,2,8]"),
@@ -194,6 +194,22 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         (
             other("\"affine\":[4,0,8]", "\"palette\":[4,3]"),
             r#"manifest: tensor "w": tables for 3 rows do not divide 16 rows at line 1 column 87"#,
+        ),
+        (
+            other("\"shape\":[16,32]}", "\"shape\":[16,32],\"trellis\":8}"),
+            r#"manifest: tensor "w": a trellis of no palette at line 1 column 100"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"trellis\":12,\"palette\":[4,0]"),
+            r#"manifest: tensor "w": a trellis of 12 states, expected 4, 8, 16, 32 or 64 at line 1 column 100"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"trellis\":8,\"palette\":[4,0]"),
+            r#"manifest: tensor "w": a trellis of codes that are not coded, or of several tables at line 1 column 99"#,
+        ),
+        (
+            other("\"affine\":[4,0,8]", "\"coded\":true,\"trellis\":8,\"palette\":[4,4]"),
+            r#"manifest: tensor "w": a trellis of codes that are not coded, or of several tables at line 1 column 112"#,
         ),
         (
             other("\"affine\":[4,0,8]", "\"pyramid\":[3,4,8]"),
@@ -313,7 +329,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"digest\":", "\"hash\":"),
-            r#"manifest: tensor "w": unknown field `hash`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 24"#,
+            r#"manifest: tensor "w": unknown field `hash`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `trellis`, `vector` at line 1 column 24"#,
         ),
         (
             other("\"dtype\":\"F32\"", "\"dtype\":\"F31\""),
@@ -476,7 +492,7 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             other("\"shape\":[16,32]}", "\"shape\":[16,32],\"version\":1}"),
-            r#"manifest: tensor "w": unknown field `version`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `vector` at line 1 column 91"#,
+            r#"manifest: tensor "w": unknown field `version`, expected one of `affine`, `axis`, `coded`, `digest`, `dtype`, `max_rel_error`, `palette`, `pruned`, `pyramid`, `scales`, `shape`, `stack`, `steps`, `transform`, `trellis`, `vector` at line 1 column 91"#,
         ),
     ]
 }

@@ -265,6 +265,32 @@ pub fn cases() -> Vec<(String, &'static str)> {
             r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes and vectors; expected one"#,
         ),
         (
+            rule("quantize = { kind = \"trellis\", bits = 2 }"),
+            r#"line 2, rule 1 ("*"): codes of a trellis are paths, which rANS codes; expected encode = "rans" or "auto""#,
+        ),
+        (
+            rule(
+                "quantize = { kind = \"trellis\", bits = 2 }\nprune = { kind = \"n:m\", n = 2, m = 4 }\nencode = \"ribbon\"",
+            ),
+            r#"line 2, rule 1 ("*"): codes of a trellis are paths, which rANS codes; expected encode = "rans" or "auto""#,
+        ),
+        (
+            rule("quantize = { kind = \"trellis\", bits = 2, states = 12 }\nencode = \"rans\""),
+            r#"line 2, rule 1 ("*"): states is 12, expected 4, 8, 16, 32 or 64"#,
+        ),
+        (
+            rule("quantize = { kind = \"trellis\", bits = 6.5 }\nencode = \"rans\""),
+            r#"line 2, rule 1 ("*"): expected one of bits = 0.25 to 6, max_error = 0.005 to 0.9"#,
+        ),
+        (
+            rule("quantize = { kind = \"trellis\", bits = 2, max_error = 0.1 }\nencode = \"rans\""),
+            r#"line 2, rule 1 ("*"): expected one of bits = 0.25 to 6, max_error = 0.005 to 0.9"#,
+        ),
+        (
+            rule("quantize = { kind = \"trellis\", max_error = 0.0 }\nencode = \"rans\""),
+            r#"line 2, rule 1 ("*"): expected one of bits = 0.25 to 6, max_error = 0.005 to 0.9"#,
+        ),
+        (
             rule("quantize = { kind = \"pyramid\", n = 6, k = 4 }"),
             r#"line 2, rule 1 ("*"): n is 6, expected 4 to 64, a multiple of 4"#,
         ),
@@ -469,7 +495,7 @@ pub fn cases() -> Vec<(String, &'static str)> {
         (quantize("bits = 8"), "TOML parse error at line 4, column 12: missing field `kind`"),
         (
             quantize("kind = \"cube\", bits = 8"),
-            "TOML parse error at line 4, column 21: unknown variant `cube`, expected one of `affine`, `palette`, `vector`, `product`, `residual`, `pyramid`, `binary`, `entropy`",
+            "TOML parse error at line 4, column 21: unknown variant `cube`, expected one of `affine`, `palette`, `vector`, `product`, `residual`, `pyramid`, `trellis`, `binary`, `entropy`",
         ),
         (
             quantize("kind = \"affine\""),

@@ -5,3 +5,5 @@ mod rans_decode;
 mod retrieval;
 mod ribbon_query;
 mod scatter;
+mod trellis_decode;
+mod trellis_search;

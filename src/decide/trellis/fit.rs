@@ -1,0 +1,294 @@
+//! Step, levels, frequencies and the price of a bit, from weights: by turns the paths of least cost, and from what these take all the
+//! rest. In f64 by `+ - * /` and the `libm` crate, from exact sums, so that every machine finds the same.
+
+use crate::{
+    DType,
+    codec::trellis::Trellis,
+    decide::trellis::{EVEN, FINE, Grid, LEVELS, MIDDLE},
+    dtype, parallel, words,
+};
+use std::f64::consts::LN_2;
+
+/// Turns at most.
+const TURNS: usize = 10;
+
+/// How near the goal is near enough, in bits.
+const NEAR: f64 = 4e-3;
+
+/// Steps to the furthest weight, or to the middle, at most.
+const FINEST: f64 = (1 << 20) as f64;
+
+/// What a grid is to be good for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// So many bits a weight, of tables and lanes nothing counted.
+    Bits(f64),
+    /// A squared error of a weight.
+    Error(f64),
+}
+
+/// Step, levels and frequencies.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// How far levels are apart.
+    pub(super) step: f64,
+    /// Where the middle one is, in positions.
+    pub(super) middle: i32,
+    /// Where each level is, in steps from the middle one.
+    pub(super) levels: [f64; LEVELS],
+    /// Bits of each level in the table of its parity.
+    pub(super) bits: [f64; LEVELS],
+    /// The squared steps that a bit is worth.
+    pub(super) price: f64,
+    /// How far the furthest weight is, in steps: between the levels beyond the even ones are as many as that needs.
+    reach: f64,
+    /// How far the weights are from 0 that are in the middle, and the furthest from there: in their own measure.
+    mean: f64,
+    furthest: f64,
+}
+
+/// What the weights of some paths have taken: of every level how many, the sum of their positions from the middle, and over all
+/// levels the sum of the squares of these, which count up to 2^21.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    counts: [u64; LEVELS],
+    sums: [i128; LEVELS],
+    squares: u128,
+}
+
+/// A position as far as its square counts.
+const SQUARED: i32 = 1 << 21;
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { counts: [0; LEVELS], sums: [0; LEVELS], squares: 0 }
+    }
+}
+
+impl Tally {
+    /// What these weights have taken.
+    pub fn of(grid: &Grid, weights: &[f32], codes: &[u8]) -> Self {
+        // Four side by side, so that no weight waits for the one before.
+        let (mut counts, mut sums, mut squares) = ([[0u64; LEVELS]; 4], [[0i64; LEVELS]; 4], 0u128);
+        for (weights, codes) in weights.chunks(1 << 16).zip(codes.chunks(1 << 16)) {
+            let mut of_part = 0;
+            let mut take = |w: f32, code: u8, side: usize| {
+                let t = grid.positions.offset(w);
+                counts[side][usize::from(code)] += 1;
+                sums[side][usize::from(code)] += i64::from(t);
+                let t = i64::from(t.clamp(-SQUARED, SQUARED));
+                of_part += (t * t) as u64;
+            };
+            let (fours, rest) = weights.as_chunks::<4>();
+            let (codes_of_fours, codes_of_rest) = codes.as_chunks::<4>();
+            for (weights, codes) in fours.iter().zip(codes_of_fours) {
+                (0..4).for_each(|side| take(weights[side], codes[side], side));
+            }
+            rest.iter().zip(codes_of_rest).for_each(|(w, code)| take(*w, *code, 0));
+            squares += u128::from(of_part);
+        }
+        let mut all = Self { squares, ..Self::default() };
+        for (counts, sums) in counts.iter().zip(&sums) {
+            all.counts.iter_mut().zip(counts).for_each(|(all, n)| *all += n);
+            all.sums.iter_mut().zip(sums).for_each(|(all, sum)| *all += i128::from(*sum));
+        }
+        all
+    }
+
+    /// Adds another.
+    pub fn add(&mut self, other: &Self) {
+        for i in 0..LEVELS {
+            self.counts[i] += other.counts[i];
+            self.sums[i] += other.sums[i];
+        }
+        self.squares += other.squares;
+    }
+
+    /// How many weights have taken each level.
+    pub fn counts(&self) -> &[u64; LEVELS] {
+        &self.counts
+    }
+
+    /// How many weights there are.
+    pub fn weights(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The mean of what has taken a level, in steps from the middle one; none where nothing has.
+    fn mean(&self, level: usize) -> Option<f64> {
+        let n = self.counts[level];
+        (n > 0).then(|| self.sums[level] as f64 / n as f64 / f64::from(FINE))
+    }
+
+    /// Bits of a weight, without tables.
+    fn entropy(&self) -> f64 {
+        let mut of = [0u64; 2];
+        (0..LEVELS).for_each(|i| of[i % 2] += self.counts[i]);
+        let bits = |i: usize| match self.counts[i] {
+            0 => 0.0,
+            n => n as f64 * libm::log2(of[i % 2] as f64 / n as f64),
+        };
+        (0..LEVELS).map(bits).sum::<f64>() / self.weights() as f64
+    }
+
+    /// The squared error of a weight if all levels are means, in squared steps.
+    fn error(&self) -> f64 {
+        let explained = |i: usize| match self.counts[i] {
+            0 => 0.0,
+            n => self.sums[i] as f64 * (self.sums[i] as f64 / n as f64),
+        };
+        let left = self.squares as f64 - (0..LEVELS).map(explained).sum::<f64>();
+        (left / self.weights() as f64 / f64::from(FINE * FINE)).max(0.0)
+    }
+}
+
+impl Fit {
+    /// A grid of evenly spaced levels for weights with this mean and this variance around it, of which none is further from the
+    /// mean than `furthest`.
+    pub fn new(goal: Goal, mean: f64, variance: f64, furthest: f64) -> Self {
+        // Where the mean is no matter the level of 0 is worth having.
+        let mean = if mean.abs() * 2.0 < variance.sqrt() { 0.0 } else { mean };
+        let step = match goal {
+            Goal::Bits(bits) => variance.sqrt() * libm::exp2(1.05 - bits),
+            Goal::Error(error) => (error / 0.275).sqrt(),
+        };
+        let mut fit = Self {
+            step: 1.0,
+            middle: 0,
+            levels: [0.0; LEVELS],
+            bits: [0.0; LEVELS],
+            price: 0.38,
+            reach: 0.0,
+            mean,
+            furthest,
+        };
+        fit.set_step(step);
+        // As of normally distributed weights.
+        let deviation = (variance.sqrt() / fit.step).max(0.1);
+        for i in 0..LEVELS {
+            fit.levels[i] = fit.plain(i);
+            let z = fit.levels[i] / deviation;
+            fit.bits[i] = (z * z / (2.0 * LN_2)).min(16.0) + libm::log2(1.3 * deviation).max(0.0);
+        }
+        fit
+    }
+
+    /// The smallest step: finer ones would tell nothing more apart, and none at all would be no step.
+    fn finest(&self) -> f64 {
+        (self.furthest.max(self.mean.abs()) / FINEST).max(f64::from(f32::MIN_POSITIVE))
+    }
+
+    fn set_step(&mut self, step: f64) {
+        self.step = step.max(self.finest());
+        self.middle = (self.mean / self.step * f64::from(FINE)).round_ties_even() as i32;
+        self.reach = self.furthest / self.step;
+    }
+
+    /// Where a level is before anything has taken it, in steps.
+    pub(super) fn plain(&self, level: usize) -> f64 {
+        let i = level as i32 - MIDDLE as i32;
+        let last = MIDDLE as i32 - 1;
+        if i.abs() <= EVEN || self.reach <= f64::from(last) {
+            return f64::from(i);
+        }
+        let even = f64::from(EVEN);
+        let part = f64::from(i.abs() - EVEN) / f64::from(last - EVEN);
+        f64::from(i.signum()) * even * libm::exp2(libm::log2(self.reach / even) * part)
+    }
+
+    /// The grid.
+    pub fn grid(&self, trellis: Trellis) -> Grid {
+        Grid::new(trellis, self, self.reach)
+    }
+
+    /// Takes levels, frequencies and price from what weights have taken.
+    fn take(&mut self, tally: &Tally) {
+        let mut of = [0u64; 2];
+        (0..LEVELS).for_each(|i| of[i % 2] += tally.counts[i]);
+        for i in 0..LEVELS {
+            let n = tally.counts[i];
+            // What few have taken is likely to be wanted elsewhere by others.
+            self.levels[i] = tally.mean(i).filter(|_| n > 20).unwrap_or_else(|| self.plain(i));
+            self.bits[i] = libm::log2((of[i % 2] as f64 + 1.0) / (n as f64 + 0.05));
+        }
+        // As much error as a bit less makes where each bit is worth a factor of 4.
+        self.price = 2.0 * LN_2 * tally.error().max(1e-6);
+    }
+
+    /// Moves the step towards the goal, given what the weights have taken; says how far off it was, in bits.
+    pub fn towards(&mut self, goal: Goal, tally: &Tally) -> f64 {
+        let off = match goal {
+            Goal::Bits(bits) => tally.entropy() - bits,
+            Goal::Error(error) => {
+                let found = tally.error() * self.step * self.step;
+                0.5 * libm::log2(error.max(1e-300) / found.max(1e-300))
+            }
+        };
+        self.set_step(self.step * libm::exp2(0.9 * off.clamp(-4.0, 4.0)));
+        if off.abs() > 0.25 {
+            // Means of other steps say nothing of these.
+            self.levels = std::array::from_fn(|i| self.plain(i));
+        }
+        off
+    }
+
+    /// Takes the smallest step there is.
+    pub fn refine(&mut self) {
+        self.set_step(self.finest());
+        self.levels = std::array::from_fn(|i| self.plain(i));
+    }
+
+    /// Turns until the goal is met, on parts of the weights, each a stream of its own.
+    pub fn settle(&mut self, trellis: Trellis, goal: Goal, parts: &[Vec<f32>]) {
+        for turn in 0..TURNS {
+            let grid = self.grid(trellis);
+            let tallies =
+                parallel::map(parts, &|weights| Tally::of(&grid, weights, &grid.search(weights)));
+            let mut all = Tally::default();
+            tallies.iter().for_each(|tally| all.add(tally));
+            if all.weights() == 0 {
+                return;
+            }
+            self.take(&all);
+            let off = self.towards(goal, &all);
+            if turn > 2 && off.abs() < NEAR {
+                return;
+            }
+        }
+    }
+
+    /// Whether a smaller step would tell nothing more apart.
+    pub fn is_finest(&self) -> bool {
+        self.step <= self.finest()
+    }
+
+    /// The squared error of a weight, given what all have taken, with these entries for the levels from a first one on.
+    pub fn error(&self, tally: &Tally, (entries, first): (&[f32], u8)) -> f64 {
+        let mut error = tally.squares as f64;
+        for (entry, i) in entries.iter().zip(usize::from(first)..) {
+            let at = f64::from(*entry) / self.step * f64::from(FINE) - f64::from(self.middle);
+            error += at * (tally.counts[i] as f64 * at - 2.0 * tally.sums[i] as f64);
+        }
+        let position = self.step / f64::from(FINE);
+        (error / tally.weights() as f64).max(0.0) * (position * position)
+    }
+
+    /// The entries of the levels from the first to the last that is taken, in a type, and the number of the first, a multiple of 4.
+    pub fn entries(&self, tally: &Tally, dtype: DType) -> (Vec<f32>, u8) {
+        let taken = |i: &usize| tally.counts[*i] > 0;
+        let (first, last) = match ((0..LEVELS).find(taken), (0..LEVELS).rfind(taken)) {
+            (Some(first), Some(last)) => (first / 4 * 4, last),
+            _ => (MIDDLE, MIDDLE),
+        };
+        let middle = f64::from(self.middle) / f64::from(FINE);
+        let entry = |i: usize| {
+            let steps = tally.mean(i).unwrap_or_else(|| self.plain(i));
+            ((middle + steps) * self.step).clamp(f32::MIN.into(), f32::MAX.into()) as f32
+        };
+        let mut entries: Vec<f32> = (first..=last).map(entry).collect();
+        let mut stored = vec![0; words(dtype, entries.len())];
+        dtype::encode(dtype, &entries, &mut stored, 0);
+        dtype::decode(dtype, &stored, 0, &mut entries);
+        (entries, first as u8)
+    }
+}

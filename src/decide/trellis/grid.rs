@@ -1,0 +1,172 @@
+//! Levels, and what weights cost in each subset of them.
+
+use crate::{
+    codec::{
+        lanes::{self, BLOCK},
+        trellis::Trellis,
+    },
+    decide::trellis::{EVEN, FINE, LEVELS, MIDDLE, fit::Fit},
+    simd::codecs::trellis::{self, COST, Choices},
+};
+
+/// Cost of the square of a step.
+const UNIT: f64 = 400.0;
+
+/// Positions on either side beyond the even ones, at most.
+const FAR: i32 = 1024;
+
+/// Levels on either side of the nearest that are looked at: two of each subset.
+const AROUND: usize = 8;
+
+/// Where weights lie, in whole numbers: `t = round_ties_even(w * per_weight)`, at most 2^30 in magnitude, less `middle`. As far as
+/// `core` from 0 a position is one `t`, beyond it `2^shift` of them, and the last on either side all that are left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Positions {
+    /// Positions of a weight of 1, as far as they are even: an f32, with which one multiplication in f32 says `t`.
+    pub per_weight: f32,
+    /// What is taken off every `t`.
+    pub middle: i32,
+    /// The last even one.
+    pub core: i32,
+    /// How many `t` a position is beyond that, as a power of two.
+    pub shift: u32,
+    /// Positions beyond the even ones, on either side.
+    pub far: i32,
+}
+
+impl Positions {
+    /// `t` of a weight, less the middle.
+    #[inline(always)]
+    pub fn offset(&self, weight: f32) -> i32 {
+        const MOST: f32 = (1 << 30) as f32;
+        // From here on floats are whole, and below it adding this rounds, ties to even: in registers, where the function is a call.
+        const WHOLE: f32 = (1 << 23) as f32;
+        let at = weight * self.per_weight;
+        let from = at.abs().min(MOST);
+        let rounded = if from < WHOLE { (from + WHOLE) - WHOLE } else { from } as i32;
+        (if at < 0.0 { -rounded } else { rounded }) - self.middle
+    }
+
+    /// The position of a weight.
+    #[inline(always)]
+    pub fn of(&self, weight: f32) -> u16 {
+        let t = self.offset(weight);
+        let from = t.abs();
+        let beyond = ((from - self.core).max(0) >> self.shift).min(self.far);
+        let steps = from.min(self.core) + beyond;
+        (self.core + self.far + if t < 0 { -steps } else { steps }) as u16
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        (2 * (self.core + self.far) + 1) as usize
+    }
+
+    /// Steps from the middle to the middle of a position.
+    fn steps(&self, position: usize) -> f64 {
+        let off = position as i32 - self.core - self.far;
+        let beyond = (off.abs() - self.core).max(0);
+        // The first of them that is further than `core` is not all further.
+        let width = f64::from(1u32 << self.shift);
+        let half = if beyond > 0 { (width - 1.0) / 2.0 } else { 0.0 };
+        let from = f64::from(off.abs().min(self.core)) + f64::from(beyond) * width + half;
+        f64::from(off.signum()) * from / f64::from(FINE)
+    }
+}
+
+/// All that a search for the codes of weights needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grid {
+    /// Which paths there are.
+    pub trellis: Trellis,
+    /// Where weights lie.
+    pub positions: Positions,
+    /// What a weight costs in each subset, at most 4095, by its position.
+    pub costs: Vec<[u16; 4]>,
+    /// The code that costs that.
+    pub codes: Vec<[u8; 4]>,
+}
+
+impl Grid {
+    /// The grid of weights of which none is further from the middle than `reach` steps.
+    pub(super) fn new(trellis: Trellis, fit: &Fit, reach: f64) -> Self {
+        let even = f64::from(EVEN);
+        let most = ((reach + 1.0) * f64::from(FINE)).min(f64::from(1 << 30)) as i32;
+        let core = most.min(EVEN * FINE);
+        let shift = (0..30).find(|s| (most - core) >> s <= FAR).unwrap_or(30);
+        let far = if most > core { (most - core) >> shift } else { 0 };
+        let per_weight = (f64::from(FINE) / fit.step).min(f64::from(f32::MAX)) as f32;
+        let middle = fit.middle;
+        let positions = Positions { per_weight, middle, core, shift, far };
+        let (mut costs, mut codes) = (Vec::new(), Vec::new());
+        // Those that have become hard to tell apart by rounding stay where they would be.
+        let mut nearest = 0;
+        for position in 0..positions.count() {
+            let at = positions.steps(position);
+            while nearest + 1 < LEVELS
+                && (fit.plain(nearest + 1) - at).abs() <= (fit.plain(nearest) - at).abs()
+            {
+                nearest += 1;
+            }
+            let around = nearest.saturating_sub(AROUND)..(nearest + AROUND + 1).min(LEVELS);
+            let mut best = [(f64::MAX, 0); 4];
+            // The middle ones are in reach of all that are not far.
+            let middle = if at.abs() < even { MIDDLE - 2..MIDDLE + 2 } else { 0..0 };
+            for level in around.chain(middle) {
+                let off = at - fit.levels[level];
+                let cost = off * off + fit.price * fit.bits[level];
+                if cost < best[level % 4].0 {
+                    best[level % 4] = (cost, level as u8);
+                }
+            }
+            let least = best.iter().fold(f64::MAX, |least, b| least.min(b.0));
+            let cost = |(cost, _): (f64, u8)| {
+                ((cost - least) * UNIT).round_ties_even().min(COST.into()) as u16
+            };
+            costs.push(best.map(cost));
+            codes.push(best.map(|(_, level)| level));
+        }
+        Self { trellis, positions, costs, codes }
+    }
+
+    /// The same of codes that are smaller by a multiple of 4.
+    pub fn shifted(mut self, by: u8) -> Self {
+        self.codes.iter_mut().flatten().for_each(|code| *code = code.saturating_sub(by));
+        self
+    }
+
+    /// The positions of weights.
+    pub fn places(&self, weights: &[f32]) -> Vec<u16> {
+        let mut positions = vec![0; weights.len()];
+        place(&self.positions, weights, &mut positions);
+        positions
+    }
+
+    /// The codes of the weights of a stream at these positions: of every 65,536 those along the paths of least cost, a path for each
+    /// lane of [`crate::codec::trellis`].
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many codes, or a position is beyond the grid.
+    pub fn follow(&self, positions: &[u16], codes: &mut [u8]) {
+        assert_eq!(positions.len(), codes.len());
+        let choices = Choices { costs: &self.costs, codes: &self.codes };
+        let mut kept = Vec::new();
+        for (positions, codes) in positions.chunks(BLOCK).zip(codes.chunks_mut(BLOCK)) {
+            let (states, lanes) = (self.trellis.states().into(), lanes::lanes(positions.len()));
+            trellis::search(states, lanes, choices, positions, &mut kept, codes);
+        }
+    }
+
+    /// The codes of the weights of a stream.
+    pub fn search(&self, weights: &[f32]) -> Vec<u8> {
+        let mut codes = vec![0; weights.len()];
+        self.follow(&self.places(weights), &mut codes);
+        codes
+    }
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn place(of: &Positions, weights: &[f32], positions: &mut [u16]) {
+    weights.iter().zip(positions).for_each(|(w, position)| *position = of.of(*w));
+}

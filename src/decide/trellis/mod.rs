@@ -1,0 +1,140 @@
+//! Entropy-constrained trellis-coded quantization: levels in equal steps, and along which path through a trellis
+//! ([`crate::codec::trellis`]) the weights take them.
+//!
+//! The level of number `i` is about `i` steps from the middle one. A path allows at every weight only the levels of one parity, and
+//! which of them it takes changes what it allows next; its cost is `sum (w - level)² + price * bits`, as one table of frequencies
+//! for each parity codes them. Viterbi's algorithm finds the path of least cost. It works in integers: a weight counts by its
+//! [position](Positions), a 32nd of a step wide, and a table says for each position what the best level of each subset costs.
+//!
+//! Against the best entropy-coded quantizer of single weights that has 20 to 25 % less squared error at the same bits.
+//!
+//! Source: Marcellin and Fischer 1990, IEEE Trans. Communications 38(1); Fischer and Wang 1992, IEEE Trans. Information Theory
+//! 38(2), for codes of variable length; Marcellin, Gormish, Bilgin and Boliek 2000, "JPEG2000: trellis coded quantization".
+
+mod fit;
+mod grid;
+
+pub use fit::{Fit, Goal, Tally};
+pub use grid::{Grid, Positions};
+
+/// Levels at most: as many as codes of 8 bits.
+pub const LEVELS: usize = 256;
+
+/// The number of the level in the middle, of the first subset.
+const MIDDLE: usize = LEVELS / 2;
+
+/// Positions of a step.
+const FINE: i32 = 32;
+
+/// Levels on either side of the middle that are always a step apart. Those beyond are as far apart as the largest weights need.
+const EVEN: i32 = 96;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        codec::trellis::{self, Trellis},
+        random,
+    };
+
+    fn normal(n: usize) -> Vec<f32> {
+        let uniform = |i| (random::number(9, i) >> 11) as f64 / (1u64 << 53) as f64;
+        let pair = |i: usize| {
+            let (u, v) = (uniform(2 * i as u64).max(1e-300), uniform(2 * i as u64 + 1));
+            ((-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()) as f32
+        };
+        (0..n).map(pair).collect()
+    }
+
+    /// The fit of weights to a goal, and what they take by it.
+    fn fitted(weights: &[f32], goal: Goal, states: u8) -> (Fit, Tally) {
+        let trellis = Trellis::new(states).unwrap();
+        let n = weights.len() as f64;
+        let mean = weights.iter().map(|w| f64::from(*w)).sum::<f64>() / n;
+        let off = |w: &f32| f64::from(*w) - mean;
+        let variance = weights.iter().map(|w| off(w) * off(w)).sum::<f64>() / n;
+        let furthest = weights.iter().map(|w| off(w).abs()).fold(0.0, f64::max);
+        let mut fit = Fit::new(goal, mean, variance, furthest);
+        let parts: Vec<Vec<f32>> = weights.chunks(1 << 16).map(<[f32]>::to_vec).collect();
+        fit.settle(trellis, goal, &parts);
+        let grid = fit.grid(trellis);
+        let tally = Tally::of(&grid, weights, &grid.search(weights));
+        (fit, tally)
+    }
+
+    /// The squared error of a weight, and its bits, those of tables and lanes among them.
+    fn measured(weights: &[f32], goal: Goal, states: u8) -> (f64, f64) {
+        let (fit, tally) = fitted(weights, goal, states);
+        let (entries, first) = fit.entries(&tally, crate::DType::F32);
+        assert!(first.is_multiple_of(4));
+        let mut bytes = Vec::new();
+        trellis::encode(&fit.grid(Trellis::new(states).unwrap()).search(weights), &mut bytes);
+        (fit.error(&tally, (&entries, first)), 8.0 * bytes.len() as f64 / weights.len() as f64)
+    }
+
+    #[test]
+    fn normal_weights_have_less_error_than_by_any_quantizer_of_single_ones() {
+        let weights = normal(1 << 18);
+        // Of the best that is coded by itself, Shannon's limit times pi e / 6 at many bits.
+        let scalar = [(1.0, 0.3248), (2.0, 0.08845), (3.0, 0.02219), (4.0, 0.005527)];
+        let part = [(4, 0.805), (8, 0.795), (16, 0.78), (32, 0.77), (64, 0.765)];
+        for (states, part) in part {
+            for (asked, best) in if states == 8 { &scalar[..] } else { &scalar[1..2] } {
+                let (error, bits) = measured(&weights, Goal::Bits(*asked), states);
+                // Tables and lanes take little.
+                assert!((bits - asked).abs() < 0.011, "{states} states, {asked} bits: {bits}");
+                let part = if *asked == 1.0 { 0.87 } else { part };
+                assert!(error < part * best, "{states} states, {asked} bits: {error}");
+            }
+        }
+        let (error, _) = measured(&weights, Goal::Error(0.01), 8);
+        assert!((error - 0.01).abs() < 1e-4, "{error}");
+    }
+
+    #[test]
+    fn outliers_cost_only_themselves() {
+        let mut weights = normal(1 << 17);
+        let plain = measured(&weights, Goal::Bits(3.0), 8);
+        for (i, size) in [50.0, -300.0, 4000.0, 1e6, -1e6].into_iter().enumerate() {
+            weights[20_000 * i] = size;
+        }
+        let (error, bits) = measured(&weights, Goal::Bits(3.0), 8);
+        assert!(error < 1.02 * plain.0 && bits < plain.1 + 0.01, "{error} {bits}, not {plain:?}");
+    }
+
+    #[test]
+    fn few_values_are_exact() {
+        for values in [&[0.0][..], &[1.5], &[-1e-30, 1e-30], &[-2.0, 0.0, 2.0], &[3e38, 2.9e38]] {
+            let weights: Vec<f32> = (0..5000).map(|i| values[i % 7 % values.len()]).collect();
+            let trellis = Trellis::new(8).unwrap();
+            let (fit, tally) = fitted(&weights, Goal::Bits(3.0), 8);
+            let (entries, first) = fit.entries(&tally, crate::DType::F32);
+            let codes = fit.grid(trellis).shifted(first).search(&weights);
+            for (w, code) in weights.iter().zip(codes) {
+                let off = (entries[usize::from(code)] - w).abs();
+                assert!(off <= 1e-5 * w.abs(), "{w} of {values:?}: {entries:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn positions_are_even_in_the_middle_and_wide_beyond() {
+        let of = Positions { per_weight: 2.0, middle: 4, core: 10, shift: 2, far: 3 };
+        assert_eq!(of.count(), 27);
+        // Ties go to even numbers; the last one on either side holds all that are further.
+        let cases = [
+            (2.0, 13),
+            (2.25, 13),
+            (2.75, 15),
+            (7.0, 23),
+            (8.5, 23),
+            (9.0, 24),
+            (1e9, 26),
+            (-1e9, 0),
+        ];
+        for (weight, position) in cases {
+            assert_eq!(of.of(weight), position, "{weight}");
+        }
+        assert_eq!(of.offset(f32::MAX), (1 << 30) - 4);
+    }
+}

@@ -1,0 +1,161 @@
+//! Paths through trellises in jobs: what they take and what error they have, the same bytes everywhere, and what is odd.
+
+use super::pipeline::{contents, run};
+use crate::support::{
+    CPU, WEIGHTS, gpu, options, splitmix64, tiny_gpu, words_of, write_checkpoint,
+};
+use std::{fs, path::Path};
+use tersor::{
+    DType,
+    pipeline::{compress, decompress, verify},
+    recipe::Recipe,
+};
+
+/// Normally distributed, of deviation 1.
+fn gaussian(seed: u64, n: usize) -> Vec<f32> {
+    let mut uniform = splitmix64(seed).map(|z| ((z >> 11) as f64 + 0.5) / (1u64 << 53) as f64);
+    let mut one = || {
+        let (a, b) = (uniform.next().unwrap(), uniform.next().unwrap());
+        (libm::sqrt(-2.0 * libm::log(a)) * libm::cos(2.0 * std::f64::consts::PI * b)) as f32
+    };
+    (0..n).map(|_| one()).collect()
+}
+
+fn recipe(quantize: &str, more: &str) -> Recipe {
+    let text = format!(
+        "version = 1\n[[rule]]\nmatch = \"*\"\nquantize = {{ kind = \"{quantize} }}\n{more}\nencode = \"rans\"\n"
+    );
+    Recipe::parse(&text).unwrap()
+}
+
+fn matrix(dir: &Path, shape: [usize; 2], values: &[f32]) -> std::path::PathBuf {
+    let input = dir.join("in.safetensors");
+    write_checkpoint(&input, &[("w", DType::F32, shape.into(), words_of(DType::F32, values))]);
+    input
+}
+
+#[test]
+fn bits_are_met_and_a_fifth_of_the_error_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = matrix(dir.path(), [512, 1024], &gaussian(3, 512 * 1024));
+    let of = |quantize: &str, more: &str| {
+        let report = run(&input, &dir.path().join("out"), &recipe(quantize, more), &CPU);
+        assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+        let t = &report.tensors[0];
+        // What is stored of it in the data section, the header not.
+        (
+            t.components.iter().map(|c| c.bytes).sum::<u64>() as f64 * 8.0 / (512.0 * 1024.0),
+            t.error.mse.unwrap(),
+        )
+    };
+    for (bits, most) in [(1.0, 0.283), (2.0, 0.0703), (3.0, 0.01757), (4.0, 0.0044)] {
+        let (taken, error) = of(&format!("trellis\", bits = {bits}"), "");
+        assert!((0.997 * bits..=1.0006 * bits).contains(&taken), "{bits}: {taken}");
+        assert!(error < most, "{bits}: {error}");
+        // At no more bytes.
+        let (scalar, other) = of(&format!("entropy\", bits = {}", taken - 0.004), "");
+        assert!(scalar <= taken && error < 0.83 * other, "{bits}: {error}, {other} in {scalar}");
+    }
+    let (_, eight) = of("trellis\", bits = 2.5", "");
+    let (_, many) = of("trellis\", bits = 2.5, states = 64", "");
+    let (_, four) = of("trellis\", bits = 2.5, states = 4", "");
+    assert!(many < 0.97 * eight && eight < 0.99 * four, "{four} {eight} {many}");
+    // Of the survivors.
+    let (taken, error) = of("trellis\", bits = 3", "prune = { kind = \"n:m\", n = 2, m = 4 }");
+    assert!(taken < 0.5 * 3.0 + 1.02 && error > 0.0, "{taken}");
+}
+
+#[test]
+fn an_error_is_kept_to() {
+    let dir = tempfile::tempdir().unwrap();
+    for (scale, dtype) in [(1.0, DType::F32), (1e-20, DType::F32), (0.02, DType::BF16)] {
+        let values: Vec<f32> = gaussian(4, 256 * 256).iter().map(|x| x * scale).collect();
+        let input = dir.path().join("in.safetensors");
+        write_checkpoint(&input, &[("w", dtype, vec![256, 256], words_of(dtype, &values))]);
+        for limit in [0.02, 0.1, 0.5] {
+            let quantize = format!("trellis\", max_error = {limit}, states = 16");
+            let report = run(&input, &dir.path().join("out"), &recipe(&quantize, ""), &CPU);
+            let error = report.tensors[0].error.rel_error.unwrap();
+            assert!((0.96 * limit..=limit).contains(&error), "{dtype:?} {limit}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_same_bytes_from_every_backend() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.safetensors");
+    let tensors: Vec<_> = WEIGHTS
+        .iter()
+        .enumerate()
+        .map(|(i, dtype)| {
+            // The last blocks have one lane, eight and 32.
+            let shape = [[96, 240], [33, 480], [7, 100], [300, 220]][i % 4];
+            let values = gaussian(i as u64, shape[0] * shape[1]);
+            (format!("w{i}"), *dtype, shape.to_vec(), words_of(*dtype, &values))
+        })
+        .collect();
+    let borrowed: Vec<_> =
+        tensors.iter().map(|(n, d, s, w)| (&**n, *d, s.clone(), w.clone())).collect();
+    write_checkpoint(&input, &borrowed);
+    for (quantize, more) in [
+        ("trellis\", bits = 5.5", ""),
+        ("trellis\", max_error = 0.2, states = 64", "axis = 1"),
+        (
+            "trellis\", max_error = 0.1, states = 4",
+            "prune = { kind = \"magnitude\", density = 0.4 }",
+        ),
+        ("trellis\", max_error = 0.3, states = 16", "transform = { kind = \"dct\", block = 8 }"),
+    ] {
+        if more.starts_with("transform") {
+            write_checkpoint(&input, &borrowed[..2]);
+        }
+        let recipe = recipe(quantize, more);
+        let (output, back) = (dir.path().join("out"), dir.path().join("back"));
+        let report = run(&input, &output, &recipe, &CPU);
+        assert!(report.tensors.iter().any(|t| t.form.kind == "trellis"), "{quantize}");
+        let expected = fs::read(&output).unwrap();
+        decompress(&output, &back, &options(&CPU)).unwrap();
+        let restored = contents(&back);
+        let threads = tersor::pipeline::Options { threads: 1, ..options(&CPU) };
+        compress(&input, &output, &recipe, &threads).unwrap();
+        assert!(fs::read(&output).unwrap() == expected, "{quantize}: one thread");
+        for on in [gpu(), tiny_gpu()].into_iter().flatten() {
+            let report = run(&input, &output, &recipe, on);
+            let tiny = tiny_gpu().is_some_and(|tiny| std::ptr::eq(tiny, on));
+            let unfit = |reason: &String| tiny && reason.contains("beyond the device");
+            assert!(report.cpu_reasons.iter().all(unfit), "{quantize}: {:?}", report.cpu_reasons);
+            assert!(fs::read(&output).unwrap() == expected, "{quantize} on {}", on.name());
+            decompress(&output, &back, &options(on)).unwrap();
+            assert!(contents(&back) == restored, "{quantize} on {}", on.name());
+        }
+        verify(&output, Some(&input), &options(&CPU)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_constant_or_of_few_values_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    for values in [&[0.0][..], &[0.25], &[-1.5, 0.0, 1.5], &[1e30, -1e30, 3.0]] {
+        let weights: Vec<f32> = (0..64 * 64).map(|i| values[i * 7 % 11 % values.len()]).collect();
+        let input = matrix(dir.path(), [64, 64], &weights);
+        let (output, back) = (dir.path().join("out"), dir.path().join("back"));
+        run(&input, &output, &recipe("trellis\", bits = 3", ""), &CPU);
+        decompress(&output, &back, &options(&CPU)).unwrap();
+        let restored: Vec<f32> = bytemuck::pod_collect_to_vec(&contents(&back)["w"].2);
+        let largest = values.iter().fold(0f32, |a, v| a.max(v.abs()));
+        let far = weights.iter().zip(&restored).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(far <= 1e-5 * largest, "{values:?}: {far}");
+    }
+}
+
+#[test]
+fn bits_that_tables_leave_too_few_of_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = matrix(dir.path(), [10, 10], &gaussian(1, 100));
+    let recipe = recipe("trellis\", bits = 0.5", "");
+    let error = compress(&input, &dir.path().join("out"), &recipe, &options(&CPU)).unwrap_err();
+    let error = error.to_string();
+    let expected = "recipe: tensor \"w\": bits is 0.5, fewer than its tables and paths take; ";
+    assert!(error.starts_with(expected), "{error}");
+}
