@@ -2,11 +2,12 @@
 """faiss on the vectors of `cargo bench --bench vectors`, beside it, in one run and on one thread.
 
     python3 -m venv peers && peers/bin/pip install numpy faiss-cpu
-    peers/bin/python scripts/peers_vectors.py
+    peers/bin/python scripts/peers_vectors.py [BENCH]
 
+BENCH is the bench already built; without it cargo builds and runs it.
 Billions of pairs of a vector and an entry a second, the best of seven; and the squared error of faiss's k-means with 25 rounds.
 """
-import os, pathlib, subprocess, tempfile, time
+import os, pathlib, subprocess, sys, tempfile, time
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
@@ -20,7 +21,8 @@ CASES = [(2, 256), (4, 256), (8, 256), (16, 256), (4, 4096), (8, 4096), (8, 6553
 
 with tempfile.TemporaryDirectory() as folder:
     data = os.path.join(folder, "vectors")
-    run = subprocess.run(["cargo", "bench", "--quiet", "--bench", "vectors"], cwd=ROOT, check=True, text=True,
+    command = [sys.argv[1], "--bench"] if len(sys.argv) > 1 else ["cargo", "bench", "--quiet", "--bench", "vectors"]
+    run = subprocess.run(command, cwd=ROOT, check=True, text=True,
                          env={**os.environ, "VECTORS_DATA": data}, stdout=subprocess.PIPE)
     numbers = np.fromfile(data, "<f4")
 ours = {tuple(map(int, line.split()[:2])): float(line.split()[2]) for line in run.stdout.splitlines()[1 : 1 + len(CASES)]}

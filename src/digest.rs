@@ -57,25 +57,41 @@ pub fn mixed(bytes: &[u8]) -> Digest {
     mixing.finish()
 }
 
-/// [`mixed`] of two blocks of one length. Each step of a sum waits for the one before, so that both take little longer than one.
-pub fn mixed_both([a, b]: [&[u8]; 2]) -> [Digest; 2] {
-    assert_eq!(a.len(), b.len());
-    let whole = a.len() / PART * PART;
+/// A digest of bytes that no run hands to another: of the [`mixed`] digests of their halves. Each step of a sum waits for the one
+/// before, so that both together take half the time.
+pub fn twofold(bytes: &[u8]) -> Digest {
+    let (a, b) = bytes.split_at(bytes.len() / 2 / PART * PART);
+    let (whole, rest) = b.split_at(a.len());
     let mut mixing = [Mixing::default(), Mixing::default()];
     let [of_a, of_b] = &mut mixing;
-    mix_both([&mut of_a.0, &mut of_b.0], [a, b].map(|bytes| bytes.as_chunks().0));
-    of_a.update(&a[whole..]);
-    of_b.update(&b[whole..]);
-    mixing.map(Mixing::finish)
+    mix_both([&mut of_a.0, &mut of_b.0], [a, whole].map(|bytes| bytes.as_chunks().0));
+    of_b.update(rest);
+    digest(mixing.map(Mixing::finish).as_flattened())
+}
+
+/// The [`mixed`] digest of bytes and the [`twofold`] one of as many others, in little more than the time of the first.
+pub fn mixed_and_twofold(bytes: &[u8], others: &[u8]) -> [Digest; 2] {
+    assert_eq!(bytes.len(), others.len());
+    let (a, b) = others.split_at(others.len() / 2 / PART * PART);
+    let (whole, rest) = b.split_at(a.len());
+    let (first, last) = bytes.split_at(2 * a.len());
+    let mut mixing = [Mixing::default(), Mixing::default(), Mixing::default()];
+    let [of_bytes, of_a, of_b] = &mut mixing;
+    let sums = [&mut of_bytes.0, &mut of_a.0, &mut of_b.0];
+    mix_three(sums, first.as_chunks().0, [a, whole].map(|half| half.as_chunks().0));
+    of_bytes.update(last);
+    of_b.update(rest);
+    let [mixed, a, b] = mixing.map(Mixing::finish);
+    [mixed, digest([a, b].as_flattened())]
 }
 
 /// What [`mixed`] has taken so far.
 #[derive(Clone, Debug, Default)]
-pub struct Mixing([u32; LANES]);
+struct Mixing([u32; LANES]);
 
 impl Mixing {
     /// Takes the bytes that follow: a multiple of [`PART`], but for the last.
-    pub fn update(&mut self, bytes: &[u8]) {
+    fn update(&mut self, bytes: &[u8]) {
         let (parts, rest) = bytes.as_chunks();
         mix(&mut self.0, parts);
         if !rest.is_empty() {
@@ -86,25 +102,19 @@ impl Mixing {
     }
 
     /// The digest of all.
-    pub fn finish(self) -> Digest {
+    fn finish(self) -> Digest {
         digest(self.0.map(u32::to_le_bytes).as_flattened())
     }
 }
 
 /// Bytes of a word for each sum.
-pub const PART: usize = 4 * LANES;
+const PART: usize = 4 * LANES;
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn mix(sums: &mut [u32; LANES], parts: &[[u8; PART]]) {
     // A local copy stays in registers.
     let mut s = *sums;
-    for part in parts {
-        let (words, _) = part.as_chunks::<4>();
-        for l in 0..LANES {
-            let word = u32::from_le_bytes(words[l]);
-            s[l] = s[l].wrapping_add(word).rotate_left(13).wrapping_mul(PRIME);
-        }
-    }
+    parts.iter().for_each(|part| step(&mut s, part));
     *sums = s;
 }
 
@@ -112,17 +122,36 @@ fn mix(sums: &mut [u32; LANES], parts: &[[u8; PART]]) {
 fn mix_both([of_a, of_b]: [&mut [u32; LANES]; 2], [a, b]: [&[[u8; PART]]; 2]) {
     let (mut s, mut t) = (*of_a, *of_b);
     for (a, b) in a.iter().zip(b) {
-        let ((a, _), (b, _)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
-        for l in 0..LANES {
-            let word = u32::from_le_bytes(a[l]);
-            s[l] = s[l].wrapping_add(word).rotate_left(13).wrapping_mul(PRIME);
-        }
-        for l in 0..LANES {
-            let word = u32::from_le_bytes(b[l]);
-            t[l] = t[l].wrapping_add(word).rotate_left(13).wrapping_mul(PRIME);
-        }
+        step(&mut s, a);
+        step(&mut t, b);
     }
     (*of_a, *of_b) = (s, t);
+}
+
+/// Of the first twice as many parts as of each of the others.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn mix_three(
+    [of_first, of_a, of_b]: [&mut [u32; LANES]; 3],
+    first: &[[u8; PART]],
+    [a, b]: [&[[u8; PART]]; 2],
+) {
+    let (mut r, mut s, mut t) = (*of_first, *of_a, *of_b);
+    for (([c, d], a), b) in first.as_chunks::<2>().0.iter().zip(a).zip(b) {
+        step(&mut r, c);
+        step(&mut s, a);
+        step(&mut t, b);
+        step(&mut r, d);
+    }
+    (*of_first, *of_a, *of_b) = (r, s, t);
+}
+
+#[inline(always)]
+fn step(sums: &mut [u32; LANES], part: &[u8; PART]) {
+    let (words, _) = part.as_chunks::<4>();
+    for l in 0..LANES {
+        let word = u32::from_le_bytes(words[l]);
+        sums[l] = sums[l].wrapping_add(word).rotate_left(13).wrapping_mul(PRIME);
+    }
 }
 
 #[cfg(test)]
@@ -141,11 +170,26 @@ mod tests {
     }
 
     #[test]
-    fn blocks_in_pieces_and_two_at_once_have_the_same_digests() {
+    fn every_bit_shows_in_a_twofold_digest() {
+        for len in [0, 1, 127, 128, 255, 256, 257, 700] {
+            let plain: Vec<u8> = (0..len).map(|i: u32| (i * 37) as u8).collect();
+            for bit in 0..8 * plain.len() {
+                let mut other = plain.clone();
+                other[bit / 8] ^= 1 << (bit % 8);
+                assert_ne!(twofold(&other), twofold(&plain), "bit {bit} of {len} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_in_pieces_and_halves_at_once_have_the_same_digests() {
         let bytes: Vec<u8> = (0..2000u32).map(|i| (i * i) as u8).collect();
         for len in [0, 1, PART - 1, PART, PART + 1, 5 * PART, 900] {
             let (a, b) = (&bytes[..len], &bytes[1000..][..len]);
-            assert_eq!(mixed_both([a, b]), [mixed(a), mixed(b)], "{len}");
+            let halves = [a, b].map(|half| &half[..len / PART * PART]);
+            let both = digest(halves.map(mixed).as_flattened());
+            assert_eq!(twofold(&halves.concat()), both, "{len}");
+            assert_eq!(mixed_and_twofold(a, b), [mixed(a), twofold(b)], "{len}");
             let mut mixing = Mixing::default();
             a.chunks(2 * PART).for_each(|piece| mixing.update(piece));
             assert_eq!(mixing.finish(), mixed(a), "{len}");

@@ -84,6 +84,7 @@ mod decide;
 mod digest;
 mod engine;
 mod error;
+mod measure;
 mod parallel;
 mod progress;
 mod quote;

@@ -51,8 +51,16 @@ fn done(words: Vec<u32>) {
 }
 
 /// Words that are taken back when they are dropped.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Words(Vec<u32>);
+
+impl Clone for Words {
+    fn clone(&self) -> Self {
+        let mut copy = words(self.len());
+        copy.copy_from_slice(self);
+        Self(copy)
+    }
+}
 
 impl From<Vec<u32>> for Words {
     fn from(words: Vec<u32>) -> Self {

@@ -309,7 +309,7 @@ pub fn job(kernel: &str, on: &Backend) -> Result<Option<Job>> {
             let entries = Entries { dim: 4, k: 256, values };
             let points: Vec<i16> = noise(4, N * K).iter().map(number).collect();
             let points = points_of(on, &points, 4)?;
-            tensors(N * K * 5, move |on| Ok(vec![nearest(on, &points, &entries)?.labels]))
+            tensors(N * K * 5, move |on| Ok(vec![nearest(on, &points, &entries)?]))
         }
         "dequantize_pyramid" => {
             // 3.5 bits a weight; of any bits.

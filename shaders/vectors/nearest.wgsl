@@ -1,8 +1,8 @@
 // labels[v] = the first of the entries of book v % books that are nearest to points[v], among those below params.end;
-// rest[v] = points[v] - that entry, clamped to -LIMIT..LIMIT. Entries from params.start on: what was found among those
+// rest[v] = points[v] - that entry, clamped to -LIMIT..LIMIT, of those below params.left. Entries from params.start on: what was found among those
 // before stands in labels. One invocation per vector; a workgroup's have one book, a part of which lies near.
 
-struct Params { vectors: u32, books: u32, pairs: u32, k: u32, start: u32, end: u32, near: u32 }
+struct Params { vectors: u32, books: u32, pairs: u32, k: u32, start: u32, end: u32, near: u32, left: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> points: array<u32>;               // [vectors, pairs], halves are numbers
@@ -102,6 +102,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
     }
     if mine {
         labels[v] = best;
+    }
+    if v < params.left {
         for (var p = 0u; p < params.pairs; p++) {
             rest[v * params.pairs + p] = word(pair_of_point(v, p) - pair_of_entry(base + best, p));
         }

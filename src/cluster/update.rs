@@ -1,6 +1,9 @@
 //! From the labels of a round to the entries of the next.
 
-use crate::{kernels::Entries, parallel};
+use crate::{
+    kernels::{Entries, VECTOR_LIMIT},
+    parallel,
+};
 
 /// Vectors to be clustered, two numbers to a word, and how often each counts.
 pub(super) struct Clustered<'a> {
@@ -101,15 +104,22 @@ impl Clustered<'_> {
         all
     }
 
-    /// Entries that are the means of their vectors, rounded to the nearest; of those without vectors each takes the one that is
-    /// worst off, in one cluster each, those of the largest errors first.
-    pub fn better(&self, found: &Measured, entries: &Entries) -> Entries {
+    /// Entries that are the means of their vectors, rounded to the nearest, or, where `beyond` is asked for, half as far again
+    /// from where they were; of those without vectors each takes the one that is worst off, in one cluster each, those of the
+    /// largest errors first.
+    ///
+    /// An error is its least and the squared distance from the mean, as often as there are vectors. Beyond the mean the distance
+    /// is half of what it was, and rounding adds at most half of one: no more than before if it was one or more.
+    pub fn better(&self, found: &Measured, entries: &Entries, beyond: bool) -> Entries {
         let (dim, k) = (self.dim, entries.k);
         let mut values = entries.values.clone();
         for (at, value) in values.iter_mut().enumerate() {
             let count = found.counts[at / dim] as i64;
             if count > 0 {
-                *value = (2 * found.sums[at] + count).div_euclid(2 * count) as i16;
+                let away = found.sums[at] - i64::from(*value) * count;
+                let past = if beyond && away.abs() >= count { away } else { 0 };
+                let to = 2 * found.sums[at] + past;
+                *value = limited((to + count).div_euclid(2 * count));
             }
         }
         for book in 0..self.books {
@@ -128,9 +138,14 @@ impl Clustered<'_> {
     }
 }
 
+/// Held among the numbers of vectors, which is no farther from any mean of them.
+fn limited(value: i64) -> i16 {
+    value.clamp(-i64::from(VECTOR_LIMIT), i64::from(VECTOR_LIMIT)) as i16
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Clustered;
+    use super::{Clustered, Measured};
     use crate::kernels::Entries;
 
     /// Vectors of one number and labels with which an entry has none.
@@ -142,10 +157,31 @@ mod tests {
         let labels = [0, 0, 0, 0, 1, 1];
         let found = of(&[]).measure(&labels, &entries);
         // Of the two that nobody has, the first takes the worst of the cluster of the largest error, the second that of the next.
-        assert_eq!(of(&[]).better(&found, &entries).values, [13, 1001, 50, 1001]);
+        assert_eq!(of(&[]).better(&found, &entries, false).values, [13, 1001, 50, 1001]);
         // Of one that counts seldom a lesser distance may be the worse.
         let seldom = [1000, 1, 1, 0, 1, 1];
         let found = of(&seldom).measure(&labels, &entries);
-        assert_eq!(of(&seldom).better(&found, &entries).values, [0, 1001, 0, 1001]);
+        assert_eq!(of(&seldom).better(&found, &entries, false).values, [0, 1001, 0, 1001]);
+    }
+    /// All sums that may come of three vectors, and all entries near them: never farther from the mean than before.
+    #[test]
+    fn beyond_the_mean_the_error_does_not_rise() {
+        let of = Clustered { points: &[], weights: &[], dim: 1, books: 1 };
+        for sum in (-20..=20).chain([3 * 2047, -3 * 2047, 3 * 2040, 3 * 2046]) {
+            let found =
+                Measured { counts: vec![3], sums: vec![sum], errors: vec![0], worst: vec![(0, 0)] };
+            for old in (-12..=12).chain([2047, 2046, -2047, 1000, -1000]) {
+                let entries = Entries { dim: 1, k: 1, values: vec![old] };
+                let far = |value: i16| (3 * i64::from(value) - sum).abs();
+                let [mean, past] = [false, true].map(|b| of.better(&found, &entries, b).values[0]);
+                assert!(far(mean) <= far(past) && far(past) <= far(old), "{sum} {old} {past}");
+                assert!(past.abs() <= 2047);
+                if (sum - 3 * i64::from(old)).abs() >= 12 && past.abs() < 2047 {
+                    // Half as far beyond, to within what rounding takes.
+                    let twice = 2 * (3 * i64::from(past) - sum) - (sum - 3 * i64::from(old));
+                    assert!(twice.abs() <= 3, "{sum} {old} {past}");
+                }
+            }
+        }
     }
 }

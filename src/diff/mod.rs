@@ -8,10 +8,10 @@ use crate::{
     engine::Engine,
     form::View,
     format::Opened,
+    measure::{BATCH_BYTES, Measured, by_columns, by_rows, sums},
     pipeline::Options,
     report::ErrorReport,
     stage::{Blocks, Unit},
-    verify::{BATCH_BYTES, Measured, by_columns, by_rows, sums},
 };
 use serde::Serialize;
 use side::{Entry, Side, entries};

@@ -9,6 +9,10 @@ pub const CHUNK: u64 = 4 << 20;
 /// Bytes of a chunk that are read and hashed at a time, so that they are still in the cache.
 pub(crate) const PART: usize = 256 << 10;
 
+/// Bytes under one twofold digest, a whole part of a chunk: what a run reads again of its own output, while the rest of what is done with
+/// it is in the cache too.
+pub(crate) const SPAN: u64 = 512 << 10;
+
 /// Where the chunks of `len` bytes start.
 pub(crate) fn chunk_starts(len: u64) -> Vec<u64> {
     (0..len.div_ceil(CHUNK)).map(|chunk| chunk * CHUNK).collect()

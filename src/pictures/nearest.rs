@@ -6,11 +6,7 @@
 //! trying all entries.
 
 use super::{kmeans::apart, spaces::Point};
-use crate::{
-    Backend, Result, Tensor,
-    kernels::{self, Nearest},
-    parallel,
-};
+use crate::{Backend, Result, Tensor, kernels, parallel};
 use multiversion::multiversion;
 
 /// Points that are searched together.
@@ -129,7 +125,7 @@ impl Points {
     fn nearest_on(&self, on: &Backend, there: &Tensor, entries: &[Point]) -> Result<Vec<u8>> {
         let (dim, k) = (self.dim, entries.len());
         let entries = kernels::Entries { dim, k, values: side_by_side(entries, dim) };
-        let Nearest { labels, .. } = kernels::nearest(on, there, &entries)?;
+        let labels = kernels::nearest(on, there, &entries)?;
         Ok(labels.into_words(on)?.iter().map(|label| *label as u8).collect())
     }
 }

@@ -298,9 +298,9 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
                 }
                 at = next;
             }
-            let (chunks, mixed) = writer.out.digest_chunks(writer.at)?;
+            let (chunks, spans) = writer.out.digest_chunks(writer.at)?;
             manifest.chunks = chunks;
-            writer.notes.chunks.insert(checkpoint.files[file].name.clone(), mixed);
+            writer.notes.spans.insert(checkpoint.files[file].name.clone(), spans);
             let metadata = &checkpoint.files[file].metadata;
             writer.seal(Preface { manifest: Some(&manifest), metadata })
         };
@@ -314,7 +314,7 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
             fill,
         )?;
         notes.absorb(of_files);
-        let mut chunks = std::mem::take(&mut notes.chunks);
+        let mut spans = std::mem::take(&mut notes.spans);
         let kept = |i: usize| notes.tensors.get(&checkpoint.tensors[i].name)?.reason.clone();
         let is_kept = |i: usize| kept(i).is_some();
         let mut said: Vec<String> =
@@ -334,8 +334,8 @@ pub fn compress(input: &Path, output: &Path, recipe: &Recipe, options: &Options)
         sealed.finish(&engine, |path| {
             // A single file has another name until it takes its place.
             let mut of_file = |name: &str| match checkpoint.is_folder {
-                true => chunks.remove(name),
-                false => chunks.pop_first().map(|(_, of_file)| of_file),
+                true => spans.remove(name),
+                false => spans.pop_first().map(|(_, of_file)| of_file),
             };
             let archive = Archive::open(path)?.made_by_this_run(&mut of_file);
             // On the CPU, whatever has compressed: what a device has done is checked by other code.
@@ -434,7 +434,7 @@ pub fn decompress(input: &Path, output: &Path, options: &Options) -> Result<Repo
         sealed.finish(&engine, |path| {
             let restored = Checkpoint::open(path)?;
             engine.begin("verifying", total);
-            let known = |name: &str| of_files.tensors.get(name)?.restored.as_deref();
+            let known = |name: &str| Some(&*of_files.tensors.get(name)?.known.as_ref()?.blocks);
             verify::restored(&engine, &archive, &restored, known)?;
             restored.total_bytes()
         })

@@ -14,7 +14,7 @@ use crate::{
     plan::Treat,
     quote::quoted,
     recipe::NonFinite,
-    report::{Made, RetrievalReport},
+    report::{Known, Made, RetrievalReport},
     restore::Restorer,
     stage::{Source, Unit, units_per_strip, write_transposed},
     treat::{ModelLimit, encode},
@@ -41,9 +41,9 @@ pub struct Notes {
     /// Files that an interrupted run had finished.
     #[serde(skip)]
     pub resumed: u64,
-    /// The mixed digests of the chunks of the files that this run has made, by their names.
+    /// The twofold digests of the spans of the files that this run has made, by their names.
     #[serde(skip)]
-    pub chunks: BTreeMap<String, Vec<Digest>>,
+    pub spans: BTreeMap<String, Vec<Digest>>,
 }
 
 impl Notes {
@@ -65,7 +65,7 @@ impl Notes {
         self.repaired += file.repaired;
         self.reasons.extend(file.reasons);
         self.resumed += file.resumed;
-        self.chunks.extend(file.chunks);
+        self.spans.extend(file.spans);
     }
 
     /// What is noted of a tensor.
@@ -357,7 +357,7 @@ impl<'a> FileWriter<'a> {
                     let name = format!("{}.{component}", info.own_name());
                     self.push(name.into(), dtype, shape.into(), bytes.end - bytes.start);
                 }
-                self.notes.of(&info.name).restored = Some(stored.restored.into());
+                self.notes.of(&info.name).known = Some(stored.known.into());
                 if let Some(remark) = &stored.remark {
                     self.notes.warn(engine, format!("tensor {} is {remark}", quoted(&info.name)));
                 }
@@ -421,12 +421,12 @@ impl<'a> FileWriter<'a> {
             _ => restorer.units.chunks(units_per_strip(blocks, &restorer.units)).collect(),
         };
         let of_strip = |units: &[Unit]| {
-            let (mut strip, mut digests, mut mixed) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut strip, mut digests, mut seen) = (Vec::new(), Vec::new(), Vec::new());
             for unit in units {
                 engine.cancel.check()?;
                 let restored = restorer.restore(engine, unit)?;
                 digests.extend(blocks.digests(unit, &restored).concat());
-                mixed.extend(blocks.mixed(unit, &restored));
+                seen.extend(blocks.twofold(unit, &restored));
                 let bytes = bytemuck::cast_slice::<u32, u8>(&restored);
                 strip.extend_from_slice(&bytes[..unit.elements() * size as usize]);
                 engine.advance(unit.elements() as u64 * size);
@@ -437,18 +437,19 @@ impl<'a> FileWriter<'a> {
                     self.out.write_at(self.at + offset, part)
                 })?,
             }
-            Ok((digests, mixed))
+            Ok((digests, seen))
         };
         let restored = engine.again(&t.name, || {
             let restored = parallel::try_map(&strips, &|units| of_strip(units))?;
-            let (digests, mixed): (Vec<_>, Vec<_>) = restored.into_iter().unzip();
+            let (digests, seen): (Vec<_>, Vec<_>) = restored.into_iter().unzip();
             if digest(&digests.concat()) == manifest.digest {
-                return Ok(mixed.concat());
+                return Ok(seen.concat());
             }
             let path = archive.stored.files[t.file].path.clone();
             Err(Error::Digest { path, what: format!("restored tensor {}", quoted(&t.name)) })
         })?;
-        self.notes.of(&t.name).restored = Some(restored.into());
+        let known = Known { blocks: restored, measured: None };
+        self.notes.of(&t.name).known = Some(known.into());
         let bytes = blocks.elements() * size;
         self.push(t.own_name().into(), manifest.dtype, manifest.shape.as_slice().into(), bytes);
         self.tensors += 1;

@@ -13,7 +13,7 @@ pub(crate) use accounts::{Decoded, account, overhead};
 
 pub use form::Form;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Fingerprint};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 use std::{fmt, sync::Arc};
 
@@ -172,9 +172,29 @@ pub(crate) struct Made {
     pub flushed: u64,
     /// What a retrieval structure has made of it.
     pub retrieval: Option<RetrievalReport>,
-    /// The mixed digests of its restored blocks, where this run has made it.
+    /// What this run has seen of its weights, where it has made it.
     #[serde(skip)]
-    pub restored: Option<Arc<[Digest]>>,
+    pub known: Option<Arc<Known>>,
+}
+
+/// What a run knows of weights as they will come back from what it writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// The twofold digests of their blocks.
+    pub blocks: Vec<Digest>,
+    /// How far they are from their source, where that was measured while it was there.
+    pub measured: Option<Compared>,
+}
+
+/// Weights beside their source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Compared {
+    /// Of the source.
+    pub source: Fingerprint,
+    /// As in the report.
+    pub density: Option<f64>,
+    /// As in the report.
+    pub error: ErrorReport,
 }
 
 /// What a retrieval structure has made of a tensor.

@@ -15,14 +15,16 @@ macro_rules! detected {
 
 pub(crate) mod clips;
 pub(crate) mod codecs;
+mod edges;
 pub(crate) mod nearest;
 mod products;
 
 pub(crate) use codecs::{
     bits::{pack_eights, unpack_eights},
     bytes::{look_up_halves, looks_up_halves, positions, translate},
-    histogram::histogram,
+    histogram::{histogram, histogram_nibbles},
 };
+pub(crate) use edges::{Edges, MOST as MOST_EDGES, edges_below, finds_edges};
 pub(crate) use products::{
     dots_i8::{Panels, dots_i8},
     matmul_f32::matmul_f32,

@@ -5,7 +5,7 @@ mod strips;
 
 use crate::{
     DType, Result, Storage, TensorInfo,
-    digest::{Digest, digest, mixed, mixed_both},
+    digest::{Digest, digest, mixed, mixed_and_twofold, twofold},
     form::View,
     format::{Archive, Checkpoint},
     scratch, words,
@@ -121,18 +121,23 @@ impl Blocks {
         self.of_blocks(unit, elements, digest)
     }
 
-    /// The same by [`mixed`], which costs next to nothing: for the fingerprint of a source, and to tell within one run whether blocks
-    /// that come back from disk or from a decoder are those that were there before.
+    /// The same by [`mixed`], which costs next to nothing: for the fingerprint of a source.
     pub fn mixed(&self, unit: &Unit, elements: &[u32]) -> Vec<Digest> {
         self.of_blocks(unit, elements, mixed)
     }
 
-    /// The same of two that have the unit's elements, such as the restored ones and the source's.
-    pub fn mixed_both(&self, unit: &Unit, elements: [&[u32]; 2]) -> [Vec<Digest>; 2] {
-        let [a, b] = elements.map(|elements| self.bytes_of_blocks(unit, elements));
-        let both = a.zip(b).map(|(a, b)| <(Digest, Digest)>::from(mixed_both([a, b])));
-        let (a, b) = both.unzip();
-        [a, b]
+    /// The same by [`twofold`], which costs half of that: to tell within one run whether blocks that come back from disk or from a
+    /// decoder are those that were there before.
+    pub fn twofold(&self, unit: &Unit, elements: &[u32]) -> Vec<Digest> {
+        self.of_blocks(unit, elements, twofold)
+    }
+
+    /// Those of a source, and these of what was made of it.
+    pub fn mixed_and_twofold(&self, unit: &Unit, source: &[u32], made: &[u32]) -> [Vec<Digest>; 2] {
+        let both = self.bytes_of_blocks(unit, source).zip(self.bytes_of_blocks(unit, made));
+        let both = both.map(|(source, made)| mixed_and_twofold(source, made).into());
+        let (mixed, twofold): (Vec<Digest>, Vec<Digest>) = both.unzip();
+        [mixed, twofold]
     }
 
     fn of_blocks(&self, unit: &Unit, elements: &[u32], of: fn(&[u8]) -> Digest) -> Vec<Digest> {

@@ -63,7 +63,8 @@ impl<'a> Job<'a> {
 
     /// A unit's elements as they are quantized: transformed where that is asked for.
     pub fn read(&self, unit: &Unit) -> Result<Vec<u32>> {
-        self.transformed(unit, self.raw(unit)?)
+        let mut elements = self.raw(unit)?;
+        Ok(self.transformed(unit, &mut elements)?.unwrap_or(elements))
     }
 
     /// A unit's elements as its source has them. Refuses values that are not finite, unless nothing is to change: here, once for
@@ -76,17 +77,18 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// What becomes of these before they are quantized.
-    pub fn transformed(&self, unit: &Unit, mut elements: Vec<u32>) -> Result<Vec<u32>> {
-        let Some(of) = &self.manifest.transform else { return Ok(elements) };
+    /// What becomes of these before they are quantized, if anything does.
+    pub fn transformed(&self, unit: &Unit, elements: &mut Vec<u32>) -> Result<Option<Vec<u32>>> {
+        let Some(of) = &self.manifest.transform else { return Ok(None) };
         let multiple = of.block.div_ceil(32) as usize;
         let needs = Needs { multiple, result_bytes: 4, ..Needs::default() };
         let chain = self.chain("transform", needs);
-        self.engine.run(chain, &self.outer, unit, &mut elements, |on, tiles| {
+        let transformed = self.engine.run(chain, &self.outer, unit, elements, |on, tiles| {
             assemble(unit, tiles, Packing::of_bits(32), |tile| {
                 transform(on, &tile.weights, of)?.into_words(on)
             })
-        })
+        })?;
+        Ok(Some(transformed))
     }
 
     pub fn nonfinite(&self) -> Error {

@@ -156,26 +156,30 @@ impl Mask {
 impl Job<'_> {
     /// A unit's elements, the pruned ones zero where they become codes, and its mask.
     pub(super) fn load(&self, unit: &Unit, mask: &Mask) -> Result<(Vec<u32>, Vec<u32>)> {
-        let elements = self.read(unit)?;
-        self.pruned(unit, mask, elements)
+        let mut elements = self.read(unit)?;
+        let bits = self.pruned(unit, mask, &mut elements)?;
+        Ok((elements, bits))
     }
 
-    /// The same of elements that were read.
+    /// The mask of elements that were read, of which those are cleared that are pruned and would become codes.
     pub(super) fn pruned(
         &self,
         unit: &Unit,
         mask: &Mask,
-        mut elements: Vec<u32>,
-    ) -> Result<(Vec<u32>, Vec<u32>)> {
-        let bits = mask.of(self, unit, &mut elements)?;
-        match self.manifest.element() {
-            Element::Code(_) | Element::Path(..) if !bits.is_empty() => {
-                let (rows, cols) = unit.shape();
-                sparse::clear_pruned(self.blocks.dtype, &mut elements, rows, cols, &bits);
-            }
-            Element::Code(_) | Element::Path(..) | Element::Value(_) => {}
+        elements: &mut Vec<u32>,
+    ) -> Result<Vec<u32>> {
+        let bits = mask.of(self, unit, elements)?;
+        if self.clears_pruned() {
+            let (rows, cols) = unit.shape();
+            sparse::clear_pruned(self.blocks.dtype, elements, rows, cols, &bits);
         }
-        Ok((elements, bits))
+        Ok(bits)
+    }
+
+    /// Whether elements are cleared that are pruned: those whose values are stored are left out later.
+    pub(super) fn clears_pruned(&self) -> bool {
+        self.manifest.pruned
+            && matches!(self.manifest.element(), Element::Code(_) | Element::Path(..))
     }
 
     /// What keeps the `keep` largest magnitudes of some units.

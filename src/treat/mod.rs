@@ -21,15 +21,16 @@ pub use writer::{Components, PartsWriter, Writers, Written};
 
 use crate::{
     Result,
-    digest::{Digest, Fingerprint, digest, fingerprint},
+    digest::{Fingerprint, digest, fingerprint},
     engine::Engine,
     form::{Method, TensorManifest},
+    measure::{Sums, batch, between, exact},
     parallel,
     plan::Treat,
     recipe::Quantize,
-    report::Retrieved,
+    report::{Compared, ErrorReport, Known, Retrieved},
     scratch::Words,
-    stage::Source,
+    stage::{Blocks, Source},
 };
 use job::Job;
 use masks::Mask;
@@ -42,8 +43,8 @@ pub struct Stored {
     pub components: Components,
     /// What it is now, with the digest of the tensor as it will be restored.
     pub manifest: TensorManifest,
-    /// The mixed digests of its blocks as they will be restored.
-    pub restored: Vec<Digest>,
+    /// What its weights will be.
+    pub known: Known,
     /// Of what it was made from.
     pub source: Fingerprint,
     /// Non-zero weights of groups too small to scale.
@@ -113,35 +114,54 @@ fn lay_out<W: PartsWriter>(
     writer: &mut W,
 ) -> Result<Stored> {
     writer.begin(&job.units, &|unit| mask.of(job, unit, &mut job.read(unit)?))?;
-    let (mut digests, mut sources, mut all_restored) = (Vec::new(), Vec::new(), Vec::new());
-    let mut flushed = 0;
-    for window in job.units.chunks(writer.window()) {
+    let (blocks, lossless) = (&job.outer, job.manifest.lossless());
+    let measures = lossless || few_columns(blocks);
+    let (mut digests, mut sources, mut restored) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut all, mut flushed) = (Sums::default(), 0);
+    for window in job.units.chunks(writer.window().min(batch(blocks, &job.units))) {
         let to: &W = writer;
         let treated = parallel::try_map(window, &|unit| {
             job.engine.cancel.check()?;
-            let elements = job.raw(unit)?;
-            // While it is in the cache.
-            let source = job.outer.mixed(unit, &elements);
-            let elements = job.transformed(unit, elements)?;
-            let (elements, bits) = job.pruned(unit, mask, elements)?;
-            let (mut parts, flushed) = job.parts(unit, elements.into(), bits, tables)?;
+            let mut original = Words::from(job.raw(unit)?);
+            let (mut parts, flushed) = job.treated(unit, mask, tables, &mut original)?;
             let laid = to.unit(unit, &mut parts)?;
-            let restored = Words::from(parts.restore(None, &job.manifest, &job.outer, unit)?);
-            let digests = job.outer.digests(unit, &restored);
-            let mixed = job.outer.mixed(unit, &restored);
-            job.engine.advance(job.outer.dtype.bytes(unit.elements()) as u64);
-            Ok((laid, digests, mixed, source, flushed))
+            let restored = Words::from(parts.restore(None, &job.manifest, blocks, unit)?);
+            // Both are there, and mostly in the cache.
+            let sums = match (measures, lossless) {
+                (false, _) => Vec::new(),
+                (true, true) => vec![exact(blocks, unit, &restored)],
+                (true, false) => between(blocks, unit, [&original, &restored]),
+            };
+            let [source, seen] = match lossless {
+                true => [Vec::new(), blocks.twofold(unit, &restored)],
+                false => blocks.mixed_and_twofold(unit, &original, &restored),
+            };
+            let digests = [blocks.digests(unit, &restored), seen];
+            job.engine.advance(blocks.dtype.bytes(unit.elements()) as u64);
+            Ok((laid, digests, source, sums, flushed))
         })?;
-        for (laid, of_unit, mixed, of_source, lost) in treated {
+        for (laid, [of_unit, seen], of_source, sums, lost) in treated {
             writer.append(laid)?;
             digests.extend(of_unit.concat());
-            all_restored.extend(mixed);
+            restored.extend(seen);
             sources.extend(of_source);
+            sums.iter().for_each(|sums| all.add(sums));
             flushed += lost;
         }
     }
     let Written { components, retrieved } = writer.finish()?;
     let manifest = TensorManifest { digest: digest(&digests), ..job.manifest.clone() };
-    let (source, restored) = (fingerprint(&sources), all_restored);
-    Ok(Stored { components, manifest, restored, source, flushed, retrieved, remark: None })
+    let source = fingerprint(&sources);
+    let measured = measures.then(|| Compared {
+        source,
+        density: all.density().filter(|_| manifest.dtype.is_weight()),
+        error: if lossless { ErrorReport::EXACT } else { all.report() },
+    });
+    let known = Known { blocks: restored, measured };
+    Ok(Stored { components, manifest, known, source, flushed, retrieved, remark: None })
+}
+
+/// Whether sums over the columns of a block take no more than the block, so that they are made as it is written.
+fn few_columns(blocks: &Blocks) -> bool {
+    !blocks.cuts_rows() && 16 <= blocks.rows_per_block() * blocks.dtype.bytes(1) as u64
 }

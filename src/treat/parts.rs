@@ -10,40 +10,48 @@ use crate::{
     restore::Parts,
     scratch::Words,
     stage::Unit,
-    treat::{chains, job::Job, tables::Tables},
+    treat::{chains, job::Job, masks::Mask, tables::Tables},
 };
 
 impl Job<'_> {
-    /// The parts of a unit, given its elements, the pruned ones zero, and its mask; and how many non-zero weights are in
-    /// groups whose scale is 0.
-    pub(super) fn parts(
+    /// The parts of a unit, given its elements as they were read; and how many non-zero weights are in groups whose scale is 0. The
+    /// elements are still there afterwards, unless they are what is stored.
+    pub(super) fn treated(
         &self,
         unit: &Unit,
-        mut elements: Words,
-        mask: Vec<u32>,
+        mask: &Mask,
         tables: &Tables,
+        original: &mut Words,
     ) -> Result<(Parts, u64)> {
+        let mut own = match self.transformed(unit, original)? {
+            Some(transformed) => Some(Words::from(transformed)),
+            None if self.clears_pruned() => Some(original.clone()),
+            None => None,
+        };
+        let elements = own.as_mut().unwrap_or(original);
+        let mask = self.pruned(unit, mask, elements)?;
         let (mut parts, flushed) = match self.manifest.method {
-            Method::Values => (Parts { stored: elements.into_inner(), ..Parts::default() }, 0),
-            Method::Affine(m) => self.quantized(unit, &mut elements, tables, m)?,
+            Method::Values if self.manifest.pruned => (Parts::default(), 0),
+            Method::Values => (Parts { stored: std::mem::take(elements), ..Parts::default() }, 0),
+            Method::Affine(m) => self.quantized(unit, elements, tables, m)?,
             Method::Palette(m) if m.trellis.is_some() => {
                 let Tables::Levels(levels) = tables else { unreachable!("they were surveyed") };
-                self.paths(unit, &elements, &mask, levels, m)?
+                self.paths(unit, elements, &mask, levels, m)?
             }
-            Method::Palette(m) => self.palettized(unit, &mut elements, &mask, tables, m)?,
+            Method::Palette(m) => self.palettized(unit, elements, &mask, tables, m)?,
             Method::Vector(m) => {
                 let Tables::Vectors(books) = tables else { unreachable!("they were surveyed") };
-                self.vectorized(unit, &mut elements, books, m)?
+                self.vectorized(unit, elements, books, m)?
             }
             Method::Pyramid(m) => {
                 let Tables::Gains(gains) = tables else { unreachable!("they were surveyed") };
-                self.pyramids(unit, &mut elements, gains, m)?
+                self.pyramids(unit, elements, gains, m)?
             }
         };
         if self.manifest.pruned {
             let cols = unit.shape().1;
             parts.stored = match self.manifest.element() {
-                Element::Value(dtype) => sparse::gather(dtype, &parts.stored, cols, &mask),
+                Element::Value(dtype) => sparse::gather(dtype, elements, cols, &mask),
                 Element::Code(bits) | Element::Path(bits, _) => {
                     sparse::gather_codes(&parts.stored, bits, cols, &mask)
                 }

@@ -10,7 +10,9 @@ use crate::{
     },
     engine::{Needs, Tile, assemble},
     form::{Affine, Vector, sample_of},
-    kernels::{BlockGrid, Entries, VECTOR_LIMIT, magnitude_sums, nearest, vector_points},
+    kernels::{
+        BlockGrid, Entries, VECTOR_LIMIT, magnitude_sums, nearest, nearest_and_rest, vector_points,
+    },
     parallel, random,
     recipe::{Norm, Quantize},
     restore::Parts,
@@ -83,7 +85,11 @@ impl Job<'_> {
                 let found = cluster(on, &points, &weights, search)?;
                 let values: Vec<u32> =
                     found.entries.values.iter().map(|v| *v as u16 as u32).collect();
-                Ok((values, (found.entries.k, found.rest.into_words(on)?)))
+                let rest = match stage + 1 < vector.stages {
+                    true => nearest_and_rest(on, &points, &found.entries)?.1.into_words(on)?,
+                    false => Vec::new(),
+                };
+                Ok((values, (found.entries.k, rest)))
             })?;
             let values = values.into_iter().map(|v| v as u16 as i16).collect();
             stages.push(Entries { dim, k, values });
@@ -253,8 +259,15 @@ impl Job<'_> {
                 let vectors = points.rows();
                 let mut symbols = vec![0u8; vectors * packing.codes as usize];
                 for (s, entries) in stages.iter().enumerate() {
-                    let found = nearest(on, &points, entries)?;
-                    let labels = found.labels.into_words(on)?;
+                    let labels = match s + 1 < stages.len() {
+                        true => {
+                            let (labels, rest) = nearest_and_rest(on, &points, entries)?;
+                            points = rest;
+                            labels
+                        }
+                        false => nearest(on, &points, entries)?,
+                    };
+                    let labels = labels.into_words(on)?;
                     for (label, of) in
                         labels.iter().zip(symbols.chunks_exact_mut(packing.codes as usize))
                     {
@@ -264,7 +277,6 @@ impl Job<'_> {
                             *half = (label >> (i as u32 * u32::from(packing.bits)) & mask) as u8;
                         }
                     }
-                    points = found.rest;
                 }
                 let (cols, width) = (tile.cols.len(), packing.words(tile.cols.len()));
                 let mut packed = vec![0; tile.rows.len() * width];

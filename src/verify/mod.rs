@@ -1,12 +1,7 @@
 //! Decoding a whole archive and measuring it: every chunk's digest, every tensor's digest, and the error against the source.
 
-mod codes;
-mod errors;
-mod measure;
 mod partners;
 
-pub(crate) use errors::Sums;
-pub(crate) use measure::{BATCH_BYTES, Measured, by_columns, by_rows, sums};
 pub(crate) use partners::partners;
 
 use crate::{
@@ -15,13 +10,13 @@ use crate::{
     engine::Engine,
     form::TensorManifest,
     format::{Archive, ArchivedTensor, CHUNK, Checkpoint, chunk_starts},
+    measure::{CodeCounts, Measured, between, by_columns, by_rows, exact, nonzero},
     parallel,
     quote::quoted,
-    report::{Decoded, ErrorReport, Made, TensorReport, account},
+    report::{Compared, Decoded, ErrorReport, Known, Made, TensorReport, account},
     restore::Restorer,
     scratch::Words,
     stage::{Blocks, Source, Unit},
-    verify::{codes::CodeCounts, measure::nonzero},
 };
 
 /// Checks every tensor of an archive, in the order of the archive, and reports on it. `made` says what else is known of the tensor of
@@ -44,8 +39,8 @@ pub fn check(
         match &t.treated {
             Some(manifest) => engine.again(&t.name, || {
                 let made = made(i);
-                let known = made.restored.as_deref();
-                let decoded = treated(engine, archive, t, manifest, source, known)?;
+                let known = made.known.clone();
+                let decoded = treated(engine, archive, t, manifest, source, known.as_deref())?;
                 Ok(account(archive, t, made, decoded))
             }),
             None => Ok(account(archive, t, made(i), kept(engine, archive, t, source)?)),
@@ -59,20 +54,27 @@ pub fn check(
     Ok(reports)
 }
 
+/// Decodes a tensor, and measures it beside its source. What this run has measured already, in weights of the same digests, is not read
+/// again.
 fn treated(
     engine: &Engine,
     archive: &Archive,
     t: &ArchivedTensor,
     manifest: &TensorManifest,
     origin: Option<(&Checkpoint, &TensorInfo)>,
-    known: Option<&[Digest]>,
+    known: Option<&Known>,
 ) -> Result<Decoded> {
     let damaged = || Error::Digest {
         path: archive.stored.files[t.file].path.clone(),
         what: format!("restored tensor {}", quoted(&t.name)),
     };
     let restorer = Restorer::new(archive, t, manifest, engine.unit_bytes)?;
-    let source = origin.map(|(c, info)| Source::open(c, info, manifest.view));
+    let measured = origin.and(known).and_then(|known| known.measured);
+    let source = match measured {
+        Some(_) => None,
+        None => origin.map(|(c, info)| Source::open(c, info, manifest.view)),
+    };
+    let known = known.map(|known| &known.blocks[..]);
     let blocks = &restorer.blocks;
     let measure = |unit: &Unit| {
         engine.cancel.check()?;
@@ -80,43 +82,30 @@ fn treated(
         let codes = CodeCounts::of(manifest, &parts, unit);
         let sizes = parts.sizes;
         let restored = Words::from(restorer.weights(Some(engine), parts, unit)?);
+        engine.advance(blocks.dtype.bytes(unit.elements()) as u64);
         let load = |source: &Source| source.load(blocks, unit).map(Words::from);
-        let original = source.as_ref().map(load).transpose()?;
-        // While both are in the cache.
-        let (digests, source) = match (known, &original) {
-            (Some(known), Some(original)) if !manifest.lossless() => {
-                let [found, source] = blocks.mixed_both(unit, [&restored, original]);
-                let same = known.get(blocks.of_unit(unit)) == Some(&found);
-                (same.then(Vec::new), source)
-            }
-            (_, Some(original)) if !manifest.lossless() => {
-                (digests(blocks, unit, &restored, known), blocks.mixed(unit, original))
-            }
-            _ => (digests(blocks, unit, &restored, known), Vec::new()),
+        let Some(original) = source.as_ref().map(load).transpose()? else {
+            let digests = digests(blocks, unit, &restored, known).ok_or_else(damaged)?;
+            let sums = match measured {
+                Some(_) => Vec::new(),
+                None => vec![exact(blocks, unit, &restored)],
+            };
+            return Ok(Measured { digests, sums, codes, sizes, ..Measured::default() });
         };
-        let digests = digests.ok_or_else(damaged)?;
-        if manifest.lossless() {
-            if let (Some(original), Some((checkpoint, info))) = (original, origin)
-                && *original != *restored
-            {
+        let digests = digests(blocks, unit, &restored, known).ok_or_else(damaged)?;
+        let lossless = manifest.lossless();
+        let source = if lossless { Vec::new() } else { blocks.mixed(unit, &original) };
+        let sums = match (lossless, origin) {
+            (true, Some((checkpoint, info))) if *original != *restored => {
                 return Err(Error::Differs {
                     path: archive.stored.files[t.file].path.clone(),
                     what: format!("tensor {}", quoted(&t.name)),
                     from: checkpoint.files[info.file].path.clone(),
                 });
             }
-            let bytes = blocks.dtype.bytes(unit.elements());
-            let nonzero = nonzero(blocks.dtype, &bytemuck::cast_slice(&restored)[..bytes]);
-            engine.advance(bytes as u64);
-            let sums = vec![Sums::exact(unit.elements() as u64, nonzero)];
-            return Ok(Measured { digests, sums, codes, sizes, ..Measured::default() });
-        }
-        let original = original.as_ref().unwrap_or(&restored);
-        let spans = blocks.spans(unit).into_iter();
-        let cols = unit.shape().1;
-        let of_span = |span| sums((blocks.dtype, original), (blocks.dtype, &restored), span, cols);
-        let sums = spans.map(of_span).collect();
-        engine.advance(manifest.dtype.bytes(unit.elements()) as u64);
+            (true, _) => vec![exact(blocks, unit, &restored)],
+            (false, _) => between(blocks, unit, [&original, &restored]),
+        };
         Ok(Measured { digests, source, sums, codes, sizes, ..Measured::default() })
     };
     let Measured { digests, source: found_source, sums, codes, sizes, .. } =
@@ -124,12 +113,23 @@ fn treated(
             true => by_columns(blocks, &restorer.units, measure)?,
             false => by_rows(blocks, &restorer.units, measure)?,
         };
-    let sums = &sums[0];
     if known.is_none() && !agrees(digest(&digests.concat()), manifest.digest) {
         return Err(damaged());
     }
+    let found = match measured {
+        Some(measured) => measured,
+        None => Compared {
+            source: fingerprint(&found_source),
+            density: sums[0].density().filter(|_| manifest.dtype.is_weight()),
+            error: match source {
+                None => ErrorReport::default(),
+                Some(_) if manifest.lossless() => ErrorReport::EXACT,
+                Some(_) => sums[0].report(),
+            },
+        },
+    };
     if let (Some(made_from), Some((checkpoint, info))) = (t.source, origin)
-        && fingerprint(&found_source) != made_from
+        && found.source != made_from
     {
         return Err(Error::Unlike {
             path: archive.stored.files[t.file].path.clone(),
@@ -140,11 +140,7 @@ fn treated(
             ),
         });
     }
-    let error = match source {
-        None => ErrorReport::default(),
-        Some(_) if manifest.lossless() => ErrorReport::EXACT,
-        Some(_) => sums.report(),
-    };
+    let Compared { density, error, .. } = found;
     if let Some((metric, got)) = error.not_finite() {
         return Err(Error::Verify { tensor: t.name.clone(), metric, got, limit: f64::MAX });
     }
@@ -153,12 +149,11 @@ fn treated(
     {
         return Err(Error::Verify { tensor: t.name.clone(), metric: "rel_error", got, limit });
     }
-    let density = sums.density().filter(|_| manifest.dtype.is_weight());
     let entropy_bits = codes.entropy();
     Ok(Decoded { sizes: Some(sizes), entropy_bits, density, error })
 }
 
-/// The digests of the restored blocks of a unit, for the tensor's; or none, where this run knows the mixed digests of the blocks that
+/// The digests of the restored blocks of a unit, for the tensor's; or none, where this run knows the twofold digests of the blocks that
 /// were given that digest, and these have the same. `None` if they have not.
 fn digests(
     blocks: &Blocks,
@@ -170,7 +165,7 @@ fn digests(
         None => Some(blocks.digests(unit, restored)),
         Some(all) => {
             let expected = all.get(blocks.of_unit(unit))?;
-            (blocks.mixed(unit, restored) == expected).then(Vec::new)
+            (blocks.twofold(unit, restored) == expected).then(Vec::new)
         }
     }
 }
@@ -208,7 +203,7 @@ fn kept(
 }
 
 /// Reads a checkpoint that was restored from an archive again, from disk, and holds every tensor against its digest or, where
-/// it is kept, against the archive's bytes. `known` has the mixed digests of the blocks of a tensor of that name, if this run
+/// it is kept, against the archive's bytes. `known` has the twofold digests of the blocks of a tensor of that name, if this run
 /// has restored it and found that it has its digest.
 ///
 /// # Errors

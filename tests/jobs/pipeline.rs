@@ -291,6 +291,12 @@ fn the_same_bytes_from_every_backend_and_everything_comes_back() {
         let plain = fs::read(&back).unwrap();
         let checked = verify(&output, Some(&input), &options(&CPU)).unwrap();
         assert!(checked.ok && checked.tensors.len() == source.len(), "{name}");
+        let errors = |report: &Report| -> Vec<String> {
+            let of = report.tensors.iter().map(|t| (&t.name, t.error, t.density));
+            of.map(|figures| serde_json::to_string(&figures).unwrap()).collect()
+        };
+        // What was measured while it was written, and once more from both files.
+        assert_eq!(errors(&report), errors(&checked), "{name}");
         let values = !name.contains("quantize") && name.contains("encode");
         let measured = |report: &Report| serde_json::to_string(&report.tensors).unwrap();
 

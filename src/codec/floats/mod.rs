@@ -296,8 +296,10 @@ impl<const BYTES: usize, const MANTISSA: u32, const HEAD: u32> Float<BYTES, MANT
         for (exponent, of_rank) in common.iter().zip(counts.chunks(1 << HEAD)) {
             exponents[usize::from(*exponent)] += of_rank.iter().sum::<u64>();
         }
+        let mut ranked = vec![false; Self::EXPONENTS];
+        common.iter().for_each(|exponent| ranked[usize::from(*exponent)] = true);
         for (i, exponent) in places.into_iter().zip(others) {
-            if common.contains(&exponent) {
+            if ranked[usize::from(exponent)] {
                 return Err(known);
             }
             exponents[usize::from(exponent)] += 1;

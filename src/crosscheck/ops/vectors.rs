@@ -115,8 +115,13 @@ pub const NEAREST: Op = Op {
         let (x, entries) = (input.tensor("points")?, input.tensor("entries")?);
         let of = kernels::points_of(on, &stored(x), x.cols)?;
         let entries = Entries { dim: x.cols, k: input.number("k")?, values: stored(entries) };
-        let found = kernels::nearest(on, &of, &entries)?;
-        Ok(vec![("labels", Data::read(on, &found.labels)?), ("rest", points(on, &found.rest)?)])
+        let labels = kernels::nearest(on, &of, &entries)?;
+        let (again, rest) = kernels::nearest_and_rest(on, &of, &entries)?;
+        Ok(vec![
+            ("labels", Data::read(on, &labels)?),
+            ("labels beside the rest", Data::read(on, &again)?),
+            ("rest", points(on, &rest)?),
+        ])
     },
 };
 

@@ -5,7 +5,7 @@ mod tied;
 
 use crate::{
     DType, Error, Result, TensorInfo,
-    digest::{Digest, Fingerprint, Mixing, agrees, encode_digest, short},
+    digest::{Digest, Fingerprint, agrees, encode_digest, short, twofold},
     form::{COMPONENTS, Component, TensorManifest, described_bytes},
     format::{
         CHUNK,
@@ -14,13 +14,14 @@ use crate::{
             tied::{Tie, Tied, join},
         },
         checkpoint::Checkpoint,
-        chunks::PART,
+        chunks::{PART, SPAN},
         safetensors::{
             header_text::{NO_DIGEST, before_digest, described_length, tied_length},
             index::index_text,
         },
     },
     quote::quoted,
+    scratch::Bytes,
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -38,7 +39,8 @@ pub struct Archive {
     pub tensors: Vec<ArchivedTensor>,
     /// Of every file, the digests of its chunks.
     chunks: Vec<Vec<Digest>>,
-    /// Of every file that this run has made, the mixed digests that its chunks had when they were given these.
+    /// Of every file that this run has made, the twofold digests that its spans had when its chunks were given these: it is read by
+    /// spans.
     known: Vec<Option<Vec<Digest>>>,
     cache: Mutex<Cache>,
 }
@@ -65,7 +67,7 @@ pub struct ArchivedTensor {
 /// A component's name, and its place in [`Checkpoint::tensors`].
 type Stored = (&'static str, u32);
 
-/// A chunk's file and number.
+/// The file and number of a chunk, or of a span.
 type ChunkId = (usize, u64);
 
 /// A chunk's bytes, once their digest has been checked.
@@ -176,8 +178,8 @@ impl Archive {
         Ok(Self { stored, tensors, chunks, known, cache })
     }
 
-    /// Holds the chunks of files that this run has made against the mixed digests that they had when they were given their own: `known`
-    /// is asked for those of every file, by its name.
+    /// Holds the spans of files that this run has made against the twofold digests that they had when their chunks were given their own:
+    /// `known` is asked for those of every file, by its name.
     pub(crate) fn made_by_this_run(
         mut self,
         known: &mut dyn FnMut(&str) -> Option<Vec<Digest>>,
@@ -241,8 +243,9 @@ impl Archive {
         let mut done = 0;
         while done < buf.len() {
             let at = start + done as u64;
-            let chunk = self.chunk(info.file, at / CHUNK)?;
-            let bytes = &chunk.get().expect("checked chunks are filled")[(at % CHUNK) as usize..];
+            let size = self.size(info.file);
+            let chunk = self.chunk(info.file, at / size)?;
+            let bytes = &chunk.get().expect("checked chunks are filled")[(at % size) as usize..];
             let len = bytes.len().min(buf.len() - done);
             buf[done..done + len].copy_from_slice(&bytes[..len]);
             done += len;
@@ -263,13 +266,14 @@ impl Archive {
         of: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
         let start = info.offset() - self.stored.files[info.file].data_start + offset;
-        let first = (start % CHUNK) as usize;
-        if first + len > CHUNK as usize || len == 0 {
-            let mut bytes = vec![0; len];
+        let size = self.size(info.file);
+        let first = (start % size) as usize;
+        if first + len > size as usize || len == 0 {
+            let mut bytes = Bytes::new(len);
             self.read_at(info, offset, &mut bytes)?;
             return Ok(of(&bytes));
         }
-        let chunk = self.chunk(info.file, start / CHUNK)?;
+        let chunk = self.chunk(info.file, start / size)?;
         Ok(of(&chunk.get().expect("checked chunks are filled")[first..first + len]))
     }
 
@@ -290,6 +294,11 @@ impl Archive {
             t.own().iter().map(|(_, at)| stored[*at as usize]).min().unwrap_or(0)
         };
         self.tensors.iter().map(place).collect()
+    }
+
+    /// Bytes of a file that are read and checked together.
+    fn size(&self, file: usize) -> u64 {
+        if self.known[file].is_some() { SPAN } else { CHUNK }
     }
 
     fn chunk(&self, file: usize, index: u64) -> Result<Chunk> {
@@ -318,21 +327,23 @@ impl Archive {
 
     fn load(&self, file: usize, index: u64) -> Result<Vec<u8>> {
         let source = &self.stored.files[file];
-        let start = source.data_start + index * CHUNK;
+        let size = self.size(file);
+        let start = source.data_start + index * size;
         let mut bytes = self.lock().spare.pop().unwrap_or_default();
-        bytes.resize((source.len - start).min(CHUNK) as usize, 0);
-        let known = &self.known[file];
-        let (mut hash, mut mixing) = (blake3::Hasher::new(), Mixing::default());
-        for (part, at) in bytes.chunks_mut(PART).zip((start..).step_by(PART)) {
-            self.stored.read_at(file, at, part)?;
-            match known {
-                Some(_) => mixing.update(part),
-                None => _ = hash.update(part),
+        bytes.resize((source.len - start).min(size) as usize, 0);
+        let same = match &self.known[file] {
+            Some(known) => {
+                self.stored.read_at(file, start, &mut bytes)?;
+                known.get(index as usize) == Some(&twofold(&bytes))
             }
-        }
-        let same = match known {
-            Some(known) => known.get(index as usize) == Some(&mixing.finish()),
-            None => agrees(short(hash.finalize()), self.chunks[file][index as usize]),
+            None => {
+                let mut hash = blake3::Hasher::new();
+                for (part, at) in bytes.chunks_mut(PART).zip((start..).step_by(PART)) {
+                    self.stored.read_at(file, at, part)?;
+                    hash.update(part);
+                }
+                agrees(short(hash.finalize()), self.chunks[file][index as usize])
+            }
         };
         if same {
             return Ok(bytes);
@@ -340,7 +351,7 @@ impl Archive {
         let end = start + bytes.len() as u64;
         Err(Error::Digest {
             path: source.path.clone(),
-            what: format!("chunk {index} (bytes {start} to {end})"),
+            what: format!("chunk {} (bytes {start} to {end})", index * size / CHUNK),
         })
     }
 }

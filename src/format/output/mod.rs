@@ -12,10 +12,10 @@ mod writes;
 
 use crate::{
     Error, Result,
-    digest::{Digest, Mixing, encode_digest, short},
+    digest::{Digest, encode_digest, short, twofold},
     format::{
         checkpoint::{Checkpoint, SourceFile, read_exact_at},
-        chunks::{CHUNK, PART, chunk_starts},
+        chunks::{CHUNK, SPAN, chunk_starts},
         output::{
             partial::{Origin, Partial},
             target::Target,
@@ -29,7 +29,7 @@ use crate::{
     },
     parallel,
     progress::Cancel,
-    scratch::{Words, words},
+    scratch::Bytes,
 };
 use serde::de::DeserializeOwned;
 use std::{
@@ -89,30 +89,31 @@ impl OutputFile {
         self.data.write_at(self.reserve + offset, bytes).map_err(|e| self.explain(e))
     }
 
-    /// Digests of the chunks of the first `len` bytes of the data section, as they can be read back, and their mixed digests, by
-    /// which whoever reads them again in this run can tell that they are the same.
+    /// Digests of the chunks of the first `len` bytes of the data section, as they can be read back, and the twofold digests of every
+    /// [`SPAN`] of them, by which whoever reads these again in this run can tell that they are the same.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
     pub fn digest_chunks(&self, len: u64) -> Result<(Vec<Digest>, Vec<Digest>)> {
         self.data.flush().map_err(|e| self.explain(e))?;
-        // A part of a chunk at a time, which stays in the cache until it is hashed.
+        // A span at a time, which stays in the cache until it is hashed.
         let both = |start: &u64| {
             let end = (start + CHUNK).min(len);
-            let mut buffer = Words::from(words(PART / 4));
-            let (mut hash, mut mixing) = (blake3::Hasher::new(), Mixing::default());
-            for at in (*start..end).step_by(PART) {
-                let part = &mut bytemuck::cast_slice_mut(&mut buffer)
-                    [..(end - at).min(PART as u64) as usize];
-                read_exact_at(self.data.file(), part, self.reserve + at)
+            let mut buffer = Bytes::new(SPAN as usize);
+            let (mut hash, mut seen) = (blake3::Hasher::new(), Vec::new());
+            for at in (*start..end).step_by(SPAN as usize) {
+                let span = &mut buffer[..(end - at).min(SPAN) as usize];
+                read_exact_at(self.data.file(), span, self.reserve + at)
                     .map_err(|e| self.explain(e))?;
-                hash.update(part);
-                mixing.update(part);
+                hash.update(span);
+                seen.push(twofold(span));
             }
-            Ok((short(hash.finalize()), mixing.finish()))
+            Ok((short(hash.finalize()), seen))
         };
-        Ok(parallel::try_map(&chunk_starts(len), &both)?.into_iter().unzip())
+        let (chunks, seen): (Vec<_>, Vec<_>) =
+            parallel::try_map(&chunk_starts(len), &both)?.into_iter().unzip();
+        Ok((chunks, seen.concat()))
     }
 
     /// Writes the header (see [`write_header`]), filled up with spaces; a manifest is given the digest of all of it. The

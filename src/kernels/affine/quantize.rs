@@ -136,6 +136,12 @@ fn reference(
             };
             for (span, scale) in groups.spans(start..start + cols, scales) {
                 let inverse = scale.inverse();
+                if dtype == DType::BF16 {
+                    let halves = &bytemuck::cast_slice(weights)[span.clone()];
+                    let codes = &mut codes[span.start - start..span.end - start];
+                    round_halves(halves, inverse, scale.zero_point.into(), code.limits(), codes);
+                    continue;
+                }
                 for at in span.clone().step_by(CHUNK) {
                     let values = &mut values[..(span.end - at).min(CHUNK)];
                     dtype::decode(dtype, weights, at, values);
@@ -166,10 +172,29 @@ pub(crate) fn round(
     codes: &mut [u8],
 ) {
     for (w, code) in weights.iter().zip(codes) {
-        let rounded = ((w * inverse).clamp(-1000.0, 1000.0) + MAGIC).to_bits() as i32
-            - MAGIC.to_bits() as i32;
-        *code = (rounded + zero_point).clamp(lowest, highest) as u8;
+        *code = rounded(*w, inverse, zero_point, (lowest, highest));
     }
+}
+
+/// The same of the patterns of BF16.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn round_halves(
+    weights: &[u16],
+    inverse: f32,
+    zero_point: i32,
+    limits: (i32, i32),
+    codes: &mut [u8],
+) {
+    for (w, code) in weights.iter().zip(codes) {
+        *code = rounded(f32::from_bits(u32::from(*w) << 16), inverse, zero_point, limits);
+    }
+}
+
+#[inline(always)]
+fn rounded(w: f32, inverse: f32, zero_point: i32, (lowest, highest): (i32, i32)) -> u8 {
+    let rounded =
+        ((w * inverse).clamp(-1000.0, 1000.0) + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
+    (rounded + zero_point).clamp(lowest, highest) as u8
 }
 
 fn on_gpu(

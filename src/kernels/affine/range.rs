@@ -76,10 +76,17 @@ fn reference(dtype: DType, words: &[u32], elements: usize, groups: Groups) -> Ve
         for (g, found) in (first..).zip(ranges) {
             let span = groups.span(g, elements);
             let mut range = (i32::MAX, i32::MIN);
-            for start in span.clone().step_by(chunk.len()) {
-                let chunk = &mut chunk[..(span.end - start).min(1024)];
-                dtype::decode(dtype, words, start, chunk);
-                range = widest(chunk, range);
+            if dtype == DType::BF16 {
+                let (low, high) = widest_halves(&bytemuck::cast_slice(words)[span]);
+                // What is below the upper half of a key is below that of its value.
+                let key = |key: i16| i32::from(key) << 16 | (i32::from(key) >> 31) & 0xffff;
+                range = (key(low), key(high));
+            } else {
+                for start in span.clone().step_by(chunk.len()) {
+                    let chunk = &mut chunk[..(span.end - start).min(1024)];
+                    dtype::decode(dtype, words, start, chunk);
+                    range = widest(chunk, range);
+                }
             }
             *found = Range { min: from_signed_key(range.0), max: from_signed_key(range.1) };
         }
@@ -93,6 +100,18 @@ fn widest(weights: &[f32], (mut low, mut high): (i32, i32)) -> (i32, i32) {
     for w in weights {
         let bits = w.to_bits() as i32;
         let key = bits ^ ((bits >> 31) as u32 >> 1) as i32;
+        (low, high) = (low.min(key), high.max(key));
+    }
+    (low, high)
+}
+
+/// The same of the patterns of BF16, which are the upper halves of those of f32.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn widest_halves(weights: &[u16]) -> (i16, i16) {
+    let (mut low, mut high) = (i16::MAX, i16::MIN);
+    for w in weights {
+        let bits = *w as i16;
+        let key = bits ^ ((bits >> 15) as u16 >> 1) as i16;
         (low, high) = (low.min(key), high.max(key));
     }
     (low, high)

@@ -6,7 +6,9 @@ use crate::{
     gpu::{Gpu, Kernel},
     kernels::tasks::task_rows,
     parallel::chunks,
-    scratch, wgsl,
+    scratch,
+    simd::{Edges, MOST_EDGES, edges_below, finds_edges},
+    wgsl,
 };
 use multiversion::multiversion;
 use std::borrow::Borrow;
@@ -41,8 +43,9 @@ pub struct Assigner {
 enum Table {
     /// So few weights that it would not pay.
     None,
-    /// The code of every pattern of a type of 8 or 16 bits.
-    Patterns(DType, Vec<u8>),
+    /// The code of every pattern of a type of 8 or 16 bits; of one of 16 bits also, where they are few, the keys after which codes
+    /// rise.
+    Patterns(DType, Vec<u8>, Option<Box<Edges>>),
     /// For every value of the order key's top 16 bits, the code of the smallest key that has them; the most thresholds that
     /// share such bits; and the thresholds, filled up with keys that nothing exceeds.
     Starts(Vec<u8>, usize, Box<[u32; 256]>),
@@ -69,10 +72,11 @@ impl Assigner {
                 };
                 let mut values = vec![0.0; patterns as usize];
                 dtype::decode(dtype, &all, 0, &mut values);
-                Table::Patterns(
-                    dtype,
-                    values.into_iter().map(|v| code(order_key::of_f32(v))).collect(),
-                )
+                let codes: Vec<u8> =
+                    values.into_iter().map(|v| code(order_key::of_f32(v))).collect();
+                let few = dtype.bits() == 16 && keys.len() <= MOST_EDGES;
+                let edges = few.then(|| edges(&codes, keys.len()));
+                Table::Patterns(dtype, codes, edges)
             }
             _ if keys.len() > FEW => {
                 let starts: Vec<u8> = (0..1u32 << 16).map(|top| code(top << 16)).collect();
@@ -91,14 +95,18 @@ impl Assigner {
     /// Codes of weights, from element `first` of `words` on.
     fn assign(&self, dtype: DType, words: &[u32], first: usize, codes: &mut [u8]) {
         match &self.table {
-            Table::Patterns(of, table) if *of == dtype => {
+            Table::Patterns(of, table, edges) if *of == dtype => {
                 let span = first..first + codes.len();
-                match dtype.bits() {
-                    16 => look_up::<u16, 65536>(
-                        &bytemuck::cast_slice::<u32, u16>(words)[span],
-                        table,
-                        codes,
-                    ),
+                match (dtype.bits(), edges) {
+                    (16, edges) => {
+                        let halves = &bytemuck::cast_slice::<u32, u16>(words)[span];
+                        match edges {
+                            Some(edges) if finds_edges() => {
+                                edges_below(halves, edges, self.keys.len(), codes);
+                            }
+                            _ => look_up::<u16, 65536>(halves, table, codes),
+                        }
+                    }
                     _ => look_up::<u8, 256>(
                         &bytemuck::cast_slice::<u32, u8>(words)[span],
                         table,
@@ -139,6 +147,25 @@ impl Assigner {
             }
         }
     }
+}
+
+/// Of the codes of all patterns of 16 bits, which are numbers below `count` and one more, the last keys that have each but the last.
+fn edges(codes: &[u8], count: usize) -> Box<Edges> {
+    // By the order of keys.
+    let code = |key: i32| {
+        let half = key as i16;
+        codes[usize::from((half ^ ((half >> 15) as u16 >> 1) as i16) as u16)]
+    };
+    let mut edges = Box::new([i16::MAX; 32]);
+    for (edge, j) in edges[..count].iter_mut().zip(0..) {
+        let (mut low, mut high) = (i32::from(i16::MIN), i32::from(i16::MAX) + 1);
+        while low < high {
+            let middle = (low + high).div_euclid(2);
+            if code(middle) > j { high = middle } else { low = middle + 1 }
+        }
+        *edge = (low - 1) as i16;
+    }
+    edges
 }
 
 fn look_up<T: Copy + Into<usize>, const PATTERNS: usize>(
@@ -301,4 +328,25 @@ fn on_gpu<P: Borrow<Assigner>>(
     let buffers = [weights.buffer()?, &gpu.upload(&thresholds)?, &out];
     gpu.dispatch(&KERNEL, &constants, &params, &buffers, KERNEL.workgroups(total.into()))?;
     Ok(Tensor::gpu(DType::U32, rows, words, out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_thresholds_and_a_table_give_every_pattern_the_same_code() {
+        let patterns: Vec<u32> = (0..1 << 15).map(|i| (2 * i + 1) << 16 | (2 * i)).collect();
+        for dtype in [DType::BF16, DType::F16] {
+            for k in [1, 2, 3, 16, 17, 31, 32] {
+                let entries: Vec<f32> = (0..k).map(|i| (i - k / 3) as f32 * 0.37).collect();
+                let thresholds = entries.windows(2).map(|e| (e[0] + e[1]) / 2.0).collect();
+                let assigner = Assigner::new(&Palette { entries, thresholds }, dtype, 1 << 20);
+                let Table::Patterns(_, table, Some(_)) = &assigner.table else { panic!("{k}") };
+                let mut codes = vec![0; 1 << 16];
+                assigner.assign(dtype, &patterns, 0, &mut codes);
+                assert_eq!(codes, *table, "{} {k}", dtype.name());
+            }
+        }
+    }
 }

@@ -12,6 +12,6 @@ pub use vector_points::vector_points_in_integers;
 
 kernels! {
     dequantize_vectors: VectorCodes, dequantize_vectors;
-    nearest: Entries, Nearest, nearest, points_of;
+    nearest: Entries, nearest, nearest_and_rest, points_of;
     vector_points: vector_points;
 }

@@ -2,7 +2,8 @@ use crate::{
     Backend, DType, Error, Result, Tensor,
     gpu::{Gpu, Kernel},
     kernels::tasks::ITERATIONS,
-    parallel, scratch,
+    parallel::chunks,
+    scratch,
     simd::nearest::{BLOCK, Block, Book, LIMIT},
     wgsl,
 };
@@ -25,6 +26,7 @@ struct Params {
     start: u32,
     end: u32,
     near: u32,
+    left: u32,
 }
 
 /// Codebooks of vectors of integers.
@@ -100,22 +102,13 @@ pub fn points_of(on: &Backend, values: &[i16], dim: usize) -> Result<Tensor> {
     Tensor::new(on, DType::U32, values.len() / dim, dim.div_ceil(2), pack(values, dim))
 }
 
-/// What [`nearest`] finds, on its backend.
-#[derive(Clone, Debug)]
-pub struct Nearest {
-    /// U32 `[vectors, 1]`: the number of the entry.
-    pub labels: Tensor,
-    /// U32 `[vectors, pairs]`: what the entry leaves of the vector.
-    pub rest: Tensor,
-}
-
 /// The nearest entry of a codebook for every vector: the step of k-means and of vector quantization that costs.
 ///
-/// `labels[v] = the first j that has the least |points[v] - entries[v mod books, j]|²`;
-/// `rest[v] = clamp(points[v] - entries[v mod books, labels[v]], -2047, 2047)`
+/// `labels[v] = the first j that has the least |points[v] - entries[v mod books, j]|²`
 ///
 /// - `points`: U32 `[vectors, pairs]`, as [`vector_points`](crate::kernels::vector_points()) or [`points_of`] gives them.
 /// - `entries`: one codebook or several: sub-spaces of a product quantizer, or problems side by side.
+/// - returns U32 `[vectors, 1]`.
 ///
 /// Distances are never stored: a vector's numbers stay in registers, and entries pass by, staged in a workgroup's memory on a
 /// device, sixteen vectors or more to an instruction on the CPU.
@@ -138,12 +131,53 @@ pub struct Nearest {
 /// let on = Backend::Cpu;
 /// let points = kernels::points_of(&on, &[0, 0, 10, 9, 5, 5], 2)?;
 /// let entries = Entries { dim: 2, k: 2, values: vec![0, 0, 10, 10] };
-/// let found = kernels::nearest(&on, &points, &entries)?;
-/// assert_eq!(found.labels.read(&on)?, [0, 1, 0]); // a tie goes to the first
-/// assert_eq!(found.rest.read(&on)?, [0, 0xffff_0000, 0x0005_0005]);
+/// assert_eq!(kernels::nearest(&on, &points, &entries)?.read(&on)?, [0, 1, 0]); // a tie goes to the first
 /// # Ok::<(), tersor::Error>(())
 /// ```
-pub fn nearest(on: &Backend, points: &Tensor, entries: &Entries) -> Result<Nearest> {
+pub fn nearest(on: &Backend, points: &Tensor, entries: &Entries) -> Result<Tensor> {
+    Ok(search(on, points, entries, false)?.0)
+}
+
+/// [`nearest()`] and what the entries leave of the vectors: what the next stage of a residual quantizer takes.
+///
+/// `rest[v] = clamp(points[v] - entries[v mod books, labels[v]], -2047, 2047)`
+///
+/// - returns U32 `[vectors, 1]`, the labels, and U32 `[vectors, pairs]`, the rest.
+///
+/// Agreement, errors and arguments: as of [`nearest()`].
+///
+/// # Source
+///
+/// Juang and Gray 1982, "Multiple stage vector quantization for speech coding".
+///
+/// # Example
+///
+/// ```
+/// use tersor::{Backend, kernels::{self, Entries}};
+///
+/// let on = Backend::Cpu;
+/// let points = kernels::points_of(&on, &[0, 0, 10, 9, 5, 5], 2)?;
+/// let entries = Entries { dim: 2, k: 2, values: vec![0, 0, 10, 10] };
+/// let (labels, rest) = kernels::nearest_and_rest(&on, &points, &entries)?;
+/// assert_eq!(labels.read(&on)?, [0, 1, 0]);
+/// assert_eq!(rest.read(&on)?, [0, 0xffff_0000, 0x0005_0005]);
+/// # Ok::<(), tersor::Error>(())
+/// ```
+pub fn nearest_and_rest(
+    on: &Backend,
+    points: &Tensor,
+    entries: &Entries,
+) -> Result<(Tensor, Tensor)> {
+    search(on, points, entries, true)
+}
+
+/// Labels and what is left; of the latter nothing unless it is wanted.
+fn search(
+    on: &Backend,
+    points: &Tensor,
+    entries: &Entries,
+    wants_rest: bool,
+) -> Result<(Tensor, Tensor)> {
     entries.check(KERNEL.name)?;
     let pairs = entries.dim.div_ceil(2);
     if points.dtype() != DType::U32 || points.cols() != pairs {
@@ -151,55 +185,73 @@ pub fn nearest(on: &Backend, points: &Tensor, entries: &Entries) -> Result<Neare
         let got = format!("{} of {}", points.dtype().name(), points.cols());
         return Err(Error::shape(KERNEL.name, "points", got, expected));
     }
+    let vectors = points.rows();
+    let left = if wants_rest { vectors } else { 0 };
     match on {
         Backend::Cpu => {
-            let (labels, rest) = reference(points.words()?, entries);
-            let vectors = points.rows();
-            Ok(Nearest {
-                labels: Tensor::cpu(DType::U32, vectors, 1, labels),
-                rest: Tensor::cpu(DType::U32, vectors, pairs, rest),
-            })
+            let points = points.words()?;
+            let labels = reference(points, entries);
+            let rest = reference_rest(&points[..left * pairs], &labels, entries);
+            Ok((
+                Tensor::cpu(DType::U32, vectors, 1, labels),
+                Tensor::cpu(DType::U32, left, pairs, rest),
+            ))
         }
-        Backend::Gpu(gpu) => on_gpu(gpu, points, entries),
+        Backend::Gpu(gpu) => on_gpu(gpu, points, entries, left),
     }
 }
 
 /// Vectors that a task of the CPU takes.
 const TASK: usize = 1 << 14;
 
-fn reference(points: &[u32], entries: &Entries) -> (Vec<u32>, Vec<u32>) {
+fn reference(points: &[u32], entries: &Entries) -> Vec<u32> {
     let (pairs, books) = (entries.dim.div_ceil(2), entries.books());
     let prepared: Vec<Book> = (0..books).map(|b| Book::new(entries.book(b), entries.dim)).collect();
-    let packed = entries.packed();
-    let tasks: Vec<&[u32]> = points.chunks(TASK.next_multiple_of(books) * pairs).collect();
-    let found = parallel::map(&tasks, &|points| {
-        let count = points.len() / pairs;
-        let (mut found, mut rest) = (scratch::words(count), scratch::words(points.len()));
+    let task = TASK.next_multiple_of(books);
+    let mut labels = scratch::words(points.len() / pairs);
+    chunks(&mut labels, task, &|t, labels| {
+        let points = &points[t * task * pairs..][..labels.len() * pairs];
         let mut block: Block = [[0; BLOCK]; 8];
-        let mut labels = [0; BLOCK];
+        let mut found = [0; BLOCK];
         for (b, book) in prepared.iter().enumerate() {
-            for first in (b..count).step_by(books * BLOCK) {
-                let own = (first..count).step_by(books).take(BLOCK);
-                for (at, v) in own.clone().enumerate() {
-                    for (p, word) in points[v * pairs..][..pairs].iter().enumerate() {
-                        block[p][at] = *word;
+            for first in (b..labels.len()).step_by(books * BLOCK) {
+                let own = (first..labels.len()).step_by(books).take(BLOCK);
+                match points.get(first..first + BLOCK) {
+                    // Vectors of a pair that follow one another are a block as they are.
+                    Some(points) if pairs == 1 && books == 1 => block[0].copy_from_slice(points),
+                    _ => {
+                        for (at, v) in own.clone().enumerate() {
+                            for (p, word) in points[v * pairs..][..pairs].iter().enumerate() {
+                                block[p][at] = *word;
+                            }
+                        }
                     }
                 }
-                book.nearest(&block, &mut labels);
-                for (v, label) in own.zip(labels) {
-                    found[v] = label;
-                    let entry = &packed[(b * entries.k + label as usize) * pairs..][..pairs];
-                    let point = points[v * pairs..][..pairs].iter().zip(entry);
-                    for (rest, (x, c)) in rest[v * pairs..][..pairs].iter_mut().zip(point) {
-                        *rest = difference(*x, *c);
-                    }
-                }
+                book.nearest(&block, &mut found);
+                own.zip(found).for_each(|(v, label)| labels[v] = label);
             }
         }
-        (found, rest)
     });
-    let (labels, rest): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    (labels.concat(), rest.concat())
+    labels
+}
+
+/// What the entries leave of vectors.
+fn reference_rest(points: &[u32], labels: &[u32], entries: &Entries) -> Vec<u32> {
+    let (pairs, books) = (entries.dim.div_ceil(2), entries.books());
+    let (packed, task) = (entries.packed(), TASK.next_multiple_of(books));
+    let mut rest = scratch::words(points.len());
+    chunks(&mut rest, task * pairs, &|t, rest| {
+        let first = t * task;
+        let vectors = points[first * pairs..].chunks_exact(pairs).zip(&labels[first..]);
+        for (v, (rest, (point, label))) in rest.chunks_exact_mut(pairs).zip(vectors).enumerate() {
+            // A task starts with the first book.
+            let at = (v % books * entries.k + *label as usize) * pairs;
+            for ((rest, x), c) in rest.iter_mut().zip(point).zip(&packed[at..at + pairs]) {
+                *rest = difference(*x, *c);
+            }
+        }
+    });
+    rest
 }
 
 /// Both halves of a word less those of another, held within the limit.
@@ -214,12 +266,12 @@ const NEAR: (usize, usize) = (768, 256);
 /// Entries that one dispatch goes through: an invocation has a round for each, and some to bring them near.
 const AT_ONCE: usize = ITERATIONS / 2;
 
-fn on_gpu(gpu: &Gpu, points: &Tensor, entries: &Entries) -> Result<Nearest> {
+fn on_gpu(gpu: &Gpu, points: &Tensor, entries: &Entries, left: usize) -> Result<(Tensor, Tensor)> {
     let (vectors, pairs, books) = (points.rows(), entries.dim.div_ceil(2), entries.books());
     let quads = entries.dim.div_ceil(4);
     let packed = gpu.upload(&entries.packed())?;
     let labels = gpu.alloc(4 * vectors)?;
-    let rest = gpu.alloc(4 * vectors * pairs)?;
+    let rest = gpu.alloc(4 * (left * pairs).max(1))?;
     let groups = vectors.div_ceil(books).div_ceil(KERNEL.workgroup as usize) * books;
     for start in (0..entries.k).step_by(AT_ONCE) {
         let end = entries.k.min(start + AT_ONCE);
@@ -231,14 +283,12 @@ fn on_gpu(gpu: &Gpu, points: &Tensor, entries: &Entries) -> Result<Nearest> {
             start: start as u32,
             end: end as u32,
             near: (NEAR.0 / quads).min(NEAR.1) as u32,
+            left: left as u32,
         };
         let constants = [("QUADS", quads as f64)];
         let buffers: [_; 4] = [points.buffer()?, &packed, &labels, &rest];
         let operations = vectors as u64 * (end - start) as u64 * (quads as u64 + 1);
         gpu.dispatch_long(&KERNEL, &constants, &params, (&buffers, groups as u64), operations)?;
     }
-    Ok(Nearest {
-        labels: Tensor::gpu(DType::U32, vectors, 1, labels),
-        rest: Tensor::gpu(DType::U32, vectors, pairs, rest),
-    })
+    Ok((Tensor::gpu(DType::U32, vectors, 1, labels), Tensor::gpu(DType::U32, left, pairs, rest)))
 }

@@ -56,9 +56,16 @@ fn plain_halves(table: &[u16; 256], bytes: &[u8], out: &mut [u16]) {
 pub(crate) fn positions(bytes: &[u8], least: u8) -> Vec<usize> {
     let mut found = Vec::new();
     #[cfg(target_arch = "x86_64")]
-    if vbmi::detect() {
-        vbmi::positions(bytes, least, &mut found);
-        return found;
+    {
+        if vbmi::detect() {
+            vbmi::positions(bytes, least, &mut found);
+            return found;
+        }
+        if detected!("avx2") && detected!("bmi1") && detected!("popcnt") {
+            // SAFETY: the machine was asked.
+            unsafe { avx2::positions(bytes, least, &mut found) };
+            return found;
+        }
     }
     plain_positions(bytes, least, 0, &mut found);
     found
@@ -75,11 +82,75 @@ fn plain_positions(bytes: &[u8], least: u8, first: usize, found: &mut Vec<usize>
     }
 }
 
-/// A table of sixteen entries in two registers, of their lower and their upper bytes.
+/// Positions on their way to those that were found before: none, one or two of 64 bytes mostly, which nothing foretells.
+#[cfg(target_arch = "x86_64")]
+struct Positions<'a> {
+    found: &'a mut Vec<usize>,
+    here: [usize; FULL + 64],
+    n: usize,
+}
+
+/// So many positions are moved together.
+#[cfg(target_arch = "x86_64")]
+const FULL: usize = 256;
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> Positions<'a> {
+    fn new(found: &'a mut Vec<usize>) -> Self {
+        Self { found, here: [0; FULL + 64], n: 0 }
+    }
+
+    /// Those of the bits of a set, counted from `first` on.
+    #[inline(always)]
+    fn push(&mut self, set: u64, first: usize) {
+        let (here, n) = (&mut self.here, &mut self.n);
+        let but_one = set & set.wrapping_sub(1);
+        // Two are always written, and so many kept as there are.
+        here[*n] = first + set.trailing_zeros() as usize;
+        here[*n + 1] = first + but_one.trailing_zeros() as usize;
+        *n += (set.count_ones() as usize).min(2);
+        let mut set = but_one & but_one.wrapping_sub(1);
+        while set != 0 {
+            here[*n] = first + set.trailing_zeros() as usize;
+            *n += 1;
+            set &= set - 1;
+        }
+        if *n >= FULL {
+            self.found.extend_from_slice(&here[..*n]);
+            *n = 0;
+        }
+    }
+
+    fn finish(self) {
+        self.found.extend_from_slice(&self.here[..self.n]);
+    }
+}
+
+/// Where a register has sixteen entries of a table.
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::*;
 
+    #[target_feature(enable = "avx2,bmi1,popcnt")]
+    pub(super) fn positions(bytes: &[u8], least: u8, found: &mut Vec<usize>) {
+        let (whole, rest) = bytes.as_chunks::<64>();
+        let mut some = super::Positions::new(found);
+        let least_of_all = _mm256_set1_epi8(least as i8);
+        for (chunk, c) in whole.iter().zip(0..) {
+            let mut set = 0;
+            for (half, i) in chunk.as_chunks::<32>().0.iter().zip(0..) {
+                // SAFETY: half of a chunk is a vector long.
+                let half = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
+                let not_below = _mm256_cmpeq_epi8(_mm256_max_epu8(half, least_of_all), half);
+                set |= u64::from(_mm256_movemask_epi8(not_below) as u32) << (32 * i);
+            }
+            some.push(set, 64 * c);
+        }
+        some.finish();
+        super::plain_positions(rest, least, 64 * whole.len(), found);
+    }
+
+    /// A table of sixteen entries in two registers, of their lower and their upper bytes.
     #[target_feature(enable = "avx2")]
     pub(super) fn few_halves(table: &[u16; 256], bytes: &[u8], out: &mut [u16]) {
         let of = |shift: u32| {
@@ -143,15 +214,13 @@ mod vbmi {
     #[target_feature(enable = "avx512f,avx512bw")]
     fn by_masks(bytes: &[u8], least: u8, found: &mut Vec<usize>) {
         let (whole, rest) = bytes.as_chunks::<64>();
+        let mut some = super::Positions::new(found);
         for (chunk, c) in whole.iter().zip(0..) {
             // SAFETY: a chunk is a vector long.
             let chunk = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
-            let mut set = _mm512_cmpge_epu8_mask(chunk, _mm512_set1_epi8(least as i8));
-            while set != 0 {
-                found.push(64 * c + set.trailing_zeros() as usize);
-                set &= set - 1;
-            }
+            some.push(_mm512_cmpge_epu8_mask(chunk, _mm512_set1_epi8(least as i8)), 64 * c);
         }
+        some.finish();
         super::plain_positions(rest, least, 64 * whole.len(), found);
     }
 
@@ -272,14 +341,21 @@ mod tests {
 
     #[test]
     fn every_position_is_found() {
-        for length in [0, 1, 63, 64, 65, 200] {
-            let bytes: Vec<u8> = (0..length).map(|i| (i * i % 7) as u8).collect();
+        for length in [0, 1, 63, 64, 65, 200, 3000] {
+            let bytes: Vec<u8> = (0..length).map(|i| (i * i / 5 % 7) as u8).collect();
             for least in 0..8 {
                 let expected: Vec<usize> = (0..length).filter(|i| bytes[*i] >= least).collect();
                 assert_eq!(positions(&bytes, least), expected, "{least} of {length}");
                 let mut plain = Vec::new();
                 plain_positions(&bytes, least, 0, &mut plain);
                 assert_eq!(plain, expected, "{least} of {length}");
+                #[cfg(target_arch = "x86_64")]
+                if detected!("avx2") && detected!("bmi1") && detected!("popcnt") {
+                    plain.clear();
+                    // SAFETY: the machine was asked.
+                    unsafe { avx2::positions(&bytes, least, &mut plain) };
+                    assert_eq!(plain, expected, "{least} of {length}");
+                }
             }
         }
     }

@@ -36,7 +36,7 @@ fn the_same_everywhere_and_the_error_never_rises() {
             let search = Search { books, ..search(dim, k) };
             let mut found = cross_check((dim, books, k), |on| {
                 let found = cluster(on, &points_of(on, &points, dim)?, weights, search)?;
-                Ok(vec![(found.entries, found.labels, found.errors, found.rest.read(on)?)])
+                Ok(vec![(found.entries, found.labels, found.errors)])
             });
             let found = found.remove(0);
             let found = Clusters {
@@ -44,7 +44,6 @@ fn the_same_everywhere_and_the_error_never_rises() {
                 labels: found.1,
                 error: *found.2.last().unwrap(),
                 errors: found.2,
-                rest: points_of(&CPU, &points, dim).unwrap(),
             };
             assert_eq!(found.entries.k, k);
             assert!(found.errors.len() > 2, "{:?}", found.errors);
@@ -80,8 +79,8 @@ fn normal(n: usize) -> Vec<f64> {
 
 #[test]
 fn four_numbers_of_a_normal_distribution_at_two_bits() {
-    // 0.0965 is what well-made k-means reaches on this distribution; one number at a time has 0.1175 at best.
-    let values = normal(1 << 18);
+    // faiss has 0.0965 after as many rounds; one number at a time has 0.1175 at best.
+    let values = normal(1 << 20);
     let unit = 2047.0 / values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let points: Vec<i16> = values.iter().map(|v| (v * unit).round() as i16).collect();
     let found = cluster(&CPU, &points_of(&CPU, &points, 4).unwrap(), &[], search(4, 256)).unwrap();

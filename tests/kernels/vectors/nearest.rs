@@ -6,7 +6,7 @@ use crate::{
 };
 use tersor::{
     Error,
-    kernels::{Entries, nearest, points_of},
+    kernels::{Entries, nearest, nearest_and_rest, points_of},
 };
 
 #[test]
@@ -16,10 +16,10 @@ fn worked_example() {
         let points = [1, 0, 0, 0, 8, 1, 2, 0, 0, 2000, 2000, 2000];
         let points = points_of(on, &points, 3).unwrap();
         let entries = Entries { dim: 3, k: 2, values: vec![0, 0, 0, 4, 0, 0, 0, 0, 9, 0, 9, 0] };
-        let found = nearest(on, &points, &entries).unwrap();
+        let (labels, rest) = nearest_and_rest(on, &points, &entries).unwrap();
         // (2, 0, 0) is as far from both, and so is (2000, 2000, 2000): the first takes them.
-        assert_eq!(found.labels.read(on).unwrap(), [0, 1, 0, 0], "{}", on.name());
-        let rest = found.rest.read(on).unwrap();
+        assert_eq!(labels.read(on).unwrap(), [0, 1, 0, 0], "{}", on.name());
+        let rest = rest.read(on).unwrap();
         let rest: &[i16] = bytemuck::cast_slice(&rest);
         let expected = [1, 0, 0, 0, 0, -1, 1, 0, 2, 0, 0, 0, 2000, 2000, 1991, 0];
         assert_eq!(rest, expected, "{}", on.name());
@@ -55,8 +55,11 @@ fn agrees_with_distances_in_64_bits() {
                 let entries = Entries { dim, k, values };
                 let (labels, rest) = plainly(&points, &entries);
                 let found = cross_check((dim, n, k, books, reach), |on| {
-                    let found = nearest(on, &points_of(on, &points, dim)?, &entries)?;
-                    Ok([found.labels.read(on)?, found.rest.read(on)?].concat())
+                    let points = points_of(on, &points, dim)?;
+                    let (labels, rest) = nearest_and_rest(on, &points, &entries)?;
+                    let alone = nearest(on, &points, &entries)?.read(on)?;
+                    assert_eq!(alone, labels.read(on)?, "{} {dim} {n} {k} {books}", on.name());
+                    Ok([alone, rest.read(on)?].concat())
                 });
                 let (found, rest_words) = found.split_at(n * books);
                 assert_eq!(found, labels, "{dim} {n} {k} {books} {reach}");
@@ -80,9 +83,8 @@ fn as_many_entries_as_there_may_be() {
     (values[2 * 40_000], values[2 * 40_000 + 1]) = (2000, 2000);
     let entries = Entries { dim: 2, k: 65_536, values };
     let points = [2001, 2001, -2001, -2001, 0, 5];
-    let labels = cross_check("65536", |on| {
-        nearest(on, &points_of(on, &points, 2)?, &entries)?.labels.read(on)
-    });
+    let labels =
+        cross_check("65536", |on| nearest(on, &points_of(on, &points, 2)?, &entries)?.read(on));
     assert_eq!(labels, plainly(&points, &entries).0);
     assert_eq!(labels[..2], [0, 65_535]);
 }

@@ -1,15 +1,19 @@
 //! What is found in the units of a tensor, and how it is added up: in one order, whatever the threads.
 
+mod codes;
+mod errors;
+
+pub(crate) use codes::CodeCounts;
+pub(crate) use errors::Sums;
+
 use crate::{
     DType, Result,
     codec::block::Sizes,
     digest::Digest,
-    dtype, parallel,
+    dtype,
+    measure::errors::{Bf16, Loaded, Slices},
+    parallel,
     stage::{Blocks, Unit},
-    verify::{
-        codes::CodeCounts,
-        errors::{Bf16, Loaded, Slices, Sums},
-    },
 };
 use multiversion::multiversion;
 use std::ops::Range;
@@ -48,17 +52,21 @@ impl Measured {
     }
 }
 
+/// How many units of whole rows are measured before their column sums are added up.
+pub fn batch(blocks: &Blocks, units: &[Unit]) -> usize {
+    let per_unit = units.first().map_or(1, |u| blocks.spans(u).len().max(1));
+    let fit = BATCH_BYTES / (16 * blocks.cols.max(1) * per_unit as u64);
+    (fit as usize).min(BATCH / per_unit).max(rayon::current_num_threads())
+}
+
 /// Units of whole rows, a batch at a time; sums are added block by block, so that they depend on nothing else.
 pub fn by_rows(
     blocks: &Blocks,
     units: &[Unit],
     measure: impl Fn(&Unit) -> Result<Measured> + Sync,
 ) -> Result<Measured> {
-    let per_unit = units.first().map_or(1, |u| blocks.spans(u).len().max(1));
-    let fit = BATCH_BYTES / (16 * blocks.cols.max(1) * per_unit as u64);
-    let batch = (fit as usize).min(BATCH / per_unit).max(rayon::current_num_threads());
     let (mut all, mut sums) = (Measured::default(), Sums::default());
-    for batch in units.chunks(batch) {
+    for batch in units.chunks(batch(blocks, units)) {
         for measured in parallel::try_map(batch, &measure)? {
             all.take(measured).iter().for_each(|s| sums.add(s));
         }
@@ -99,6 +107,19 @@ pub fn by_columns(
     Ok(Measured { sums: vec![sums], ..all })
 }
 
+/// The sums over the blocks of a unit of a source and of what was restored.
+pub fn between(blocks: &Blocks, unit: &Unit, [source, restored]: [&[u32]; 2]) -> Vec<Sums> {
+    let cols = unit.shape().1;
+    let of_span = |span| sums((blocks.dtype, source), (blocks.dtype, restored), span, cols);
+    blocks.spans(unit).into_iter().map(of_span).collect()
+}
+
+/// Those of a unit that came back bit for bit.
+pub fn exact(blocks: &Blocks, unit: &Unit, restored: &[u32]) -> Sums {
+    let bytes = &bytemuck::cast_slice(restored)[..blocks.dtype.bytes(unit.elements())];
+    Sums::exact(unit.elements() as u64, nonzero(blocks.dtype, bytes))
+}
+
 /// The sums over the elements `span`, which are whole rows of `cols` elements or a piece of one, of a source and of what was
 /// restored, each of its type.
 pub fn sums(
@@ -117,7 +138,9 @@ pub fn sums(
         }
         (DType::BF16, DType::BF16) => {
             let of = |words| &bytemuck::cast_slice::<u32, Bf16>(words)[span.clone()];
-            Sums::of(rows, cols, Slices(of(source), of(restored)))
+            let (source, restored) = (of(source), of(restored));
+            Sums::of_halves(rows, cols, source, restored)
+                .unwrap_or_else(|| Sums::of(rows, cols, Slices(source, restored)))
         }
         (DType::F64, _) | (_, DType::F64) => {
             let load = |first, w: &mut [f64], q: &mut [f64]| {

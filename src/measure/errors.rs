@@ -118,6 +118,49 @@ impl Sums {
         sums
     }
 
+    /// The sums over `rows` rows of `cols` weights, all but how many are not zero, with sums of f32 within a few of them: half the
+    /// work, and exact to some six digits. None where squares could leave the range of f32.
+    pub fn of_halves(rows: usize, cols: usize, source: &[Bf16], restored: &[Bf16]) -> Option<Self> {
+        let (mut lanes, mut columns) = (Lanes::default(), [vec![0.0; cols], vec![0.0; cols]]);
+        for start in (0..cols).step_by(PART) {
+            let len = PART.min(cols - start);
+            for row in (0..rows).step_by(BAND) {
+                let shape = (BAND.min(rows - row), cols, len);
+                let [w, q] = [source, restored].map(|all| &all[row * cols + start..]);
+                let mut of_band = [[0.0f32; PART]; 2];
+                add_band([w, q], shape, &mut lanes, &mut of_band);
+                for (sums, of_band) in columns.iter_mut().zip(&of_band) {
+                    let sums = &mut sums[start..start + len];
+                    sums.iter_mut().zip(of_band).for_each(|(sum, part)| *sum += f64::from(*part));
+                }
+            }
+        }
+        let sum = |sums: &[f64]| sums.iter().sum::<f64>();
+        let largest_error = lanes.largest_error.iter().fold(0.0, |a, b| larger(a, *b));
+        let squares = Squares {
+            scale: 0,
+            error: sum(&lanes.squared_error),
+            weight: sum(&lanes.squared_weight),
+            weight_error: sum(&lanes.weight_error),
+        };
+        let [column_error, column_weight] = columns;
+        let (absolute_error, weights) = (sum(&column_error), sum(&column_weight));
+        let fits = |squares: f64, sizes: f64| match squares == 0.0 {
+            true => sizes == 0.0,
+            false => (1.0 / WIDE..=WIDE).contains(&squares),
+        };
+        let elements = (rows * cols) as u64;
+        (fits(squares.error, largest_error) && fits(squares.weight, weights)).then_some(Self {
+            elements,
+            nonzero: 0,
+            absolute_error,
+            largest_error,
+            squares,
+            column_error,
+            column_weight,
+        })
+    }
+
     /// The sums over rows that are in memory.
     #[cfg(test)]
     fn of_slices<T: Copy + Into<f64>>(source: &[T], restored: &[T], cols: usize) -> Self {
@@ -298,10 +341,93 @@ impl<T, F: FnMut(usize, &mut [T], &mut [T])> Pairs<T> for Loaded<T, F> {
 #[repr(transparent)]
 pub struct Bf16(u16);
 
+impl Bf16 {
+    #[inline(always)]
+    fn widened(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+}
+
 impl From<Bf16> for f64 {
     fn from(half: Bf16) -> Self {
-        Self::from(f32::from_bits(u32::from(half.0) << 16))
+        Self::from(half.widened())
     }
+}
+
+/// Sums of squares in f32 between this and its inverse, 2^100, have lost nothing that counts beside them.
+const WIDE: f64 = 1.267_650_600_228_229_4e30;
+
+/// Rows whose column sums are added up in f32, at most.
+const BAND: usize = 128;
+
+/// So many numbers of a lane are added up in f32, or some more.
+const RUN: usize = 32;
+
+#[derive(Clone, Copy, Default)]
+struct Narrow {
+    squared_error: [f32; LANES],
+    largest_error: [f32; LANES],
+    squared_weight: [f32; LANES],
+    weight_error: [f32; LANES],
+}
+
+impl Narrow {
+    /// Adds these to sums of f64, and begins anew.
+    #[inline(always)]
+    fn flush(&mut self, lanes: &mut Lanes) {
+        for l in 0..LANES {
+            lanes.squared_error[l] += f64::from(self.squared_error[l]);
+            lanes.squared_weight[l] += f64::from(self.squared_weight[l]);
+            lanes.weight_error[l] += f64::from(self.weight_error[l]);
+            lanes.largest_error[l] = larger(lanes.largest_error[l], self.largest_error[l].into());
+        }
+        *self = Self::default();
+    }
+
+    #[inline(always)]
+    fn add(&mut self, w: Bf16, q: Bf16, l: usize, error_sum: &mut f32, weight_sum: &mut f32) {
+        let (w, q) = (w.widened(), q.widened());
+        let error = w - q;
+        let size = error.abs();
+        self.squared_error[l] += error * error;
+        self.largest_error[l] =
+            if size > self.largest_error[l] { size } else { self.largest_error[l] };
+        self.squared_weight[l] += w * w;
+        self.weight_error[l] += w * error;
+        *error_sum += size;
+        *weight_sum += w.abs();
+    }
+}
+
+/// The sums over `rows` rows of `len` weights, each `cols` after the one before.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn add_band(
+    [source, restored]: [&[Bf16]; 2],
+    (rows, cols, len): (usize, usize, usize),
+    lanes: &mut Lanes,
+    [column_error, column_weight]: &mut [[f32; PART]; 2],
+) {
+    let (mut sums, mut run) = (Narrow::default(), 0);
+    let (errors, errors_rest) = column_error[..len].as_chunks_mut::<LANES>();
+    let (weights, weights_rest) = column_weight[..len].as_chunks_mut::<LANES>();
+    for row in 0..rows {
+        let (w, w_rest) = source[row * cols..][..len].as_chunks::<LANES>();
+        let (q, q_rest) = restored[row * cols..][..len].as_chunks::<LANES>();
+        for (((w, q), errors), weights) in w.iter().zip(q).zip(&mut *errors).zip(&mut *weights) {
+            for l in 0..LANES {
+                sums.add(w[l], q[l], l, &mut errors[l], &mut weights[l]);
+            }
+        }
+        for l in 0..w_rest.len() {
+            sums.add(w_rest[l], q_rest[l], l, &mut errors_rest[l], &mut weights_rest[l]);
+        }
+        run += len.div_ceil(LANES);
+        if run >= RUN {
+            sums.flush(lanes);
+            run = 0;
+        }
+    }
+    sums.flush(lanes);
 }
 
 #[derive(Clone, Copy, Default)]
@@ -421,6 +547,45 @@ mod tests {
         // An error that has no square beside weights that do fails no metric.
         let r = Sums::of_slices(&[1.0, 1e-200], &[1.0, 0.0], 2).report();
         assert_eq!((r.not_finite(), r.rel_error, r.sqnr_db), (None, Some(0.0), None));
+    }
+
+    #[test]
+    fn sums_of_halves_are_those_of_f64() {
+        let half = |x: f32| Bf16((x.to_bits() >> 16) as u16);
+        let weight = |i: usize, size: f32| half((i as f32 * 1.618).sin() * size);
+        for (rows, cols) in [(1, 1), (3, 17), (300, 40), (5, 1100), (129, 512)] {
+            for (size, step) in [(1.0, 0.01), (1e-3, 1e-5), (1e12, 1e9), (1e-12, 1e-13), (0.0, 1.0)]
+            {
+                let w: Vec<_> = (0..rows * cols).map(|i| weight(i, size)).collect();
+                let near =
+                    |(i, w): (usize, &Bf16)| half(w.widened() + weight(i * i, step).widened());
+                let q: Vec<_> = w.iter().enumerate().map(near).collect();
+                let found = Sums::of_halves(rows, cols, &w, &q).expect("in range").report();
+                let expected = Sums::of(rows, cols, Slices(&w, &q)).report();
+                let pairs = [
+                    (found.mse, expected.mse),
+                    (found.mean_abs_error, expected.mean_abs_error),
+                    (found.sqnr_db, expected.sqnr_db),
+                    (found.cosine, expected.cosine),
+                    (found.rel_op_norm_1, expected.rel_op_norm_1),
+                    (found.rel_error, expected.rel_error),
+                ];
+                assert_eq!(
+                    found.max_abs_error,
+                    expected.max_abs_error.map(|e| f64::from(e as f32))
+                );
+                for (a, b) in pairs.map(|(a, b)| (a.unwrap_or(0.0), b.unwrap_or(0.0))) {
+                    assert!(a == b || (a - b).abs() <= 1e-6 * b.abs(), "{a} {b} {rows} {cols}");
+                }
+            }
+        }
+        // Squares that f32 does not hold, of weights or of errors alone.
+        let (one, tiny, huge) = (half(1.0), half(1e-30), half(1e30));
+        for (w, q) in [(tiny, one), (one, huge), (huge, huge), (tiny, tiny)] {
+            assert!(Sums::of_halves(1, 1, &[w], &[q]).is_none());
+        }
+        assert!(Sums::of_halves(1, 2, &[one, tiny], &[one, half(0.0)]).is_none());
+        assert!(Sums::of_halves(1, 1, &[half(f32::NAN)], &[one]).is_none());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::{
     codec::{bitpack, block::Element, sparse},
     form::TensorManifest,
     restore::Parts,
+    simd::{histogram, histogram_nibbles},
     stage::Unit,
 };
 
@@ -78,8 +79,10 @@ struct Counting {
     bits: u32,
     /// Four histograms side by side, so that no byte waits for the one before.
     bytes: [[u32; 256]; 4],
-    /// How often each pair of bytes occurs, where there are many: half as many additions, each in a table that the second cache holds.
-    pairs: Vec<u32>,
+    /// How often each byte occurs where there were many.
+    many: [u64; 256],
+    /// The same of codes.
+    codes: [u64; 16],
     /// Codes of bytes that are not full.
     single: [u32; 256],
     unpacked: Vec<u8>,
@@ -90,7 +93,8 @@ impl Counting {
         Self {
             bits,
             bytes: [[0; 256]; 4],
-            pairs: Vec::new(),
+            many: [0; 256],
+            codes: [0; 16],
             single: [0; 256],
             unpacked: Vec::new(),
         }
@@ -108,54 +112,55 @@ impl Counting {
     /// Counts the first `len` codes of packed words.
     fn row(&mut self, words: &[u32], len: usize) {
         if !8u32.is_multiple_of(self.bits) {
-            self.unpacked.resize(len, 0);
-            bitpack::unpack(words, self.bits, &mut self.unpacked);
-            return count_bytes(&self.unpacked, &mut self.bytes, &mut self.pairs);
+            let mut unpacked = std::mem::take(&mut self.unpacked);
+            unpacked.resize(len, 0);
+            bitpack::unpack(words, self.bits, &mut unpacked);
+            self.bytes(&unpacked);
+            self.unpacked = unpacked;
+            return;
         }
         let bytes: &[u8] = bytemuck::cast_slice(words);
         let (full, rest) = (len / self.per_byte(), len % self.per_byte());
-        count_bytes(&bytes[..full], &mut self.bytes, &mut self.pairs);
+        self.bytes(&bytes[..full]);
         for place in 0..rest {
             self.single[self.code(bytes[full], place)] += 1;
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        if bytes.len() < MANY {
+            return count_bytes(bytes, &mut self.bytes);
+        }
+        match self.bits {
+            4 => add(&mut self.codes, &histogram_nibbles(bytes)),
+            _ => add(&mut self.many, &histogram(bytes)),
         }
     }
 
     fn finish(self) -> Vec<u64> {
         let mut codes: Vec<u64> =
             self.single[..1 << self.bits].iter().map(|n| u64::from(*n)).collect();
-        let mut of_pairs = [0; 256];
-        for (n, upper) in self.pairs.chunks_exact(256).zip(0..) {
-            // A unit has fewer than 2^32 codes.
-            of_pairs.iter_mut().zip(n).for_each(|(all, n)| *all += n);
-            of_pairs[upper] += n.iter().sum::<u32>();
-        }
         for byte in 0..=255 {
             let n: u64 = self.bytes.iter().map(|side| u64::from(side[usize::from(byte)])).sum();
-            let n = n + u64::from(of_pairs[usize::from(byte)]);
+            let n = n + self.many[usize::from(byte)];
             for place in 0..self.per_byte() {
                 codes[self.code(byte, place)] += n;
             }
         }
+        add(&mut codes, &self.codes);
         codes
     }
 }
 
-/// So many bytes are counted in pairs: beside them clearing and adding up 2^16 counts is little.
-const MANY: usize = 1 << 18;
+fn add(counts: &mut [u64], more: &[u64]) {
+    counts.iter_mut().zip(more).for_each(|(n, m)| *n += m);
+}
 
-fn count_bytes(bytes: &[u8], sides: &mut [[u32; 256]; 4], pairs: &mut Vec<u32>) {
+/// So many bytes are worth tables of their own.
+const MANY: usize = 1 << 13;
+
+fn count_bytes(bytes: &[u8], sides: &mut [[u32; 256]; 4]) {
     let (eights, rest) = bytes.as_chunks::<8>();
-    if bytes.len() >= MANY {
-        pairs.resize(1 << 16, 0);
-        let pairs: &mut [u32; 1 << 16] = pairs.first_chunk_mut().expect("as many");
-        for eight in eights {
-            let word = u64::from_le_bytes(*eight);
-            for i in 0..4 {
-                pairs[usize::from((word >> (16 * i)) as u16)] += 1;
-            }
-        }
-        return rest.iter().for_each(|byte| sides[0][usize::from(*byte)] += 1);
-    }
     let [a, b, c, d] = sides;
     for eight in eights {
         // One load for eight bytes: what is left to wait for are the tables.
