@@ -115,7 +115,6 @@ impl Job<'_> {
         fit.settle(trellis, aim, &look.sample);
         // The nearest to what was asked for of those that keep to it, and what was least beyond it.
         let (mut best, mut beyond): (Option<(f64, Levels)>, f64) = (None, f64::MAX);
-        let mut before = f64::MAX;
         for _ in 0..PASSES {
             let grid = fit.grid(trellis);
             let (tally, coded) = self.take(mask, &grid)?;
@@ -137,21 +136,12 @@ impl Job<'_> {
                 }
             };
             beyond = beyond.min(off);
-            // Of those that take as much the last one, whose steps are smaller.
-            let same = 1e-3;
-            if off <= above && best.as_ref().is_none_or(|(of_best, _)| off > of_best - same) {
+            if off <= above && best.as_ref().is_none_or(|(of_best, _)| off > *of_best) {
                 best = Some((off, Levels { grid: grid.shifted(first), entries }));
             }
             // What has no more to tell apart takes fewer bits, or has no error.
             if (-below..=above).contains(&off) || off < 0.0 && fit.is_finest() {
                 break;
-            }
-            // Few values take no more, however small the step.
-            let few = off < -below && (off - before).abs() < same;
-            before = off;
-            if few {
-                fit.refine();
-                continue;
             }
             aim = match aim {
                 Goal::Bits(bits) => Goal::Bits((bits - off - below / 4.0).max(bits / 4.0)),

@@ -225,17 +225,7 @@ impl Fit {
             }
         };
         self.set_step(self.step * libm::exp2(0.9 * off.clamp(-4.0, 4.0)));
-        if off.abs() > 0.25 {
-            // Means of other steps say nothing of these.
-            self.levels = std::array::from_fn(|i| self.plain(i));
-        }
         off
-    }
-
-    /// Takes the smallest step there is.
-    pub fn refine(&mut self) {
-        self.set_step(self.finest());
-        self.levels = std::array::from_fn(|i| self.plain(i));
     }
 
     /// Turns until the goal is met, on parts of the weights, each a stream of its own.
