@@ -295,7 +295,7 @@ fn step_avx2<const S: usize>(
     kept: &mut [u32],
 ) {
     let kept: &mut [u32; S] = kept.first_chunk_mut().expect("there is a word for each state");
-    for state in 0..S {
+    for (state, kept) in kept.iter_mut().enumerate() {
         let (before, parity) = const { &befores::<S>() }[state];
         let (first, second) = (load_avx2(&from.0[before[0]]), load_avx2(&from.0[before[1]]));
         let (mut least, mut firsts) = ([_mm256_setzero_si256(); 2], [_mm256_setzero_si256(); 2]);
@@ -306,7 +306,7 @@ fn step_avx2<const S: usize>(
             firsts[half] = _mm256_cmpeq_epi16(least[half], a);
         }
         let packed = _mm256_permute4x64_epi64::<0xd8>(_mm256_packs_epi16(firsts[0], firsts[1]));
-        kept[state] = !_mm256_movemask_epi8(packed) as u32;
+        *kept = !_mm256_movemask_epi8(packed) as u32;
         // SAFETY: halves of 32 lanes.
         unsafe {
             let at = to.0[state].as_mut_ptr().cast::<__m256i>();
@@ -373,11 +373,11 @@ unsafe fn forward_avx512<const S: usize>(
         } else {
             let (from, to) = if i % 2 == 0 { (&*sums, &mut other) } else { (&other, &mut *sums) };
             let kept: &mut [u32; S] = kept.first_chunk_mut().expect("a word for each state");
-            for state in 0..S {
+            for (state, kept) in kept.iter_mut().enumerate() {
                 let (before, parity) = const { &befores::<S>() }[state];
                 let a = _mm512_add_epi16(load_avx512(&from.0[before[0]]), costs[parity]);
                 let b = _mm512_add_epi16(load_avx512(&from.0[before[1]]), costs[2 + parity]);
-                kept[state] = _mm512_cmplt_epu16_mask(b, a);
+                *kept = _mm512_cmplt_epu16_mask(b, a);
                 store_avx512(&mut to.0[state], _mm512_min_epu16(a, b));
             }
             if settles {
@@ -495,7 +495,7 @@ mod tests {
 
     fn next(states: usize, state: usize, code: u8) -> usize {
         let [lost, led] = taps(states).unwrap().map(usize::from);
-        state >> 1 ^ lost * (state & 1) ^ led * usize::from(code >> 1 & 1)
+        (state >> 1) ^ (lost * (state & 1)) ^ (led * usize::from(code >> 1 & 1))
     }
 
     #[test]
