@@ -73,7 +73,7 @@ impl Trellis {
     #[inline(always)]
     pub fn next(self, state: u8, code: u8) -> u8 {
         let [lost, led] = self.taps;
-        state >> 1 ^ lost * (state & 1) ^ led * (code >> 1 & 1)
+        (state >> 1) ^ (lost * (state & 1)) ^ (led * (code >> 1 & 1))
     }
 }
 
@@ -105,7 +105,7 @@ struct Paths<'a> {
 impl Model for Paths<'_> {
     #[inline(always)]
     fn slot(self, x: u32, path: &mut u32) -> u32 {
-        let slot = self.slots[((*path & 1) << BITS | x % (1 << BITS)) as usize];
+        let slot = self.slots[(((*path & 1) << BITS) | (x % (1 << BITS))) as usize];
         *path = self.trellis.next(*path as u8, slot as u8).into();
         slot
     }

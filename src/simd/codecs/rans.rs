@@ -357,7 +357,7 @@ mod tests {
                 }
                 let slot = slots[at];
                 if slots.len() > 4096 {
-                    *path = *path / 2 ^ taps[0] * (*path % 2) ^ taps[1] * (slot >> 1 & 1);
+                    *path = (*path / 2) ^ (taps[0] * (*path % 2)) ^ (taps[1] * (slot >> 1 & 1));
                 }
                 block.symbols[lane] = slot as u8;
                 *x = (slot >> 20) * (*x / 4096) + (slot >> 8) % 4096;

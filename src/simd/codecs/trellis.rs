@@ -295,8 +295,8 @@ fn step_avx2<const S: usize>(
     kept: &mut [u32],
 ) {
     let kept: &mut [u32; S] = kept.first_chunk_mut().expect("there is a word for each state");
-    for state in 0..S {
-        let (before, parity) = const { &befores::<S>() }[state];
+    for (state, (before, parity)) in const { &befores::<S>() }.iter().enumerate() {
+        let parity = *parity;
         let (first, second) = (load_avx2(&from.0[before[0]]), load_avx2(&from.0[before[1]]));
         let (mut least, mut firsts) = ([_mm256_setzero_si256(); 2], [_mm256_setzero_si256(); 2]);
         for half in 0..2 {
@@ -358,8 +358,8 @@ unsafe fn forward_avx512<const S: usize>(
         let settles = (i + 1).is_multiple_of(ROWS);
         if S <= 16 {
             let mut next = [_mm512_setzero_si512(); S];
-            for state in 0..S {
-                let (from, parity) = const { &befores::<S>() }[state];
+            for (state, (from, parity)) in const { &befores::<S>() }.iter().enumerate() {
+                let parity = *parity;
                 let a = _mm512_add_epi16(now[from[0]], costs[parity]);
                 let b = _mm512_add_epi16(now[from[1]], costs[2 + parity]);
                 kept[state] = _mm512_cmplt_epu16_mask(b, a);
@@ -373,8 +373,8 @@ unsafe fn forward_avx512<const S: usize>(
         } else {
             let (from, to) = if i % 2 == 0 { (&*sums, &mut other) } else { (&other, &mut *sums) };
             let kept: &mut [u32; S] = kept.first_chunk_mut().expect("a word for each state");
-            for state in 0..S {
-                let (before, parity) = const { &befores::<S>() }[state];
+            for (state, (before, parity)) in const { &befores::<S>() }.iter().enumerate() {
+                let parity = *parity;
                 let a = _mm512_add_epi16(load_avx512(&from.0[before[0]]), costs[parity]);
                 let b = _mm512_add_epi16(load_avx512(&from.0[before[1]]), costs[2 + parity]);
                 kept[state] = _mm512_cmplt_epu16_mask(b, a);
@@ -495,7 +495,7 @@ mod tests {
 
     fn next(states: usize, state: usize, code: u8) -> usize {
         let [lost, led] = taps(states).unwrap().map(usize::from);
-        state >> 1 ^ lost * (state & 1) ^ led * usize::from(code >> 1 & 1)
+        (state >> 1) ^ (lost * (state & 1)) ^ (led * usize::from(code >> 1 & 1))
     }
 
     #[test]
@@ -588,6 +588,8 @@ mod tests {
         }
     }
 
+    type Search = fn(Choices, &[u16], &mut [u8]);
+
     #[test]
     fn every_search_is_the_plain_one() {
         let mut random = random(7);
@@ -595,7 +597,7 @@ mod tests {
             let (costs, of) = choices(&mut random);
             let choices = Choices { costs: &costs, codes: &of };
             let positions: Vec<u16> = (0..rows * LANES).map(|_| (random() % 64) as u16).collect();
-            let searches: [(usize, fn(Choices, &[u16], &mut [u8])); 5] = [
+            let searches: [(usize, Search); 5] = [
                 (4, plain::<4>),
                 (8, plain::<8>),
                 (16, plain::<16>),
