@@ -295,8 +295,8 @@ fn step_avx2<const S: usize>(
     kept: &mut [u32],
 ) {
     let kept: &mut [u32; S] = kept.first_chunk_mut().expect("there is a word for each state");
-    for (state, kept) in kept.iter_mut().enumerate() {
-        let (before, parity) = const { &befores::<S>() }[state];
+    for (state, (before, parity)) in const { &befores::<S>() }.iter().enumerate() {
+        let parity = *parity;
         let (first, second) = (load_avx2(&from.0[before[0]]), load_avx2(&from.0[before[1]]));
         let (mut least, mut firsts) = ([_mm256_setzero_si256(); 2], [_mm256_setzero_si256(); 2]);
         for half in 0..2 {
@@ -306,7 +306,7 @@ fn step_avx2<const S: usize>(
             firsts[half] = _mm256_cmpeq_epi16(least[half], a);
         }
         let packed = _mm256_permute4x64_epi64::<0xd8>(_mm256_packs_epi16(firsts[0], firsts[1]));
-        *kept = !_mm256_movemask_epi8(packed) as u32;
+        kept[state] = !_mm256_movemask_epi8(packed) as u32;
         // SAFETY: halves of 32 lanes.
         unsafe {
             let at = to.0[state].as_mut_ptr().cast::<__m256i>();
@@ -358,8 +358,8 @@ unsafe fn forward_avx512<const S: usize>(
         let settles = (i + 1).is_multiple_of(ROWS);
         if S <= 16 {
             let mut next = [_mm512_setzero_si512(); S];
-            for state in 0..S {
-                let (from, parity) = const { &befores::<S>() }[state];
+            for (state, (from, parity)) in const { &befores::<S>() }.iter().enumerate() {
+                let parity = *parity;
                 let a = _mm512_add_epi16(now[from[0]], costs[parity]);
                 let b = _mm512_add_epi16(now[from[1]], costs[2 + parity]);
                 kept[state] = _mm512_cmplt_epu16_mask(b, a);
@@ -373,11 +373,11 @@ unsafe fn forward_avx512<const S: usize>(
         } else {
             let (from, to) = if i % 2 == 0 { (&*sums, &mut other) } else { (&other, &mut *sums) };
             let kept: &mut [u32; S] = kept.first_chunk_mut().expect("a word for each state");
-            for (state, kept) in kept.iter_mut().enumerate() {
-                let (before, parity) = const { &befores::<S>() }[state];
+            for (state, (before, parity)) in const { &befores::<S>() }.iter().enumerate() {
+                let parity = *parity;
                 let a = _mm512_add_epi16(load_avx512(&from.0[before[0]]), costs[parity]);
                 let b = _mm512_add_epi16(load_avx512(&from.0[before[1]]), costs[2 + parity]);
-                *kept = _mm512_cmplt_epu16_mask(b, a);
+                kept[state] = _mm512_cmplt_epu16_mask(b, a);
                 store_avx512(&mut to.0[state], _mm512_min_epu16(a, b));
             }
             if settles {
@@ -588,6 +588,8 @@ mod tests {
         }
     }
 
+    type Search = fn(Choices, &[u16], &mut [u8]);
+
     #[test]
     fn every_search_is_the_plain_one() {
         let mut random = random(7);
@@ -595,7 +597,7 @@ mod tests {
             let (costs, of) = choices(&mut random);
             let choices = Choices { costs: &costs, codes: &of };
             let positions: Vec<u16> = (0..rows * LANES).map(|_| (random() % 64) as u16).collect();
-            let searches: [(usize, fn(Choices, &[u16], &mut [u8])); 5] = [
+            let searches: [(usize, Search); 5] = [
                 (4, plain::<4>),
                 (8, plain::<8>),
                 (16, plain::<16>),
