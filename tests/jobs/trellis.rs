@@ -50,7 +50,8 @@ fn bits_are_met_and_a_fifth_of_the_error_is_gone() {
             t.error.mse.unwrap(),
         )
     };
-    for (bits, most) in [(1.0, 0.283), (2.0, 0.0703), (3.0, 0.01757), (4.0, 0.0044)] {
+    // Of half a million weights tables and ends of blocks take a larger share than of many.
+    for (bits, most) in [(1.0, 0.284), (2.0, 0.0706), (3.0, 0.0177), (4.0, 0.00445)] {
         let (taken, error) = of(&format!("trellis\", bits = {bits}"), "");
         assert!((0.997 * bits..=1.0006 * bits).contains(&taken), "{bits}: {taken}");
         assert!(error < most, "{bits}: {error}");
