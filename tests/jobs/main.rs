@@ -20,6 +20,7 @@ mod palettes;
 mod pictures;
 mod pipeline;
 mod plans;
+mod quantizers;
 mod reports;
 mod resume;
 mod scales;

@@ -1,37 +1,21 @@
 //! Paths through trellises in jobs: what they take and what error they have, the same bytes everywhere, and what is odd.
 
-use super::pipeline::{contents, run};
-use crate::support::{
-    CPU, WEIGHTS, gpu, options, splitmix64, tiny_gpu, words_of, write_checkpoint,
+use super::{
+    pipeline::{contents, run},
+    quantizers::{gaussian, matrix, same_everywhere},
 };
-use std::{fs, path::Path};
+use crate::support::{CPU, WEIGHTS, options, words_of, write_checkpoint};
 use tersor::{
     DType,
-    pipeline::{compress, decompress, verify},
+    pipeline::{compress, decompress},
     recipe::Recipe,
 };
-
-/// Normally distributed, of deviation 1.
-fn gaussian(seed: u64, n: usize) -> Vec<f32> {
-    let mut uniform = splitmix64(seed).map(|z| ((z >> 11) as f64 + 0.5) / (1u64 << 53) as f64);
-    let mut one = || {
-        let (a, b) = (uniform.next().unwrap(), uniform.next().unwrap());
-        (libm::sqrt(-2.0 * libm::log(a)) * libm::cos(2.0 * std::f64::consts::PI * b)) as f32
-    };
-    (0..n).map(|_| one()).collect()
-}
 
 fn recipe(quantize: &str, more: &str) -> Recipe {
     let text = format!(
         "version = 1\n[[rule]]\nmatch = \"*\"\nquantize = {{ kind = \"{quantize} }}\n{more}\nencode = \"rans\"\n"
     );
     Recipe::parse(&text).unwrap()
-}
-
-fn matrix(dir: &Path, shape: [usize; 2], values: &[f32]) -> std::path::PathBuf {
-    let input = dir.join("in.safetensors");
-    write_checkpoint(&input, &[("w", DType::F32, shape.into(), words_of(DType::F32, values))]);
-    input
 }
 
 #[test]
@@ -113,26 +97,10 @@ fn the_same_bytes_from_every_backend() {
         if more.starts_with("transform") {
             write_checkpoint(&input, &borrowed[..2]);
         }
-        let recipe = recipe(quantize, more);
-        let (output, back) = (dir.path().join("out"), dir.path().join("back"));
-        let report = run(&input, &output, &recipe, &CPU);
+        let of = (&recipe(quantize, more), quantize);
+        let unfit = |reason: &str| reason.contains("beyond the device");
+        let report = same_everywhere((&input, dir.path()), of, unfit);
         assert!(report.tensors.iter().any(|t| t.form.kind == "trellis"), "{quantize}");
-        let expected = fs::read(&output).unwrap();
-        decompress(&output, &back, &options(&CPU)).unwrap();
-        let restored = contents(&back);
-        let threads = tersor::pipeline::Options { threads: 1, ..options(&CPU) };
-        compress(&input, &output, &recipe, &threads).unwrap();
-        assert!(fs::read(&output).unwrap() == expected, "{quantize}: one thread");
-        for on in [gpu(), tiny_gpu()].into_iter().flatten() {
-            let report = run(&input, &output, &recipe, on);
-            let tiny = tiny_gpu().is_some_and(|tiny| std::ptr::eq(tiny, on));
-            let unfit = |reason: &String| tiny && reason.contains("beyond the device");
-            assert!(report.cpu_reasons.iter().all(unfit), "{quantize}: {:?}", report.cpu_reasons);
-            assert!(fs::read(&output).unwrap() == expected, "{quantize} on {}", on.name());
-            decompress(&output, &back, &options(on)).unwrap();
-            assert!(contents(&back) == restored, "{quantize} on {}", on.name());
-        }
-        verify(&output, Some(&input), &options(&CPU)).unwrap();
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
         rans::{self, Layout},
     },
     gpu::{Gpu, Kernel},
-    kernels::codes::streams::{Placed, decoded, symbols_of},
+    kernels::codes::streams::{Decoder, Params, Placed, decoded, malformed, symbols_of},
     wgsl,
 };
 
@@ -16,14 +16,6 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: 32,
     params: size_of::<Params>(),
 };
-
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    total: u32,
-    words: u32,
-    tables: u32,
-}
 
 /// Decodes rANS streams, one after the other, each from a fresh word on, padded with zeros.
 ///
@@ -44,13 +36,13 @@ pub fn rans_decode(on: &Backend, streams: &[(&[u8], usize)]) -> Result<Tensor> {
     }
 }
 
-fn malformed(stream: usize, why: impl std::fmt::Display) -> Error {
-    Error::malformed(KERNEL.name, format!("{why}, in stream {stream}"))
+fn refused(stream: usize, Malformed(why): Malformed) -> Error {
+    malformed(KERNEL.name, stream, why)
 }
 
 fn reference(streams: &[(&[u8], usize)], symbols: usize) -> Result<Vec<u32>> {
     decoded(streams, symbols, &|i, bytes, out| {
-        rans::decode(bytes, out).map_err(|Malformed(why)| malformed(i, why))
+        rans::decode(bytes, out).map_err(|why| refused(i, why))
     })
 }
 
@@ -59,7 +51,7 @@ fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tenso
     // A symbol that is alone fills its stream as a code: where, how long, which.
     let mut filled = Vec::new();
     for (i, (bytes, symbols)) in streams.iter().enumerate() {
-        match rans::layout(bytes, *symbols).map_err(|Malformed(why)| malformed(i, why))? {
+        match rans::layout(bytes, *symbols).map_err(|why| refused(i, why))? {
             Layout::Only(symbol) => {
                 filled.push((placed.out, *symbols, symbol));
                 placed.put((i, bytes), *symbols, Vec::new(), 0);
@@ -70,22 +62,12 @@ fn on_gpu(gpu: &Gpu, streams: &[(&[u8], usize)], symbols: usize) -> Result<Tenso
             }
         }
     }
-    let (data, words, blocks) = placed.upload(gpu, KERNEL.name, symbols)?;
     let mut start = vec![0u32; symbols.div_ceil(4)];
     for (first, symbols, symbol) in filled {
         bytemuck::cast_slice_mut::<_, u8>(&mut start)[first..first + symbols].fill(symbol);
     }
-    let (decoded, failed) = (gpu.upload(&start)?, gpu.zeros(4)?);
-    let params =
-        Params { total: placed.of.len() as u32, words, tables: (slots.len() / 4096) as u32 };
-    let buffers = [&data, &blocks, &gpu.upload(&slots)?, &decoded, &failed];
     // Some thirty operations for every symbol.
-    let (workgroups, operations) = (placed.of.len() as u64, 32 * symbols as u64);
-    gpu.dispatch_long(&KERNEL, &[], &params, (&buffers, workgroups), operations)?;
-    match gpu.read(&failed, 1)?[0] {
-        0 => Ok(Tensor::gpu(DType::U8, 1, symbols, decoded)),
-        block => {
-            Err(malformed(placed.of[block as usize - 1], "a block does not end where it began"))
-        }
-    }
+    let with = Decoder { kernel: &KERNEL, constants: &[], operations: 32 };
+    let tables = slots.len() / 4096;
+    placed.decode(gpu, &with, (&slots, tables), (gpu.upload(&start)?, symbols))
 }

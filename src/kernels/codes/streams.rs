@@ -3,10 +3,11 @@
 use crate::{
     DType, Error, Result, Tensor,
     codec::lanes::BLOCK,
-    gpu::{Buffer, Gpu},
+    gpu::{Buffer, Gpu, Kernel},
     parallel,
 };
 use std::{
+    fmt::Display,
     ops::Range,
     sync::{Mutex, PoisonError},
 };
@@ -57,13 +58,35 @@ pub(crate) fn no_survivors(gpu: &Gpu, positions: usize) -> Result<(Tensor, Tenso
     Ok((mask, Tensor::gpu(DType::U8, 1, positions, gpu.zeros(positions)?)))
 }
 
+/// The refusal of a stream, by its number.
+pub(crate) fn malformed(kernel: &'static str, stream: usize, why: impl Display) -> Error {
+    Error::malformed(kernel, format!("{why}, in stream {stream}"))
+}
+
+/// What `lib/rans` is told beside its buffers.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct Params {
+    total: u32,
+    words: u32,
+    tables: u32,
+}
+
+/// A decoder whose shader has `lib/rans`.
+pub(crate) struct Decoder<'a> {
+    pub(crate) kernel: &'static Kernel,
+    pub(crate) constants: &'a [(&'static str, f64)],
+    /// Of every symbol, about.
+    pub(crate) operations: u64,
+}
+
 /// Streams of rANS one after the other, and where their blocks are, as `lib/rans` reads them.
 #[derive(Debug, Default)]
 pub(crate) struct Placed {
     data: Vec<u8>,
     blocks: Vec<[u32; 5]>,
     /// The number of the stream of every block.
-    pub(crate) of: Vec<usize>,
+    of: Vec<usize>,
     /// Where the symbols of the next stream go.
     pub(crate) out: usize,
 }
@@ -87,12 +110,37 @@ impl Placed {
         self.out += symbols.next_multiple_of(4);
     }
 
-    /// The bytes on the device, how many words they are, and the blocks.
+    /// The symbols of all streams, given their tables one after the other, so many in number, and room for the symbols.
     ///
     /// # Errors
     ///
-    /// [`Error::Gpu`] if bytes or symbols do not fit it.
-    pub(crate) fn upload(
+    /// [`Error::Gpu`] if bytes or symbols do not fit the device; [`Error::Malformed`] if a block does not end where it began.
+    pub(crate) fn decode(
+        &self,
+        gpu: &Gpu,
+        with: &Decoder,
+        (slots, tables): (&[u32], usize),
+        (room, symbols): (Buffer, usize),
+    ) -> Result<Tensor> {
+        let name = with.kernel.name;
+        let (data, words, blocks) = self.upload(gpu, name, symbols)?;
+        let failed = gpu.zeros(4)?;
+        let params = Params { total: self.of.len() as u32, words, tables: tables as u32 };
+        let buffers = [&data, &blocks, &gpu.upload(slots)?, &room, &failed];
+        let (workgroups, operations) = (self.of.len() as u64, with.operations * symbols as u64);
+        let groups = (&buffers[..], workgroups);
+        gpu.dispatch_long(with.kernel, with.constants, &params, groups, operations)?;
+        match gpu.read(&failed, 1)?[0] {
+            0 => Ok(Tensor::gpu(DType::U8, 1, symbols, room)),
+            block => {
+                let of = self.of[block as usize - 1];
+                Err(malformed(name, of, "a block does not end where it began"))
+            }
+        }
+    }
+
+    /// The bytes on the device, how many words they are, and the blocks.
+    fn upload(
         &self,
         gpu: &Gpu,
         kernel: &'static str,

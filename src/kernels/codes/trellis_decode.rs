@@ -5,7 +5,7 @@ use crate::{
         trellis::{self, Trellis},
     },
     gpu::{Gpu, Kernel},
-    kernels::codes::streams::{Placed, decoded, symbols_of},
+    kernels::codes::streams::{Decoder, Params, Placed, decoded, malformed, symbols_of},
     wgsl,
 };
 
@@ -16,14 +16,6 @@ pub static KERNEL: Kernel = Kernel {
     workgroup: 32,
     params: size_of::<Params>(),
 };
-
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    total: u32,
-    words: u32,
-    tables: u32,
-}
 
 /// Decodes streams of codes along paths through a trellis, one after the other, each from a fresh word on, padded with zeros.
 ///
@@ -68,13 +60,13 @@ pub fn trellis_decode(
     }
 }
 
-fn malformed(stream: usize, why: impl std::fmt::Display) -> Error {
-    Error::malformed(KERNEL.name, format!("{why}, in stream {stream}"))
+fn refused(stream: usize, Malformed(why): Malformed) -> Error {
+    malformed(KERNEL.name, stream, why)
 }
 
 fn reference(trellis: Trellis, streams: &[(&[u8], usize)], symbols: usize) -> Result<Vec<u32>> {
     decoded(streams, symbols, &|i, bytes, out| {
-        trellis::decode(trellis, bytes, out).map_err(|Malformed(why)| malformed(i, why))
+        trellis::decode(trellis, bytes, out).map_err(|why| refused(i, why))
     })
 }
 
@@ -86,25 +78,14 @@ fn on_gpu(
 ) -> Result<Tensor> {
     let (mut placed, mut slots) = (Placed::default(), Vec::new());
     for (i, (bytes, symbols)) in streams.iter().enumerate() {
-        let of = trellis::layout(bytes, *symbols).map_err(|Malformed(why)| malformed(i, why))?;
+        let of = trellis::layout(bytes, *symbols).map_err(|why| refused(i, why))?;
         placed.put((i, bytes), *symbols, of.blocks, slots.len() / of.slots.len());
         slots.extend_from_slice(&of.slots[..]);
     }
-    let (data, words, blocks) = placed.upload(gpu, KERNEL.name, symbols)?;
-    let (decoded, failed) = (gpu.zeros(4 * symbols.div_ceil(4))?, gpu.zeros(4)?);
-    let params =
-        Params { total: placed.of.len() as u32, words, tables: (slots.len() / 8192) as u32 };
     let [lost, led] = trellis.taps();
     let constants = [("LOST", lost.into()), ("LED", led.into())];
-    let buffers = [&data, &blocks, &gpu.upload(&slots)?, &decoded, &failed];
     // Some forty operations for every code.
-    let (workgroups, operations) = (placed.of.len() as u64, 40 * symbols as u64);
-    gpu.dispatch_long(&KERNEL, &constants, &params, (&buffers, workgroups), operations)?;
-    match gpu.read(&failed, 1)?[0] {
-        0 => Ok(Tensor::gpu(DType::U8, 1, symbols, decoded)),
-        block => {
-            let of = placed.of[block as usize - 1];
-            Err(malformed(of, "a block does not end where it began"))
-        }
-    }
+    let with = Decoder { kernel: &KERNEL, constants: &constants, operations: 40 };
+    let (room, tables) = (gpu.zeros(4 * symbols.div_ceil(4))?, slots.len() / 8192);
+    placed.decode(gpu, &with, (&slots, tables), (room, symbols))
 }

@@ -1,4 +1,5 @@
 mod bloomier_query;
+mod damage;
 mod huffman_decode;
 mod pack_codes;
 mod rans_decode;

@@ -1,16 +1,8 @@
 //! Decoding rANS: worked example, agreement on hard distributions at every kind of length, refusals.
 
+use super::damage::{is_refused, random, refusals_that_agree};
 use crate::support::{CPU, backends, cross_check, gpu};
-use tersor::{Backend, Error, codec::rans, kernels::rans_decode};
-
-fn random(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z ^ (z >> 31)
-    }
-}
+use tersor::{Backend, codec::rans, kernels::rans_decode};
 
 fn encoded(symbols: &[u8]) -> Vec<u8> {
     let mut bytes = vec![];
@@ -70,35 +62,17 @@ fn gpu_agrees_with_reference() {
     }
 }
 
-/// Whatever the bytes, a device ends, and refuses what the reference refuses but for frequencies that are not the best.
 #[test]
 fn damage_is_refused_everywhere() {
-    let refused = |on: &Backend, bytes: &[u8], len| match rans_decode(on, &[(bytes, len)]) {
-        Ok(_) => false,
-        Err(Error::Malformed { .. }) => true,
-        Err(e) => panic!("{e}"),
-    };
+    let decode = |on: &Backend, bytes: &[u8], len: usize| rans_decode(on, &[(bytes, len)]);
     let Some(gpu) = gpu() else { return };
     let mut agree = 0;
     for (source, len) in [(3, 20), (3, 3000), (6, 20_000), (2, 2048), (4, 5)] {
         let bytes = encoded(&symbols(source, len));
-        let mut random = random(source as u64);
-        for _ in 0..60 {
-            let mut damaged = bytes.clone();
-            let bit = random() as usize % (8 * bytes.len().min(60));
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            let (cpu, gpu) = (refused(&CPU, &damaged, len), refused(gpu, &damaged, len));
-            assert!(cpu || !gpu, "{source}, {len}, bit {bit}: only the GPU refuses");
-            agree += usize::from(cpu == gpu);
-        }
-        for cut in [1, 2, 3] {
-            let damaged = &bytes[..bytes.len().saturating_sub(cut)];
-            let (cpu, gpu) = (refused(&CPU, damaged, len), refused(gpu, damaged, len));
-            assert!(cpu && (gpu || len < 2048), "{source}, {len}: {cut} bytes less");
-        }
+        agree += refusals_that_agree(gpu, &decode, (source as u64, &bytes, len), 60);
         for other in [len - 1, len + 1] {
             // One lane gives the symbol that starts at 0 as often as it is asked.
-            let (cpu, gpu) = (refused(&CPU, &bytes, other), refused(gpu, &bytes, other));
+            let [cpu, gpu] = [&CPU, gpu].map(|on| is_refused(&decode, on, &bytes, other));
             assert!(cpu && (gpu || len < 2048), "{source}, {len} symbols: not {other}");
         }
     }

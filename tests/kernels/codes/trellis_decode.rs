@@ -1,23 +1,15 @@
 //! Decoding paths through trellises: worked example, agreement at every kind of length, refusals.
 
-use crate::support::{CPU, backends, cross_check, gpu};
+use super::damage::{is_refused, random, refusals_that_agree};
+use crate::support::{backends, cross_check, gpu};
 use tersor::{
-    Backend, Error,
+    Backend,
     codec::trellis::{Trellis, encode},
     kernels::trellis_decode,
 };
 
 fn trellis(states: u8) -> Trellis {
     Trellis::new(states).unwrap()
-}
-
-fn random(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z ^ (z >> 31)
-    }
 }
 
 /// Codes along paths of one source after the other: from one of each parity to all of them.
@@ -81,37 +73,19 @@ fn gpu_agrees_with_reference() {
     }
 }
 
-/// Whatever the bytes, a device ends, and refuses what the reference refuses but for frequencies that are not the best.
 #[test]
 fn damage_is_refused_everywhere() {
-    let refused =
-        |on: &Backend, bytes: &[u8], len| match trellis_decode(on, trellis(8), &[(bytes, len)]) {
-            Ok(_) => false,
-            Err(Error::Malformed { .. }) => true,
-            Err(e) => panic!("{e}"),
-        };
+    let decode =
+        |on: &Backend, bytes: &[u8], len: usize| trellis_decode(on, trellis(8), &[(bytes, len)]);
     for on in backends() {
-        assert!(refused(on, &[0, 2], 3), "{}: one table alone", on.name());
-        assert!(refused(on, &[0, 2, 0, 128], 3), "{}: a code of 257", on.name());
+        assert!(is_refused(&decode, on, &[0, 2], 3), "{}: one table alone", on.name());
+        assert!(is_refused(&decode, on, &[0, 2, 0, 128], 3), "{}: a code of 257", on.name());
     }
     let Some(gpu) = gpu() else { return };
     let mut agree = 0;
     for (source, len) in [(3, 20), (3, 3000), (4, 20_000), (2, 2048), (1, 4096)] {
         let bytes = encoded(&codes(8, source, len));
-        let mut random = random(source as u64);
-        for _ in 0..60 {
-            let mut damaged = bytes.clone();
-            let bit = random() as usize % (8 * bytes.len().min(100));
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            let (cpu, gpu) = (refused(&CPU, &damaged, len), refused(gpu, &damaged, len));
-            assert!(cpu || !gpu, "{source}, {len}, bit {bit}: only the GPU refuses");
-            agree += usize::from(cpu == gpu);
-        }
-        for cut in [1, 2, 3] {
-            let damaged = &bytes[..bytes.len().saturating_sub(cut)];
-            let (cpu, gpu) = (refused(&CPU, damaged, len), refused(gpu, damaged, len));
-            assert!(cpu && (gpu || len < 2048), "{source}, {len}: {cut} bytes less");
-        }
+        agree += refusals_that_agree(gpu, &decode, (source as u64, &bytes, len), 100);
     }
     assert!(agree > 250, "{agree} of 300");
 }
