@@ -4,7 +4,7 @@
 
 use std::{hint::black_box, time::Instant};
 use tersor::{
-    Backend, Tensor,
+    Backend, Cancel, Tensor,
     cluster::{Search, cluster},
     kernels::{Entries, nearest, points_of},
 };
@@ -51,7 +51,7 @@ fn main() {
         let points = points_of(&on, &numbers[..vectors * d], d).expect("they fit");
         let search = Search { dim: d, books: 1, k, rounds: 25, seed: 0 };
         let started = Instant::now();
-        let found = cluster(&on, &points, &[], search).expect("they fit");
+        let found = cluster(&on, &points, &[], search, &Cancel::new()).expect("they fit");
         let seconds = started.elapsed().as_secs_f64();
         let error = found.error as f64 / (vectors * d) as f64 / 160_000.0;
         println!(

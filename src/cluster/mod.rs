@@ -11,7 +11,7 @@ mod seeds;
 mod update;
 
 use crate::{
-    Backend, Error, Result, Tensor,
+    Backend, Cancel, Error, Result, Tensor,
     kernels::{Entries, nearest},
 };
 use update::Clustered;
@@ -61,7 +61,8 @@ pub struct Clusters {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if they do not fit together; [`Error::Gpu`] if the device fails.
+/// [`Error::Shape`] if they do not fit together; [`Error::Gpu`] if the device fails; [`Error::Interrupted`] soon after `cancel` was
+/// asked to stop.
 ///
 /// # Source
 ///
@@ -70,19 +71,25 @@ pub struct Clusters {
 /// # Example
 ///
 /// ```
-/// use tersor::{Backend, cluster::{Search, cluster}, kernels::points_of};
+/// use tersor::{Backend, Cancel, cluster::{Search, cluster}, kernels::points_of};
 ///
 /// let on = Backend::Cpu;
 /// let points = points_of(&on, &[0, 1, 2, 100, 101, 104], 1)?;
 /// let search = Search { dim: 1, books: 1, k: 2, rounds: 10, seed: 0 };
-/// let found = cluster(&on, &points, &[], search)?;
+/// let found = cluster(&on, &points, &[], search, &Cancel::new())?;
 /// let mut entries = found.entries.values.clone();
 /// entries.sort();
 /// assert_eq!(entries, [1, 102]); // the mean of the upper three is 101.67
 /// assert_eq!(found.error, 1 + 0 + 1 + 4 + 1 + 4);
 /// # Ok::<(), tersor::Error>(())
 /// ```
-pub fn cluster(on: &Backend, points: &Tensor, weights: &[u32], search: Search) -> Result<Clusters> {
+pub fn cluster(
+    on: &Backend,
+    points: &Tensor,
+    weights: &[u32],
+    search: Search,
+    cancel: &Cancel,
+) -> Result<Clusters> {
     let Search { dim, books, k, rounds, .. } = search;
     let vectors = points.rows();
     let refuse =
@@ -116,9 +123,10 @@ pub fn cluster(on: &Backend, points: &Tensor, weights: &[u32], search: Search) -
     }
     let host = points.read(on)?;
     let clustered = Clustered { points: &host, weights, dim, books };
-    let mut entries = seeds::seeds(&clustered, search);
+    let mut entries = seeds::seeds(&clustered, search, cancel)?;
     let (mut errors, mut beyond) = (Vec::new(), true);
     loop {
+        cancel.check()?;
         let labels = nearest(on, points, &entries)?.into_words(on)?;
         let found = clustered.measure(&labels, &entries);
         let error = found.error();

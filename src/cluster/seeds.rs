@@ -2,6 +2,7 @@
 //! that were drawn before. All in integers, from a counted generator.
 
 use crate::{
+    Cancel, Result,
     cluster::{Search, update::Clustered},
     kernels::Entries,
     parallel, random,
@@ -14,9 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const SAMPLE: (usize, usize) = (16, 1 << 17);
 
 /// The entries that the search starts from: of each codebook k, or as many as it has distinct vectors.
-pub(super) fn seeds(of: &Clustered, search: Search) -> Entries {
+pub(super) fn seeds(of: &Clustered, search: Search, cancel: &Cancel) -> Result<Entries> {
     let books: Vec<usize> = (0..search.books).collect();
-    let drawn = parallel::map(&books, &|book| {
+    let drawn = parallel::try_map(&books, &|book| {
         let own: Vec<usize> = (*book..of.len()).step_by(of.books).collect();
         let seed = random::number(search.seed, *book as u64);
         let most = (SAMPLE.0 * search.k).clamp(1 << 12, SAMPLE.1.max(2 * search.k));
@@ -26,21 +27,21 @@ pub(super) fn seeds(of: &Clustered, search: Search) -> Entries {
                 .copied()
                 .filter(|v| random::number(seed, *v as u64) % (own.len() as u64) < most as u64)
                 .collect();
-            let found = draw(of, &sampled, search.k, seed);
+            let found = draw(of, &sampled, search.k, seed, cancel)?;
             if found.len() == search.k {
-                return found;
+                return Ok(found);
             }
         }
         // A sample of too few distinct vectors says nothing of the others.
-        draw(of, &own, search.k, seed)
-    });
+        draw(of, &own, search.k, seed, cancel)
+    })?;
     let k = drawn.iter().map(Vec::len).max().unwrap_or(1);
     let entries = drawn.iter().flat_map(|of_book| {
         let last = of_book[of_book.len() - 1];
         of_book.iter().copied().chain(std::iter::repeat_n(last, k - of_book.len()))
     });
     let values = entries.flat_map(|v| of.vector(v)).copied().collect();
-    Entries { dim: of.dim, k, values }
+    Ok(Entries { dim: of.dim, k, values })
 }
 
 /// Some of a sample's vectors side by side, number by number, with how often each counts and its squared distance from what was
@@ -57,7 +58,13 @@ struct Part {
 const PART: usize = 4096;
 
 /// Draws up to `k` distinct vectors among some; at least one.
-fn draw(of: &Clustered, among: &[usize], k: usize, seed: u64) -> Vec<usize> {
+fn draw(
+    of: &Clustered,
+    among: &[usize],
+    k: usize,
+    seed: u64,
+    cancel: &Cancel,
+) -> Result<Vec<usize>> {
     let part = |among: &[usize]| {
         let numbers = |i: usize| among.iter().map(|v| of.vector(*v)[i]).collect();
         Mutex::new(Part {
@@ -73,6 +80,7 @@ fn draw(of: &Clustered, among: &[usize], k: usize, seed: u64) -> Vec<usize> {
     let mut totals: Vec<u64> = parts.iter().map(locked).collect();
     let mut drawn = Vec::with_capacity(k);
     while drawn.len() < k {
+        cancel.check()?;
         let all: u128 = totals.iter().map(|t| u128::from(*t)).sum();
         if all == 0 {
             break;
@@ -93,7 +101,7 @@ fn draw(of: &Clustered, among: &[usize], k: usize, seed: u64) -> Vec<usize> {
     if drawn.is_empty() {
         drawn.push(among[0]);
     }
-    drawn
+    Ok(drawn)
 }
 
 fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {

@@ -38,7 +38,8 @@ impl Books {
     /// What was done otherwise than a recipe that asks for `k` entries says.
     pub fn remark(&self, k: u32) -> Option<String> {
         let found = self.entries.k;
-        let fewer = || format!("codebooks of {found} entries, as it has no more distinct vectors");
+        let fewer =
+            || format!("codebooks of {found} entries, as no more distinct vectors were found");
         (found < k as usize).then(fewer)
     }
 
@@ -82,7 +83,7 @@ impl Job<'_> {
             let (values, (k, rest)) = self.engine.survey(chain, &self.blocks, unit, |on| {
                 let points =
                     Tensor::new(on, DType::U32, points.len() / pairs, pairs, points.clone())?;
-                let found = cluster(on, &points, &weights, search)?;
+                let found = cluster(on, &points, &weights, search, &self.engine.cancel)?;
                 let values: Vec<u32> =
                     found.entries.values.iter().map(|v| *v as u16 as u32).collect();
                 let rest = match stage + 1 < vector.stages {

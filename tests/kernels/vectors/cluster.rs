@@ -4,11 +4,17 @@ use crate::{
     support::{CPU, backends, cross_check, splitmix64},
     vectors::numbers,
 };
+use std::time::Duration;
 use tersor::{
-    Error, Tensor,
-    cluster::{Clusters, Search, cluster},
+    Backend, Cancel, Error, Result, Tensor,
+    cluster::{self, Clusters, Search},
     kernels::points_of,
 };
+
+/// With nobody who stops it.
+fn cluster(on: &Backend, points: &Tensor, weights: &[u32], search: Search) -> Result<Clusters> {
+    cluster::cluster(on, points, weights, search, &Cancel::new())
+}
 
 fn search(dim: usize, k: usize) -> Search {
     Search { dim, books: 1, k, rounds: 25, seed: 0 }
@@ -146,4 +152,22 @@ fn refuses_what_does_not_fit() {
     assert_eq!(refused(&many, &[u32::MAX; 20], search(2, 2)), "weights");
     assert_eq!(refused(&points, &[0, 0, 0], search(2, 2)), "weights");
     assert_eq!(refused(&points, &[0, 1, 0], Search { books: 3, ..search(2, 2) }), "weights");
+}
+
+#[test]
+fn stops_when_it_is_asked() {
+    let points = points_of(&CPU, &numbers(9, 1 << 20, 2047), 8).unwrap();
+    // Alone it takes many times as long, first to draw where it starts, then in rounds.
+    let search = Search { rounds: 1000, ..search(8, 1 << 14) };
+    for delay in [0, 500] {
+        let cancel = Cancel::new();
+        let found = std::thread::scope(|threads| {
+            threads.spawn(|| {
+                std::thread::sleep(Duration::from_millis(delay));
+                cancel.raise(2);
+            });
+            cluster::cluster(&CPU, &points, &[], search, &cancel)
+        });
+        assert!(matches!(found, Err(Error::Interrupted(2))), "after {delay} ms");
+    }
 }
