@@ -66,6 +66,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod recipe;
 pub mod report;
+pub mod search;
 
 // What the tests, benches, fuzzers and the program reach into, and what may change with every version.
 #[doc(hidden)]

@@ -1,6 +1,6 @@
 use crate::cli::{
     Common, complain, exit_codes,
-    json::{Answer, Asked, given},
+    json::{Answer, Asked, FoundReport, given},
     page_args::{PageArgs, of_job},
     recipe_args::RecipeArgs,
     summary,
@@ -9,22 +9,25 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use tersor::{
     Backend, Device, Result, Silent,
-    format::{Checkpoint, PageFile},
+    format::{Checkpoint, Target as OutputTarget, TextFile},
     page,
     pipeline::{self, Options},
     recipe::Recipe,
+    search::{Found, Target},
 };
 
 #[derive(Args)]
 #[command(
     override_usage = "tersor compress [OPTIONS] MODEL -o OUT --preset NAME
        tersor compress [OPTIONS] MODEL -o OUT --recipe FILE
-       tersor compress [OPTIONS] MODEL -o OUT --bits N",
+       tersor compress [OPTIONS] MODEL -o OUT --bits N
+       tersor compress [OPTIONS] MODEL -o OUT --target-size SIZE",
     after_long_help = "Examples:
   tersor compress model.safetensors -o small.safetensors -p int8
   tersor compress folder -o small --bits 4 --group 64 --keep 'lm_head.*'
   tersor compress folder -o small -p int8 --set '*.mlp.*=int4' --report p.html
-  tersor compress folder -o small --recipe mine.toml --resume"
+  tersor compress folder -o small --recipe mine.toml --resume
+  tersor compress folder -o small --target-size 900MiB --write-recipe found.toml"
 )]
 pub struct Compress {
     /// A .safetensors file, an index.json or a Hugging Face folder, a pipeline too
@@ -54,13 +57,25 @@ pub struct Compress {
 
 impl Compress {
     pub fn run(self) -> Result<u8> {
-        let recipe = self.recipe.read()?;
         if self.dry_run {
-            let (variant, given) = (self.variant.as_deref(), self.recipe.given());
-            return super::plan::print(&self.model, variant, &recipe, given, &self.common);
+            let variant = self.variant.as_deref();
+            return super::plan::print(
+                &self.model,
+                variant,
+                &self.recipe,
+                self.force,
+                &self.common,
+            );
         }
         let output = tersor::format::in_folder(&self.output, &self.model);
-        let page = self.claim_page(&recipe, &output)?;
+        let (recipe, found) = match self.recipe.aim()? {
+            None => (self.recipe.read()?, None),
+            Some(target) => {
+                let found = self.search(target, &output)?;
+                (found.recipe.clone(), Some(found))
+            }
+        };
+        let page = self.claim_page(&recipe, found.as_ref(), &output)?;
         let backend = self.common.backend_if(|| {
             let options = self.common.options(&Backend::Cpu, &Silent, false);
             let checkpoint = Checkpoint::open_variant(&self.model, self.variant.as_deref())?;
@@ -88,26 +103,41 @@ impl Compress {
             output: Some(given(&self.output)),
             report: self.page.given(),
             recipe: Some(self.recipe.given()),
+            search: found.as_ref().map(FoundReport::new),
             ..Asked::of(&self.model)
         };
         self.common.print("compress", &Answer { asked, report: &report }, || {
             let out = tersor::format::shown(&self.output);
             let back = format!("tersor decompress {} -o RESTORED", in_a_shell(&out));
             let page = self.page.said();
+            let found = found.as_ref().map_or_else(String::new, |f| self.recipe.target.said(f));
             format!(
-                "{}\nwritten to {out}; to restore it:\n  {back}\n{page}",
+                "{}\nwritten to {out}; to restore it:\n  {back}\n{found}{page}",
                 summary::summary(&report)
             )
         })?;
         Ok(exit_codes::of_report(&report))
     }
 
+    /// The best recipe for a target. What refuses the output refuses it before.
+    fn search(&self, target: Target, output: &Path) -> Result<Found> {
+        let variant = self.variant.as_deref();
+        let source = Checkpoint::open_variant(&self.model, variant)?;
+        drop(OutputTarget::claim(output, &source, self.force)?);
+        let claimed = self.recipe.target.claim(&self.model, variant, Some(output), self.force)?;
+        let (backend, progress) = (self.common.backend()?, self.common.progress());
+        let options = Options { variant, ..self.common.options(backend, &progress, self.force) };
+        let additions = self.recipe.additions();
+        self.recipe.target.search(target, &self.model, &additions, claimed, &options)
+    }
+
     /// The place of the page, if one is asked for, and what it says of what was asked.
     fn claim_page(
         &self,
         recipe: &Recipe,
+        found: Option<&Found>,
         output: &Path,
-    ) -> Result<Option<(PageFile, page::Asked)>> {
+    ) -> Result<Option<(TextFile, page::Asked)>> {
         let importance = recipe.rules.iter().filter_map(|r| r.treatment.importance.as_deref());
         let read: Vec<&Path> = importance.chain(self.recipe.recipe.as_deref()).collect();
         let variant = self.variant.as_deref();
@@ -116,6 +146,7 @@ impl Compress {
             return Ok(None);
         };
         let (mut flags, recipe) = self.recipe.shown()?;
+        let recipe = recipe.or_else(|| found.map(|f| f.text.clone()));
         flags.insert(0, ("--output".into(), given(&self.output)));
         flags.extend(variant.map(|v| ("--variant".into(), v.into())));
         let model = given(&self.model);

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 use std::path::Path;
-use tersor::{Error, Result};
+use tersor::{
+    Error, Result,
+    search::{CurvePoint, Found},
+};
 
 /// An object, and what it says of itself: `schema` is its name and version, `tersor` that of the program.
 #[derive(Serialize)]
@@ -43,6 +46,9 @@ pub struct Asked<'a> {
     /// What is to be done.
     #[serde(flatten)]
     pub recipe: Option<RecipeGiven<'a>>,
+    /// What a search has found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<FoundReport<'a>>,
 }
 
 /// Which recipe was asked for: one of the first three is there.
@@ -54,12 +60,63 @@ pub struct RecipeGiven<'a> {
     pub recipe: Option<String>,
     /// Bits of a weight.
     pub bits: Option<f64>,
+    /// What was to be met instead.
+    #[serde(flatten)]
+    pub target: TargetGiven,
+}
+
+/// What a model was to be made to fit: one of these, or none.
+#[derive(Clone, Default, Serialize)]
+pub struct TargetGiven {
+    /// Bytes of the output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_size: Option<u64>,
+    /// Those over the elements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bpw: Option<f64>,
+    /// The largest relative error of a tensor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rel_error: Option<f64>,
+}
+
+/// What a search has found.
+#[derive(Serialize)]
+pub struct FoundReport<'a> {
+    /// The text of the recipe.
+    pub recipe: &'a str,
+    /// What the output takes with it.
+    pub output_bytes: u64,
+    /// The root of the mean of the squared relative errors of what was searched.
+    pub rel_error: f64,
+    /// Elements that were searched.
+    pub elements: u64,
+    /// What other sizes would have, and presets.
+    pub curve: &'a [CurvePoint],
+}
+
+impl<'a> FoundReport<'a> {
+    pub fn new(found: &'a Found) -> Self {
+        Self {
+            recipe: &found.text,
+            output_bytes: found.output_bytes,
+            rel_error: found.rel_error,
+            elements: found.searched,
+            curve: &found.curve.points,
+        }
+    }
 }
 
 impl Asked<'_> {
     /// Something that is read.
     pub fn of(input: &Path) -> Self {
-        Self { input: given(input), output: None, against: None, report: None, recipe: None }
+        Self {
+            input: given(input),
+            output: None,
+            against: None,
+            report: None,
+            recipe: None,
+            search: None,
+        }
     }
 }
 

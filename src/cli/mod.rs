@@ -18,6 +18,7 @@ mod presets;
 mod recipe_args;
 mod summary;
 mod table;
+mod target_args;
 mod verify;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};

@@ -5,11 +5,14 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use tersor::{
     Result,
-    format::{Archive, Checkpoint, PageFile, shown},
+    format::{Archive, Checkpoint, TextFile, TextKind, shown},
     page::{self, Asked},
     pipeline::Options,
     report::Report,
 };
+
+/// What a page is.
+const PAGE: TextKind = TextKind { flag: "--report", is: "page", endings: &["html", "htm"] };
 
 /// The page of a job.
 #[derive(Args)]
@@ -33,10 +36,11 @@ impl PageArgs {
         read: &[&Path],
         output: Option<&Path>,
         force: bool,
-    ) -> Result<Option<PageFile>> {
+    ) -> Result<Option<TextFile>> {
         let Some(path) = &self.report else { return Ok(None) };
         let sources = sources()?;
-        PageFile::claim(path, &sources.iter().collect::<Vec<_>>(), read, output, force).map(Some)
+        TextFile::claim(PAGE, path, &sources.iter().collect::<Vec<_>>(), read, output, force)
+            .map(Some)
     }
 
     /// What is said of it at the end.
@@ -47,7 +51,7 @@ impl PageArgs {
 
 /// Writes the page of a job on an archive, which is compared with a source or with nothing.
 pub fn of_job(
-    page: PageFile,
+    page: TextFile,
     asked: &Asked,
     report: &Report,
     (archive, source): (&Path, Option<&Path>),

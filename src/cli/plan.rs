@@ -1,6 +1,6 @@
 use crate::cli::{
     Common,
-    json::{Answer, Asked, RecipeGiven},
+    json::{Answer, Asked, FoundReport},
     recipe_args::RecipeArgs,
     table,
 };
@@ -41,11 +41,8 @@ pub struct Plan {
 impl Plan {
     pub fn run(self) -> Result<u8> {
         let variant = self.variant.as_deref();
-        match self.recipe.says_what() {
-            true => {
-                let (recipe, given) = (self.recipe.read()?, self.recipe.given());
-                print(&self.model, variant, &recipe, given, &self.common)
-            }
+        match self.recipe.says_what()? {
+            true => print(&self.model, variant, &self.recipe, false, &self.common),
             false => self.print_presets(),
         }
     }
@@ -100,14 +97,27 @@ fn unopened<'a>(common: &Common) -> Result<(Options<'a>, Device)> {
     Ok((common.options(&Backend::Cpu, &Silent, false), device))
 }
 
-/// Prints the plan; reads headers only.
+/// Prints the plan; reads headers only, but for a target, which takes a search. `force`: what that writes may replace a file.
 pub fn print(
     model: &Path,
     variant: Option<&str>,
-    recipe: &Recipe,
-    given: RecipeGiven,
+    args: &RecipeArgs,
+    force: bool,
     common: &Common,
 ) -> Result<u8> {
+    let found = match args.aim()? {
+        None => None,
+        Some(target) => {
+            let claimed = args.target.claim(model, variant, None, force)?;
+            let (backend, progress) = (common.backend()?, common.progress());
+            let options = Options { variant, ..common.options(backend, &progress, false) };
+            Some(args.target.search(target, model, &args.additions(), claimed, &options)?)
+        }
+    };
+    let recipe = &match &found {
+        Some(found) => found.recipe.clone(),
+        None => args.read()?,
+    };
     let (options, device) = unopened(common)?;
     let checkpoint = Checkpoint::open_variant(model, variant)?;
     let plan = pipeline::plan_for(&checkpoint, recipe, &options, device)?;
@@ -120,12 +130,13 @@ pub fn print(
         ok: true,
         input_bytes: checkpoint.total_bytes()?,
         output_bytes: plan.output_bytes + carried,
-        expected_bytes: plan.expected_bytes + carried,
+        expected_bytes: found.as_ref().map_or(plan.expected_bytes + carried, |f| f.output_bytes),
         memory_bytes: memory.most(),
         memory,
         tensors: &tensors,
     };
-    let asked = Asked { recipe: Some(given), ..Asked::of(model) };
+    let search = found.as_ref().map(FoundReport::new);
+    let asked = Asked { recipe: Some(args.given()), search, ..Asked::of(model) };
     common.print("plan", &Answer { asked, report: &report }, || {
         let mut rows =
             vec![["tensor", "type", "shape", "becomes", "bytes", "why"].map(String::from).to_vec()];
@@ -152,11 +163,12 @@ pub fn print(
             false => String::new(),
         };
         format!(
-            "{}\n{} become about {} ({ratio:.2}x){most}\nwith {}\n",
+            "{}\n{} become about {} ({ratio:.2}x){most}\nwith {}\n{}",
             table::table(&rows),
             table::bytes(from),
             table::bytes(to),
             report.memory.words(),
+            found.as_ref().map_or_else(String::new, |f| args.target.said(f)),
         )
     })?;
     Ok(0)

@@ -1,11 +1,15 @@
 //! What is to be done to a checkpoint: a preset, a recipe or bits, and what stands before them.
 
-use crate::cli::json::{RecipeGiven, given};
+use crate::cli::{
+    json::{RecipeGiven, given},
+    target_args::TargetArgs,
+};
 use clap::Args;
 use std::path::PathBuf;
 use tersor::{
     Error, Result,
     recipe::{Additions, Granularity, GroupSize, Kind, Preset, Recipe},
+    search::Target,
 };
 
 /// Which recipe to use. One of the first three is needed.
@@ -43,6 +47,8 @@ pub struct RecipeArgs {
     /// Refuse a treated tensor whose ‖W-Q‖ / ‖W‖ is larger
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     max_error: Option<f64>,
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -71,8 +77,9 @@ pub type Flags = Vec<(String, String)>;
 
 impl RecipeArgs {
     /// Whether they say what is done, not only what stands before it.
-    pub fn says_what(&self) -> bool {
-        self.preset.is_some() || self.recipe.is_some() || self.bits.is_some()
+    pub fn says_what(&self) -> Result<bool> {
+        let aims = self.aim()?.is_some();
+        Ok(aims || self.preset.is_some() || self.recipe.is_some() || self.bits.is_some())
     }
 
     /// Which was asked for.
@@ -81,6 +88,7 @@ impl RecipeArgs {
             preset: self.preset.as_deref(),
             recipe: self.recipe.as_deref().map(given),
             bits: self.bits,
+            target: self.target.given(),
         }
     }
 
@@ -96,6 +104,7 @@ impl RecipeArgs {
         flags.extend(self.keep.iter().map(|k| flag("keep", k.clone())));
         flags.extend(self.set.iter().map(|(glob, preset)| flag("set", format!("{glob}={preset}"))));
         flags.extend(self.max_error.map(|x| flag("max-error", x.to_string())));
+        flags.extend(self.target.shown());
         let text = match (&self.preset, &self.recipe) {
             (Some(name), _) => Some(Preset::named(name)?.text.to_owned()),
             (None, Some(path)) => Some(std::fs::read_to_string(path).map_err(Error::io(path))?),
@@ -106,8 +115,30 @@ impl RecipeArgs {
 
     /// A recipe with what stands before it.
     pub fn before(&self, recipe: Recipe) -> Result<Recipe> {
+        self.additions().before(recipe)
+    }
+
+    /// What stands before a recipe.
+    pub fn additions(&self) -> Additions {
         let (keep, set) = (self.keep.clone(), self.set.clone());
-        Additions { keep, set, max_error: self.max_error }.before(recipe)
+        Additions { keep, set, max_error: self.max_error }
+    }
+
+    /// What is to be met, where there is a target in the place of a recipe.
+    pub fn aim(&self) -> Result<Option<Target>> {
+        let Some(target) = self.target.target()? else { return Ok(None) };
+        let fixed = [
+            (self.preset.is_some(), "--preset"),
+            (self.recipe.is_some(), "--recipe"),
+            (self.bits.is_some(), "--bits"),
+        ];
+        match fixed.iter().find(|(given, _)| *given) {
+            None => Ok(Some(target)),
+            Some((_, flag)) => Err(Error::Usage(format!(
+                "{} and {flag} each say what is done to every tensor; leave one out (--keep and --set go with either)",
+                target.flag()
+            ))),
+        }
     }
 
     /// The recipe that they make together.
@@ -134,7 +165,7 @@ impl RecipeArgs {
             (None, Some(_), Some(_)) => return two("--bits", "--recipe"),
             (None, None, None) => {
                 return Err(Error::Usage(
-                    "what is to be done? Say --preset NAME, --recipe FILE or --bits N; `tersor presets` lists the presets"
+                    "what is to be done? Say --preset NAME, --recipe FILE, --bits N or --target-size SIZE; `tersor presets` lists the presets"
                         .into(),
                 ));
             }

@@ -8,7 +8,7 @@ use clap::Args;
 use std::path::PathBuf;
 use tersor::{
     Result,
-    format::{Checkpoint, PageFile},
+    format::{Checkpoint, TextFile},
     page,
     pipeline::{self, Options},
 };
@@ -65,7 +65,7 @@ impl Verify {
     }
 
     /// The place of the page, if one is asked for, and what it says of what was asked.
-    fn claim_page(&self) -> Result<Option<(PageFile, page::Asked)>> {
+    fn claim_page(&self) -> Result<Option<(TextFile, page::Asked)>> {
         let variant = self.variant.as_deref();
         let sources = || {
             let open = |path| Checkpoint::open_variant(path, variant);

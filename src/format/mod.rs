@@ -40,10 +40,10 @@ pub use model_config::ModelConfig;
 #[doc(hidden)]
 pub use output::{
     OutputFile, OutputFolder,
-    page::PageFile,
     partial::{Origin, partial},
     place::in_folder,
     target::{Target, spare},
+    text_file::{TextFile, TextKind},
 };
 #[doc(hidden)]
 pub use quantized::{Quantized, already_quantized};

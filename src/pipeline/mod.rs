@@ -1,6 +1,6 @@
 //! The jobs, as sentences: open, plan, survey, stage, kernel, readback, encode, write, verify, report.
 
-mod archive;
+pub(crate) mod archive;
 mod tied;
 mod writer;
 
@@ -24,7 +24,7 @@ use crate::{
     verify,
 };
 use std::{path::Path, sync::Arc, time::Instant};
-use tied::ties;
+pub(crate) use tied::ties;
 use writer::{FileWriter, Notes, Start, write};
 
 /// How a job runs.
@@ -103,7 +103,7 @@ impl Options<'_> {
         self.threads() + usize::from(gpu)
     }
 
-    fn on_gpu(&self) -> bool {
+    pub(crate) fn on_gpu(&self) -> bool {
         matches!(self.backend, Backend::Gpu(_))
     }
 
@@ -193,7 +193,12 @@ fn planned(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options, gpu: boo
 }
 
 /// The plan, without what reading data would tell better.
-fn fitted(checkpoint: &Checkpoint, recipe: &Recipe, options: &Options, gpu: bool) -> Result<Plan> {
+pub(crate) fn fitted(
+    checkpoint: &Checkpoint,
+    recipe: &Recipe,
+    options: &Options,
+    gpu: bool,
+) -> Result<Plan> {
     let plan = Plan::new(checkpoint, recipe, options.planned_unit(gpu), options.workers(gpu))?;
     if plan.memory_bytes > options.memory {
         return Err(Error::Usage(format!(

@@ -43,7 +43,7 @@ pub(super) fn why_kept(t: &TensorInfo, role: Role, rules: &[Rule], rule: usize) 
 
 /// What is done to a tensor that a treating rule has matched, or what does not fit. `carried` says that it is quantized already: only
 /// what changes no bit is done to such a one, and to one whose type holds no weights.
-pub(super) fn action(
+pub(crate) fn action(
     t: &TensorInfo,
     treatment: &Arc<Treatment>,
     carried: Option<&str>,

@@ -8,6 +8,7 @@ mod said;
 mod stacks;
 mod step;
 
+pub(crate) use fit::action;
 pub use said::said_of_kept;
 pub use step::{Action, ImportanceOf, Step, Treat};
 
@@ -21,7 +22,7 @@ use crate::{
 };
 use bounds::{header_bytes, index_bytes, most_bytes};
 use expected::expected_bytes;
-use fit::{action, importance_of, why_kept};
+use fit::{importance_of, why_kept};
 use known::Known;
 use said::Misfits;
 use serde::Serialize;

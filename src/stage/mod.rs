@@ -242,6 +242,8 @@ pub enum Source<'a> {
     Archive(&'a Archive, &'a TensorInfo),
     /// A tensor whose matrix view is the transpose of its storage.
     Transposed(Strips<'a>),
+    /// Elements that are in memory.
+    Memory(&'a [u32]),
 }
 
 impl<'a> Source<'a> {
@@ -276,6 +278,11 @@ impl<'a> Source<'a> {
             Self::File(checkpoint, info) => read_elements(checkpoint, info, offset, bytes),
             Self::Archive(archive, info) => archive.read_at(info, offset, bytes),
             Self::Transposed(strips) => strips.read_at(offset, bytes),
+            Self::Memory(words) => {
+                let all: &[u8] = bytemuck::cast_slice(words);
+                bytes.copy_from_slice(&all[offset as usize..][..bytes.len()]);
+                Ok(())
+            }
         }
     }
 }

@@ -115,7 +115,7 @@ fn lay_out<W: PartsWriter>(
 ) -> Result<Stored> {
     writer.begin(&job.units, &|unit| mask.of(job, unit, &mut job.read(unit)?))?;
     let (blocks, lossless) = (&job.outer, job.manifest.lossless());
-    let measures = lossless || few_columns(blocks);
+    let measures = lossless || writer.asks_errors() || few_columns(blocks);
     let (mut digests, mut sources, mut restored) = (Vec::new(), Vec::new(), Vec::new());
     let (mut all, mut flushed) = (Sums::default(), 0);
     for window in job.units.chunks(writer.window().min(batch(blocks, &job.units))) {

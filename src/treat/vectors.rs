@@ -83,7 +83,7 @@ impl Job<'_> {
             let (values, (k, rest)) = self.engine.survey(chain, &self.blocks, unit, |on| {
                 let points =
                     Tensor::new(on, DType::U32, points.len() / pairs, pairs, points.clone())?;
-                let found = cluster(on, &points, &weights, search, &self.engine.cancel)?;
+                let found = cluster(on, &points, &weights, search, self.engine.cancel)?;
                 let values: Vec<u32> =
                     found.entries.values.iter().map(|v| *v as u16 as u32).collect();
                 let rest = match stage + 1 < vector.stages {

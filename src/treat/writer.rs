@@ -66,6 +66,11 @@ pub trait PartsWriter: Sync {
         mask: &(dyn Fn(&Unit) -> Result<Vec<u32>> + Sync),
     ) -> Result<()>;
 
+    /// Whether weights are measured as they are laid out, whatever memory that takes.
+    fn asks_errors(&self) -> bool {
+        false
+    }
+
     /// How many units may wait for those before them.
     fn window(&self) -> usize;
 

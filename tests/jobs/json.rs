@@ -64,6 +64,8 @@ fn every_command_prints_what_the_schema_says() {
         ("compress in.safetensors -o deep --recipe deep.toml --device cpu", 0),
         ("compress in.safetensors -o out --bits 3.5 --kind entropy --device cpu --dry-run", 0),
         ("plan in.safetensors -p palette4 --device cpu", 0),
+        ("compress in.safetensors -o aimed --target-size 40000 --device cpu", 0),
+        ("plan in.safetensors --max-rel-error 0.05 --device cpu", 0),
         ("plan in.safetensors", 0),
         ("plan in.safetensors --max-error 0.1", 0),
         ("decompress int8 -o back --device cpu", 0),

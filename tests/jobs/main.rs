@@ -24,6 +24,7 @@ mod quantizers;
 mod reports;
 mod resume;
 mod scales;
+mod search;
 mod ties;
 mod transforms;
 mod trellis;

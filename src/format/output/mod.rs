@@ -1,13 +1,13 @@
 //! Files and folders in the making.
 
 mod lock;
-pub(in crate::format) mod page;
 mod parents;
 pub(in crate::format) mod partial;
 pub(in crate::format) mod place;
 mod rename;
 pub(in crate::format) mod target;
 mod temporary;
+pub(in crate::format) mod text_file;
 mod writes;
 
 use crate::{

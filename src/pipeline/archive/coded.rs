@@ -8,9 +8,8 @@ use crate::{
         stream::Coder,
     },
     form::TensorManifest,
-    format::OutputFile,
     parallel,
-    pipeline::archive::plain::write_tables,
+    pipeline::archive::{Sink, plain::write_tables},
     report::Retrieved,
     restore::Parts,
     stage::{Blocks, Unit},
@@ -39,7 +38,7 @@ pub(super) struct Coded<'a> {
     manifest: &'a TensorManifest,
     blocks: Blocks,
     coding: Coding,
-    out: &'a OutputFile,
+    out: &'a dyn Sink,
     start: u64,
     /// Where each table starts in the component, and where they end.
     tables: (u64, Vec<(&'static str, u64)>),
@@ -55,7 +54,7 @@ impl<'a> Coded<'a> {
         manifest: &'a TensorManifest,
         blocks: Blocks,
         coding: Coding,
-        out: &'a OutputFile,
+        out: &'a dyn Sink,
         start: u64,
     ) -> Self {
         let tables = manifest.table_starts();
@@ -75,6 +74,10 @@ impl PartsWriter for Coded<'_> {
             retrieved.as_streams = self.end - self.start;
         }
         Ok(())
+    }
+
+    fn asks_errors(&self) -> bool {
+        self.out.asks_errors()
     }
 
     fn window(&self) -> usize {

@@ -14,9 +14,43 @@ use crate::{
 use coded::Coded;
 use plain::Plain;
 
+/// Where the bytes of components go.
+pub trait Sink: Sync {
+    /// Takes bytes for a place in the data section, from any thread.
+    ///
+    /// # Errors
+    ///
+    /// Those of the output.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Whether weights are measured as they are written, whatever memory that takes.
+    fn asks_errors(&self) -> bool {
+        false
+    }
+}
+
+impl Sink for OutputFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        Self::write_at(self, offset, bytes)
+    }
+}
+
+/// Keeps nothing: what components take, and what they are off by, is all that is asked.
+pub struct Nowhere;
+
+impl Sink for Nowhere {
+    fn write_at(&self, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn asks_errors(&self) -> bool {
+        true
+    }
+}
+
 /// The components of a tensor, from `start` of the data section on.
-pub(super) struct Components<'a> {
-    pub out: &'a OutputFile,
+pub struct Components<'a> {
+    pub out: &'a dyn Sink,
     pub start: u64,
 }
 

@@ -4,8 +4,8 @@ use crate::{
     Result,
     codec::{block::Element, sparse},
     form::TensorManifest,
-    format::OutputFile,
     parallel,
+    pipeline::archive::Sink,
     restore::Parts,
     stage::{Blocks, Unit},
     treat::{Components, PartsWriter, Written, chains::Stretch},
@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct Plain<'a> {
     manifest: &'a TensorManifest,
     blocks: Blocks,
-    out: &'a OutputFile,
+    out: &'a dyn Sink,
     start: u64,
     /// Of a pruned tensor, where each unit's survivors start in their component, in bytes.
     starts: Vec<u64>,
@@ -26,7 +26,7 @@ impl<'a> Plain<'a> {
     pub fn new(
         manifest: &'a TensorManifest,
         blocks: Blocks,
-        out: &'a OutputFile,
+        out: &'a dyn Sink,
         start: u64,
     ) -> Self {
         Self { manifest, blocks, out, start, starts: Vec::new(), components: Vec::new() }
@@ -80,6 +80,10 @@ impl PartsWriter for Plain<'_> {
     }
 
     /// Everything is in its place as soon as it is there.
+    fn asks_errors(&self) -> bool {
+        self.out.asks_errors()
+    }
+
     fn window(&self) -> usize {
         usize::MAX
     }

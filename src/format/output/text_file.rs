@@ -1,4 +1,4 @@
-//! The page of a report: a file of text that appears in its place whole, or not at all.
+//! What a job writes beside its output, a page, a recipe, a curve: a file of text that appears in its place whole, or not at all.
 
 use crate::{
     Error, Result,
@@ -20,19 +20,31 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The place of a page, claimed before the job whose report it is.
-#[derive(Debug)]
-pub struct PageFile(Target);
+/// What a file of text is.
+#[derive(Clone, Copy, Debug)]
+pub struct TextKind {
+    /// The flag that asks for it.
+    pub flag: &'static str,
+    /// In a word.
+    pub is: &'static str,
+    /// How its name may end.
+    pub endings: &'static [&'static str],
+}
 
-impl PageFile {
-    /// Claims the place of the page of a job that reads `sources` and the other files `read`, and perhaps writes `output`.
+/// The place of a text, claimed before the job that it is of.
+#[derive(Debug)]
+pub struct TextFile(Target);
+
+impl TextFile {
+    /// Claims the place of a text of a job that reads `sources` and the other files `read`, and perhaps writes `output`.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] for a name that does not end in `.html`, for what is read or written by the job or lies in a folder of it,
+    /// [`Error::Usage`] for a name that ends in none of its endings, for what is read or written by the job or lies in a folder of it,
     /// and for what is there already, if `force` is not given or it is no file; [`Error::Locked`] if another run has claimed it;
     /// [`Error::Io`].
     pub fn claim(
+        kind: TextKind,
         path: &Path,
         sources: &[&Checkpoint],
         read: impl IntoIterator<Item = impl AsRef<Path>>,
@@ -40,9 +52,12 @@ impl PageFile {
         force: bool,
     ) -> Result<Self> {
         let name = shown(path);
-        let html = |e: &std::ffi::OsStr| ["html", "htm"].iter().any(|h| e.eq_ignore_ascii_case(h));
-        if !path.extension().is_some_and(html) {
-            let why = format!("--report {name}: it is a page; name a file that ends in .html");
+        let TextKind { flag, is, endings } = kind;
+        let fits =
+            |e: &std::ffi::OsStr| endings.iter().any(|ending| e.eq_ignore_ascii_case(ending));
+        if !path.extension().is_some_and(fits) {
+            let endings = endings.join(" or .");
+            let why = format!("{flag} {name}: it is a {is}; name a file that ends in .{endings}");
             return Err(Error::Usage(why));
         }
         for source in sources {
@@ -56,7 +71,7 @@ impl PageFile {
             if within(path, output)? || is_or_is_below(path, output)? {
                 let output = shown(output);
                 let why = format!(
-                    "the page {name} would be in the place of the output {output}, or in it; name another file"
+                    "the {is} {name} would be in the place of the output {output}, or in it; name another file"
                 );
                 return Err(Error::Usage(why));
             }
@@ -64,11 +79,11 @@ impl PageFile {
         Target::locked(path, None, force).map(Self)
     }
 
-    /// Writes the page, makes it durable, and puts it in its place.
+    /// Writes the text, makes it durable, and puts it in its place.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; as [`PageFile::claim`] for what has appeared meanwhile.
+    /// [`Error::Io`]; as [`TextFile::claim`] for what has appeared meanwhile.
     pub fn publish(self, text: &str) -> Result<()> {
         let path = self.0.path();
         let temporary = Temporary::beside(path);

@@ -1,0 +1,462 @@
+//! The best recipe for a size: how many bits every tensor of a model gets, by what each of its forms takes and is off by.
+//!
+//! Every tensor is treated, for a look, in all the ways that a recipe knows: along trellises and with entropy-coded palettes of many
+//! numbers of bits, with and without transforms, by integers, palettes, vectors and pyramids, as every preset would, and without
+//! loss. Of large tensors a sample of rows stands for the whole. Of each the lower convex hull of bytes and error remains, and
+//! [the budget](allocate) goes where a byte takes away most error. What is chosen is then treated as a whole, so that bytes and
+//! errors are those that the archive will have; where they are not what the samples said, the choice is made again.
+//!
+//! The error of a tensor is `‖W-Q‖² / ‖W‖²` times its elements: relative, as layers are mostly followed or preceded by norms, which
+//! undo what is common to all weights of one; and by elements, so that no weight counts more than another. Their sum over the
+//! elements of all is a mean, and its root, the `rel_error` of a model, what a single tensor with the same error would have.
+
+mod allocate;
+mod curve;
+mod look;
+mod parts;
+mod sample;
+mod ways;
+mod written;
+
+pub use curve::{Curve, CurvePoint};
+
+use crate::{
+    Error, Result,
+    engine::Engine,
+    format::Checkpoint,
+    pipeline::{Options, fitted},
+    recipe::{Additions, Recipe},
+};
+use allocate::{Point, allocate, hull};
+use look::{Estimate, dense};
+use parts::{Model, Part};
+use std::{collections::HashMap, path::Path};
+use ways::Way;
+
+/// What a model is to be made to fit.
+///
+/// # Example
+///
+/// ```
+/// use tersor::search::Target;
+///
+/// assert_eq!(Target::Size(1 << 20).budget(1000), Some(1 << 20));
+/// assert_eq!(Target::BitsPerWeight(3.0).budget(1000), Some(375));
+/// assert_eq!(Target::Error(0.05).budget(1000), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// So many bytes of all files of the output.
+    Size(u64),
+    /// So many bits of all files of the output for each element of the checkpoint.
+    BitsPerWeight(f64),
+    /// The fewest bytes with which no tensor's `‖W-Q‖ / ‖W‖` is larger.
+    Error(f64),
+}
+
+impl Target {
+    /// The bytes that a checkpoint of so many elements may become; `None` where these do not matter.
+    pub fn budget(self, elements: u64) -> Option<u64> {
+        match self {
+            Self::Size(bytes) => Some(bytes),
+            Self::BitsPerWeight(bits) => Some((bits * elements as f64 / 8.0) as u64),
+            Self::Error(_) => None,
+        }
+    }
+
+    /// The flag of the command line that says so.
+    pub fn flag(self) -> String {
+        match self {
+            Self::Size(bytes) => format!("--target-size {bytes}"),
+            Self::BitsPerWeight(bits) => format!("--target-bpw {bits}"),
+            Self::Error(error) => format!("--max-rel-error {error}"),
+        }
+    }
+
+    fn check(self) -> Result<()> {
+        let (value, fine) = match self {
+            Self::Size(bytes) => (bytes as f64, bytes > 0),
+            Self::BitsPerWeight(bits) => (bits, bits > 0.0 && bits <= 64.0),
+            Self::Error(error) => (error, error > 0.0 && error < 1.0),
+        };
+        let expected = match self {
+            Self::Size(_) => "at least a byte",
+            Self::BitsPerWeight(_) => "above 0, up to 64",
+            Self::Error(_) => "above 0, below 1",
+        };
+        match value.is_finite() && fine {
+            true => Ok(()),
+            false => Err(Error::Usage(format!("{}: expected a number {expected}", self.flag()))),
+        }
+    }
+}
+
+/// What is asked of a search.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// What is to be met.
+    pub target: Target,
+    /// What stands before the recipe: what these keep or treat is not searched, but its bytes count.
+    pub additions: &'a Additions,
+    /// Whether tensors that are used together are treated alike: queries, keys and values of a layer; gate and up projections.
+    pub together: bool,
+}
+
+/// What a search has found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The recipe as TOML: a rule for every tensor that is not kept, without what the flags before it say.
+    pub text: String,
+    /// The same, with the flags before it.
+    pub recipe: Recipe,
+    /// What the output takes: every file of it.
+    pub output_bytes: u64,
+    /// The error of the searched tensors, as the root of a mean: see [the module](self).
+    pub rel_error: f64,
+    /// Their elements.
+    pub searched: u64,
+    /// What other sizes would have.
+    pub curve: Curve,
+    /// What is to be said of it.
+    pub remarks: Vec<String>,
+}
+
+/// The share of a budget that may be left over.
+const LEFT: f64 = 0.004;
+
+/// How often a choice is measured, and made again where samples misled.
+const ROUNDS: usize = 5;
+
+/// Finds the recipe with the least error for a size, or the least size for an error.
+///
+/// # Errors
+///
+/// [`Error::Usage`] if the target makes no sense, or nothing that is known of is as small; as
+/// [`pipeline::compress`](crate::pipeline::compress), of what is read. Nothing is written.
+///
+/// # Source
+///
+/// Shoham and Gersho 1988, "Efficient bit allocation for an arbitrary set of quantizers", IEEE Trans. ASSP 36(9).
+///
+/// # Example
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("model.safetensors");
+/// # let bytes: Vec<u8> = (0..64 * 256).flat_map(|i: i32| ((i * 7919 % 1000 - 500) as f32).to_le_bytes()).collect();
+/// # let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![64, 256], &bytes);
+/// # safetensors::serialize_to_file([("w", view.unwrap())], None, &path).unwrap();
+/// use tersor::{Backend, Cancel, Silent, pipeline::{self, Options}, recipe::Additions, search::{Ask, Target, search}};
+///
+/// // `path`: a checkpoint of one F32 matrix, 64 x 256.
+/// let cancel = Cancel::new();
+/// let options = Options::new(&Backend::Cpu, &Silent, &cancel);
+/// let ask = Ask { target: Target::Size(8000), additions: &Additions::default(), together: false };
+/// let found = search(&path, &ask, &options)?;
+/// assert!((7960..=8000).contains(&found.output_bytes));
+///
+/// let output = path.with_extension("tersor.safetensors");
+/// let report = pipeline::compress(&path, &output, &found.recipe, &options)?;
+/// assert_eq!(report.output_bytes, found.output_bytes);
+/// # Ok::<(), tersor::Error>(())
+/// ```
+pub fn search(input: &Path, ask: &Ask, options: &Options) -> Result<Found> {
+    ask.target.check()?;
+    let checkpoint = Checkpoint::open_variant(input, options.variant)?;
+    let engine = options.engine();
+    options.run(|| {
+        let model = Model::new(&engine, &checkpoint, ask, options)?;
+        Search { engine: &engine, checkpoint: &checkpoint, ask, options, model }.run()
+    })
+}
+
+/// A search under way.
+struct Search<'a> {
+    engine: &'a Engine<'a>,
+    checkpoint: &'a Checkpoint,
+    ask: &'a Ask<'a>,
+    options: &'a Options<'a>,
+    model: Model,
+}
+
+/// What was chosen for every part, and what that makes together.
+struct Made {
+    text: String,
+    recipe: Recipe,
+    output_bytes: u64,
+    error: f64,
+}
+
+impl Search<'_> {
+    fn run(self) -> Result<Found> {
+        let presets = self.model.add_presets(self.checkpoint, self.ask, self.options)?;
+        let ask = match self.ask.target {
+            Target::Error(error) if error >= TRELLIS_ERRORS.start => {
+                Some(Way::Within(error.min(TRELLIS_ERRORS.end)))
+            }
+            Target::Error(_) | Target::Size(_) | Target::BitsPerWeight(_) => None,
+        };
+        let looks = self.look(&presets, ask.as_ref())?;
+        let (beside, elements) =
+            (self.beside(&looks)?, self.checkpoint.tensors.iter().map(|t| t.elements()).sum());
+        let (made, remarks) = match self.ask.target.budget(elements) {
+            Some(budget) => self.fit(&looks, budget, beside)?,
+            None => (self.within(&looks)?, Vec::new()),
+        };
+        let searched = self.model.searched(self.checkpoint);
+        let mean = |error: f64| (error.max(0.0) / searched.max(1) as f64).sqrt();
+        let mut curve = Curve::new(elements);
+        let hulls: Vec<_> = looks.iter().map(|look| corners(&dense(look))).collect();
+        for (bytes, error) in allocate::curve(&hulls) {
+            curve.push(None, bytes + beside as f64, mean(error));
+        }
+        for (name, ways) in PRESETS_LOOKED_AT.iter().zip(&presets) {
+            let own = |(look, way): (&Vec<Estimate>, &Option<Way>)| {
+                let way = way.as_ref()?;
+                look.iter().find(|e| e.way == *way).map(|e| (e.bytes, e.error))
+            };
+            let sums: Option<Vec<(f64, f64)>> = looks.iter().zip(ways).map(own).collect();
+            if let Some(sums) = sums.filter(|sums| !sums.is_empty()) {
+                let bytes: f64 = sums.iter().map(|s| s.0).sum();
+                let error: f64 = sums.iter().map(|s| s.1).sum();
+                curve.push(Some(name), bytes + beside as f64, mean(error));
+            }
+        }
+        curve.thin();
+        Ok(Found {
+            rel_error: mean(made.error),
+            text: made.text,
+            recipe: made.recipe,
+            output_bytes: made.output_bytes,
+            searched,
+            curve,
+            remarks,
+        })
+    }
+
+    /// What every part may become, from samples.
+    fn look(&self, presets: &[Vec<Option<Way>>], ask: Option<&Way>) -> Result<Vec<Vec<Estimate>>> {
+        let parts: Vec<(usize, &Part)> = self.model.parts.iter().enumerate().collect();
+        let ways = |part: usize| {
+            presets.iter().filter_map(move |ways| ways[part].clone()).chain(ask.cloned())
+        };
+        self.engine.begin("looking", self.model.looked_at(self.checkpoint));
+        crate::parallel::try_map(&parts, &|(i, part)| {
+            look::look(self.engine, self.checkpoint, part, &ways(*i).collect::<Vec<_>>())
+        })
+    }
+
+    /// What the output takes beside the parts: headers, what is kept, what flags treat, and what is carried along.
+    fn beside(&self, looks: &[Vec<Estimate>]) -> Result<u64> {
+        // Headers depend little on what is chosen.
+        let first =
+            |look: &Vec<Estimate>| corners(look).first().map(|p| look[p.choice].way.clone());
+        let ways: Vec<Way> = looks.iter().map(|look| first(look).unwrap_or(Way::Keep)).collect();
+        let (_, _, overhead) = self.planned(&ways)?;
+        Ok(overhead + self.model.others)
+    }
+
+    /// The recipe of these ways, and the bytes of its headers and of what is carried along.
+    fn planned(&self, ways: &[Way]) -> Result<(String, Recipe, u64)> {
+        let text = written::written(self.checkpoint, &self.model, ways, self.ask);
+        let recipe = self.ask.additions.before(Recipe::parse(&text)?)?;
+        let plan = fitted(self.checkpoint, &recipe, self.options, self.options.on_gpu())?;
+        let most: u64 = plan.steps.iter().map(|s| s.bytes).sum();
+        let mut overhead = plan.output_bytes - most;
+        for (file, ties) in self.model.ties.iter().enumerate() {
+            // Of tensors that are tied a header has the marks alone.
+            let tied = plan.header_bytes_tied(self.checkpoint, file, ties)?;
+            overhead = overhead + tied - plan.header_bytes[file];
+        }
+        let carried = if self.checkpoint.is_folder { self.checkpoint.carried_bytes()? } else { 0 };
+        Ok((text, recipe, overhead + carried))
+    }
+
+    /// Treats all parts as they were chosen, those that are not known yet, and adds up.
+    fn make(&self, ways: Vec<Way>, exact: &mut Exact) -> Result<Made> {
+        let asked: Vec<(usize, Way)> = ways.iter().cloned().enumerate().collect();
+        self.measure(&asked, exact)?;
+        let (text, recipe, overhead) = self.planned(&ways)?;
+        let (mut output_bytes, mut error) = (overhead + self.model.others, 0.0);
+        for (part, way) in ways.iter().enumerate() {
+            let found = exact.of(part, way).ok_or_else(|| self.lost(part))?;
+            output_bytes += found.bytes as u64;
+            error += found.error;
+        }
+        Ok(Made { text, recipe, output_bytes, error })
+    }
+
+    fn lost(&self, part: usize) -> Error {
+        let name = &self.checkpoint.tensors[self.model.parts[part].members[0].tensor].name;
+        Error::Usage(format!(
+            "tensor {} cannot be treated as its sample was; --keep it, or use a preset",
+            crate::quote::quoted(name)
+        ))
+    }
+
+    /// Treats parts as a whole, where that is not known yet. What does not fit the whole is known as that.
+    fn measure(&self, asked: &[(usize, Way)], exact: &mut Exact) -> Result<()> {
+        let new: Vec<&(usize, Way)> =
+            asked.iter().filter(|(part, way)| !exact.knows(*part, way)).collect();
+        let bytes = |part: usize| self.model.parts[part].bytes(self.checkpoint);
+        self.engine.begin("measuring", new.iter().map(|(part, _)| bytes(*part)).sum());
+        let whole = |(part, way): &&(usize, Way)| {
+            look::whole(self.engine, self.checkpoint, &self.model.parts[*part], way)
+        };
+        // Small ones side by side; large ones have threads enough by themselves.
+        let (small, large): (Vec<_>, Vec<_>) =
+            new.into_iter().partition(|(part, _)| bytes(*part) <= 8 << 20);
+        let mut found = crate::parallel::try_map(&small, &whole)?;
+        for one in &large {
+            found.push(whole(one)?);
+        }
+        for ((part, way), estimate) in small.into_iter().chain(large).zip(found) {
+            exact.0.insert((*part, way.text(ways::STATES)), estimate);
+        }
+        Ok(())
+    }
+
+    /// The least error within a budget.
+    fn fit(
+        &self,
+        looks: &[Vec<Estimate>],
+        budget: u64,
+        beside: u64,
+    ) -> Result<(Made, Vec<String>)> {
+        let mut looks = looks.to_vec();
+        let (mut exact, mut aim) = (Exact::default(), budget as f64 - beside as f64);
+        let mut best: Option<Made> = None;
+        let mut least = u64::MAX;
+        for _ in 0..ROUNDS {
+            let all: Vec<Vec<Estimate>> = looks.iter().map(|look| dense(look)).collect();
+            let hulls: Vec<Vec<Point>> = all.iter().map(|look| corners(look)).collect();
+            let Some(at) = allocate(&hulls, aim) else {
+                let fewest: f64 = hulls.iter().map(|hull| hull[0].bytes).sum();
+                least = least.min((fewest + beside as f64) as u64);
+                break;
+            };
+            let chosen = |(i, at): (usize, &usize)| all[i][hulls[i][*at].choice].clone();
+            let chosen: Vec<Estimate> = at.iter().enumerate().map(chosen).collect();
+            let asked: Vec<(usize, Way)> =
+                chosen.iter().map(|e| e.way.clone()).enumerate().collect();
+            self.measure(&asked, &mut exact)?;
+            // What samples were wrong about.
+            let mut failed = false;
+            for (part, estimate) in chosen.iter().enumerate() {
+                match exact.of(part, &estimate.way) {
+                    Some(found) => look::correct(&mut looks[part], estimate, found),
+                    None => {
+                        failed = true;
+                        look::forget(&mut looks[part], &estimate.way);
+                    }
+                }
+            }
+            if failed {
+                continue;
+            }
+            let made = self.make(chosen.into_iter().map(|e| e.way).collect(), &mut exact)?;
+            let off = budget as f64 - made.output_bytes as f64;
+            let fits = off >= 0.0;
+            let done = fits && (off <= LEFT * budget as f64 || at_end(&at, &hulls));
+            if fits && best.as_ref().is_none_or(|b| made.error < b.error) {
+                best = Some(made);
+            }
+            if done {
+                break;
+            }
+            // Corrected looks say the rest.
+            if !fits {
+                aim += off - 0.001 * budget as f64;
+            }
+        }
+        let Some(made) = best else {
+            let least = match least {
+                u64::MAX => String::new(),
+                least => format!("; the least is about {least} bytes"),
+            };
+            return Err(Error::Usage(format!(
+                "{} cannot be met{least}, {beside} of them of headers and tensors that are kept",
+                self.ask.target.flag()
+            )));
+        };
+        let mut remarks = Vec::new();
+        let off = budget - made.output_bytes;
+        if off as f64 > 0.005 * budget as f64 {
+            let lossless = made.error == 0.0;
+            remarks.push(match lossless {
+                true => format!(
+                    "{} bytes are all that the checkpoint takes without any loss; {off} are left over",
+                    made.output_bytes
+                ),
+                false => format!(
+                    "{off} bytes of {budget} are left over: the next step of any tensor takes more"
+                ),
+            });
+        }
+        Ok((made, remarks))
+    }
+
+    /// The fewest bytes of which no tensor is further off than the target says.
+    fn within(&self, looks: &[Vec<Estimate>]) -> Result<Made> {
+        let Target::Error(limit) = self.ask.target else {
+            unreachable!("a budget has its own way")
+        };
+        let mut left: Vec<Vec<Estimate>> = looks.to_vec();
+        left.iter_mut().for_each(|look| {
+            look.retain(|e| e.worst <= limit);
+            look.sort_by(|a, b| b.bytes.total_cmp(&a.bytes));
+        });
+        let mut exact = Exact::default();
+        let mut chosen: Vec<Option<Way>> = vec![None; left.len()];
+        // As it is every tensor is exact: the last to be tried.
+        loop {
+            let asked: Vec<(usize, Way)> = left
+                .iter_mut()
+                .enumerate()
+                .filter(|(part, _)| chosen[*part].is_none())
+                .map(|(part, look)| (part, look.pop().map_or(Way::Keep, |e| e.way)))
+                .collect();
+            if asked.is_empty() {
+                break;
+            }
+            self.measure(&asked, &mut exact)?;
+            for (part, way) in asked {
+                if exact.of(part, &way).is_some_and(|found| found.worst <= limit) {
+                    chosen[part] = Some(way);
+                }
+            }
+        }
+        self.make(chosen.into_iter().map(|way| way.unwrap_or(Way::Keep)).collect(), &mut exact)
+    }
+}
+
+/// Errors that a trellis can be asked for.
+const TRELLIS_ERRORS: std::ops::Range<f64> = 0.005..0.9;
+
+/// Presets whose choices are looked at as well, and that a curve shows: those that prune are for networks that were trained so.
+const PRESETS_LOOKED_AT: [&str; 6] = ["int8", "int4", "palette8", "palette4", "coded4", "coded3"];
+
+/// Whether every part has the best that it may become.
+fn at_end(at: &[usize], hulls: &[Vec<Point>]) -> bool {
+    at.iter().zip(hulls).all(|(at, hull)| at + 1 == hull.len())
+}
+
+/// The corners of what a part may become.
+fn corners(look: &[Estimate]) -> Vec<Point> {
+    let point = |(choice, e): (usize, &Estimate)| Point { choice, bytes: e.bytes, error: e.error };
+    hull(&look.iter().enumerate().map(point).collect::<Vec<_>>())
+}
+
+/// What parts have become as a whole, by the text of how; nothing where they cannot.
+#[derive(Default)]
+struct Exact(HashMap<(usize, String), Option<Estimate>>);
+
+impl Exact {
+    fn knows(&self, part: usize, way: &Way) -> bool {
+        self.0.contains_key(&(part, way.text(ways::STATES)))
+    }
+
+    fn of(&self, part: usize, way: &Way) -> Option<&Estimate> {
+        self.0.get(&(part, way.text(ways::STATES)))?.as_ref()
+    }
+}
