@@ -23,7 +23,8 @@ pub struct RecipeArgs {
     /// Bits of a weight, in the place of a preset or recipe
     ///
     /// It is a preset with other bits: of int8 or int4 for --kind affine (2 to 8 bits), palette8 or palette4 for palette (1 to 8),
-    /// coded4 for entropy (any above 0 up to 8, such as 2.5). What is treated, and what has more bits, is as there.
+    /// coded4 for trellis (0.25 to 6, such as 2.5) and, with palettes, for entropy (any above 0 up to 8). What is treated, and what
+    /// has more bits, is as there.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     bits: Option<f64>,
     /// With --bits, what shares a scale or table
@@ -33,7 +34,8 @@ pub struct RecipeArgs {
     group: Option<Granularity>,
     /// With --bits, how weights are quantized: affine if nothing is said
     ///
-    /// In equal steps, by a table of the best values, or by the best table for so many bits after coding.
+    /// In equal steps, by a table of the best values, by the best table for so many bits after coding, or along paths through a
+    /// trellis, which has the least error for its bytes.
     #[arg(long, value_enum, requires = "bits")]
     kind: Option<KindName>,
     /// Keep the tensors of such names; may be repeated
@@ -56,6 +58,7 @@ enum KindName {
     Affine,
     Palette,
     Entropy,
+    Trellis,
 }
 
 impl KindName {
@@ -64,6 +67,7 @@ impl KindName {
             Self::Affine => "affine",
             Self::Palette => "palette",
             Self::Entropy => "entropy",
+            Self::Trellis => "trellis",
         }
     }
 }
@@ -157,6 +161,7 @@ impl RecipeArgs {
                     None | Some(KindName::Affine) => Kind::Affine,
                     Some(KindName::Palette) => Kind::Palette,
                     Some(KindName::Entropy) => Kind::Entropy,
+                    Some(KindName::Trellis) => Kind::Trellis,
                 };
                 Recipe::of_bits(bits, kind, self.group.clone())?
             }

@@ -117,9 +117,10 @@ impl Palette {
     }
 
     /// What finding levels and paths takes: of a unit its weights as floats and those that survive, where they lie, their codes, and
-    /// what is kept of a block's paths; of all a sample and its codes.
-    pub fn memory_of_paths(passes: &Passes) -> Memory {
-        let of_unit = passes.unit * 12 + (1 << 20);
+    /// what is kept of a block's paths; of all a sample and its codes. Where they are `weighed`, importance and classes too.
+    pub fn memory_of_paths(passes: &Passes, weighed: bool) -> Memory {
+        let of_weight = if weighed { 12 + 29 } else { 12 };
+        let of_unit = passes.unit * of_weight + (1 << 20);
         Memory { thread: of_unit, survey: of_unit, shared: 8 << 20 }
     }
 

@@ -67,7 +67,9 @@ fn of_treatment(treat: &Treat, unit_bytes: u64, threads: u64) -> u64 {
         }
         Method::Vector(m) => m.memory(&passes),
         Method::Pyramid(m) => m.memory(&passes),
-        Method::Palette(m) if m.trellis.is_some() => Palette::memory_of_paths(&passes),
+        Method::Palette(m) if m.trellis.is_some() => {
+            Palette::memory_of_paths(&passes, treat.importance.is_some())
+        }
         Method::Palette(m) => match TableRows::of(&blocks, passes.group) {
             TableRows::InBlocks => m.memory_of_rows(&passes, false, selected),
             TableRows::AcrossBlocks => m.memory_of_rows(&passes, true, selected),

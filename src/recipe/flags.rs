@@ -3,7 +3,9 @@
 use crate::{
     Error, Result, TensorInfo,
     quote::{printable, quoted},
-    recipe::{Granularity, GroupSize, Matcher, Quantize, Recipe, Rule, Treatment, defaults},
+    recipe::{
+        Granularity, GroupSize, Matcher, Quantize, Recipe, Rule, Treatment, TrellisGoal, defaults,
+    },
 };
 use globset::{Glob, GlobMatcher};
 use std::sync::Arc;
@@ -15,8 +17,10 @@ pub enum Kind {
     Affine,
     /// A table of the best values, as palette8 and palette4.
     Palette,
-    /// The best table for so many bits after coding, as coded4.
+    /// The best table for so many bits after coding.
     Entropy,
+    /// Along paths through a trellis, for so many bits of all that is stored, as coded4.
+    Trellis,
 }
 
 /// What stands before the rules of a recipe, and a limit for all of them.
@@ -109,9 +113,12 @@ fn glob(flag: &str, text: &str) -> Result<GlobMatcher> {
     Ok(glob.compile_matcher())
 }
 
+/// Weights of the smallest tensor that presets treat.
+const LEAST: u64 = 1024;
+
 impl Recipe {
     /// The recipe that treats what presets treat, with so many bits a weight. It is the preset of that kind with other bits:
-    /// int8 or int4, palette8 or palette4, coded4. What these give more bits, embeddings, has as many as there; coded, one more.
+    /// int8 or int4, palette8 or palette4, coded4; of `Entropy` it is coded4 without trellises. What these give more bits, embeddings, has as many as there; coded, one more.
     ///
     /// # Errors
     ///
@@ -127,7 +134,7 @@ impl Recipe {
     ///     rules(Recipe::of_bits(bits, kind, None).unwrap()) == rules(Recipe::preset(preset).unwrap())
     /// };
     /// assert!(same(8.0, Kind::Affine, "int8") && same(4.0, Kind::Affine, "int4"));
-    /// assert!(same(4.0, Kind::Palette, "palette4") && same(2.98, Kind::Entropy, "coded3"));
+    /// assert!(same(4.0, Kind::Palette, "palette4") && same(8.0, Kind::Palette, "palette8"));
     /// assert!(Recipe::of_bits(2.5, Kind::Affine, None).is_err());
     /// ```
     pub fn of_bits(bits: f64, kind: Kind, granularity: Option<Granularity>) -> Result<Self> {
@@ -147,12 +154,18 @@ impl Recipe {
             Kind::Entropy if !(bits > 0.0 && bits <= 8.0) => {
                 return refuse(&format!("--bits is {bits}, expected above 0, up to 8"));
             }
-            Kind::Entropy if granularity.as_ref().is_some_and(|g| *g != Granularity::Tensor) => {
-                return refuse(
-                    "--kind entropy has one table for a tensor; leave --group out, or say --group tensor",
-                );
+            Kind::Trellis if !(0.25..=6.0).contains(&bits) => {
+                return refuse(&format!("--bits is {bits}, expected 0.25 to 6 for --kind trellis"));
             }
-            Kind::Affine | Kind::Palette | Kind::Entropy => {}
+            Kind::Entropy | Kind::Trellis
+                if granularity.as_ref().is_some_and(|g| *g != Granularity::Tensor) =>
+            {
+                let kind = if kind == Kind::Entropy { "entropy" } else { "trellis" };
+                return refuse(&format!(
+                    "--kind {kind} has one table for a tensor; leave --group out, or say --group tensor",
+                ));
+            }
+            Kind::Affine | Kind::Palette | Kind::Entropy | Kind::Trellis => {}
         }
         if granularity == Some(Granularity::Group(vec![GroupSize::Of(0)])) {
             return refuse("--group is 0, expected at least 1");
@@ -162,10 +175,11 @@ impl Recipe {
             (Kind::Affine, false) => ("int4", 4.0),
             (Kind::Palette, true) => ("palette8", 8.0),
             (Kind::Palette, false) => ("palette4", 4.0),
-            (Kind::Entropy, _) => ("coded4", 3.975),
+            (Kind::Entropy | Kind::Trellis, _) => ("coded4", 4.0),
         };
         let mut recipe = Self::preset(preset)?;
-        for quantize in recipe.rules.iter_mut().filter_map(|r| r.treatment.quantize.as_mut()) {
+        for rule in &mut recipe.rules {
+            let Some(quantize) = &mut rule.treatment.quantize else { continue };
             match quantize {
                 Quantize::Affine { bits: b, granularity: g, .. } if f64::from(*b) == own => {
                     *b = bits as u8;
@@ -175,9 +189,17 @@ impl Recipe {
                     *k = 1 << bits as u32;
                     *g = granularity.clone().unwrap_or(g.clone());
                 }
-                Quantize::Entropy { bits: b } => {
-                    *b = if *b == own { bits } else { (bits + 1.0).min(8.0) };
+                // Embeddings have one bit more, of whatever kind.
+                Quantize::Trellis { goal: TrellisGoal::Bits(b), .. } if kind == Kind::Trellis => {
+                    *b = if *b > own { (bits + 1.0).min(6.0) } else { bits };
                 }
+                Quantize::Trellis { goal: TrellisGoal::Bits(b), .. } => {
+                    let bits = if *b > own { (bits + 1.0).min(8.0) } else { bits };
+                    *quantize = Quantize::Entropy { bits };
+                    // Palettes are worth having of fewer weights than trellises.
+                    rule.min_elements = LEAST;
+                }
+                Quantize::Entropy { bits: b } => *b = bits,
                 // What has more bits there has them here.
                 Quantize::Affine { .. }
                 | Quantize::Palette { .. }

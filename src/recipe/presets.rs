@@ -43,6 +43,7 @@ pub const MINILM_BYTES: u64 = 90_868_376;
 
 /// Where it is written down.
 const RECORD: &str = "2026-11-30-minilm-sizes.md";
+const TRELLISES: &str = "2026-12-01-size-to-aim-at.md";
 
 /// All of them, in the order in which they are listed. A test holds the figures against the records.
 pub const SHIPPED: [Preset; 10] = [
@@ -92,7 +93,7 @@ pub const SHIPPED: [Preset; 10] = [
         embedding_bits: Some(5),
         survivors: None,
         purpose: "less error than int4, fewer bytes",
-        minilm: measured(14_050_288, 4.489, 0.0757, 0.99713),
+        minilm: Measured { record: TRELLISES, ..measured(14_106_297, 4.509, 0.0685, 0.99765) },
     },
     Preset {
         name: "coded3",
@@ -101,7 +102,7 @@ pub const SHIPPED: [Preset; 10] = [
         embedding_bits: Some(4),
         survivors: None,
         purpose: "networks that bear so few bits",
-        minilm: measured(11_263_305, 3.491, 0.1509, 0.98855),
+        minilm: Measured { record: TRELLISES, ..measured(11_309_978, 3.508, 0.1353, 0.99080) },
     },
     Preset {
         name: "sparse24",

@@ -269,15 +269,13 @@ impl Quantize {
         }
     }
 
-    /// Whether importance, which weighs the squared errors of entries of a palette or a codebook, has an effect.
+    /// Whether importance, which weighs the squared errors of entries of a palette, a codebook or a trellis, has an effect.
     pub fn takes_importance(&self) -> bool {
         match self {
-            Self::Palette { .. } | Self::Vector { .. } => true,
-            Self::Affine { .. }
-            | Self::Pyramid { .. }
-            | Self::Trellis { .. }
-            | Self::Binary
-            | Self::Entropy { .. } => false,
+            Self::Palette { .. } | Self::Vector { .. } | Self::Trellis { .. } => true,
+            Self::Affine { .. } | Self::Pyramid { .. } | Self::Binary | Self::Entropy { .. } => {
+                false
+            }
         }
     }
 }

@@ -470,10 +470,15 @@ impl RawRule {
         {
             return Err("ribbon and bloomier hold the codes of what survives; expected prune, and one palette for a tensor".into());
         }
+        // Nobody need say what there is no choice of.
+        let encode = match &quantize {
+            Some(Quantize::Trellis { .. }) if !encode_given => Some(Encode::Streams(Coder::Auto)),
+            _ => encode,
+        };
         let coded = matches!(encode, Some(Encode::Streams(Coder::Rans | Coder::Auto)));
         if matches!(quantize, Some(Quantize::Trellis { .. })) && !coded {
             return Err(
-                "codes of a trellis are paths, which rANS codes; expected encode = \"rans\" or \"auto\""
+                "codes of a trellis are paths, which rANS codes; leave encode out, or say \"rans\" or \"auto\""
                     .into(),
             );
         }
@@ -489,9 +494,16 @@ impl RawRule {
         if vectors && raw.prune.is_some() {
             return Err("vectors hold all weights; leave prune out".into());
         }
+        let by_error =
+            matches!(quantize, Some(Quantize::Trellis { goal: TrellisGoal::Error(_), .. }));
+        if raw.importance.is_some() && by_error {
+            return Err(
+                "max_error is of plain errors, which importance does not weigh; give bits".into()
+            );
+        }
         if raw.importance.is_some() && !quantize.as_ref().is_some_and(Quantize::takes_importance) {
             return Err(
-                "importance weighs the squared errors of palettes and vectors; expected one".into(),
+                "importance weighs the squared errors of palettes, vectors and trellises; expected one".into(),
             );
         }
         Ok(Rule {

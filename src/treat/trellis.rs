@@ -14,7 +14,7 @@ use crate::{
     scratch,
     stage::Unit,
     treat::{job::Job, masks::Mask},
-    trellis::{Fit, Goal, Grid, Tally},
+    trellis::{Fit, Goal, Grid, Part, Tally, class},
 };
 
 /// Weights that the levels are found from, in so many parts at most, each long enough to be coded as the tensor will be. What they
@@ -34,24 +34,38 @@ const BELOW: f64 = 0.002;
 pub struct Levels {
     /// How codes are found.
     pub grid: Grid,
+    /// The mean importance of what survives, where there is one.
+    mean: Option<u64>,
     /// The entries of the codes.
     pub entries: Vec<f32>,
 }
 
-/// The survivors of a unit one after the other, and how many each of its blocks has.
+/// The survivors of a unit one after the other, and how many each of its blocks has. Where there is importance, so much of each.
 struct Streams {
     weights: Vec<f32>,
+    importance: Vec<u64>,
     lengths: Vec<usize>,
 }
 
 impl Streams {
-    fn each(&self) -> impl Iterator<Item = &[f32]> {
-        self.lengths.iter().scan(&self.weights[..], |left, n| {
-            let (stream, after) = left.split_at(*n);
-            *left = after;
-            Some(stream)
+    /// Each stream: its weights, and its importance, or nothing.
+    fn each(&self) -> impl Iterator<Item = (&[f32], &[u64])> {
+        self.lengths.iter().scan((&self.weights[..], &self.importance[..]), |left, n| {
+            let (weights, importance) =
+                (left.0.split_at(*n), left.1.split_at(left.1.len().min(*n)));
+            *left = (weights.1, importance.1);
+            Some((weights.0, importance.0))
         })
     }
+
+    /// The classes of all, beside a mean.
+    fn classes(&self, mean: Option<u64>) -> Vec<u8> {
+        mean.map_or_else(Vec::new, |mean| classes(&self.importance, mean))
+    }
+}
+
+fn classes(importance: &[u64], mean: u64) -> Vec<u8> {
+    importance.iter().map(|i| class(*i, mean)).collect()
 }
 
 /// What a first look at a tensor tells.
@@ -61,7 +75,16 @@ struct Look {
     most: f32,
     squares: f64,
     survivors: u64,
-    sample: Vec<Vec<f32>>,
+    importance: u128,
+    sample: Vec<(Vec<f32>, Vec<u64>)>,
+}
+
+impl Look {
+    /// The mean importance; none where nothing counts, so that all count alike.
+    fn mean(&self) -> Option<u64> {
+        let mean = self.importance.checked_div(self.survivors.into())?;
+        (self.importance > 0).then_some(mean.max(1) as u64)
+    }
 }
 
 /// The sum of what is made of each weight, by 16 sums side by side: fast, and in one order everywhere.
@@ -74,19 +97,24 @@ fn sum(weights: &[f32], of: impl Fn(f64) -> f64) -> f64 {
 }
 
 impl Job<'_> {
-    fn streams(&self, unit: &Unit, elements: &[u32], mask: &[u32]) -> Streams {
+    fn streams(&self, unit: &Unit, elements: &[u32], mask: &[u32]) -> Result<Streams> {
         let mut weights = vec![0.0; unit.elements()];
         dtype::decode(self.blocks.dtype, elements, 0, &mut weights);
+        let all = self.importance.as_ref().map(|i| i.of(unit)).transpose()?.unwrap_or_default();
         if mask.is_empty() {
             let lengths = self.blocks.spans(unit).iter().map(|span| span.len()).collect();
-            return Streams { weights, lengths };
+            return Ok(Streams { weights, importance: all, lengths });
         }
         let (_, cols) = unit.shape();
         let kept = sparse::gather(DType::F32, bytemuck::cast_slice(&weights), cols, mask);
         let weights = kept.into_iter().map(f32::from_bits).collect();
         let rows = mask.chunks(cols.div_ceil(32) * self.blocks.heights(unit)[0]);
         let ones = |mask: &[u32]| mask.iter().map(|word| word.count_ones() as usize).sum();
-        Streams { weights, lengths: rows.map(ones).collect() }
+        let mut importance = Vec::new();
+        if !all.is_empty() {
+            sparse::survivors(mask, cols, |at| importance.push(all[at]));
+        }
+        Ok(Streams { weights, importance, lengths: rows.map(ones).collect() })
     }
 
     /// The levels with which the tensor takes what was asked for.
@@ -98,10 +126,17 @@ impl Job<'_> {
     ) -> Result<Levels> {
         let look = self.look(mask)?;
         let n = look.survivors as f64;
-        let sampled = look.sample.iter().map(Vec::len).sum::<usize>().max(1) as f64;
-        let mean = look.sample.iter().map(|w| sum(w, |w| w)).sum::<f64>() / sampled;
-        let variance = |w: &Vec<f32>| sum(w, |w| (w - mean) * (w - mean));
-        let variance = look.sample.iter().map(variance).sum::<f64>() / sampled;
+        let importance = look.mean();
+        let part = |(weights, own): &(Vec<f32>, Vec<u64>)| Part {
+            weights: weights.clone(),
+            classes: importance.map_or_else(Vec::new, |mean| classes(own, mean)),
+        };
+        let sample: Vec<Part> = look.sample.iter().map(part).collect();
+        let weights = || sample.iter().map(|part| &part.weights[..]);
+        let sampled = weights().map(<[f32]>::len).sum::<usize>().max(1) as f64;
+        let mean = weights().map(|w| sum(w, |w| w)).sum::<f64>() / sampled;
+        let variance = |w: &[f32]| sum(w, |w| (w - mean) * (w - mean));
+        let variance = weights().map(variance).sum::<f64>() / sampled;
         let furthest = (f64::from(look.most) - mean).max(mean - f64::from(look.least));
         let blocks = self.blocks.count() as f64;
         let mut aim = match goal {
@@ -112,15 +147,18 @@ impl Job<'_> {
             TrellisGoal::Error(error) => Goal::Error(error * error * look.squares / n * 0.995),
         };
         let mut fit = Fit::new(aim, mean, variance, furthest);
-        fit.settle(trellis, aim, &look.sample);
+        if importance.is_some() {
+            fit = fit.weighed();
+        }
+        fit.settle(trellis, aim, &sample);
         // The nearest to what was asked for of those that keep to it, and what was least beyond it.
         let (mut best, mut beyond): (Option<(f64, Levels)>, f64) = (None, f64::MAX);
         for _ in 0..PASSES {
             let grid = fit.grid(trellis);
-            let (tally, coded) = self.take(mask, &grid)?;
+            let (tally, coded) = self.take(mask, &grid, importance)?;
             let (entries, first) = fit.entries(&tally, self.blocks.dtype);
             if look.survivors == 0 {
-                return Ok(Levels { grid, entries });
+                return Ok(Levels { grid, mean: importance, entries });
             }
             let tables = 8.0 * (entries.len() * self.blocks.dtype.bytes(1)) as f64 + 32.0 * blocks;
             // In bits too many, or too few for the error; and how many may be missing.
@@ -137,7 +175,8 @@ impl Job<'_> {
             };
             beyond = beyond.min(off);
             if off <= above && best.as_ref().is_none_or(|(of_best, _)| off > *of_best) {
-                best = Some((off, Levels { grid: grid.shifted(first), entries }));
+                let grid = grid.shifted(first);
+                best = Some((off, Levels { grid, mean: importance, entries }));
             }
             // What has no more to tell apart takes fewer bits, or has no error.
             if (-below..=above).contains(&off) || off < 0.0 && fit.is_finest() {
@@ -149,7 +188,7 @@ impl Job<'_> {
             };
             match off.abs() < 0.05 {
                 true => _ = fit.towards(aim, &tally),
-                false => fit.settle(trellis, aim, &look.sample),
+                false => fit.settle(trellis, aim, &sample),
             }
         }
         best.map(|(_, levels)| levels).ok_or_else(|| self.beyond(goal, beyond))
@@ -178,15 +217,18 @@ impl Job<'_> {
         let looks = parallel::try_map(&self.units, &|unit| {
             self.engine.cancel.check()?;
             let (elements, bits) = self.load(unit, mask)?;
-            let streams = self.streams(unit, &elements, &bits);
-            let mut look = Look::default();
-            for (i, weights) in self.blocks.of_unit(unit).zip(streams.each()) {
+            let streams = self.streams(unit, &elements, &bits)?;
+            let importance = streams.importance.iter().map(|i| u128::from(*i)).sum();
+            let mut look = Look { importance, ..Look::default() };
+            for (i, (weights, importance)) in self.blocks.of_unit(unit).zip(streams.each()) {
                 look.survivors += weights.len() as u64;
                 look.squares += sum(weights, |w| w * w);
                 look.least = weights.iter().fold(look.least, |least, w| least.min(*w));
                 look.most = weights.iter().fold(look.most, |most, w| most.max(*w));
                 if i % step == 0 {
-                    look.sample.push(weights[..length.min(weights.len())].to_vec());
+                    let few = |n: usize| ..length.min(n);
+                    let importance = importance[few(importance.len())].to_vec();
+                    look.sample.push((weights[few(weights.len())].to_vec(), importance));
                 }
             }
             Ok(look)
@@ -196,6 +238,7 @@ impl Job<'_> {
             all.least = all.least.min(look.least);
             all.most = all.most.max(look.most);
             all.survivors += look.survivors;
+            all.importance += look.importance;
             all.sample.extend(look.sample);
             all.squares += look.squares;
         }
@@ -203,20 +246,24 @@ impl Job<'_> {
     }
 
     /// What the tensor takes of the levels of a grid, and the bits of its streams.
-    fn take(&self, mask: &Mask, grid: &Grid) -> Result<(Tally, u64)> {
+    fn take(&self, mask: &Mask, grid: &Grid, mean: Option<u64>) -> Result<(Tally, u64)> {
         let of_units = parallel::try_map(&self.units, &|unit| {
             self.engine.cancel.check()?;
             let (elements, bits) = self.load(unit, mask)?;
-            let streams = self.streams(unit, &elements, &bits);
-            let codes = self.search(unit, &streams, grid)?;
+            let streams = self.streams(unit, &elements, &bits)?;
+            let classes = streams.classes(mean);
+            let mut classes = &classes[..];
+            let codes = self.search(unit, &streams, (grid, classes))?;
             let (mut all, mut coded, mut codes) = (Tally::default(), 0, &codes[..]);
             let mut bytes = Vec::new();
-            for weights in streams.each() {
+            for (weights, _) in streams.each() {
                 let (own, after) = codes.split_at(weights.len());
                 bytes.clear();
                 stream::encode_paths(own, &mut bytes);
                 coded += 8 * bytes.len() as u64;
-                all.add(&Tally::of(grid, weights, own));
+                let (of_own, left) = classes.split_at(classes.len().min(weights.len()));
+                classes = left;
+                all.add(&Tally::of(grid, (weights, of_own), own));
                 codes = after;
             }
             Ok((all, coded))
@@ -230,9 +277,14 @@ impl Job<'_> {
     }
 
     /// The codes of a unit's survivors, one after the other.
-    fn search(&self, unit: &Unit, streams: &Streams, grid: &Grid) -> Result<Vec<u8>> {
+    fn search(
+        &self,
+        unit: &Unit,
+        streams: &Streams,
+        (grid, classes): (&Grid, &[u8]),
+    ) -> Result<Vec<u8>> {
         let n = streams.weights.len();
-        let places = grid.places(&streams.weights);
+        let places = grid.places(&streams.weights, classes);
         let chain = self.chain("trellis_search", Needs::default());
         let codes = self.engine.survey(chain, &self.blocks, unit, |on| {
             let mut words = scratch::words(crate::words(DType::U16, n));
@@ -252,7 +304,9 @@ impl Job<'_> {
         levels: &Levels,
         palette: Palette,
     ) -> Result<(Parts, u64)> {
-        let codes = self.search(unit, &self.streams(unit, elements, mask), &levels.grid)?;
+        let streams = self.streams(unit, elements, mask)?;
+        let classes = streams.classes(levels.mean);
+        let codes = self.search(unit, &streams, (&levels.grid, &classes))?;
         let (rows, cols) = unit.shape();
         let codes = match mask.is_empty() {
             true => codes,

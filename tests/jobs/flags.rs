@@ -20,9 +20,9 @@ impl Place {
         let tensors = [
             tensor("embed.weight", &[64, 32], 1),
             tensor("layers.0.attn.weight", &[64, 64], 2),
-            tensor("layers.0.mlp.weight", &[64, 128], 3),
+            tensor("layers.0.mlp.weight", &[128, 128], 3),
             tensor("layers.0.norm", &[64], 4),
-            tensor("lm_head.weight", &[48, 64], 5),
+            tensor("lm_head.weight", &[256, 64], 5),
         ];
         write_checkpoint(&dir.path().join("in.safetensors"), &tensors);
         Self(dir)
@@ -95,12 +95,24 @@ fn bits_are_those_of_the_preset_that_has_so_many() {
         ("--bits 4 --kind affine", "int4"),
         ("--bits 8 --kind palette", "palette8"),
         ("--bits 4 --kind palette --group tensor", "palette4"),
-        ("--bits 3.975 --kind entropy", "coded4"),
-        ("--bits 2.98 --kind entropy --group tensor", "coded3"),
     ] {
         let expected = place.archive(&format!("-p {preset}"));
         assert!(place.archive(flags) == expected, "{flags} is not {preset}");
     }
+}
+
+/// What makes palettes by entropy of a preset of trellises, with so many bits, and so many of embeddings.
+fn entropy(bits: &'static str, of_embeddings: &'static str) -> Vec<(&'static str, &'static str)> {
+    let encode = " }\nencode = \"auto\"";
+    let rule = |bits: &str| -> &'static str {
+        format!("quantize = {{ kind = \"entropy\", bits = {bits}{encode}").leak()
+    };
+    vec![
+        ("quantize = { kind = \"trellis\", bits = 4.98 }", rule(of_embeddings)),
+        ("quantize = { kind = \"trellis\", bits = 3.99 }", rule(bits)),
+        ("bits = 3.975", format!("bits = {bits}").leak()),
+        ("min_elements = 16384", "min_elements = 1024"),
+    ]
 }
 
 #[test]
@@ -138,15 +150,25 @@ fn other_bits_and_groups_are_those_of_the_preset_with_others() {
             "palette8",
             vec![("granularity = \"tensor\"", "granularity = \"group\", group = 16")],
         ),
+        ("--bits 2.5 --kind entropy", "coded4", entropy("2.5", "3.5")),
+        ("--bits 7.5 --kind entropy --group tensor", "coded4", entropy("7.5", "8")),
         (
-            "--bits 2.5 --kind entropy",
+            "--bits 2.5 --kind trellis",
             "coded4",
-            vec![("bits = 3.975", "bits = 2.5"), ("bits = 4.975", "bits = 3.5")],
+            vec![
+                ("bits = 3.99", "bits = 2.5"),
+                ("bits = 4.98", "bits = 3.5"),
+                ("bits = 3.975", "bits = 2.5"),
+            ],
         ),
         (
-            "--bits 7.5 --kind entropy",
+            "--bits 5.5 --kind trellis --group tensor",
             "coded4",
-            vec![("bits = 3.975", "bits = 7.5"), ("bits = 4.975", "bits = 8")],
+            vec![
+                ("bits = 3.99", "bits = 5.5"),
+                ("bits = 4.98", "bits = 6"),
+                ("bits = 3.975", "bits = 5.5"),
+            ],
         ),
     ] {
         let expected = place.archive_of("", &changed(preset, &changes));

@@ -130,3 +130,46 @@ fn bits_that_tables_leave_too_few_of_are_refused_by_name() {
     let expected = "recipe: tensor \"w\": bits is 0.5, fewer than its tables and paths take; ";
     assert!(error.starts_with(expected), "{error}");
 }
+
+/// A few columns count a hundred times as much: at the same bytes what their errors count is less, pruned or not, and the same
+/// everywhere. Importance that says nothing changes nothing.
+#[test]
+fn what_is_important_is_off_by_less() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, cols) = (256, 512);
+    let values = gaussian(8, rows * cols);
+    let input = matrix(dir.path(), [rows, cols], &values);
+    let path = dir.path().join("importance.safetensors");
+    let importance: Vec<f32> = (0..cols).map(|c| if c % 16 == 3 { 100.0 } else { 1.0 }).collect();
+    let weigh = |importance: &[f32]| {
+        let words = words_of(DType::F32, importance);
+        write_checkpoint(&path, &[("w", DType::F32, vec![cols], words)]);
+    };
+    weigh(&importance);
+    let key = format!("importance = {:?}\n", path.to_str().unwrap());
+    let prune = "prune = { kind = \"n:m\", n = 3, m = 4 }\n";
+    let counted = |more: &str| {
+        let of = (&recipe("trellis\", bits = 2.5", more), more);
+        let report = same_everywhere((&input, dir.path()), of, |r| r.contains("beyond the device"));
+        let restored: Vec<f32> =
+            bytemuck::pod_collect_to_vec(&contents(&dir.path().join("back"))["w"].2);
+        let squares = (0..rows * cols).map(|i| {
+            let off = f64::from(values[i] - restored[i]);
+            // What is pruned is off by all of it, whatever is known.
+            if restored[i] == 0.0 { 0.0 } else { f64::from(importance[i % cols]) * off * off }
+        });
+        (report.output_bytes, squares.sum::<f64>(), std::fs::read(dir.path().join("out")).unwrap())
+    };
+    for more in ["", prune] {
+        let (plain, weighed) = (counted(more), counted(&format!("{more}{key}")));
+        assert!(weighed.0.abs_diff(plain.0) < plain.0 / 250, "{} {}", weighed.0, plain.0);
+        assert!(weighed.1 < 0.5 * plain.1, "{more}: {} beside {}", weighed.1, plain.1);
+    }
+    let plain = counted("").2;
+    for nothing in [0.0, 7.0] {
+        weigh(&vec![nothing; cols]);
+        let same = counted(&key).2;
+        // What counts the same everywhere is in one class: the same paths.
+        assert!(same == plain, "{nothing}");
+    }
+}

@@ -4,7 +4,10 @@
 use crate::{
     DType,
     codec::trellis::Trellis,
-    decide::trellis::{EVEN, FINE, Grid, LEVELS, MIDDLE},
+    decide::trellis::{
+        EVEN, FINE, Grid, LEVELS, MIDDLE, Part,
+        classes::{ONE, share},
+    },
     dtype, parallel, words,
 };
 use std::f64::consts::LN_2;
@@ -42,16 +45,21 @@ pub struct Fit {
     pub(super) price: f64,
     /// How far the furthest weight is, in steps: between the levels beyond the even ones are as many as that needs.
     reach: f64,
+    /// Whether weights count differently.
+    pub(super) weighed: bool,
     /// How far the weights are from 0 that are in the middle, and the furthest from there: in their own measure.
     mean: f64,
     furthest: f64,
 }
 
-/// What the weights of some paths have taken: of every level how many, the sum of their positions from the middle, and over all
-/// levels the sum of the squares of these, which count up to 2^21.
+/// What the weights of some paths have taken: of every level how many, and how much these count; the sum of their positions from the
+/// middle, and over all levels the sum of the squares of these, which count up to 2^21, each times what its weight counts.
 #[derive(Clone, Debug)]
 pub struct Tally {
     counts: [u64; LEVELS],
+    /// What a weight counts where all count alike, or in the mean.
+    one: f64,
+    shares: [u64; LEVELS],
     sums: [i128; LEVELS],
     squares: u128,
 }
@@ -61,13 +69,35 @@ const SQUARED: i32 = 1 << 21;
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { counts: [0; LEVELS], sums: [0; LEVELS], squares: 0 }
+        let (counts, shares) = ([0; LEVELS], [0; LEVELS]);
+        Self { counts, one: 1.0, shares, sums: [0; LEVELS], squares: 0 }
     }
 }
 
 impl Tally {
-    /// What these weights have taken.
-    pub fn of(grid: &Grid, weights: &[f32], codes: &[u8]) -> Self {
+    /// What these weights have taken, each of its class, or all of the same.
+    pub fn of(grid: &Grid, (weights, classes): (&[f32], &[u8]), codes: &[u8]) -> Self {
+        match classes {
+            [] => Self::of_equal(grid, weights, codes),
+            _ => Self::of_classes(grid, (weights, classes), codes),
+        }
+    }
+
+    fn of_classes(grid: &Grid, (weights, classes): (&[f32], &[u8]), codes: &[u8]) -> Self {
+        let mut all = Self { one: ONE, ..Self::default() };
+        for ((w, class), code) in weights.iter().zip(classes).zip(codes) {
+            let (level, share) = (usize::from(*code), share(*class));
+            let t = i64::from(grid.positions.offset(*w));
+            all.counts[level] += 1;
+            all.shares[level] += share;
+            all.sums[level] += i128::from(t) * i128::from(share);
+            let t = t.clamp(-i64::from(SQUARED), i64::from(SQUARED));
+            all.squares += (t * t) as u128 * u128::from(share);
+        }
+        all
+    }
+
+    fn of_equal(grid: &Grid, weights: &[f32], codes: &[u8]) -> Self {
         // Four side by side, so that no weight waits for the one before.
         let (mut counts, mut sums, mut squares) = ([[0u64; LEVELS]; 4], [[0i64; LEVELS]; 4], 0u128);
         for (weights, codes) in weights.chunks(1 << 16).zip(codes.chunks(1 << 16)) {
@@ -92,13 +122,16 @@ impl Tally {
             all.counts.iter_mut().zip(counts).for_each(|(all, n)| *all += n);
             all.sums.iter_mut().zip(sums).for_each(|(all, sum)| *all += i128::from(*sum));
         }
+        all.shares = all.counts;
         all
     }
 
-    /// Adds another.
+    /// Adds another of the same kind.
     pub fn add(&mut self, other: &Self) {
+        self.one = other.one;
         for i in 0..LEVELS {
             self.counts[i] += other.counts[i];
+            self.shares[i] += other.shares[i];
             self.sums[i] += other.sums[i];
         }
         self.squares += other.squares;
@@ -116,7 +149,7 @@ impl Tally {
 
     /// The mean of what has taken a level, in steps from the middle one; none where nothing has.
     fn mean(&self, level: usize) -> Option<f64> {
-        let n = self.counts[level];
+        let n = self.shares[level];
         (n > 0).then(|| self.sums[level] as f64 / n as f64 / f64::from(FINE))
     }
 
@@ -131,14 +164,14 @@ impl Tally {
         (0..LEVELS).map(bits).sum::<f64>() / self.weights() as f64
     }
 
-    /// The squared error of a weight if all levels are means, in squared steps.
+    /// The squared error of a weight if all levels are means, in squared steps, times what it counts.
     fn error(&self) -> f64 {
-        let explained = |i: usize| match self.counts[i] {
+        let explained = |i: usize| match self.shares[i] {
             0 => 0.0,
             n => self.sums[i] as f64 * (self.sums[i] as f64 / n as f64),
         };
         let left = self.squares as f64 - (0..LEVELS).map(explained).sum::<f64>();
-        (left / self.weights() as f64 / f64::from(FINE * FINE)).max(0.0)
+        (left / self.one / self.weights() as f64 / f64::from(FINE * FINE)).max(0.0)
     }
 }
 
@@ -159,6 +192,7 @@ impl Fit {
             bits: [0.0; LEVELS],
             price: 0.38,
             reach: 0.0,
+            weighed: false,
             mean,
             furthest,
         };
@@ -171,6 +205,11 @@ impl Fit {
             fit.bits[i] = (z * z / (2.0 * LN_2)).min(16.0) + libm::log2(1.3 * deviation).max(0.0);
         }
         fit
+    }
+
+    /// The same of weights that have classes.
+    pub fn weighed(self) -> Self {
+        Self { weighed: true, ..self }
     }
 
     /// The smallest step: finer ones would tell nothing more apart, and none at all would be no step.
@@ -229,11 +268,14 @@ impl Fit {
     }
 
     /// Turns until the goal is met, on parts of the weights, each a stream of its own.
-    pub fn settle(&mut self, trellis: Trellis, goal: Goal, parts: &[Vec<f32>]) {
+    pub fn settle(&mut self, trellis: Trellis, goal: Goal, parts: &[Part]) {
         for turn in 0..TURNS {
             let grid = self.grid(trellis);
-            let tallies =
-                parallel::map(parts, &|weights| Tally::of(&grid, weights, &grid.search(weights)));
+            let tallies = parallel::map(parts, &|Part { weights, classes }| {
+                let mut codes = vec![0; weights.len()];
+                grid.follow(&grid.places(weights, classes), &mut codes);
+                Tally::of(&grid, (weights, classes), &codes)
+            });
             let mut all = Tally::default();
             tallies.iter().for_each(|tally| all.add(tally));
             if all.weights() == 0 {
@@ -252,15 +294,15 @@ impl Fit {
         self.step <= self.finest()
     }
 
-    /// The squared error of a weight, given what all have taken, with these entries for the levels from a first one on.
+    /// The squared error of a weight, times what it counts, given what all have taken, with these entries for the levels from a first one on.
     pub fn error(&self, tally: &Tally, (entries, first): (&[f32], u8)) -> f64 {
         let mut error = tally.squares as f64;
         for (entry, i) in entries.iter().zip(usize::from(first)..) {
             let at = f64::from(*entry) / self.step * f64::from(FINE) - f64::from(self.middle);
-            error += at * (tally.counts[i] as f64 * at - 2.0 * tally.sums[i] as f64);
+            error += at * (tally.shares[i] as f64 * at - 2.0 * tally.sums[i] as f64);
         }
         let position = self.step / f64::from(FINE);
-        (error / tally.weights() as f64).max(0.0) * (position * position)
+        (error / tally.one / tally.weights() as f64).max(0.0) * (position * position)
     }
 
     /// The entries of the levels from the first to the last that is taken, in a type, and the number of the first, a multiple of 4.

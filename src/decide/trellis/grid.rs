@@ -5,7 +5,11 @@ use crate::{
         lanes::{self, BLOCK},
         trellis::Trellis,
     },
-    decide::trellis::{EVEN, FINE, LEVELS, MIDDLE, fit::Fit},
+    decide::trellis::{
+        CLASSES, EVEN, FINE, LEVELS, MIDDLE,
+        classes::{ONE, share},
+        fit::Fit,
+    },
     simd::codecs::trellis::{self, COST, Choices},
 };
 
@@ -14,6 +18,19 @@ const UNIT: f64 = 400.0;
 
 /// Positions on either side beyond the even ones, at most.
 const FAR: i32 = 1024;
+
+/// How much the squared error of a weight of each class counts.
+const COUNTS: [f64; CLASSES] = {
+    let (mut counts, mut class) = ([0.0; CLASSES], 0);
+    while class < CLASSES {
+        counts[class] = share(class as u8) as f64 / ONE;
+        class += 1;
+    }
+    counts
+};
+
+// Tables of all classes have no more positions than an u16 tells apart.
+const _: () = assert!(CLASSES as i32 * (2 * (EVEN * FINE + FAR) + 1) <= 1 << 16);
 
 /// Levels on either side of the nearest that are looked at: two of each subset.
 const AROUND: usize = 8;
@@ -85,7 +102,8 @@ pub struct Grid {
     pub trellis: Trellis,
     /// Where weights lie.
     pub positions: Positions,
-    /// What a weight costs in each subset, at most 4095, by its position.
+    /// What a weight costs in each subset, at most 4095, by its position; where weights count differently, a table for each class, one
+    /// after the other.
     pub costs: Vec<[u16; 4]>,
     /// The code that costs that.
     pub codes: Vec<[u8; 4]>,
@@ -94,7 +112,6 @@ pub struct Grid {
 impl Grid {
     /// The grid of weights of which none is further from the middle than `reach` steps.
     pub(super) fn new(trellis: Trellis, fit: &Fit, reach: f64) -> Self {
-        let even = f64::from(EVEN);
         let most = ((reach + 1.0) * f64::from(FINE)).min(f64::from(1 << 30)) as i32;
         let core = most.min(EVEN * FINE);
         let shift = (0..30).find(|s| (most - core) >> s <= FAR).unwrap_or(30);
@@ -103,6 +120,21 @@ impl Grid {
         let middle = fit.middle;
         let positions = Positions { per_weight, middle, core, shift, far };
         let (mut costs, mut codes) = (Vec::new(), Vec::new());
+        let counts: &[f64] = if fit.weighed { &COUNTS } else { &[1.0] };
+        for counts in counts {
+            Self::tables(fit, &positions, *counts, (&mut costs, &mut codes));
+        }
+        Self { trellis, positions, costs, codes }
+    }
+
+    /// The tables of weights whose squared error counts so much.
+    fn tables(
+        fit: &Fit,
+        positions: &Positions,
+        counts: f64,
+        (costs, codes): (&mut Vec<[u16; 4]>, &mut Vec<[u8; 4]>),
+    ) {
+        let even = f64::from(EVEN);
         // Those that have become hard to tell apart by rounding stay where they would be.
         let mut nearest = 0;
         for position in 0..positions.count() {
@@ -118,7 +150,7 @@ impl Grid {
             let middle = if at.abs() < even { MIDDLE - 2..MIDDLE + 2 } else { 0..0 };
             for level in around.chain(middle) {
                 let off = at - fit.levels[level];
-                let cost = off * off + fit.price * fit.bits[level];
+                let cost = counts * (off * off) + fit.price * fit.bits[level];
                 if cost < best[level % 4].0 {
                     best[level % 4] = (cost, level as u8);
                 }
@@ -130,7 +162,6 @@ impl Grid {
             costs.push(best.map(cost));
             codes.push(best.map(|(_, level)| level));
         }
-        Self { trellis, positions, costs, codes }
     }
 
     /// The same of codes that are smaller by a multiple of 4.
@@ -139,10 +170,14 @@ impl Grid {
         self
     }
 
-    /// The positions of weights.
-    pub fn places(&self, weights: &[f32]) -> Vec<u16> {
+    /// The positions of weights: in the table of its class, where each has one.
+    pub fn places(&self, weights: &[f32], classes: &[u8]) -> Vec<u16> {
         let mut positions = vec![0; weights.len()];
         place(&self.positions, weights, &mut positions);
+        let size = self.positions.count() as u16;
+        for (position, class) in positions.iter_mut().zip(classes) {
+            *position += u16::from(*class) * size;
+        }
         positions
     }
 
@@ -165,7 +200,7 @@ impl Grid {
     /// The codes of the weights of a stream.
     pub fn search(&self, weights: &[f32]) -> Vec<u8> {
         let mut codes = vec![0; weights.len()];
-        self.follow(&self.places(weights), &mut codes);
+        self.follow(&self.places(weights, &[]), &mut codes);
         codes
     }
 }

@@ -11,9 +11,11 @@
 //! Source: Marcellin and Fischer 1990, IEEE Trans. Communications 38(1); Fischer and Wang 1992, IEEE Trans. Information Theory
 //! 38(2), for codes of variable length; Marcellin, Gormish, Bilgin and Boliek 2000, "JPEG2000: trellis coded quantization".
 
+mod classes;
 mod fit;
 mod grid;
 
+pub use classes::{CLASSES, Part, class};
 pub use fit::{Fit, Goal, Tally};
 pub use grid::{Grid, Positions};
 
@@ -46,6 +48,14 @@ mod tests {
         (0..n).map(pair).collect()
     }
 
+    fn parts(weights: &[f32], classes: &[u8]) -> Vec<Part> {
+        let part = |(i, weights): (usize, &[f32])| {
+            let classes = classes.iter().skip(i << 16).take(weights.len()).copied().collect();
+            Part { weights: weights.to_vec(), classes }
+        };
+        weights.chunks(1 << 16).enumerate().map(part).collect()
+    }
+
     /// The fit of weights to a goal, and what they take by it.
     fn fitted(weights: &[f32], goal: Goal, states: u8) -> (Fit, Tally) {
         let trellis = Trellis::new(states).unwrap();
@@ -55,10 +65,9 @@ mod tests {
         let variance = weights.iter().map(|w| off(w) * off(w)).sum::<f64>() / n;
         let furthest = weights.iter().map(|w| off(w).abs()).fold(0.0, f64::max);
         let mut fit = Fit::new(goal, mean, variance, furthest);
-        let parts: Vec<Vec<f32>> = weights.chunks(1 << 16).map(<[f32]>::to_vec).collect();
-        fit.settle(trellis, goal, &parts);
+        fit.settle(trellis, goal, &parts(weights, &[]));
         let grid = fit.grid(trellis);
-        let tally = Tally::of(&grid, weights, &grid.search(weights));
+        let tally = Tally::of(&grid, (weights, &[]), &grid.search(weights));
         (fit, tally)
     }
 
@@ -89,6 +98,50 @@ mod tests {
         }
         let (error, _) = measured(&weights, Goal::Error(0.01), 8);
         assert!((error - 0.01).abs() < 1e-4, "{error}");
+    }
+
+    /// A quarter of the weights counts sixteen times as much: at the same bits the sum of what errors count is less than if nobody knew,
+    /// and what each kind is off by is another.
+    #[test]
+    fn what_counts_more_is_off_by_less() {
+        let weights = normal(1 << 18);
+        let importance = |i: usize| if i.is_multiple_of(4) { 16 << 20 } else { 1 << 20 };
+        let mean = (16 + 3) << 18;
+        let classes: Vec<u8> = (0..weights.len()).map(|i| class(importance(i), mean)).collect();
+        let trellis = Trellis::new(8).unwrap();
+        let squares = |classes: &[u8]| {
+            let goal = Goal::Bits(2.0);
+            let mut fit = Fit::new(goal, 0.0, 1.0, 6.0);
+            if !classes.is_empty() {
+                fit = fit.weighed();
+            }
+            fit.settle(trellis, goal, &parts(&weights, classes));
+            let grid = fit.grid(trellis);
+            let mut codes = vec![0; weights.len()];
+            grid.follow(&grid.places(&weights, classes), &mut codes);
+            let tally = Tally::of(&grid, (&weights, classes), &codes);
+            let (entries, first) = fit.entries(&tally, crate::DType::F32);
+            let mut bytes = Vec::new();
+            trellis::encode(&codes, &mut bytes);
+            let off = |i: usize| f64::from(weights[i] - entries[usize::from(codes[i] - first)]);
+            let square = |i: usize| off(i) * off(i) / weights.len() as f64 * 4.0;
+            let sums = [0, 1].map(|k| {
+                (0..weights.len())
+                    .filter(|i| i.is_multiple_of(4) == (k == 0))
+                    .map(square)
+                    .sum::<f64>()
+            });
+            (sums[0], sums[1] / 3.0, 8.0 * bytes.len() as f64 / weights.len() as f64)
+        };
+        let (plain, weighed) = (squares(&[]), squares(&classes));
+        assert!(
+            (plain.2 - 2.0).abs() < 0.012 && (1.94..2.012).contains(&weighed.2),
+            "{plain:?} {weighed:?}"
+        );
+        let all = |(more, less, _): (f64, f64, f64)| 16.0 * more + 3.0 * less;
+        // Levels and frequencies are in common: with steps of its own for each kind it would be less than half.
+        assert!(all(weighed) < 0.83 * all(plain), "{weighed:?} beside {plain:?}");
+        assert!(weighed.0 < 0.6 * plain.0 && weighed.1 > plain.1, "{weighed:?} beside {plain:?}");
     }
 
     #[test]

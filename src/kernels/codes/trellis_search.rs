@@ -63,7 +63,7 @@ struct Params {
 /// let grid =
 ///     Grid { trellis, positions, costs: (0..7).map(square).collect(), codes: vec![[0, 1, 2, 3]; 7] };
 /// // From state 0, 0 leads to 0 and 2 to 1, from where 1 leads to 2 and 3 to 3.
-/// let at = grid.places(&[0.0, 2.0, 3.0, 1.0]);
+/// let at = grid.places(&[0.0, 2.0, 3.0, 1.0], &[]);
 /// let at = Tensor::new(&on, DType::U16, 1, 4, bytemuck::pod_collect_to_vec(&at))?;
 /// let codes = kernels::trellis_search(&on, &at, &[4], &grid)?;
 /// assert_eq!(codes.read(&on)?, [0x01_03_02_00]);

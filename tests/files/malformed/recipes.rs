@@ -262,17 +262,17 @@ pub fn cases() -> Vec<(String, &'static str)> {
         ),
         (
             rule("quantize = { kind = \"affine\", bits = 8 }\nimportance = \"x\""),
-            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes and vectors; expected one"#,
+            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes, vectors and trellises; expected one"#,
         ),
         (
-            rule("quantize = { kind = \"trellis\", bits = 2 }"),
-            r#"line 2, rule 1 ("*"): codes of a trellis are paths, which rANS codes; expected encode = "rans" or "auto""#,
+            rule("quantize = { kind = \"trellis\", bits = 2 }\nencode = \"huffman\""),
+            r#"line 2, rule 1 ("*"): codes of a trellis are paths, which rANS codes; leave encode out, or say "rans" or "auto""#,
         ),
         (
             rule(
                 "quantize = { kind = \"trellis\", bits = 2 }\nprune = { kind = \"n:m\", n = 2, m = 4 }\nencode = \"ribbon\"",
             ),
-            r#"line 2, rule 1 ("*"): codes of a trellis are paths, which rANS codes; expected encode = "rans" or "auto""#,
+            r#"line 2, rule 1 ("*"): codes of a trellis are paths, which rANS codes; leave encode out, or say "rans" or "auto""#,
         ),
         (
             rule("quantize = { kind = \"trellis\", bits = 2, states = 12 }\nencode = \"rans\""),
@@ -384,17 +384,17 @@ pub fn cases() -> Vec<(String, &'static str)> {
         ),
         (
             rule("quantize = { kind = \"binary\" }\nimportance = \"x\""),
-            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes and vectors; expected one"#,
+            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes, vectors and trellises; expected one"#,
         ),
         (
             rule("quantize = { kind = \"entropy\", bits = 2 }\nimportance = \"x\""),
-            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes and vectors; expected one"#,
+            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes, vectors and trellises; expected one"#,
         ),
         (
             rule(
                 "quantize = { kind = \"affine\", bits = 4, objective = \"mse\" }\nimportance = \"x\"",
             ),
-            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes and vectors; expected one"#,
+            r#"line 2, rule 1 ("*"): importance weighs the squared errors of palettes, vectors and trellises; expected one"#,
         ),
         // prune
         (
