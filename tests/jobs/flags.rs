@@ -286,11 +286,11 @@ fn max_error_is_the_limit_of_every_rule_that_treats() {
 const REFUSED: [(&str, &str); 21] = [
     (
         "",
-        "what is to be done? Say --preset NAME, --recipe FILE or --bits N; `tersor presets` lists the presets",
+        "what is to be done? Say --preset NAME, --recipe FILE, --bits N or --target-size SIZE; `tersor presets` lists the presets",
     ),
     (
         "--keep embed.*",
-        "what is to be done? Say --preset NAME, --recipe FILE or --bits N; `tersor presets` lists the presets",
+        "what is to be done? Say --preset NAME, --recipe FILE, --bits N or --target-size SIZE; `tersor presets` lists the presets",
     ),
     (
         "-p int8 --recipe r.toml",
