@@ -196,7 +196,7 @@ pub fn job(kernel: &str, on: &Backend) -> Result<Option<Job>> {
         }
         "trellis_search" => {
             // Sixteen steps, and what each subset costs in squares.
-            let positions = Positions { per_weight: 1.0, middle: 0, core: 255, shift: 0, far: 0 };
+            let positions = Positions { per_weight: 1.0, middle: 0, core: 255, far: 0 };
             let square = |p: i32, s: i32| ((p - 16 * s).rem_euclid(64) - 32).pow(2) as u16;
             let grid = Grid {
                 trellis: trellis(),

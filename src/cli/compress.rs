@@ -4,6 +4,7 @@ use crate::cli::{
     page_args::{PageArgs, of_job},
     recipe_args::RecipeArgs,
     summary,
+    target_args::Claimed,
 };
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -59,22 +60,18 @@ impl Compress {
     pub fn run(self) -> Result<u8> {
         if self.dry_run {
             let variant = self.variant.as_deref();
-            return super::plan::print(
-                &self.model,
-                variant,
-                &self.recipe,
-                self.force,
-                &self.common,
-            );
+            let written = Some((&*self.output, self.force));
+            return super::plan::print(&self.model, variant, &self.recipe, written, &self.common);
         }
         let output = tersor::format::in_folder(&self.output, &self.model);
         let (recipe, found) = match self.recipe.aim()? {
             None => (self.recipe.read()?, None),
             Some(target) => {
-                let found = self.search(target, &output)?;
-                (found.recipe.clone(), Some(found))
+                let (found, claimed) = self.search(target, &output)?;
+                (found.recipe.clone(), Some((found, claimed)))
             }
         };
+        let (found, claimed) = found.unzip();
         let page = self.claim_page(&recipe, found.as_ref(), &output)?;
         let backend = self.common.backend_if(|| {
             let options = self.common.options(&Backend::Cpu, &Silent, false);
@@ -89,6 +86,9 @@ impl Compress {
             let options = Options { resume, variant, ..common };
             tersor::format::spare(&output, self.recipe.recipe.as_ref())?;
             let report = pipeline::compress(&self.model, &self.output, &recipe, &options)?;
+            if let (Some(claimed), Some(found)) = (claimed, &found) {
+                claimed.publish(found)?;
+            }
             if let Some((page, asked)) = page {
                 let source = Some(&*self.model);
                 let read = (&*output, source);
@@ -120,7 +120,7 @@ impl Compress {
     }
 
     /// The best recipe for a target. What refuses the output refuses it before.
-    fn search(&self, target: Target, output: &Path) -> Result<Found> {
+    fn search(&self, target: Target, output: &Path) -> Result<(Found, Claimed)> {
         let variant = self.variant.as_deref();
         let source = Checkpoint::open_variant(&self.model, variant)?;
         drop(OutputTarget::claim(output, &source, self.force)?);
@@ -128,7 +128,8 @@ impl Compress {
         let (backend, progress) = (self.common.backend()?, self.common.progress());
         let options = Options { variant, ..self.common.options(backend, &progress, self.force) };
         let additions = self.recipe.additions();
-        self.recipe.target.search(target, &self.model, &additions, claimed, &options)
+        let found = self.recipe.target.search(target, &self.model, &additions, &options)?;
+        Ok((found, claimed))
     }
 
     /// The place of the page, if one is asked for, and what it says of what was asked.

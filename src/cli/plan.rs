@@ -42,7 +42,7 @@ impl Plan {
     pub fn run(self) -> Result<u8> {
         let variant = self.variant.as_deref();
         match self.recipe.says_what()? {
-            true => print(&self.model, variant, &self.recipe, false, &self.common),
+            true => print(&self.model, variant, &self.recipe, None, &self.common),
             false => self.print_presets(),
         }
     }
@@ -97,21 +97,25 @@ fn unopened<'a>(common: &Common) -> Result<(Options<'a>, Device)> {
     Ok((common.options(&Backend::Cpu, &Silent, false), device))
 }
 
-/// Prints the plan; reads headers only, but for a target, which takes a search. `force`: what that writes may replace a file.
+/// Prints the plan; reads headers only, but for a target, which takes a search. `written`: what a job would write,
+/// and whether it may replace a file.
 pub fn print(
     model: &Path,
     variant: Option<&str>,
     args: &RecipeArgs,
-    force: bool,
+    written: Option<(&Path, bool)>,
     common: &Common,
 ) -> Result<u8> {
     let found = match args.aim()? {
         None => None,
         Some(target) => {
-            let claimed = args.target.claim(model, variant, None, force)?;
+            let (output, force) = written.unzip();
+            let claimed = args.target.claim(model, variant, output, force.unwrap_or(false))?;
             let (backend, progress) = (common.backend()?, common.progress());
             let options = Options { variant, ..common.options(backend, &progress, false) };
-            Some(args.target.search(target, model, &args.additions(), claimed, &options)?)
+            let found = args.target.search(target, model, &args.additions(), &options)?;
+            claimed.publish(&found)?;
+            Some(found)
         }
     };
     let recipe = &match &found {

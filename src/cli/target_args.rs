@@ -6,7 +6,7 @@ use crate::cli::{
     recipe_args::Flags,
 };
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use tersor::{
     Error, Result,
     format::{Checkpoint, TextFile, TextKind, shown},
@@ -24,7 +24,7 @@ pub struct TargetArgs {
     /// they take away most error. What is found is written by --write-recipe, and used like any recipe.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "A size to aim at")]
     target_size: Option<u64>,
-    /// The same for so many bits of output for each weight of the checkpoint, everything counted
+    /// The same for so many bits of output for each element of the checkpoint, everything counted
     #[arg(long, value_name = "X", allow_hyphen_values = true, help_heading = "A size to aim at")]
     target_bpw: Option<f64>,
     /// Find the fewest bytes with which ‖W-Q‖ / ‖W‖ of no tensor is larger
@@ -126,24 +126,38 @@ impl TargetArgs {
         if let Some(path) = &self.write_recipe {
             claimed.recipe = Some(claim(RECIPE, path)?);
         }
-        for path in &self.write_curve {
+        let plain = |path: &Path| {
+            path.components().filter(|c| *c != Component::CurDir).collect::<PathBuf>()
+        };
+        for (i, path) in self.write_curve.iter().enumerate() {
+            if self.write_curve[..i].iter().any(|other| plain(other) == plain(path)) {
+                let why = format!("{} is named twice", shown(path));
+                return Err(Error::Usage(why));
+            }
             let svg = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("svg"));
             claimed.curves.push((claim(CURVE, path)?, svg));
         }
         Ok(claimed)
     }
 
-    /// Searches, and writes what was found.
+    /// Searches, and says what is to be said of it.
     pub fn search(
         &self,
         target: Target,
         model: &Path,
         additions: &Additions,
-        claimed: Claimed,
         options: &Options,
     ) -> Result<Found> {
         let found = search(model, &Ask { target, additions, together: self.together }, options)?;
         found.remarks.iter().for_each(|remark| options.progress.warn(remark));
+        Ok(found)
+    }
+}
+
+impl Claimed {
+    /// Writes what was found.
+    pub fn publish(self, found: &Found) -> Result<()> {
+        let claimed = self;
         if let Some(place) = claimed.recipe {
             place.publish(&found.text)?;
         }
@@ -153,14 +167,16 @@ impl TargetArgs {
                 false => found.curve.csv(),
             })?;
         }
-        Ok(found)
+        Ok(())
     }
+}
 
+impl TargetArgs {
     /// What is said of it at the end.
     pub fn said(&self, found: &Found) -> String {
         let mut text = format!(
-            "\nfound for {} weights: error {:.4}, {} bytes; a root of means of squares, relative to each tensor\n",
-            found.searched, found.rel_error, found.output_bytes
+            "\nfound: {} bytes; ‖W-Q‖ / ‖W‖ is {:.4} in the mean over {} weights (root of mean squares)\n",
+            found.output_bytes, found.rel_error, found.searched
         );
         match &self.write_recipe {
             Some(path) => text += &format!("the recipe is {}\n", shown(path)),

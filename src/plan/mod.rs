@@ -212,6 +212,11 @@ impl Plan {
         }
     }
 
+    /// The files that list the shards of modules, where so many bytes of data are stored.
+    pub(crate) fn index_bytes(&self, checkpoint: &Checkpoint, data: u64) -> u64 {
+        index_bytes(checkpoint, &self.steps, data)
+    }
+
     /// Upper bound of the memory that the job takes with other units and threads.
     pub fn memory(&self, unit_bytes: u64, threads: usize) -> u64 {
         bounds::memory(&self.steps, unit_bytes, threads)

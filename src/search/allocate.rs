@@ -18,7 +18,8 @@ pub struct Point {
 
 /// The corners of the lower convex hull, from the fewest bytes on: each has less error than those before, and a byte takes away less.
 pub fn hull(points: &[Point]) -> Vec<Point> {
-    let mut sorted = points.to_vec();
+    let finite = |p: &&Point| p.bytes.is_finite() && p.error.is_finite();
+    let mut sorted: Vec<Point> = points.iter().filter(finite).copied().collect();
     sorted.sort_by(|a, b| a.bytes.total_cmp(&b.bytes).then(a.error.total_cmp(&b.error)));
     let mut hull: Vec<Point> = Vec::new();
     for p in sorted {
@@ -28,10 +29,6 @@ pub fn hull(points: &[Point]) -> Vec<Point> {
         while let [.., a, b] = hull[..]
             && gain(a, b) <= gain(b, p)
         {
-            hull.pop();
-        }
-        // Of as many bytes the later has less error.
-        if hull.last().is_some_and(|last| last.bytes == p.bytes) {
             hull.pop();
         }
         hull.push(p);
@@ -89,6 +86,26 @@ pub fn allocate(hulls: &[Vec<Point>], budget: f64) -> Option<Vec<usize>> {
     }
     Some(at)
 }
+
+/// Spends what is left of a budget on points that are no corners: of all parts the one that takes away most error and fits, and again.
+/// `points` are all that each part may become, `at` the one that it has.
+pub fn fill(points: &[Vec<Point>], at: &mut [Point], mut left: f64) {
+    for _ in 0..FILLS {
+        let better = |(part, all): (usize, &Vec<Point>)| {
+            let now = at[part];
+            let fits = |p: &&Point| p.bytes - now.bytes <= left && p.error < now.error;
+            let best = all.iter().filter(fits).min_by(|a, b| a.error.total_cmp(&b.error))?;
+            Some((now.error - best.error, part, *best))
+        };
+        let found = points.iter().enumerate().filter_map(better);
+        let Some((_, part, point)) = found.max_by(|a, b| a.0.total_cmp(&b.0)) else { return };
+        left -= point.bytes - at[part].bytes;
+        at[part] = point;
+    }
+}
+
+/// How often what is left is spent.
+const FILLS: usize = 8;
 
 /// Bytes and error of all parts together, from the first corners to the last, a step at a time.
 pub fn curve(hulls: &[Vec<Point>]) -> Vec<(f64, f64)> {
@@ -166,6 +183,21 @@ mod tests {
                 assert!(sum(&found, |p| p.error) <= best + step, "{seed} {budget}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_left_is_spent_on_what_fits() {
+        let point = |bytes, error| Point { choice: 0, bytes, error };
+        // The second is above the line from the first to the third.
+        let points = vec![vec![point(10.0, 9.0), point(14.0, 8.0), point(20.0, 1.0)]];
+        assert_eq!(hull(&points[0]).len(), 2);
+        let mut at = [points[0][0]];
+        fill(&points, &mut at, 3.9);
+        assert_eq!(at[0], points[0][0]);
+        fill(&points, &mut at, 4.0);
+        assert_eq!(at[0], points[0][1]);
+        fill(&points, &mut at, 6.0);
+        assert_eq!(at[0], points[0][2]);
     }
 
     #[test]

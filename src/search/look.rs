@@ -1,10 +1,11 @@
 //! What a part takes, and is off by, in the ways that it may become: of samples, and as a whole.
 
 use crate::{
-    Error, Result, TensorInfo,
+    Error, Result, TensorInfo, dtype,
     engine::Engine,
     form::View,
     format::Checkpoint,
+    parallel,
     pipeline::archive::{Components, Nowhere},
     plan::{Action, Treat, action},
     search::{
@@ -13,7 +14,7 @@ use crate::{
         sample::Sample,
         ways::{Family, STATES, STATES_OF_A_LOOK, Way},
     },
-    stage::Source,
+    stage::{Blocks, Source},
     treat::{ModelLimit, encode},
 };
 
@@ -39,6 +40,17 @@ pub struct Weighed {
     pub rel_error: f64,
 }
 
+/// Whether all values of a tensor are finite.
+pub fn is_finite(engine: &Engine, checkpoint: &Checkpoint, info: &TensorInfo) -> Result<bool> {
+    let blocks = Blocks::new(info.dtype, View::default().matrix(&info.shape));
+    let source = Source::open(checkpoint, info, View::default());
+    let all = parallel::try_map(&blocks.units(0), &|unit| {
+        engine.cancel.check()?;
+        Ok(dtype::all_finite(info.dtype, &source.load(&blocks, unit)?))
+    })?;
+    Ok(all.into_iter().all(|finite| finite))
+}
+
 /// How much better, as a share of the error at the same bytes, a probe must be.
 const BETTER: f64 = 0.98;
 
@@ -51,7 +63,7 @@ pub fn looked_at(checkpoint: &Checkpoint, part: &Part) -> u64 {
         let t = &checkpoint.tensors[m.tensor];
         t.bytes.min(Sample::WEIGHTS * t.dtype.bytes(1) as u64)
     };
-    ways as u64 * part.members.iter().map(bytes).sum::<u64>()
+    ways as u64 * part.members.iter().take(MEMBERS).map(bytes).sum::<u64>()
 }
 
 /// Treats a tensor as a plan says, and keeps nothing of it. `None` where it holds what cannot be treated, or what was asked for cannot
@@ -186,6 +198,9 @@ impl Looked<'_> {
     }
 }
 
+/// Members of a part that are looked at, at most: what they are stands for the others.
+const MEMBERS: usize = 6;
+
 /// What a part would be in all ways that are known, and in those of `also`.
 pub fn look(
     engine: &Engine,
@@ -197,20 +212,28 @@ pub fn look(
         let info = &checkpoint.tensors[m.tensor];
         Ok(Looked { info, view: m.view, sample: Sample::of(checkpoint, info, m.view)? })
     };
-    let members = part.members.iter().map(looked).collect::<Result<Vec<_>>>()?;
+    let all = part.members.len();
+    let every = all.div_ceil(MEMBERS);
+    let few = Part { members: part.members.iter().step_by(every).copied().collect() };
+    let members = few.members.iter().map(looked).collect::<Result<Vec<_>>>()?;
     let elements: u64 = members.iter().map(|m| m.info.elements()).sum();
+    let times = all as f64 / few.members.len() as f64;
     let estimate = |way: &Way| {
         engine.cancel.check()?;
-        let found = sum(checkpoint, part, way, |_, i| members[i].weigh(engine, checkpoint, way))?;
-        Ok::<_, Error>(found.map(|found| match way {
-            Way::Of(Family::Entropy, _) => found,
-            // Tables are a smaller part of the bits of a whole than of those of a sample.
-            Way::Of(family, _) if members.iter().any(|m| m.sample.is_some()) => {
-                let bits = (8.0 * found.bytes / elements as f64).clamp(0.25, 6.0);
-                Estimate { way: Way::Of(*family, round(bits)), ..found }
-            }
-            _ => found,
-        }))
+        let found = sum(checkpoint, &few, way, |_, i| members[i].weigh(engine, checkpoint, way))?;
+        Ok::<_, Error>(
+            found
+                .map(|found| match way {
+                    Way::Of(Family::Entropy, _) => found,
+                    // Tables are a smaller part of the bits of a whole than of those of a sample.
+                    Way::Of(family, _) if members.iter().any(|m| m.sample.is_some()) => {
+                        let bits = (8.0 * found.bytes / elements as f64).clamp(0.25, 6.0);
+                        Estimate { way: Way::Of(*family, round(bits)), ..found }
+                    }
+                    _ => found,
+                })
+                .map(|e| Estimate { bytes: times * e.bytes, error: times * e.error, ..e }),
+        )
     };
     let keep = part.bytes(checkpoint) as f64;
     let mut all = vec![Estimate { way: Way::Keep, bytes: keep, error: 0.0, worst: 0.0 }];
@@ -225,14 +248,21 @@ pub fn look(
             (None, None) => true,
         };
         if worth {
-            for bits in family.rates() {
+            let rates = family.rates().iter().enumerate();
+            // Of few weights fewer will do.
+            for (_, bits) in rates.filter(|(i, _)| elements >= 1 << 14 || i % 2 == 0) {
                 all.extend(estimate(&Way::Of(family, *bits))?);
             }
         }
     }
     let mut known: Vec<&Way> = Vec::new();
     let fixed = Way::fixed();
-    for way in fixed.iter().chain(also).filter(|way| **way != Way::Keep) {
+    // What needs many weights to be worth its tables is left out of few.
+    let many = |way: &&Way| {
+        elements >= 1 << 14 || !matches!(way, Way::Fixed(text) if text.contains("vector"))
+    };
+    let fixed = fixed.iter().filter(many);
+    for way in fixed.chain(also).filter(|way| **way != Way::Keep) {
         if !known.contains(&way) {
             known.push(way);
             all.extend(estimate(way)?);
@@ -265,8 +295,9 @@ fn round(bits: f64) -> f64 {
     (bits * 1e4).floor() / 1e4
 }
 
-/// Steps of a bit between points of a family.
+/// Steps of a bit between points of a family, and the largest as a share of the bits.
 const STEPS: f64 = 96.0;
+const FINE: f64 = 0.002;
 
 /// All estimates, and between those of a family what lies there.
 pub fn dense(look: &[Estimate]) -> Vec<Estimate> {
@@ -282,7 +313,11 @@ pub fn dense(look: &[Estimate]) -> Vec<Estimate> {
                 continue;
             };
             let point = |e: &Estimate| Point { choice: 0, bytes: e.bytes, error: e.error };
-            let steps = ((to - from) * STEPS) as usize;
+            // Equal bytes, as of constants, leave nothing between; nor do errors that are none.
+            if b.bytes <= a.bytes || a.error.is_nan() || a.error <= 0.0 {
+                continue;
+            }
+            let steps = ((to - from) * STEPS).max(libm::log(to / from) / FINE) as usize;
             for step in 1..steps {
                 let part = step as f64 / steps as f64;
                 let bytes = a.bytes + part * (b.bytes - a.bytes);

@@ -24,6 +24,7 @@ use crate::{
     Error, Result,
     engine::Engine,
     format::Checkpoint,
+    parallel,
     pipeline::{Options, fitted},
     recipe::{Additions, Recipe},
 };
@@ -124,6 +125,9 @@ pub struct Found {
 /// The share of a budget that may be left over.
 const LEFT: f64 = 0.004;
 
+/// What a look at a part takes of memory, at most: a sample, and what treating it takes.
+const OF_A_LOOK: u64 = 48 << 20;
+
 /// How often a choice is measured, and made again where samples misled.
 const ROUNDS: usize = 5;
 
@@ -162,6 +166,12 @@ const ROUNDS: usize = 5;
 /// ```
 pub fn search(input: &Path, ask: &Ask, options: &Options) -> Result<Found> {
     ask.target.check()?;
+    if let (Target::Error(_), Some(limit)) = (ask.target, ask.additions.max_error) {
+        return Err(Error::Usage(format!(
+            "{} and --max-error {limit} each limit the error of every tensor; leave one out",
+            ask.target.flag()
+        )));
+    }
     let checkpoint = Checkpoint::open_variant(input, options.variant)?;
     let engine = options.engine();
     options.run(|| {
@@ -189,23 +199,24 @@ struct Made {
 
 impl Search<'_> {
     fn run(self) -> Result<Found> {
-        let presets = self.model.add_presets(self.checkpoint, self.ask, self.options)?;
+        let presets = self.model.of_presets(self.checkpoint, self.ask, self.options)?;
         let ask = match self.ask.target {
             Target::Error(error) if error >= TRELLIS_ERRORS.start => {
                 Some(Way::Within(error.min(TRELLIS_ERRORS.end)))
             }
             Target::Error(_) | Target::Size(_) | Target::BitsPerWeight(_) => None,
         };
-        let looks = self.look(&presets, ask.as_ref())?;
-        let (beside, elements) =
-            (self.beside(&looks)?, self.checkpoint.tensors.iter().map(|t| t.elements()).sum());
+        let mut looks = self.look(&presets, ask.as_ref())?;
+        let beside = self.beside(&looks)?;
+        let elements = self.checkpoint.tensors.iter().map(|t| t.elements()).sum();
+        let mut exact = Exact::default();
         let (made, remarks) = match self.ask.target.budget(elements) {
-            Some(budget) => self.fit(&looks, budget, beside)?,
-            None => (self.within(&looks)?, Vec::new()),
+            Some(budget) => self.fit(&mut looks, &mut exact, budget, beside)?,
+            None => (self.within(&looks, &mut exact)?, Vec::new()),
         };
         let searched = self.model.searched(self.checkpoint);
-        let mean = |error: f64| (error.max(0.0) / searched.max(1) as f64).sqrt();
         let mut curve = Curve::new(elements);
+        let mean = |error: f64| (error.max(0.0) / searched.max(1) as f64).sqrt();
         let hulls: Vec<_> = looks.iter().map(|look| corners(&dense(look))).collect();
         for (bytes, error) in allocate::curve(&hulls) {
             curve.push(None, bytes + beside as f64, mean(error));
@@ -217,9 +228,10 @@ impl Search<'_> {
             };
             let sums: Option<Vec<(f64, f64)>> = looks.iter().zip(ways).map(own).collect();
             if let Some(sums) = sums.filter(|sums| !sums.is_empty()) {
+                // What they keep is as it was.
+                let beside = (beside + self.model.saved) as f64;
                 let bytes: f64 = sums.iter().map(|s| s.0).sum();
-                let error: f64 = sums.iter().map(|s| s.1).sum();
-                curve.push(Some(name), bytes + beside as f64, mean(error));
+                curve.push(Some(name), bytes + beside, mean(sums.iter().map(|s| s.1).sum()));
             }
         }
         curve.thin();
@@ -241,9 +253,23 @@ impl Search<'_> {
             presets.iter().filter_map(move |ways| ways[part].clone()).chain(ask.cloned())
         };
         self.engine.begin("looking", self.model.looked_at(self.checkpoint));
-        crate::parallel::try_map(&parts, &|(i, part)| {
-            look::look(self.engine, self.checkpoint, part, &ways(*i).collect::<Vec<_>>())
-        })
+        let mut looks = Vec::with_capacity(parts.len());
+        for some in parts.chunks(self.at_once()) {
+            looks.extend(parallel::try_map(some, &|(i, part)| {
+                look::look(self.engine, self.checkpoint, part, &ways(*i).collect::<Vec<_>>())
+            })?);
+        }
+        Ok(looks)
+    }
+
+    /// How many parts may be looked at, or small ones measured, side by side.
+    fn at_once(&self) -> usize {
+        match self.options.memory / OF_A_LOOK {
+            0 | 1 => 1,
+            // Whoever is done with one takes another.
+            n if n >= self.options.threads() as u64 => 256,
+            n => n as usize,
+        }
     }
 
     /// What the output takes beside the parts: headers, what is kept, what flags treat, and what is carried along.
@@ -252,17 +278,19 @@ impl Search<'_> {
         let first =
             |look: &Vec<Estimate>| corners(look).first().map(|p| look[p.choice].way.clone());
         let ways: Vec<Way> = looks.iter().map(|look| first(look).unwrap_or(Way::Keep)).collect();
-        let (_, _, overhead) = self.planned(&ways)?;
+        let (_, _, overhead) = self.planned(&ways, None)?;
         Ok(overhead + self.model.others)
     }
 
-    /// The recipe of these ways, and the bytes of its headers and of what is carried along.
-    fn planned(&self, ways: &[Way]) -> Result<(String, Recipe, u64)> {
+    /// The recipe of these ways, and the bytes of its headers, of its index, which says how many bytes of data there are, and of what is
+    /// carried along.
+    fn planned(&self, ways: &[Way], data: Option<u64>) -> Result<(String, Recipe, u64)> {
         let text = written::written(self.checkpoint, &self.model, ways, self.ask);
-        let recipe = self.ask.additions.before(Recipe::parse(&text)?)?;
+        let recipe = Recipe::parse(&text)?;
         let plan = fitted(self.checkpoint, &recipe, self.options, self.options.on_gpu())?;
         let most: u64 = plan.steps.iter().map(|s| s.bytes).sum();
-        let mut overhead = plan.output_bytes - most;
+        let index = plan.index_bytes(self.checkpoint, data.unwrap_or(most));
+        let mut overhead = plan.header_bytes.iter().sum::<u64>() + index;
         for (file, ties) in self.model.ties.iter().enumerate() {
             // Of tensors that are tied a header has the marks alone.
             let tied = plan.header_bytes_tied(self.checkpoint, file, ties)?;
@@ -272,18 +300,16 @@ impl Search<'_> {
         Ok((text, recipe, overhead + carried))
     }
 
-    /// Treats all parts as they were chosen, those that are not known yet, and adds up.
-    fn make(&self, ways: Vec<Way>, exact: &mut Exact) -> Result<Made> {
-        let asked: Vec<(usize, Way)> = ways.iter().cloned().enumerate().collect();
-        self.measure(&asked, exact)?;
-        let (text, recipe, overhead) = self.planned(&ways)?;
-        let (mut output_bytes, mut error) = (overhead + self.model.others, 0.0);
+    /// Adds up what was measured of all parts.
+    fn make(&self, ways: Vec<Way>, exact: &Exact) -> Result<Made> {
+        let (mut data, mut error) = (self.model.others, 0.0);
         for (part, way) in ways.iter().enumerate() {
             let found = exact.of(part, way).ok_or_else(|| self.lost(part))?;
-            output_bytes += found.bytes as u64;
+            data += found.bytes as u64;
             error += found.error;
         }
-        Ok(Made { text, recipe, output_bytes, error })
+        let (text, recipe, overhead) = self.planned(&ways, Some(data))?;
+        Ok(Made { text, recipe, output_bytes: data + overhead, error })
     }
 
     fn lost(&self, part: usize) -> Error {
@@ -306,7 +332,10 @@ impl Search<'_> {
         // Small ones side by side; large ones have threads enough by themselves.
         let (small, large): (Vec<_>, Vec<_>) =
             new.into_iter().partition(|(part, _)| bytes(*part) <= 8 << 20);
-        let mut found = crate::parallel::try_map(&small, &whole)?;
+        let mut found = Vec::with_capacity(small.len() + large.len());
+        for some in small.chunks(self.at_once()) {
+            found.extend(parallel::try_map(some, &whole)?);
+        }
         for one in &large {
             found.push(whole(one)?);
         }
@@ -316,34 +345,44 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The least error within a budget.
+    /// The least error within a budget. Looks then say what was measured.
     fn fit(
         &self,
-        looks: &[Vec<Estimate>],
+        looks: &mut [Vec<Estimate>],
+        exact: &mut Exact,
         budget: u64,
         beside: u64,
     ) -> Result<(Made, Vec<String>)> {
-        let mut looks = looks.to_vec();
-        let (mut exact, mut aim) = (Exact::default(), budget as f64 - beside as f64);
-        let mut best: Option<Made> = None;
-        let mut least = u64::MAX;
-        for _ in 0..ROUNDS {
+        if let Some(limit) = self.ask.additions.max_error {
+            looks.iter_mut().for_each(|look| look.retain(|e| e.worst <= limit));
+        }
+        let (mut aim, mut rounds) = (budget as f64 - beside as f64, 0);
+        let (mut best, mut least): (Option<Made>, Option<u64>) = (None, None);
+        // A part may fail once in every way; that is no round.
+        let mut failures = 0;
+        while rounds < ROUNDS && failures < FAILURES {
             let all: Vec<Vec<Estimate>> = looks.iter().map(|look| dense(look)).collect();
             let hulls: Vec<Vec<Point>> = all.iter().map(|look| corners(look)).collect();
             let Some(at) = allocate(&hulls, aim) else {
                 let fewest: f64 = hulls.iter().map(|hull| hull[0].bytes).sum();
-                least = least.min((fewest + beside as f64) as u64);
+                least = Some((fewest + beside as f64) as u64);
                 break;
             };
-            let chosen = |(i, at): (usize, &usize)| all[i][hulls[i][*at].choice].clone();
-            let chosen: Vec<Estimate> = at.iter().enumerate().map(chosen).collect();
+            let mut chosen: Vec<Point> =
+                at.iter().zip(&hulls).map(|(at, hull)| hull[*at]).collect();
+            let left = aim - chosen.iter().map(|p| p.bytes).sum::<f64>();
+            let points: Vec<Vec<Point>> = all.iter().map(|look| points(look)).collect();
+            allocate::fill(&points, &mut chosen, left);
+            let chosen: Vec<Estimate> =
+                chosen.iter().zip(&all).map(|(p, look)| look[p.choice].clone()).collect();
             let asked: Vec<(usize, Way)> =
                 chosen.iter().map(|e| e.way.clone()).enumerate().collect();
-            self.measure(&asked, &mut exact)?;
+            self.measure(&asked, exact)?;
             // What samples were wrong about.
             let mut failed = false;
             for (part, estimate) in chosen.iter().enumerate() {
-                match exact.of(part, &estimate.way) {
+                let limit = self.ask.additions.max_error.unwrap_or(f64::MAX);
+                match exact.of(part, &estimate.way).filter(|found| found.worst <= limit) {
                     Some(found) => look::correct(&mut looks[part], estimate, found),
                     None => {
                         failed = true;
@@ -352,32 +391,31 @@ impl Search<'_> {
                 }
             }
             if failed {
+                failures += 1;
                 continue;
             }
-            let made = self.make(chosen.into_iter().map(|e| e.way).collect(), &mut exact)?;
+            rounds += 1;
+            let made = self.make(chosen.into_iter().map(|e| e.way).collect(), exact)?;
             let off = budget as f64 - made.output_bytes as f64;
-            let fits = off >= 0.0;
-            let done = fits && (off <= LEFT * budget as f64 || at_end(&at, &hulls));
-            if fits && best.as_ref().is_none_or(|b| made.error < b.error) {
+            let done = off >= 0.0 && (off <= LEFT * budget as f64 || at_end(&at, &hulls));
+            // Looks say now what parts take; headers, what they are off by.
+            let data: f64 = exact.bytes_of(&asked);
+            aim = budget as f64 - (made.output_bytes as f64 - data) - rounds as f64;
+            if off >= 0.0 && best.as_ref().is_none_or(|b| made.error < b.error) {
                 best = Some(made);
             }
             if done {
                 break;
             }
-            // Corrected looks say the rest.
-            if !fits {
-                aim += off - 0.001 * budget as f64;
-            }
         }
         let Some(made) = best else {
-            let least = match least {
-                u64::MAX => String::new(),
-                least => format!("; the least is about {least} bytes"),
+            let why = match least {
+                None => "no choice that was measured was as small".into(),
+                Some(least) => format!(
+                    "the least is about {least} bytes, {beside} of them of headers and what is not searched"
+                ),
             };
-            return Err(Error::Usage(format!(
-                "{} cannot be met{least}, {beside} of them of headers and tensors that are kept",
-                self.ask.target.flag()
-            )));
+            return Err(Error::Usage(format!("{} cannot be met; {why}", self.ask.target.flag())));
         };
         let mut remarks = Vec::new();
         let off = budget - made.output_bytes;
@@ -389,7 +427,7 @@ impl Search<'_> {
                     made.output_bytes
                 ),
                 false => format!(
-                    "{off} bytes of {budget} are left over: the next step of any tensor takes more"
+                    "{off} bytes of {budget} are left over: what there is between takes more, or gains nothing"
                 ),
             });
         }
@@ -397,16 +435,15 @@ impl Search<'_> {
     }
 
     /// The fewest bytes of which no tensor is further off than the target says.
-    fn within(&self, looks: &[Vec<Estimate>]) -> Result<Made> {
+    fn within(&self, looks: &[Vec<Estimate>], exact: &mut Exact) -> Result<Made> {
         let Target::Error(limit) = self.ask.target else {
             unreachable!("a budget has its own way")
         };
         let mut left: Vec<Vec<Estimate>> = looks.to_vec();
         left.iter_mut().for_each(|look| {
-            look.retain(|e| e.worst <= limit);
+            look.retain(|e| e.worst <= limit && e.way.may_be_chosen());
             look.sort_by(|a, b| b.bytes.total_cmp(&a.bytes));
         });
-        let mut exact = Exact::default();
         let mut chosen: Vec<Option<Way>> = vec![None; left.len()];
         // As it is every tensor is exact: the last to be tried.
         loop {
@@ -419,19 +456,22 @@ impl Search<'_> {
             if asked.is_empty() {
                 break;
             }
-            self.measure(&asked, &mut exact)?;
+            self.measure(&asked, exact)?;
             for (part, way) in asked {
                 if exact.of(part, &way).is_some_and(|found| found.worst <= limit) {
                     chosen[part] = Some(way);
                 }
             }
         }
-        self.make(chosen.into_iter().map(|way| way.unwrap_or(Way::Keep)).collect(), &mut exact)
+        self.make(chosen.into_iter().map(|way| way.unwrap_or(Way::Keep)).collect(), exact)
     }
 }
 
 /// Errors that a trellis can be asked for.
 const TRELLIS_ERRORS: std::ops::Range<f64> = 0.005..0.9;
+
+/// How often a choice may turn out to be none.
+const FAILURES: usize = 64;
 
 /// Presets whose choices are looked at as well, and that a curve shows: those that prune are for networks that were trained so.
 const PRESETS_LOOKED_AT: [&str; 6] = ["int8", "int4", "palette8", "palette4", "coded4", "coded3"];
@@ -443,8 +483,14 @@ fn at_end(at: &[usize], hulls: &[Vec<Point>]) -> bool {
 
 /// The corners of what a part may become.
 fn corners(look: &[Estimate]) -> Vec<Point> {
+    hull(&points(look))
+}
+
+/// All that a part may become.
+fn points(look: &[Estimate]) -> Vec<Point> {
     let point = |(choice, e): (usize, &Estimate)| Point { choice, bytes: e.bytes, error: e.error };
-    hull(&look.iter().enumerate().map(point).collect::<Vec<_>>())
+    let all = look.iter().enumerate().filter(|(_, e)| e.way.may_be_chosen());
+    all.map(point).collect()
 }
 
 /// What parts have become as a whole, by the text of how; nothing where they cannot.
@@ -454,6 +500,11 @@ struct Exact(HashMap<(usize, String), Option<Estimate>>);
 impl Exact {
     fn knows(&self, part: usize, way: &Way) -> bool {
         self.0.contains_key(&(part, way.text(ways::STATES)))
+    }
+
+    /// What these take together.
+    fn bytes_of(&self, ways: &[(usize, Way)]) -> f64 {
+        ways.iter().filter_map(|(part, way)| Some(self.of(*part, way)?.bytes)).sum()
     }
 
     fn of(&self, part: usize, way: &Way) -> Option<&Estimate> {

@@ -1,13 +1,13 @@
 //! The tensors of a model: which are searched, which are one choice together, and which others decide.
 
 use crate::{
-    Error, Result,
+    Error, Result, TensorInfo,
     engine::Engine,
     form::View,
     format::Checkpoint,
-    pipeline::{Options, ties},
-    plan::{Action, Plan},
-    recipe::{NonFinite, Preset, Recipe},
+    pipeline::{Options, fitted, ties},
+    plan::{Action, Plan, Step},
+    recipe::{Additions, NonFinite, Preset, Recipe},
     search::{
         Ask, PRESETS_LOOKED_AT, look,
         ways::{Way, of_rules},
@@ -71,12 +71,13 @@ pub struct Model {
     pub part_of: HashMap<usize, usize>,
     /// Tensors that are kept but for their bytes: how they are seen.
     pub coded: BTreeMap<usize, View>,
-    /// Tensors that flags decide: a recipe says nothing of them.
-    pub by_flags: Vec<bool>,
+    /// What flags say of the tensors that they decide.
+    pub by_flags: BTreeMap<usize, (Way, View)>,
     /// Of every file which of its tensors are equal to one before, and to which.
     pub ties: Vec<BTreeMap<usize, usize>>,
-    /// Bytes of all tensors that are not searched.
+    /// Bytes of all tensors that are not searched, and how many more these are as they are.
     pub others: u64,
+    pub saved: u64,
 }
 
 impl Model {
@@ -90,7 +91,8 @@ impl Model {
         options: &Options,
     ) -> Result<Self> {
         let recipe = ask.additions.before(Recipe::parse(TREATED)?)?;
-        let plan = Plan::new(checkpoint, &recipe, options.unit_bytes().max(1 << 20), 1)?;
+        // What trellises take of memory, all that is searched takes.
+        let plan = fitted(checkpoint, &recipe, options, options.on_gpu())?;
         plan.remarks.iter().for_each(|remark| engine.progress.warn(remark));
         let limits = model_limits(engine, checkpoint, &plan)?;
         let files = 0..checkpoint.files.len();
@@ -101,27 +103,34 @@ impl Model {
             parts: Vec::new(),
             part_of: HashMap::new(),
             coded: BTreeMap::new(),
-            by_flags: Vec::new(),
+            by_flags: BTreeMap::new(),
             ties,
             others: 0,
+            saved: 0,
         };
         let mut groups: HashMap<String, usize> = HashMap::new();
+        let flags = of_flags(ask.additions)?;
+        let searched = |step: &Step| !step.keeps() && step.rule >= flags.len();
+        let many = plan.steps.iter().filter(|step| searched(step)).count() > MANY;
         for (i, (t, step)) in checkpoint.tensors.iter().zip(&plan.steps).enumerate() {
-            let by_flag = recipe.rules.get(step.rule).is_some_and(|rule| rule.is_of_a_flag());
-            model.by_flags.push(by_flag);
+            let by_flag = flags.get(step.rule);
             let (first, stored) = (tied.get(&i).copied(), !tied.contains_key(&i));
             match &step.action {
                 Action::Keep(_) => {
                     let way = Way::lossless();
                     let view = View::default();
-                    let coded = match stored && !by_flag && t.bytes >= WORTH_CODING {
+                    let coded = match stored && by_flag.is_none() && t.bytes >= WORTH_CODING {
                         true => look::weigh(engine, checkpoint, t, view, &way)?,
                         false => None,
                     };
+                    if by_flag.is_some() {
+                        model.by_flags.insert(i, (Way::Keep, view));
+                    }
                     match coded {
                         Some(coded) => {
                             model.coded.insert(i, view);
                             model.others += coded.bytes;
+                            model.saved += t.bytes - coded.bytes;
                         }
                         // With the one that it is tied to it is coded, or kept.
                         None if !stored => {
@@ -131,7 +140,9 @@ impl Model {
                         None => model.others += t.bytes,
                     }
                 }
-                Action::Treat(treat) if by_flag => {
+                Action::Treat(treat) if by_flag.is_some() => {
+                    let way = by_flag.cloned().unwrap_or(Way::Keep);
+                    model.by_flags.insert(i, (way, treat.manifest.view));
                     if stored {
                         let found = look::encoded(engine, checkpoint, t, treat, limits[i])?;
                         model.others += found.map_or(t.bytes, |found| found.bytes);
@@ -156,8 +167,24 @@ impl Model {
                         model.part_of.insert(i, part);
                         continue;
                     }
+                    if !look::is_finite(engine, checkpoint, t)? {
+                        // Whatever it is, its bits come back.
+                        let (way, view) = (Way::lossless(), View::default());
+                        let coded = look::weigh(engine, checkpoint, t, view, &way)?;
+                        model.others += coded.map_or(t.bytes, |coded| coded.bytes);
+                        coded.map(|coded| {
+                            model.saved += t.bytes - coded.bytes;
+                            model.coded.insert(i, view)
+                        });
+                        continue;
+                    }
                     let member = Member { tensor: i, copies: 1, view: treat.manifest.view };
-                    let key = ask.together.then(|| together(&t.name)).flatten();
+                    let small = t.elements() < SMALL;
+                    let key = match ask.together.then(|| together(&t.name)).flatten() {
+                        Some(key) => Some(key),
+                        None if small || many => Some(alike(t, small)),
+                        None => None,
+                    };
                     let known = key.as_ref().and_then(|key| groups.get(key)).copied();
                     let part = known.unwrap_or(model.parts.len());
                     match known {
@@ -177,7 +204,7 @@ impl Model {
     /// # Errors
     ///
     /// As [`Plan::new`], but for recipes that do not fit.
-    pub fn add_presets(
+    pub fn of_presets(
         &self,
         checkpoint: &Checkpoint,
         ask: &Ask,
@@ -217,14 +244,45 @@ impl Model {
     }
 }
 
+/// Tensors of fewer weights are one choice with all of their type and shape: their tables are most of what they take.
+const SMALL: u64 = 1 << 14;
+
+/// Where more are searched than this, so are those of one shape whose names differ in numbers alone.
+const MANY: usize = 1000;
+
+/// What small tensors, or all of very many, have in common with those that are treated as they are.
+fn alike(t: &TensorInfo, small: bool) -> String {
+    let named = match small {
+        true => String::new(),
+        false => t.name.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect(),
+    };
+    format!("{} {:?} {named}", t.dtype.name(), t.shape)
+}
+
+/// What each rule that flags make says, in their order.
+fn of_flags(additions: &Additions) -> Result<Vec<Way>> {
+    let mut ways = vec![Way::Keep; additions.keep.len()];
+    for (_, preset) in &additions.set {
+        let own = of_rules(Preset::named(preset)?.text)?;
+        ways.extend(own.into_iter().filter(|way| *way != Way::Keep));
+    }
+    Ok(ways)
+}
+
 /// What tensors that are used together have in common: their names but for one word.
 fn together(name: &str) -> Option<String> {
-    const ALIKE: [&[&str]; 6] = [
+    const ALIKE: [&[&str]; 12] = [
         &["q_proj", "k_proj", "v_proj"],
         &["query", "key", "value"],
         &["wq", "wk", "wv"],
         &["to_q", "to_k", "to_v"],
+        &["query_proj", "key_proj", "value_proj"],
+        &["add_q_proj", "add_k_proj", "add_v_proj"],
+        &["q_lin", "k_lin", "v_lin"],
+        &["q", "k", "v"],
         &["gate_proj", "up_proj"],
+        &["wi_0", "wi_1"],
+        &["ffn_gate", "ffn_up"],
         &["w1", "w3"],
     ];
     let words: Vec<&str> = name.split('.').collect();

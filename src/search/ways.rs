@@ -41,9 +41,9 @@ impl Family {
     /// Where it is looked at. Between these it is interpolated.
     pub fn rates(self) -> &'static [f64] {
         match self {
-            Self::Entropy => &[2.0, 4.0, 6.0, 6.5, 7.0, 7.5, 8.0],
+            Self::Entropy => &[0.5, 1.0, 2.0, 4.0, 6.0, 6.5, 7.0, 7.5, 8.0],
             Self::Trellis | Self::TrellisOfHadamard | Self::TrellisOfDct => {
-                &[0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0]
+                &[0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0]
             }
         }
     }
@@ -82,6 +82,11 @@ impl Way {
     /// Those that have no number of bits to turn.
     pub fn fixed() -> Vec<Self> {
         FIXED.into_iter().map(|text| Self::Fixed(text.into())).collect()
+    }
+
+    /// Whether it may be chosen. A preset's trellis is looked at for the preset's sake alone: the same with more states is a family.
+    pub fn may_be_chosen(&self) -> bool {
+        !matches!(self, Self::Fixed(text) if text.contains("\"trellis\""))
     }
 
     /// Without any loss, in fewer bytes.

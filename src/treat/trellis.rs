@@ -23,7 +23,7 @@ const SAMPLE: usize = 1 << 17;
 const PARTS: usize = 8;
 
 /// How often the whole tensor is gone through until what it takes is what was asked for.
-const PASSES: usize = 6;
+const PASSES: usize = 8;
 
 /// Of the bits that were asked for, how many it may take more, and how many less before another step is tried.
 const ABOVE: f64 = 0.0005;
@@ -146,17 +146,18 @@ impl Job<'_> {
             }
             TrellisGoal::Error(error) => Goal::Error(error * error * look.squares / n * 0.995),
         };
-        let mut fit = Fit::new(aim, mean, variance, furthest);
+        let mut fit = Fit::new(aim, (mean, variance, furthest), &sample);
         if importance.is_some() {
             fit = fit.weighed();
         }
         fit.settle(trellis, aim, &sample);
-        // The nearest to what was asked for of those that keep to it, and what was least beyond it.
+        // Of those that keep to what was asked for the one with the least error, or the fewest bits; and what was least beyond it.
         let (mut best, mut beyond): (Option<(f64, Levels)>, f64) = (None, f64::MAX);
+        let (mut coarser, mut least) = (false, f64::MAX);
         for _ in 0..PASSES {
             let grid = fit.grid(trellis);
             let (tally, coded) = self.take(mask, &grid, importance)?;
-            let (entries, first) = fit.entries(&tally, self.blocks.dtype);
+            let (entries, codes) = fit.entries(&tally, self.blocks.dtype);
             if look.survivors == 0 {
                 return Ok(Levels { grid, mean: importance, entries });
             }
@@ -168,19 +169,34 @@ impl Job<'_> {
                     (off, ABOVE * bits, BELOW * bits + 64.0 / n)
                 }
                 TrellisGoal::Error(error) => {
-                    let found = fit.error(&tally, (&entries, first)).max(1e-300);
+                    let found = fit.error(&tally, (&entries, &codes)).max(1e-300);
                     let limit = (error * error * look.squares / n).max(1e-300);
                     (0.5 * libm::log2(found / limit), 0.0, 0.01)
                 }
             };
             beyond = beyond.min(off);
-            if off <= above && best.as_ref().is_none_or(|(of_best, _)| off > *of_best) {
-                let grid = grid.shifted(first);
-                best = Some((off, Levels { grid, mean: importance, entries }));
+            let found = fit.error(&tally, (&entries, &codes));
+            let (cost, wants_less) = match goal {
+                TrellisGoal::Bits(_) => (found, off < -below),
+                TrellisGoal::Error(_) => (coded as f64, off > above),
+            };
+            if off <= above && best.as_ref().is_none_or(|(of_best, _)| cost < *of_best) {
+                let grid = grid.with_codes(&codes);
+                best = Some((cost, Levels { grid, mean: importance, entries }));
             }
-            // What has no more to tell apart takes fewer bits, or has no error.
-            if (-below..=above).contains(&off) || off < 0.0 && fit.is_finest() {
+            let led_by_tails = fit.is_led_by_tails(&tally) && off <= above;
+            let met = (-below..=above).contains(&off) || coarser && !wants_less;
+            if met && !led_by_tails {
                 break;
+            }
+            // What has no more to tell apart takes fewer bits. Where the smallest step is, is an estimate: a larger one may have less error.
+            if led_by_tails || wants_less && (coarser || fit.is_finest()) {
+                if found >= least || matches!(goal, TrellisGoal::Error(_)) && off <= above {
+                    break;
+                }
+                (coarser, least) = (true, found);
+                fit.coarsen(&tally);
+                continue;
             }
             aim = match aim {
                 Goal::Bits(bits) => Goal::Bits((bits - off - below / 4.0).max(bits / 4.0)),

@@ -7,7 +7,7 @@ use super::{
 use crate::support::{CPU, WEIGHTS, options, words_of, write_checkpoint};
 use tersor::{
     DType,
-    pipeline::{compress, decompress},
+    pipeline::{Options, compress, decompress},
     recipe::Recipe,
 };
 
@@ -171,5 +171,74 @@ fn what_is_important_is_off_by_less() {
         let same = counted(&key).2;
         // What counts the same everywhere is in one class: the same paths.
         assert!(same == plain, "{nothing}");
+    }
+}
+
+/// Weights of which a part is much larger than the others: more bits have no more error, up to three less than palettes by entropy at as many
+/// bits, and an error that is asked for is kept to, or refused.
+#[test]
+fn heavy_tails_have_less_error_with_more_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, cols) = (256, 512);
+    let normal = gaussian(11, rows * cols);
+    let divisor = gaussian(12, 2 * rows * cols);
+    let of =
+        |scale: &dyn Fn(usize) -> f32| (0..rows * cols).map(|i| normal[i] * scale(i)).collect();
+    let cases: [(&str, Vec<f32>); 6] = [
+        ("rows x 10", of(&|i| if i / cols % 10 == 0 { 10.0 } else { 1.0 })),
+        ("rows x 30", of(&|i| if i / cols % 10 == 0 { 30.0 } else { 1.0 })),
+        ("rows x 300", of(&|i| if i / cols % 10 == 0 { 300.0 } else { 1.0 })),
+        ("a column x 60", of(&|i| if i % cols == 7 { 60.0 } else { 1.0 })),
+        ("one weight x 10000", of(&|i| if i == 777 { 1e4 } else { 1.0 })),
+        // Student's of two degrees.
+        (
+            "student",
+            of(&|i| 1.0 / (0.5 * (divisor[2 * i].powi(2) + divisor[2 * i + 1].powi(2))).sqrt()),
+        ),
+    ];
+    for (name, values) in cases {
+        let input = matrix(dir.path(), [rows, cols], &values);
+        let made = |quantize: &str| {
+            let report = run(&input, &dir.path().join("out"), &recipe(quantize, ""), &CPU);
+            let stored = report.tensors[0].components.iter().filter(|c| c.name != "header");
+            let bits = 8.0 * stored.map(|c| c.bytes).sum::<u64>() as f64 / (rows * cols) as f64;
+            (bits, report.tensors[0].error.rel_error.unwrap())
+        };
+        let mut last = f64::MAX;
+        for bits in [0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0] {
+            let (taken, error) = made(&format!("trellis\", bits = {bits}"));
+            assert!(taken <= 1.0006 * bits, "{name} {bits}: {taken}");
+            assert!(error <= 1.1 * last, "{name} {bits}: {error} after {last}");
+            last = error;
+            if bits <= 3.0 {
+                let (_, of_entropy) = made(&format!("entropy\", bits = {}", taken - 0.01));
+                assert!(
+                    error < of_entropy,
+                    "{name} {bits}: {error}, {of_entropy} by entropy at {taken}"
+                );
+            }
+        }
+        for limit in [0.5, 0.1, 0.03] {
+            let recipe = recipe(&format!("trellis\", max_error = {limit}"), "");
+            let made = compress(
+                &input,
+                &dir.path().join("limited"),
+                &recipe,
+                &Options { force: true, ..options(&CPU) },
+            );
+            match made {
+                Ok(report) => {
+                    let error = report.tensors[0].error.rel_error.unwrap();
+                    assert!((0.8 * limit..=limit).contains(&error), "{name} {limit}: {error}");
+                }
+                Err(e) => {
+                    let said = e.to_string();
+                    assert!(
+                        limit < 0.2 && said.contains("256 levels do not reach"),
+                        "{name} {limit}: {said}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -130,7 +130,7 @@ pub const TRELLIS_SEARCH: Op = Op {
         // Costs of few bits, so that many paths cost the same.
         let cost =
             |p: usize, subset: usize| (number(p as u64, subset as u64) & 4095) as u16 >> (p % 12);
-        let positions = Positions { per_weight: 1.0, middle: 0, core: 128, shift: 0, far: 0 };
+        let positions = Positions { per_weight: 1.0, middle: 0, core: 128, far: 0 };
         let grid = Grid {
             trellis: trellis(input)?,
             positions,

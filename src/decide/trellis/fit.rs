@@ -7,6 +7,7 @@ use crate::{
     decide::trellis::{
         EVEN, FINE, Grid, LEVELS, MIDDLE, Part,
         classes::{ONE, share},
+        tails::{OUTER, Tails},
     },
     dtype, parallel, words,
 };
@@ -18,8 +19,14 @@ const TURNS: usize = 10;
 /// How near the goal is near enough, in bits.
 const NEAR: f64 = 4e-3;
 
+/// The squared error of paths through even levels, in squared steps, at most.
+const EVEN_ERROR: f64 = 0.35;
+
+/// How much larger.
+const COARSER: f64 = 1.4;
+
 /// Steps to the furthest weight, or to the middle, at most.
-const FINEST: f64 = (1 << 20) as f64;
+const FINEST: f64 = (1 << 24) as f64;
 
 /// What a grid is to be good for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +42,8 @@ pub enum Goal {
 pub struct Fit {
     /// How far levels are apart.
     pub(super) step: f64,
+    /// What [`FINE`] positions are: a step, but no more than a part of how far weights go, whose levels may be closer than a large step.
+    pub(super) unit: f64,
     /// Where the middle one is, in positions.
     pub(super) middle: i32,
     /// Where each level is, in steps from the middle one.
@@ -43,8 +52,12 @@ pub struct Fit {
     pub(super) bits: [f64; LEVELS],
     /// The squared steps that a bit is worth.
     pub(super) price: f64,
-    /// How far the furthest weight is, in steps: between the levels beyond the even ones are as many as that needs.
+    /// How far the furthest weight is, in units.
     reach: f64,
+    /// Where weights are far from the middle; how far the levels beyond the even ones are, in steps; and the smallest step.
+    tails: Tails,
+    outer: [f64; OUTER],
+    finest: f64,
     /// Whether weights count differently.
     pub(super) weighed: bool,
     /// How far the weights are from 0 that are in the middle, and the furthest from there: in their own measure.
@@ -53,7 +66,7 @@ pub struct Fit {
 }
 
 /// What the weights of some paths have taken: of every level how many, and how much these count; the sum of their positions from the
-/// middle, and over all levels the sum of the squares of these, which count up to 2^21, each times what its weight counts.
+/// middle, and over all levels the sum of the squares of these, each times what its weight counts.
 #[derive(Clone, Debug)]
 pub struct Tally {
     counts: [u64; LEVELS],
@@ -64,7 +77,7 @@ pub struct Tally {
     squares: u128,
 }
 
-/// A position as far as its square counts.
+/// A position whose square is added up in 64 bits.
 const SQUARED: i32 = 1 << 21;
 
 impl Default for Tally {
@@ -91,7 +104,6 @@ impl Tally {
             all.counts[level] += 1;
             all.shares[level] += share;
             all.sums[level] += i128::from(t) * i128::from(share);
-            let t = t.clamp(-i64::from(SQUARED), i64::from(SQUARED));
             all.squares += (t * t) as u128 * u128::from(share);
         }
         all
@@ -101,13 +113,16 @@ impl Tally {
         // Four side by side, so that no weight waits for the one before.
         let (mut counts, mut sums, mut squares) = ([[0u64; LEVELS]; 4], [[0i64; LEVELS]; 4], 0u128);
         for (weights, codes) in weights.chunks(1 << 16).zip(codes.chunks(1 << 16)) {
-            let mut of_part = 0;
+            let (mut of_part, mut far) = (0u64, 0u128);
             let mut take = |w: f32, code: u8, side: usize| {
                 let t = grid.positions.offset(w);
                 counts[side][usize::from(code)] += 1;
                 sums[side][usize::from(code)] += i64::from(t);
-                let t = i64::from(t.clamp(-SQUARED, SQUARED));
-                of_part += (t * t) as u64;
+                // So many squares are no more than 2^58; few are further.
+                match t.abs() <= SQUARED {
+                    true => of_part += (i64::from(t) * i64::from(t)) as u64,
+                    false => far += (i128::from(t) * i128::from(t)) as u128,
+                }
             };
             let (fours, rest) = weights.as_chunks::<4>();
             let (codes_of_fours, codes_of_rest) = codes.as_chunks::<4>();
@@ -115,7 +130,7 @@ impl Tally {
                 (0..4).for_each(|side| take(weights[side], codes[side], side));
             }
             rest.iter().zip(codes_of_rest).for_each(|(w, code)| take(*w, *code, 0));
-            squares += u128::from(of_part);
+            squares += u128::from(of_part) + far;
         }
         let mut all = Self { squares, ..Self::default() };
         for (counts, sums) in counts.iter().zip(&sums) {
@@ -147,7 +162,7 @@ impl Tally {
         self.counts.iter().sum()
     }
 
-    /// The mean of what has taken a level, in steps from the middle one; none where nothing has.
+    /// The mean of what has taken a level, in units from the middle; none where nothing has.
     fn mean(&self, level: usize) -> Option<f64> {
         let n = self.shares[level];
         (n > 0).then(|| self.sums[level] as f64 / n as f64 / f64::from(FINE))
@@ -164,7 +179,7 @@ impl Tally {
         (0..LEVELS).map(bits).sum::<f64>() / self.weights() as f64
     }
 
-    /// The squared error of a weight if all levels are means, in squared steps, times what it counts.
+    /// The squared error of a weight if all levels are means, in squared units, times what it counts.
     fn error(&self) -> f64 {
         let explained = |i: usize| match self.shares[i] {
             0 => 0.0,
@@ -177,8 +192,8 @@ impl Tally {
 
 impl Fit {
     /// A grid of evenly spaced levels for weights with this mean and this variance around it, of which none is further from the
-    /// mean than `furthest`.
-    pub fn new(goal: Goal, mean: f64, variance: f64, furthest: f64) -> Self {
+    /// mean than `furthest`, and of which `parts` are a sample.
+    pub fn new(goal: Goal, (mean, variance, furthest): (f64, f64, f64), parts: &[Part]) -> Self {
         // Where the mean is no matter the level of 0 is worth having.
         let mean = if mean.abs() * 2.0 < variance.sqrt() { 0.0 } else { mean };
         let step = match goal {
@@ -187,15 +202,20 @@ impl Fit {
         };
         let mut fit = Self {
             step: 1.0,
+            unit: 1.0,
             middle: 0,
             levels: [0.0; LEVELS],
             bits: [0.0; LEVELS],
             price: 0.38,
             reach: 0.0,
+            outer: [0.0; OUTER],
+            finest: (furthest.max(mean.abs()) / FINEST).max(f64::from(f32::MIN_POSITIVE)),
+            tails: Tails::of(parts, mean, furthest),
             weighed: false,
             mean,
             furthest,
         };
+        fit.finest = fit.finest.max(fit.tails.finest());
         fit.set_step(step);
         // As of normally distributed weights.
         let deviation = (variance.sqrt() / fit.step).max(0.1);
@@ -212,27 +232,27 @@ impl Fit {
         Self { weighed: true, ..self }
     }
 
-    /// The smallest step: finer ones would tell nothing more apart, and none at all would be no step.
-    fn finest(&self) -> f64 {
-        (self.furthest.max(self.mean.abs()) / FINEST).max(f64::from(f32::MIN_POSITIVE))
-    }
-
     fn set_step(&mut self, step: f64) {
-        self.step = step.max(self.finest());
-        self.middle = (self.mean / self.step * f64::from(FINE)).round_ties_even() as i32;
-        self.reach = self.furthest / self.step;
+        self.step = step.max(self.finest);
+        self.unit = match self.furthest > 0.0 {
+            true => self.step.min((self.furthest / 8.0).max(self.finest)),
+            false => self.step,
+        };
+        self.middle = (self.mean / self.unit * f64::from(FINE)).round_ties_even() as i32;
+        self.reach = self.furthest / self.unit;
+        self.outer = self.tails.levels(self.step);
+        // Those that are no whole steps from the middle have been so many smaller or larger ones.
+        let far = |i: &usize| (*i as i32 - MIDDLE as i32).abs() > EVEN;
+        (0..LEVELS).filter(far).for_each(|i| self.levels[i] = self.plain(i));
     }
 
     /// Where a level is before anything has taken it, in steps.
     pub(super) fn plain(&self, level: usize) -> f64 {
         let i = level as i32 - MIDDLE as i32;
-        let last = MIDDLE as i32 - 1;
-        if i.abs() <= EVEN || self.reach <= f64::from(last) {
-            return f64::from(i);
+        match (i.abs() - EVEN - 1).clamp(-1, OUTER as i32 - 1) {
+            -1 => f64::from(i),
+            outer => f64::from(i.signum()) * self.outer[outer as usize],
         }
-        let even = f64::from(EVEN);
-        let part = f64::from(i.abs() - EVEN) / f64::from(last - EVEN);
-        f64::from(i.signum()) * even * libm::exp2(libm::log2(self.reach / even) * part)
     }
 
     /// The grid.
@@ -247,11 +267,14 @@ impl Fit {
         for i in 0..LEVELS {
             let n = tally.counts[i];
             // What few have taken is likely to be wanted elsewhere by others.
-            self.levels[i] = tally.mean(i).filter(|_| n > 20).unwrap_or_else(|| self.plain(i));
+            let mean = tally.mean(i).filter(|_| n > 20).map(|mean| mean * self.unit / self.step);
+            self.levels[i] = mean.unwrap_or_else(|| self.plain(i));
             self.bits[i] = libm::log2((of[i % 2] as f64 + 1.0) / (n as f64 + 0.05));
         }
         // As much error as a bit less makes where each bit is worth a factor of 4.
-        self.price = 2.0 * LN_2 * tally.error().max(1e-6);
+        let steps = self.unit / self.step;
+        // What weights far out are off by, no smaller step would mend.
+        self.price = 2.0 * LN_2 * (tally.error() * steps * steps).clamp(1e-6, EVEN_ERROR);
     }
 
     /// Moves the step towards the goal, given what the weights have taken; says how far off it was, in bits.
@@ -259,7 +282,7 @@ impl Fit {
         let off = match goal {
             Goal::Bits(bits) => tally.entropy() - bits,
             Goal::Error(error) => {
-                let found = tally.error() * self.step * self.step;
+                let found = tally.error() * self.unit * self.unit;
                 0.5 * libm::log2(error.max(1e-300) / found.max(1e-300))
             }
         };
@@ -289,38 +312,56 @@ impl Fit {
         }
     }
 
-    /// Whether a smaller step would tell nothing more apart.
-    pub fn is_finest(&self) -> bool {
-        self.step <= self.finest()
+    /// Whether weights far out are off by more than all others: a larger step may have less error.
+    pub fn is_led_by_tails(&self, tally: &Tally) -> bool {
+        let steps = self.unit / self.step;
+        tally.error() * steps * steps > EVEN_ERROR
     }
 
-    /// The squared error of a weight, times what it counts, given what all have taken, with these entries for the levels from a first one on.
-    pub fn error(&self, tally: &Tally, (entries, first): (&[f32], u8)) -> f64 {
+    /// Takes a somewhat larger step.
+    pub fn coarsen(&mut self, tally: &Tally) {
+        self.take(tally);
+        self.set_step(self.step * COARSER);
+    }
+
+    /// Whether a smaller step would tell nothing more apart, or have more error.
+    pub fn is_finest(&self) -> bool {
+        self.step <= self.finest
+    }
+
+    /// The squared error of a weight, times what it counts, given what all have taken, with these entries for the levels.
+    pub fn error(&self, tally: &Tally, (entries, codes): (&[f32], &Codes)) -> f64 {
         let mut error = tally.squares as f64;
-        for (entry, i) in entries.iter().zip(usize::from(first)..) {
-            let at = f64::from(*entry) / self.step * f64::from(FINE) - f64::from(self.middle);
-            error += at * (tally.shares[i] as f64 * at - 2.0 * tally.sums[i] as f64);
+        for level in (0..LEVELS).filter(|i| tally.counts[*i] > 0) {
+            let entry = f64::from(entries[usize::from(codes[level])]);
+            let at = entry / self.unit * f64::from(FINE) - f64::from(self.middle);
+            error += at * (tally.shares[level] as f64 * at - 2.0 * tally.sums[level] as f64);
         }
-        let position = self.step / f64::from(FINE);
+        let position = self.unit / f64::from(FINE);
         (error / tally.one / tally.weights() as f64).max(0.0) * (position * position)
     }
 
-    /// The entries of the levels from the first to the last that is taken, in a type, and the number of the first, a multiple of 4.
-    pub fn entries(&self, tally: &Tally, dtype: DType) -> (Vec<f32>, u8) {
-        let taken = |i: &usize| tally.counts[*i] > 0;
-        let (first, last) = match ((0..LEVELS).find(taken), (0..LEVELS).rfind(taken)) {
-            (Some(first), Some(last)) => (first / 4 * 4, last),
-            _ => (MIDDLE, MIDDLE),
-        };
+    /// The entries of the levels that are taken, in a type, and the code of each level: the smallest that its subset has left, so that the
+    /// table is no longer than it need be.
+    pub fn entries(&self, tally: &Tally, dtype: DType) -> (Vec<f32>, Codes) {
+        let (mut codes, mut entries) = ([0; LEVELS], vec![0.0; 1]);
+        let mut next = [0, 1, 2, 3];
         let middle = f64::from(self.middle) / f64::from(FINE);
-        let entry = |i: usize| {
-            let steps = tally.mean(i).unwrap_or_else(|| self.plain(i));
-            ((middle + steps) * self.step).clamp(f32::MIN.into(), f32::MAX.into()) as f32
-        };
-        let mut entries: Vec<f32> = (first..=last).map(entry).collect();
+        for level in 0..LEVELS {
+            let Some(mean) = tally.mean(level) else { continue };
+            let code = &mut next[level % 4];
+            codes[level] = *code as u8;
+            entries.resize(entries.len().max(*code + 1), 0.0);
+            entries[*code] =
+                ((middle + mean) * self.unit).clamp(f32::MIN.into(), f32::MAX.into()) as f32;
+            *code += 4;
+        }
         let mut stored = vec![0; words(dtype, entries.len())];
         dtype::encode(dtype, &entries, &mut stored, 0);
         dtype::decode(dtype, &stored, 0, &mut entries);
-        (entries, first as u8)
+        (entries, codes)
     }
 }
+
+/// The code of each level.
+pub type Codes = [u8; LEVELS];

@@ -8,7 +8,7 @@ use crate::{
     decide::trellis::{
         CLASSES, EVEN, FINE, LEVELS, MIDDLE,
         classes::{ONE, share},
-        fit::Fit,
+        fit::{Codes, Fit},
     },
     simd::codecs::trellis::{self, COST, Choices},
 };
@@ -16,8 +16,17 @@ use crate::{
 /// Cost of the square of a step.
 const UNIT: f64 = 400.0;
 
-/// Positions on either side beyond the even ones, at most.
-const FAR: i32 = 1024;
+/// Positions on either side beyond the even ones, at most: as far as 2^30.
+const FAR: i32 = octaves(1 << 30) - octaves(EVEN * FINE);
+
+/// Where a number is, in 64ths of octaves: its exponent and its first six digits as a float.
+#[inline(always)]
+const fn octaves(t: i32) -> i32 {
+    ((t as f32).to_bits() >> DIGITS) as i32
+}
+
+/// Digits of a float after those.
+const DIGITS: u32 = 17;
 
 /// How much the squared error of a weight of each class counts.
 const COUNTS: [f64; CLASSES] = {
@@ -36,7 +45,7 @@ const _: () = assert!(CLASSES as i32 * (2 * (EVEN * FINE + FAR) + 1) <= 1 << 16)
 const AROUND: usize = 8;
 
 /// Where weights lie, in whole numbers: `t = round_ties_even(w * per_weight)`, at most 2^30 in magnitude, less `middle`. As far as
-/// `core` from 0 a position is one `t`, beyond it `2^shift` of them, and the last on either side all that are left.
+/// `core` from 0 a position is one `t`, beyond it a 64th of an octave, and the last on either side all that are left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Positions {
     /// Positions of a weight of 1, as far as they are even: an f32, with which one multiplication in f32 says `t`.
@@ -45,8 +54,6 @@ pub struct Positions {
     pub middle: i32,
     /// The last even one.
     pub core: i32,
-    /// How many `t` a position is beyond that, as a power of two.
-    pub shift: u32,
     /// Positions beyond the even ones, on either side.
     pub far: i32,
 }
@@ -73,7 +80,7 @@ impl Positions {
     pub fn of(&self, weight: f32) -> u16 {
         let t = self.offset(weight);
         let from = t.abs();
-        let beyond = ((from - self.core).max(0) >> self.shift).min(self.far);
+        let beyond = (octaves(from) - octaves(self.core)).clamp(0, self.far);
         let steps = from.min(self.core) + beyond;
         (self.core + self.far + if t < 0 { -steps } else { steps }) as u16
     }
@@ -83,14 +90,16 @@ impl Positions {
         (2 * (self.core + self.far) + 1) as usize
     }
 
-    /// Steps from the middle to the middle of a position.
-    fn steps(&self, position: usize) -> f64 {
+    /// How far the middle of a position is, where [`FINE`] are one.
+    fn units(&self, position: usize) -> f64 {
         let off = position as i32 - self.core - self.far;
         let beyond = (off.abs() - self.core).max(0);
-        // The first of them that is further than `core` is not all further.
-        let width = f64::from(1u32 << self.shift);
-        let half = if beyond > 0 { (width - 1.0) / 2.0 } else { 0.0 };
-        let from = f64::from(off.abs().min(self.core)) + f64::from(beyond) * width + half;
+        let end = |i: i32| f64::from(f32::from_bits(((octaves(self.core) + i) as u32) << DIGITS));
+        let from = match beyond {
+            // The little that is beyond it, and no further octave, is taken for it.
+            0 => f64::from(off.abs()),
+            i => 0.5 * (end(i) + end(i + 1)),
+        };
         f64::from(off.signum()) * from / f64::from(FINE)
     }
 }
@@ -110,15 +119,14 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The grid of weights of which none is further from the middle than `reach` steps.
+    /// The grid of weights of which none is further from the middle than `reach` units.
     pub(super) fn new(trellis: Trellis, fit: &Fit, reach: f64) -> Self {
         let most = ((reach + 1.0) * f64::from(FINE)).min(f64::from(1 << 30)) as i32;
         let core = most.min(EVEN * FINE);
-        let shift = (0..30).find(|s| (most - core) >> s <= FAR).unwrap_or(30);
-        let far = if most > core { (most - core) >> shift } else { 0 };
-        let per_weight = (f64::from(FINE) / fit.step).min(f64::from(f32::MAX)) as f32;
+        let far = if most > core { octaves(most) - octaves(core) } else { 0 };
+        let per_weight = (f64::from(FINE) / fit.unit).min(f64::from(f32::MAX)) as f32;
         let middle = fit.middle;
-        let positions = Positions { per_weight, middle, core, shift, far };
+        let positions = Positions { per_weight, middle, core, far };
         let (mut costs, mut codes) = (Vec::new(), Vec::new());
         let counts: &[f64] = if fit.weighed { &COUNTS } else { &[1.0] };
         for counts in counts {
@@ -138,7 +146,7 @@ impl Grid {
         // Those that have become hard to tell apart by rounding stay where they would be.
         let mut nearest = 0;
         for position in 0..positions.count() {
-            let at = positions.steps(position);
+            let at = positions.units(position) * fit.unit / fit.step;
             while nearest + 1 < LEVELS
                 && (fit.plain(nearest + 1) - at).abs() <= (fit.plain(nearest) - at).abs()
             {
@@ -164,9 +172,9 @@ impl Grid {
         }
     }
 
-    /// The same of codes that are smaller by a multiple of 4.
-    pub fn shifted(mut self, by: u8) -> Self {
-        self.codes.iter_mut().flatten().for_each(|code| *code = code.saturating_sub(by));
+    /// The same with other codes for its levels, each of the same subset.
+    pub fn with_codes(mut self, codes: &Codes) -> Self {
+        self.codes.iter_mut().flatten().for_each(|code| *code = codes[usize::from(*code)]);
         self
     }
 

@@ -57,7 +57,7 @@ struct Params {
 ///
 /// let on = Backend::Cpu;
 /// // The codes 0, 1, 2 and 3 for weights 0, 1, 2 and 3, at the square of the distance.
-/// let positions = Positions { per_weight: 1.0, middle: 0, core: 3, shift: 0, far: 0 };
+/// let positions = Positions { per_weight: 1.0, middle: 0, core: 3, far: 0 };
 /// let square = |p: u16| [0, 1, 2, 3].map(|code: u16| (p.abs_diff(3 + code)).pow(2));
 /// let trellis = Trellis::new(4).unwrap();
 /// let grid =

@@ -10,7 +10,7 @@ use tersor::{
 };
 
 fn grid(states: u8, costs: Vec<[u16; 4]>) -> Grid {
-    let positions = Positions { per_weight: 1.0, middle: 0, core: 100, shift: 0, far: 0 };
+    let positions = Positions { per_weight: 1.0, middle: 0, core: 100, far: 0 };
     let codes = (0..costs.len()).map(|p| std::array::from_fn(|s| (4 * p + s) as u8)).collect();
     Grid { trellis: Trellis::new(states).unwrap(), positions, costs, codes }
 }
