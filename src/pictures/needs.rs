@@ -16,12 +16,12 @@ pub(super) const TABLED: u64 = 1 << 18;
 /// ```
 /// use tersor::pictures::{Colors, Needs, Picture};
 ///
-/// // A million colours take more than a million pixels do.
-/// let noise = (0..1u32 << 20).map(|i| { let [r, g, b, _] = i.to_le_bytes(); [r, g, b, 255] });
-/// let picture = Picture::new(1024, 1024, noise.collect())?;
+/// // Many colours take more than so many pixels do.
+/// let noise = (0..1u32 << 22).map(|i| { let [r, g, b, _] = i.to_le_bytes(); [r, g, b, 255] });
+/// let picture = Picture::new(2048, 2048, noise.collect())?;
 /// assert!(Colors::within(&picture, &Needs::default(), 1 << 30).is_ok());
-/// let error = Colors::within(&picture, &Needs::default(), 24 << 20).unwrap_err().to_string();
-/// assert!(error.starts_with("1024 x 1024 pixels of up to 1048576 colors need "));
+/// let error = Colors::within(&picture, &Needs::default(), 160 << 20).unwrap_err().to_string();
+/// assert!(error.starts_with("2048 x 2048 pixels of up to 4194304 colors need "), "{error}");
 /// # Ok::<(), tersor::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
