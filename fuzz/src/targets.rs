@@ -672,7 +672,7 @@ fn images(data: &[u8], _: &Path) {
 
 /// Pictures: what is opened keeps to its memory, and is the same again as a PNG file.
 fn pictures(data: &[u8], folder: &Path) {
-    const MEMORY: u64 = 48 << 20;
+    const MEMORY: u64 = 128 << 20;
     let path = folder.join("picture");
     fs::write(&path, with_sums(data)).expect("a file");
     let Ok(opened) = pictures::open(&path, MEMORY) else { return };

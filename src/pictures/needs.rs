@@ -1,7 +1,7 @@
 //! Memory that a job on a picture takes at most, so that it is refused before it takes it.
 
-/// The program itself, and what does not grow with a picture.
-const PROGRAM: u64 = 24 << 20;
+/// The program itself, what does not grow with a picture, and what huge pages are too large.
+const PROGRAM: u64 = 32 << 20;
 /// Of every thread: counters of colours, and what it has sorted.
 const THREAD: u64 = 1 << 20;
 /// The entries of all colours without transparency, where there is a table of them.

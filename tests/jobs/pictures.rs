@@ -465,7 +465,7 @@ fn a_job_stays_within_its_memory_or_says_what_it_needs() {
     let larger = if cfg!(debug_assertions) { 8 } else { 0 };
     for (name, flags) in jobs {
         let input = path(name);
-        let mut memory = 26;
+        let mut memory = 34;
         loop {
             let limit = format!("{memory}MiB");
             let common =
