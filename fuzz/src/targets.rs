@@ -18,6 +18,7 @@ use tersor::{
     format::{Archive, Checkpoint, Entry, Manifest, Preface, read_header, write_header},
     inspect,
     nn::{Embedding, Model, idx},
+    pictures::{self, Colors, Needs},
     pipeline::{self, Options},
     recipe::{PRESETS, Recipe},
 };
@@ -29,7 +30,7 @@ pub mod reseal;
 pub type Target = fn(&[u8], &Path);
 
 /// All of them by name.
-pub const ALL: [(&str, Target); 20] = [
+pub const ALL: [(&str, Target); 21] = [
     ("header", header),
     ("index", index),
     ("checkpoint", checkpoint),
@@ -50,6 +51,7 @@ pub const ALL: [(&str, Target); 20] = [
     ("bloomier", bloomier),
     ("block", block),
     ("images", images),
+    ("pictures", pictures),
 ];
 
 /// Most bytes of tensors that an archive may claim here: honest ones take time in proportion.
@@ -666,4 +668,39 @@ fn images(data: &[u8], _: &Path) {
         assert!(read.data.len() <= 1 << 20);
         assert_eq!(read.shape.iter().map(|d| *d as usize).product::<usize>(), read.data.len());
     }
+}
+
+/// Pictures: what is opened keeps to its memory, and is the same again as a PNG file.
+fn pictures(data: &[u8], folder: &Path) {
+    const MEMORY: u64 = 128 << 20;
+    let path = folder.join("picture");
+    fs::write(&path, with_sums(data)).expect("a file");
+    let Ok(opened) = pictures::open(&path, MEMORY) else { return };
+    let picture = &opened.picture;
+    assert!(picture.pixels().len() as u64 * 4 <= MEMORY);
+    assert!(opened.profile.is_none_or(|p| p.len() as u64 <= MEMORY));
+    if Colors::within(picture, &Needs::default(), MEMORY).is_err() {
+        return;
+    }
+    fs::write(&path, pictures::png(picture, None).expect("less than 2^31")).expect("a file");
+    let again = pictures::open(&path, u64::MAX).expect("what was written is read");
+    assert!(again.picture == *picture && again.notes.is_empty());
+}
+
+/// A PNG file whose chunks have the right sums, which are a lottery otherwise; unless its last byte says that they stay.
+fn with_sums(data: &[u8]) -> Vec<u8> {
+    let mut bytes = data.to_vec();
+    let mut at = 8;
+    while let Some(length) = bytes.get(at..at + 4).filter(|_| data.last() != Some(&0xff)) {
+        let length = length.iter().fold(0, |n, b| n << 8 | usize::from(*b));
+        let end = (at + 8).saturating_add(length);
+        let Some(chunk) = bytes.get(at + 4..end) else { break };
+        let sum = !chunk.iter().fold(u32::MAX, |sum, byte| {
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ (0xedb8_8320 * (sum & 1)))
+        });
+        let Some(place) = bytes.get_mut(end..end + 4) else { break };
+        place.copy_from_slice(&sum.to_be_bytes());
+        at = end + 4;
+    }
+    bytes
 }

@@ -4,8 +4,10 @@ use serde::Serialize;
 use std::{path::PathBuf, time::Instant};
 use tersor::{
     Backend, Error, Progress, Result,
-    format::{Target, in_folder, shown},
-    pictures::{self, Colors, Errors, Indexed, MOST_COLORS, Opened, Picture, Rung, Sheet, Space},
+    format::{Target, in_folder, regular, shown},
+    pictures::{
+        self, Colors, Errors, Indexed, MOST_COLORS, Needs, Opened, Picture, Rung, Sheet, Space,
+    },
 };
 
 #[derive(Args)]
@@ -41,7 +43,7 @@ pub struct Palettize {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000), hide_short_help = true)]
     starts: u16,
     /// Of the starts after the first, which takes no chances
-    #[arg(long, value_name = "N", default_value_t = 0, hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_seed, hide_short_help = true)]
     seed: u64,
     #[command(flatten)]
     pub common: Common,
@@ -102,6 +104,8 @@ impl Palettize {
     pub fn run(self) -> Result<u8> {
         let start = Instant::now();
         let outputs = self.outputs()?;
+        // Before an output is looked for beside it, or in a folder under its name.
+        regular(&self.picture)?;
         let claim = |path: &Option<PathBuf>| {
             let claim = |path: &PathBuf| Target::claim_file(path, &[&self.picture], self.force);
             path.as_ref().map(claim).transpose()
@@ -109,16 +113,16 @@ impl Palettize {
         let [output, error_image, sheet] = &outputs;
         let targets = (claim(output)?, claim(error_image)?, claim(sheet)?);
         let progress = self.common.progress();
-        let opened = pictures::open(&self.picture, self.common.memory)?;
+        let opened = self.on_threads(|| pictures::open(&self.picture, self.common.memory))?;
         for note in &opened.notes {
             progress.warn(&format!("{}: {note}", shown(&self.picture)));
         }
         // The CPU holds a pixel against a few entries, and is done before a device would be open.
         let backend = self.common.backend_if(|| Ok(false))?;
-        let (made, redone) = self.on_threads(|| match self.make(backend, &opened.picture) {
+        let (made, redone) = self.on_threads(|| match self.make(backend, &opened) {
             Err(e @ Error::Gpu { .. }) => {
                 progress.warn(&format!("{e}; the CPU does the work, with the same bytes"));
-                Ok((self.make(&Backend::Cpu, &opened.picture)?, true))
+                Ok((self.make(&Backend::Cpu, &opened)?, true))
             }
             made => Ok((made?, false)),
         })?;
@@ -186,11 +190,21 @@ impl Palettize {
         pool.map_err(|e| Error::Usage(format!("threads: {e}")))?.install(job)
     }
 
-    fn make(&self, on: &Backend, picture: &Picture) -> Result<Made> {
-        let colors = Colors::of(picture);
+    fn make(&self, on: &Backend, opened: &Opened) -> Result<Made> {
+        let picture = &opened.picture;
+        let needs = Needs {
+            read: opened.memory,
+            dither: self.dither,
+            error_picture: self.error_image.is_some(),
+            rungs: if self.sheet.is_some() { self.colors.0.len() + 1 } else { 0 },
+            device: matches!(on, Backend::Gpu(_)),
+        };
+        let refused = |e: Error| Error::format(&self.picture, e.to_string());
+        let colors = Colors::within(picture, &needs, self.common.memory).map_err(refused)?;
+        let wanted = self.output.is_some() || self.error_image.is_some();
         let mut sheet = self.sheet.is_some().then(|| Sheet::of(picture)).transpose()?;
         if let Some(sheet) = &mut sheet {
-            let label = format!("original, {} colors", colors.len());
+            let label = format!("original, {}", counted(colors.len()));
             sheet.add(Rung { picture: sheet.small().clone(), palette: vec![], label });
         }
         let (mut found, mut last) = (Vec::new(), None);
@@ -216,12 +230,10 @@ impl Palettize {
             let Errors { average, mean_squared, psnr_db } = indexed.errors(picture)?;
             if let Some(sheet) = &mut sheet {
                 let small = palette.map(on, &Colors::of(sheet.small()), self.dither, &CANCEL)?;
-                let count = palette.colors().len();
-                let plural = if count == 1 { "" } else { "s" };
                 sheet.add(Rung {
                     picture: small.picture(),
                     palette: palette.colors().to_vec(),
-                    label: format!("{count} color{plural}, error {average:.2}"),
+                    label: format!("{}, error {average:.2}", counted(palette.colors().len())),
                 });
             }
             found.push(Found {
@@ -231,16 +243,15 @@ impl Palettize {
                 mean_squared_error: mean_squared,
                 psnr_db,
             });
-            last = Some(indexed);
+            last = wanted.then_some(indexed);
         }
-        let indexed = last.filter(|_| self.output.is_some() || self.error_image.is_some());
-        let error_image = indexed.as_ref().filter(|_| self.error_image.is_some());
+        let error_image = last.as_ref().filter(|_| self.error_image.is_some());
         Ok(Made {
             distinct: colors.len(),
             found,
             error_image: error_image.map(|i| i.error_picture(picture)).transpose()?,
             sheet: sheet.map(|sheet| sheet.draw()).transpose()?,
-            indexed,
+            indexed: last,
         })
     }
 
@@ -271,7 +282,7 @@ impl Palettize {
 fn text(report: &Report, outputs: &[Option<PathBuf>; 3]) -> String {
     let decimals = |x: f64| format!("{x:.3}");
     let psnr = |found: &Found| found.psnr_db.map_or("exact".into(), |db| format!("{db:.2} dB"));
-    let size = format!("{} x {}, {} colors", report.width, report.height, report.distinct_colors);
+    let size = format!("{} x {}, {}", report.width, report.height, counted(report.distinct_colors));
     let mut rows = vec![vec!["picture".into(), size]];
     let mut text = String::new();
     match &report.results[..] {
@@ -301,6 +312,16 @@ fn text(report: &Report, outputs: &[Option<PathBuf>; 3]) -> String {
         text += &format!("written to {}\n", shown(path));
     }
     text
+}
+
+/// A seed.
+fn parse_seed(text: &str) -> std::result::Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is no whole number from 0 to {}", u64::MAX))
+}
+
+/// So many colours.
+fn counted(colors: usize) -> String {
+    format!("{colors} color{}", if colors == 1 { "" } else { "s" })
 }
 
 /// Numbers of colours, between commas; `..` goes on doubling the one before it as far as the one after it.

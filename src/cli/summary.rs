@@ -24,7 +24,10 @@ pub fn summary(report: &Report) -> String {
     let mut out = tables.iter().map(|rows| narrow(rows)).collect::<Vec<_>>().join("\n");
     let flushed: u64 = report.tensors.iter().map(|t| t.flushed).sum();
     if flushed > 0 {
-        out += &format!("\n{flushed} weights below 2^-110 in groups of such weights became zero\n");
+        let weights = if flushed == 1 { "weight" } else { "weights" };
+        out += &format!(
+            "\n{flushed} {weights} became zero with their groups, which are too small to scale\n"
+        );
     }
     out
 }

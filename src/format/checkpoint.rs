@@ -4,6 +4,7 @@ use crate::{
         folder::{Contents, other_weights},
         hub,
         modules::{Found, Listing, Module, find},
+        regular,
         safetensors::{header, index::Index, metadata::Metadata},
         variant::{choose, choose_variant, is_index, no_variant},
     },
@@ -111,9 +112,7 @@ impl Checkpoint {
                 format!("{path} is no folder, of whose variants one is chosen: name it alone");
             return Err(Error::Usage(why));
         }
-        if !kind.is_file() {
-            return Err(Error::format(path, "this is neither a regular file nor a folder"));
-        }
+        regular(path)?;
         if is_index(path) || name_of(path).ends_with(".index.json") {
             let root =
                 path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

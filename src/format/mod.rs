@@ -17,6 +17,7 @@ mod opened;
 mod output;
 mod quantized;
 mod real;
+mod regular;
 mod safetensors;
 mod variant;
 
@@ -47,6 +48,8 @@ pub use output::{
 };
 #[doc(hidden)]
 pub use quantized::{Quantized, already_quantized};
+#[doc(hidden)]
+pub use regular::regular;
 pub use safetensors::metadata::Metadata;
 #[doc(hidden)]
 pub use safetensors::{

@@ -64,7 +64,7 @@ fn warnings(out: &mut String, report: &Report) {
     let flushed: u64 = report.tensors.iter().map(|t| t.flushed).sum();
     if flushed > 0 {
         let weights = of(flushed, "weight");
-        said.push(format!("{weights} below 2^-110 in groups of such weights became zero"));
+        said.push(format!("{weights} became zero with their groups, which are too small to scale"));
     }
     page_list(out, "Warnings", &said);
 }

@@ -47,8 +47,10 @@ pub struct Weights {
     pub nonfinite: u64,
     /// The bars, where there is any weight to show.
     pub bars: Option<Bars>,
-    /// What codes stand for, where there are codes.
+    /// What codes stand for, where that is single weights.
     pub grid: Option<Grid>,
+    /// The entries of the first codebook, where they are pairs of weights.
+    pub pairs: Option<Pairs>,
 }
 
 /// How many weights lie where, in steps of one width.
@@ -62,8 +64,28 @@ pub struct Bars {
     pub counts: Vec<u64>,
     /// How many of each have survived pruning, where the source of a pruned tensor is there.
     pub survivors: Option<Vec<u64>>,
+    /// How many weights each has as they come back, where codes stand for no single weights and the source is there.
+    pub after: Option<After>,
     /// How many lie beyond.
     pub beyond: u64,
+}
+
+/// Weights as they come back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct After {
+    /// How many each bar has.
+    pub counts: Vec<u64>,
+    /// Those that no bar has.
+    pub zeros: u64,
+}
+
+/// The entries of a codebook of pairs of weights, in the integers of the codebook.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pairs {
+    /// All of them.
+    pub entries: Vec<[i16; 2]>,
+    /// How many codebooks there are.
+    pub books: usize,
 }
 
 /// The values that the codes of the first group of a tensor stand for.
@@ -145,30 +167,42 @@ fn treated(
     let restorer = Restorer::new(archive, t, manifest, 0)?;
     let source = origin.map(|(c, info)| Source::open(c, info, manifest.view));
     let blocks = &restorer.blocks;
-    let pruned = manifest.pruned && source.is_some();
+    let tables = match restorer.units.first() {
+        Some(unit) => {
+            let mut parts = Parts::default();
+            restorer.tables(unit, &mut parts)?;
+            parts
+        }
+        None => Parts::default(),
+    };
+    let grid = grid(&tables, manifest, blocks.elements());
+    let second = match &source {
+        Some(_) if manifest.pruned => Second::Survivors,
+        Some(_) if grid.is_none() && manifest.method != Method::Values => Second::After,
+        _ => Second::None,
+    };
     let count = |unit: &Unit| {
         options.cancel.check()?;
         let original =
             source.as_ref().map(|s| s.load(blocks, unit).map(Words::from)).transpose()?;
         // Decoding is what takes time: only where what comes back is looked at.
-        let restored = match original.is_none() || pruned {
+        let restored = match original.is_none() || second != Second::None {
             true => Some(Words::from(restorer.weights(None, restorer.parts(unit)?, unit)?)),
             false => None,
         };
         let (all, n) = (original.as_ref().or(restored.as_ref()), unit.elements());
         let all = all.map_or_else(Fine::default, |w| Fine::of(blocks.dtype, w, None, n));
-        let survivors = original.as_ref().zip(restored.as_ref()).filter(|_| pruned);
-        Ok((all, survivors.map(|(w, q)| Fine::of(blocks.dtype, w, Some(q), n))))
+        let others = original.as_ref().zip(restored.as_ref()).and_then(|(w, q)| match second {
+            Second::None => None,
+            Second::Survivors => Some(Fine::of(blocks.dtype, w, Some(q), n)),
+            Second::After => Some(Fine::of(blocks.dtype, q, None, n)),
+        });
+        Ok((all, others))
     };
-    let (all, survivors) = counted(&sampled(&restorer.units, blocks.elements()), &count)?;
-    let survivors = pruned.then_some(survivors);
-    let found = all.shown(blocks.dtype, survivors.as_ref());
-    let grid = match restorer.units.first() {
-        Some(unit) => grid(&restorer, manifest, unit)?,
-        None => None,
-    };
-    let of_source = source.is_some();
-    Ok(Weights { tensor, of_source, of: blocks.elements(), grid, ..found })
+    let (all, others) = counted(&sampled(&restorer.units, blocks.elements()), &count)?;
+    let found = all.shown(blocks.dtype, second, &others);
+    let (of_source, pairs) = (source.is_some(), pairs(&tables));
+    Ok(Weights { tensor, of_source, of: blocks.elements(), grid, pairs, ..found })
 }
 
 fn kept(
@@ -196,7 +230,7 @@ fn plain(source: &Source, blocks: Blocks, tensor: usize, options: &Options) -> R
         Ok((Fine::of(blocks.dtype, &words, None, unit.elements()), None))
     };
     let (all, _) = counted(&sampled(&blocks.units(0), blocks.elements()), &count)?;
-    let found = all.shown(blocks.dtype, None);
+    let found = all.shown(blocks.dtype, Second::None, &Fine::default());
     Ok(Weights { tensor, of: blocks.elements(), ..found })
 }
 
@@ -205,43 +239,58 @@ fn sampled(units: &[Unit], elements: u64) -> Vec<Unit> {
     units.iter().step_by(elements.div_ceil(MOST).max(1) as usize).cloned().collect()
 }
 
-/// What a unit has: all of its weights, and perhaps those that have survived.
+/// What is drawn over all weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Second {
+    None,
+    /// Those that have survived pruning.
+    Survivors,
+    /// All of them as they come back.
+    After,
+}
+
+/// What a unit has: all of its weights, and perhaps what is drawn over them.
 type Count<'a> = &'a (dyn Fn(&Unit) -> Result<(Fine, Option<Fine>)> + Sync);
 
 fn counted(units: &[Unit], count: Count) -> Result<(Fine, Fine)> {
-    let (mut all, mut survivors) = (Fine::default(), Fine::default());
+    let (mut all, mut others) = (Fine::default(), Fine::default());
     for batch in units.chunks(BATCH) {
-        for (of_unit, survived) in parallel::try_map(batch, count)? {
+        for (of_unit, over) in parallel::try_map(batch, count)? {
             all.add(&of_unit);
-            survived.iter().for_each(|s| survivors.add(s));
+            over.iter().for_each(|o| others.add(o));
         }
     }
-    Ok((all, survivors))
+    Ok((all, others))
 }
 
-/// What the codes of the first group stand for.
-fn grid(restorer: &Restorer, manifest: &TensorManifest, unit: &Unit) -> Result<Option<Grid>> {
+/// What the codes of the first group stand for, given the tables of the first unit.
+fn grid(tables: &Parts, manifest: &TensorManifest, elements: u64) -> Option<Grid> {
     if manifest.transform.is_some() {
         // Its grid is of coefficients, not of weights.
-        return Ok(None);
+        return None;
     }
-    let groups = restorer.blocks.elements().div_ceil(manifest.groups().size.max(1) as u64);
-    let mut parts = Parts::default();
-    restorer.tables(unit, &mut parts)?;
+    let groups = elements.div_ceil(manifest.groups().size.max(1) as u64);
     let mut values = match manifest.method {
         // A vector's weights are any sums, an integer's any product.
-        Method::Values | Method::Vector(_) | Method::Pyramid(_) => return Ok(None),
-        Method::Affine(m) => match parts.scales.first() {
-            Some(scale) => steps(m, scale.scale, scale.zero_point),
-            None => return Ok(None),
-        },
-        Method::Palette(m) => parts.entries.iter().take(m.k as usize).copied().collect(),
+        Method::Values | Method::Vector(_) | Method::Pyramid(_) => return None,
+        Method::Affine(m) => {
+            let scale = tables.scales.first()?;
+            steps(m, scale.scale, scale.zero_point)
+        }
+        Method::Palette(m) => tables.entries.iter().take(m.k as usize).copied().collect(),
     };
     // Shorter palettes repeat their last entry, and a group that is all zero has no steps.
     values.sort_by(f32::total_cmp);
     values.dedup();
     let palette = matches!(manifest.method, Method::Palette(_));
-    Ok(Some(Grid { values, palette, groups }))
+    Some(Grid { values, palette, groups })
+}
+
+/// The first codebook, where it is one of pairs.
+fn pairs(tables: &Parts) -> Option<Pairs> {
+    let books = tables.books.as_ref().filter(|b| b.dim == 2)?;
+    let entries = books.book(0).as_chunks().0.to_vec();
+    Some(Pairs { entries, books: books.books() })
 }
 
 fn steps(m: Affine, scale: f32, zero_point: u8) -> Vec<f32> {
@@ -320,23 +369,31 @@ impl Fine {
         found
     }
 
-    fn shown(&self, dtype: DType, survivors: Option<&Self>) -> Weights {
-        let bins = self.bins(dtype);
-        let survived = survivors.map(|s| s.bins(dtype));
+    fn shown(&self, dtype: DType, second: Second, others: &Self) -> Weights {
+        let (bins, others_bins) = (self.bins(dtype), others.bins(dtype));
         let bars = match (bins.first(), bins.last()) {
             (Some((_, [least, _], _)), Some((_, [_, most], _))) => {
-                Some(Bars::new((*least, *most), &bins, survived.as_deref()))
+                let (mut bars, over) = Bars::new((*least, *most), &bins, &others_bins);
+                match second {
+                    Second::None => {}
+                    Second::Survivors => bars.survivors = Some(over),
+                    Second::After => {
+                        bars.after = Some(After { counts: over, zeros: others.zeros });
+                    }
+                }
+                Some(bars)
             }
             _ => None,
         };
         let Self { seen, zeros, nonfinite, .. } = *self;
-        let (tensor, of_source, of, grid) = (0, false, seen, None);
-        Weights { tensor, of_source, seen, of, zeros, nonfinite, bars, grid }
+        let (tensor, of_source, of) = (0, false, seen);
+        Weights { tensor, of_source, seen, of, zeros, nonfinite, bars, grid: None, pairs: None }
     }
 }
 
 impl Bars {
-    fn new((least, most): (f64, f64), bins: &[Bin], survivors: Option<&[Bin]>) -> Self {
+    /// Bars for some weights, and how many of others each of them has.
+    fn new((least, most): (f64, f64), bins: &[Bin], others: &[Bin]) -> (Self, Vec<u64>) {
         let (mut low, mut high) = (least, most);
         // A few that are far out would move mean and deviation: once more without them, until none is.
         for _ in 0..ROUNDS {
@@ -365,8 +422,9 @@ impl Bars {
             counts
         };
         let beyond = bins.iter().filter(|(v, _, _)| *v < low || *v > high).map(|(_, _, n)| n).sum();
-        let survivors = survivors.map(into_bars);
-        Self { low, high, counts: into_bars(bins), survivors, beyond }
+        let bars =
+            Self { low, high, counts: into_bars(bins), survivors: None, after: None, beyond };
+        (bars, into_bars(others))
     }
 }
 
@@ -376,7 +434,8 @@ mod tests {
 
     fn shown(values: &[f32]) -> Weights {
         let words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
-        Fine::of(DType::F32, &words, None, words.len()).shown(DType::F32, None)
+        let all = Fine::of(DType::F32, &words, None, words.len());
+        all.shown(DType::F32, Second::None, &Fine::default())
     }
 
     #[test]
@@ -425,11 +484,17 @@ mod tests {
         let [w, q] = [w, q].map(|all| all.map(f32::to_bits));
         let survivors = Fine::of(DType::F32, &w, Some(&q), 4);
         assert_eq!(survivors.seen, 2);
-        let bars =
-            Fine::of(DType::F32, &w, None, 4).shown(DType::F32, Some(&survivors)).bars.unwrap();
+        let all = Fine::of(DType::F32, &w, None, 4);
+        let bars = all.shown(DType::F32, Second::Survivors, &survivors).bars.unwrap();
         let survived = bars.survivors.unwrap();
         assert_eq!(survived.iter().sum::<u64>(), 2);
         assert!(survived.iter().zip(&bars.counts).all(|(s, n)| s <= n));
+        // All of them as they come back: two zeros, and the last beyond what there was before.
+        let after = Fine::of(DType::F32, &q, None, 4);
+        let bars = all.shown(DType::F32, Second::After, &after).bars.unwrap();
+        let after = bars.after.unwrap();
+        assert_eq!((after.counts.iter().sum::<u64>(), after.zeros), (2, 2));
+        assert_eq!((after.counts[BARS - 1], bars.survivors), (1, None));
     }
 
     #[test]

@@ -7,6 +7,10 @@
 use super::Color;
 use crate::parallel;
 use multiversion::multiversion;
+use std::{
+    ops::Range,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// Fully transparent pixels are all the same colour, whatever they hold.
 pub(super) const CLEAR: Color = [0; 4];
@@ -29,60 +33,130 @@ const HIGH: u32 = 9;
 const LOW: u32 = 24 - HIGH;
 const BUCKETS: usize = 1 << HIGH;
 
-/// Counts the colours of pixels.
-pub(super) fn distinct(pixels: &[Color]) -> Distinct {
-    let pieces: Vec<&[Color]> = pixels.chunks(PIECE).collect();
-    let pieces = parallel::map(&pieces, &|piece| Piece::of(piece));
-    let buckets: Vec<usize> = (0..BUCKETS).collect();
-    let counted = parallel::map(&buckets, &|bucket| count_bucket(*bucket, &pieces));
-    let mut found = Distinct::default();
-    let opaque: usize = counted.iter().map(|c| c.len()).sum();
-    found.colors.reserve(opaque);
-    found.counts.reserve(opaque);
-    for bucket in &counted {
-        found.colors.extend(bucket.iter().map(|(code, _)| on_curve(*code)));
-        found.counts.extend(bucket.iter().map(|(_, count)| count));
-    }
-    found.opaque = opaque;
-    let mut partial: Vec<(u32, Color)> =
-        pieces.iter().flat_map(|p| p.partial.iter().copied()).collect();
-    partial.sort_unstable();
-    for same in partial.chunk_by(|a, b| a == b) {
-        found.colors.push(same[0].1);
-        found.counts.push(same.len() as u32);
-    }
-    let clear = pieces.iter().map(|p| p.clear).sum();
-    if clear > 0 {
-        found.colors.push(CLEAR);
-        found.counts.push(clear);
-    }
-    found
-}
-
-/// Pixels sorted by the high bits of their place on the curve.
-struct Piece {
-    /// Where each bucket ends.
-    ends: Vec<u32>,
-    /// The low bits, bucket by bucket.
+/// Pixels sorted by the high bits of their places, of which it is known how many colours they have.
+pub(super) struct Sorted {
+    /// The low bits, piece by piece and bucket by bucket.
     low: Vec<u16>,
+    pieces: Vec<Piece>,
+    /// Distinct places in each bucket.
+    places: Vec<usize>,
     /// Colours with some transparency, and their places on their own curve.
-    partial: Vec<(u32, Color)>,
+    pub partial: Vec<(u32, Color)>,
     clear: u32,
 }
 
-impl Piece {
-    fn of(pixels: &[Color]) -> Self {
-        let mut codes = vec![0; pixels.len()];
-        let (mut partial, mut clear) = (Vec::new(), 0);
-        if !curve(pixels, &mut codes) {
-            codes.clear();
-            for pixel in pixels {
-                match pixel[3] {
-                    255 => codes.push(place(*pixel)),
-                    0 => clear += 1,
-                    _ => partial.push((place_with_alpha(*pixel), *pixel)),
-                }
+impl Sorted {
+    pub fn of(pixels: &[Color]) -> Self {
+        // All that is large is one piece of memory: what threads allocate by themselves stays with them for a while.
+        let mut low = vec![0; pixels.len()];
+        let pieces: Vec<(&[Color], Mutex<&mut [u16]>)> =
+            pixels.chunks(PIECE).zip(low.chunks_mut(PIECE).map(Mutex::new)).collect();
+        let pieces = parallel::map(&pieces, &|(pixels, low)| Piece::of(pixels, &mut locked(low)));
+        let count = |is: fn(u8) -> bool| {
+            let seen = pixels.chunks(PIECE).zip(&pieces).filter(|(_, piece)| piece.transparent);
+            seen.flat_map(|(pixels, _)| pixels).filter(move |p| is(p[3]))
+        };
+        let is_partial = |alpha| !matches!(alpha, 0 | 255);
+        let mut partial = Vec::with_capacity(count(is_partial).count());
+        partial.extend(count(is_partial).map(|pixel| (place_with_alpha(*pixel), *pixel)));
+        let clear = count(|alpha| alpha == 0).count() as u32;
+        let mut sorted = Self { low, pieces, places: vec![], partial, clear };
+        let buckets: Vec<usize> = (0..BUCKETS).collect();
+        sorted.places = parallel::map(&buckets, &|bucket| sorted.places_in(*bucket));
+        sorted
+    }
+
+    /// How many colours there are at most: those with some transparency as often as there are pixels.
+    pub fn most(&self) -> usize {
+        self.places.iter().sum::<usize>() + self.partial.len() + usize::from(self.clear > 0)
+    }
+
+    /// Counts them.
+    pub fn counted(mut self) -> Distinct {
+        self.partial.sort_unstable();
+        let same = || self.partial.chunk_by(|a, b| a == b);
+        let opaque: usize = self.places.iter().sum();
+        let all = opaque + same().count() + usize::from(self.clear > 0);
+        let mut found =
+            Distinct { colors: vec![CLEAR; all], counts: vec![self.clear; all], opaque };
+        let (mut colors, mut counts) = (&mut found.colors[..], &mut found.counts[..]);
+        let mut buckets = Vec::with_capacity(BUCKETS);
+        for (bucket, places) in self.places.iter().enumerate() {
+            let (own, rest) = (colors.split_at_mut(*places), counts.split_at_mut(*places));
+            buckets.push((bucket, Mutex::new((own.0, rest.0))));
+            (colors, counts) = (own.1, rest.1);
+        }
+        for (same, (color, count)) in same().zip(colors.iter_mut().zip(counts)) {
+            (*color, *count) = (same[0].1, same.len() as u32);
+        }
+        parallel::map(&buckets, &|(bucket, own)| {
+            let (colors, counts) = &mut *locked(own);
+            self.count_bucket(*bucket, colors, counts);
+        });
+        found
+    }
+
+    /// The low bits of the pixels of a bucket, by pieces.
+    fn bucket(&self, bucket: usize) -> impl Iterator<Item = &[u16]> {
+        let pieces = self.low.chunks(PIECE).zip(&self.pieces);
+        pieces.map(move |(low, piece)| &low[piece.range(bucket)])
+    }
+
+    /// How many distinct places on the curve there are in one bucket.
+    fn places_in(&self, bucket: usize) -> usize {
+        if self.bucket(bucket).all(<[u16]>::is_empty) {
+            return 0;
+        }
+        let mut seen = vec![0u8; 1 << LOW];
+        for low in self.bucket(bucket) {
+            low.iter().for_each(|low| seen[usize::from(*low) % (1 << LOW)] = 1);
+        }
+        seen.iter().map(|seen| usize::from(*seen)).sum()
+    }
+
+    /// The colours of one bucket, along the curve, and how many pixels have each.
+    fn count_bucket(&self, bucket: usize, colors: &mut [Color], found: &mut [u32]) {
+        if colors.is_empty() {
+            return;
+        }
+        let high = (bucket as u32) << LOW;
+        let mut counts = vec![0u32; 1 << LOW];
+        for low in self.bucket(bucket) {
+            low.iter().for_each(|low| counts[usize::from(*low) % (1 << LOW)] += 1);
+        }
+        let mut places = colors.iter_mut().zip(found);
+        for (at, counts) in counts.chunks(16).enumerate() {
+            if counts.iter().fold(0, |any, c| any | c) == 0 {
+                continue;
             }
+            for (i, count) in counts.iter().enumerate().filter(|(_, c)| **c > 0) {
+                let Some((color, found)) = places.next() else { return };
+                (*color, *found) = (on_curve(high | (at * 16 + i) as u32), *count);
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where the buckets of some pixels lie.
+struct Piece {
+    /// Where each ends.
+    ends: Vec<u32>,
+    /// Whether some pixels have transparency, and are in no bucket.
+    transparent: bool,
+}
+
+impl Piece {
+    /// Sorts the low bits of the pixels without transparency.
+    fn of(pixels: &[Color], low: &mut [u16]) -> Self {
+        let mut codes = vec![0; pixels.len()];
+        let transparent = !curve(pixels, &mut codes);
+        if transparent {
+            codes.clear();
+            codes.extend(pixels.iter().filter(|p| p[3] == 255).map(|p| place(*p)));
         }
         // Four counters each, because neighbours are mostly alike, and a counter that was just written is late.
         let mut counts = [[0u32; BUCKETS]; 4];
@@ -96,44 +170,18 @@ impl Piece {
             *end = sum;
             sum += counts.iter().map(|c| c[bucket]).sum::<u32>();
         }
-        let mut low = vec![0; codes.len()];
         for code in codes {
             let at = &mut ends[(code >> LOW) as usize % BUCKETS];
             low[*at as usize] = (code & ((1 << LOW) - 1)) as u16;
             *at += 1;
         }
-        Self { ends, low, partial, clear }
+        Self { ends, transparent }
     }
 
-    fn bucket(&self, bucket: usize) -> &[u16] {
+    fn range(&self, bucket: usize) -> Range<usize> {
         let start = if bucket == 0 { 0 } else { self.ends[bucket - 1] };
-        &self.low[start as usize..self.ends[bucket] as usize]
+        start as usize..self.ends[bucket] as usize
     }
-}
-
-/// The distinct places on the curve in one bucket, ascending, and how many pixels have each.
-fn count_bucket(bucket: usize, pieces: &[Piece]) -> Vec<(u32, u32)> {
-    let high = (bucket as u32) << LOW;
-    let pixels: usize = pieces.iter().map(|p| p.bucket(bucket).len()).sum();
-    let mut found = Vec::new();
-    if pixels == 0 {
-        return found;
-    }
-    let mut counts = vec![0u32; 1 << LOW];
-    for piece in pieces {
-        for low in piece.bucket(bucket) {
-            counts[usize::from(*low) % (1 << LOW)] += 1;
-        }
-    }
-    for (at, counts) in counts.chunks(16).enumerate() {
-        if counts.iter().fold(0, |any, c| any | c) == 0 {
-            continue;
-        }
-        for (i, count) in counts.iter().enumerate().filter(|(_, c)| **c > 0) {
-            found.push((high | (16 * at + i) as u32, *count));
-        }
-    }
-    found
 }
 
 /// Every third bit of a place, from the bits of a channel.
@@ -226,11 +274,16 @@ mod tests {
         for n in [0, 1, 2, 1000, PIECE, 3 * PIECE + 17] {
             for alphas in [&[255][..], &[0], &[255, 0], &[0, 1, 128, 254, 255]] {
                 let pixels = pixels(n, alphas);
-                let found = distinct(&pixels);
+                let sorted = Sorted::of(&pixels);
+                let (most, partial) = (sorted.most(), sorted.partial.len());
+                let found = sorted.counted();
                 let expected = counted(&pixels);
                 let pairs = found.colors.iter().copied().zip(found.counts.iter().copied());
                 assert_eq!(pairs.collect::<BTreeMap<_, _>>(), expected, "{n} {alphas:?}");
                 assert_eq!(found.colors.len(), expected.len(), "each once");
+                assert_eq!(partial, pixels.iter().filter(|p| !matches!(p[3], 0 | 255)).count());
+                let clear = usize::from(expected.contains_key(&CLEAR));
+                assert_eq!(most, found.opaque + partial + clear);
                 assert_eq!(found.opaque, expected.keys().filter(|c| c[3] == 255).count());
                 assert!(found.colors[..found.opaque].is_sorted_by_key(|c| place(*c)));
             }

@@ -6,6 +6,12 @@ use super::{
 };
 use crate::{Cancel, Result};
 
+/// Bytes of what is known of cubes at most.
+pub(super) const MEMORY: u64 = (4 * CUBES + LISTED) as u64;
+/// Cubes at most, and bytes of their lists before all are forgotten.
+const CUBES: usize = 1 << 20;
+const LISTED: usize = 1 << 20;
+
 /// Values of an axis: points are from -2040 to 2040.
 const OFFSET: i32 = 2048;
 
@@ -72,9 +78,12 @@ struct Grid {
     dim: usize,
     /// Bits of a coordinate within a cube.
     bits: u32,
-    /// The list of each cube that was asked for, by its number and 1.
+    /// Where the list of each cube that was asked for ends.
     lists: Vec<u32>,
-    listed: Vec<Vec<u8>>,
+    /// Lists, each with its length behind it, less 1.
+    listed: Vec<u8>,
+    /// How long they may become together.
+    most: usize,
 }
 
 impl Grid {
@@ -86,7 +95,8 @@ impl Grid {
             dim,
             bits,
             lists: vec![0; cubes],
-            listed: Vec::new(),
+            listed: Vec::with_capacity(LISTED),
+            most: LISTED,
         }
     }
 
@@ -97,10 +107,16 @@ impl Grid {
         }
         if self.lists[cube] == 0 {
             let list = self.list(point);
-            self.listed.push(list);
+            if self.listed.len() + list.len() + 1 > self.most {
+                self.listed.clear();
+                self.lists.fill(0);
+            }
+            self.listed.extend_from_slice(&list);
+            self.listed.push((list.len() - 1) as u8);
             self.lists[cube] = self.listed.len() as u32;
         }
-        let list = &self.listed[self.lists[cube] as usize - 1];
+        let end = self.lists[cube] as usize - 1;
+        let list = &self.listed[end - usize::from(self.listed[end]) - 1..end];
         let distance = |label: &u8| {
             let entry = &self.entries[usize::from(*label)];
             let pairs = point.iter().zip(entry).take(self.dim);
@@ -150,6 +166,8 @@ mod tests {
                 entries[5] = entries[2];
             }
             let mut grid = Grid::new(&entries, with_alpha);
+            // Lists are forgotten now and then.
+            grid.most = 1000;
             let dim = if with_alpha { 4 } else { 3 };
             for i in 0..5000 {
                 let mut point: [i32; 4] = std::array::from_fn(|axis| {
@@ -163,6 +181,7 @@ mod tests {
                 };
                 let expected = (0..entries.len()).min_by_key(|i| distance(&entries[*i])).unwrap();
                 assert_eq!(usize::from(grid.nearest(point)), expected);
+                assert!(grid.listed.len() <= grid.most);
             }
         }
     }

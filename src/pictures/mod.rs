@@ -23,22 +23,28 @@
 
 mod count;
 mod dither;
-#[cfg(feature = "pictures")]
-mod files;
 mod font;
 mod indexed;
 mod kmeans;
 mod nearest;
+mod needs;
 mod palette;
+#[cfg(feature = "pictures")]
+mod read;
 mod sheet;
 mod spaces;
-
 #[cfg(feature = "pictures")]
-pub use files::{Opened, indexed_png, open, png};
+mod write;
+
 pub use indexed::{Errors, Indexed};
+pub use needs::Needs;
 pub use palette::{Colors, Options, Palette, palettize};
+#[cfg(feature = "pictures")]
+pub use read::{Opened, open};
 pub use sheet::{Rung, Sheet};
 pub use spaces::Space;
+#[cfg(feature = "pictures")]
+pub use write::{indexed_png, png};
 
 use crate::{Error, Result};
 

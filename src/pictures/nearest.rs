@@ -25,6 +25,7 @@ pub(super) struct Points {
 }
 
 /// Up to 64 points; the last one again fills up the last block, with weight 0.
+#[derive(Clone)]
 struct Block {
     at: [[f32; BLOCK]; 4],
     weights: [u32; BLOCK],
@@ -39,21 +40,19 @@ impl Points {
     ///
     /// Those of a device.
     pub fn new(on: &Backend, points: &[Point], weights: &[u32], with_alpha: bool) -> Result<Self> {
-        let numbers: Vec<usize> = (0..points.len().div_ceil(BLOCK)).collect();
+        const RUN: usize = 64;
         let dim = if with_alpha { 4 } else { 3 };
-        let runs: Vec<&[usize]> = numbers.chunks(64).collect();
-        let blocks = parallel::map(&runs, &|run| {
-            let block = |number: &usize| {
+        let mut blocks = vec![Block::EMPTY; points.len().div_ceil(BLOCK)];
+        parallel::chunks(&mut blocks, RUN, &|run, blocks| {
+            for (block, number) in blocks.iter_mut().zip(run * RUN..) {
                 let range = number * BLOCK..points.len().min((number + 1) * BLOCK);
-                Block::new(&points[range.clone()], &weights[range])
-            };
-            run.iter().map(block).collect::<Vec<_>>()
+                block.fill(&points[range.clone()], &weights[range]);
+            }
         });
         let there = match on {
             Backend::Cpu => None,
             Backend::Gpu(_) => Some(kernels::points_of(on, &side_by_side(points, dim), dim)?),
         };
-        let blocks = blocks.into_iter().flatten().collect();
         Ok(Self { blocks, len: points.len(), dim, there })
     }
 
@@ -184,19 +183,19 @@ impl Sum {
 }
 
 impl Block {
-    fn new(points: &[Point], weights: &[u32]) -> Self {
-        let mut block =
-            Self { at: [[0.0; BLOCK]; 4], weights: [0; BLOCK], low: [0.0; 4], high: [0.0; 4] };
-        block.weights[..weights.len()].copy_from_slice(weights);
+    const EMPTY: Self =
+        Self { at: [[0.0; BLOCK]; 4], weights: [0; BLOCK], low: [0.0; 4], high: [0.0; 4] };
+
+    fn fill(&mut self, points: &[Point], weights: &[u32]) {
+        self.weights[..weights.len()].copy_from_slice(weights);
         let last = points.len() - 1;
-        for (axis, at) in block.at.iter_mut().enumerate() {
+        for (axis, at) in self.at.iter_mut().enumerate() {
             for (i, x) in at.iter_mut().enumerate() {
                 *x = f32::from(points[i.min(last)][axis]);
             }
-            block.low[axis] = at.iter().copied().fold(f32::MAX, f32::min);
-            block.high[axis] = at.iter().copied().fold(f32::MIN, f32::max);
+            self.low[axis] = at.iter().copied().fold(f32::MAX, f32::min);
+            self.high[axis] = at.iter().copied().fold(f32::MIN, f32::max);
         }
-        block
     }
 
     fn nearest(&self, dim: usize, entries: &Entries, found: &mut Found) {

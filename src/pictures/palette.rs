@@ -2,10 +2,11 @@
 
 use super::{
     Color, Indexed, MOST_COLORS, Picture, Space,
-    count::{CLEAR, Distinct, distinct},
+    count::{CLEAR, Distinct, Sorted},
     dither::dither,
     kmeans::{Search, Weighted, solve},
     nearest::Points,
+    needs::{Needs, Size, TABLED, beyond},
     spaces::{self, Point},
 };
 use crate::{Backend, Cancel, Error, Result, parallel};
@@ -87,7 +88,37 @@ pub struct Colors<'a> {
 impl<'a> Colors<'a> {
     /// Counts the colours of a picture. All fully transparent pixels have one.
     pub fn of(picture: &'a Picture) -> Self {
-        let distinct = distinct(picture.pixels());
+        Self::counted(picture, Sorted::of(picture.pixels()))
+    }
+
+    /// The same, where all that is to be made of them takes at most so many bytes of memory, the picture and the program among
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if it would take more. [`Needs`] has an example.
+    pub fn within(picture: &'a Picture, needs: &Needs, memory: u64) -> Result<Self> {
+        let (width, height) = (picture.width() as u64, picture.height() as u64);
+        let refused = |of: &str, needed: u64| {
+            let needed = beyond(needed, memory);
+            Err(Error::Usage(format!("{width} x {height} pixels{of} need {needed}")))
+        };
+        let partial = picture.pixels().iter().filter(|p| !matches!(p[3], 0 | 255)).count() as u64;
+        let counting = needs.read + Needs::counting(width * height, partial) + Needs::program();
+        if counting > memory {
+            return refused("", counting);
+        }
+        let sorted = Sorted::of(picture.pixels());
+        let colors = sorted.most() as u64;
+        let needed = needs.memory(Size { width, height, partial, colors });
+        match needed > memory {
+            true => refused(&format!(" of up to {colors} colors"), needed),
+            false => Ok(Self::counted(picture, sorted)),
+        }
+    }
+
+    fn counted(picture: &'a Picture, sorted: Sorted) -> Self {
+        let distinct = sorted.counted();
         Self { picture, distinct, rgb: OnceLock::new(), oklab: OnceLock::new() }
     }
 
@@ -202,6 +233,7 @@ impl Palette {
             let found = colors.points(self.space);
             let found = Points::new(on, found, &distinct.counts, with_alpha)?;
             let labels = found.nearest(on, &entries)?;
+            drop(found);
             cancel.check()?;
             Lookup::new(distinct, &labels, picture.pixels().len()).map(picture.pixels())
         };
@@ -249,7 +281,7 @@ impl Lookup {
             pairs.sort_unstable();
             pairs
         };
-        if pixels < 1 << 18 {
+        if (pixels as u64) < TABLED {
             return Self::Sorted(sorted(0));
         }
         let mut table = vec![0; 1 << 24];
@@ -337,7 +369,7 @@ mod tests {
         let level = |i: usize, shift: usize| (2 * (i >> shift & 127)) as u8;
         let all: Vec<Color> =
             (0..1 << 21).map(|i| [level(i, 14), level(i, 7), level(i, 0), 255]).collect();
-        assert_eq!(runs(&distinct(&all).colors), 1 << 15);
+        assert_eq!(runs(&Sorted::of(&all).counted().colors), 1 << 15);
     }
 
     #[test]

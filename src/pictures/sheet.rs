@@ -15,9 +15,27 @@ const STRIP: usize = 12;
 const DOT: usize = 2;
 const LETTER: usize = (WIDTH + 1) * DOT;
 const LABEL: usize = HEIGHT * DOT + 8;
+/// Letters of the longest label of the program.
+const LETTERS: usize = 28;
 
 const PAPER: Color = [250, 250, 248, 255];
 const INK: Color = [32, 32, 36, 255];
+
+/// Pixels of a small copy of a picture of this size, and of a sheet with so many at most.
+pub(super) fn areas(width: u64, height: u64, rungs: u64) -> (u64, u64) {
+    let longest = width.max(height).max(1);
+    let small = |side: u64| match longest > LONGEST as u64 {
+        true => (side * LONGEST as u64 / longest).max(1),
+        false => side,
+    };
+    if rungs == 0 {
+        return (0, 0);
+    }
+    let (wide, high) = (small(width), small(height));
+    let cell = wide.max((LETTERS * LETTER) as u64) + 2 * MARGIN as u64;
+    // The last line may be empty but for one, and a margin is around all.
+    (wide * high, 2 * rungs * cell * (high + (STRIP + LABEL + 2 * MARGIN) as u64))
+}
 
 /// What stands in one place of a sheet.
 #[derive(Clone, Debug)]

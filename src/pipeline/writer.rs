@@ -359,7 +359,7 @@ impl<'a> FileWriter<'a> {
                 }
                 self.notes.of(&info.name).known = Some(stored.known.into());
                 if let Some(remark) = &stored.remark {
-                    self.notes.warn(engine, format!("tensor {} is {remark}", quoted(&info.name)));
+                    self.notes.warn(engine, format!("tensor {} {remark}", quoted(&info.name)));
                 }
                 if let Some(r) = stored.retrieved {
                     let report = RetrievalReport::new(r, stored_bytes);

@@ -156,8 +156,9 @@ enum TransformName {
 #[serde(deny_unknown_fields)]
 struct RawTransformOf {
     kind: TransformName,
-    block: Option<u32>,
-    seed: Option<u32>,
+    // As wide as numbers of a recipe are, so that it is said which one is out of its range.
+    block: Option<i64>,
+    seed: Option<i64>,
     quantization: Option<RawSteps>,
 }
 
@@ -165,7 +166,7 @@ struct RawTransformOf {
 #[serde(untagged)]
 enum RawSteps {
     Named(String),
-    Of(Vec<u8>),
+    Of(Vec<i64>),
 }
 
 /// The first row of the example for luminance in annex K of JPEG, ITU-T T.81.
@@ -180,7 +181,12 @@ impl RawTransform {
             Self::Of(of) => of,
         };
         let kind = match of.kind {
-            TransformName::Hadamard => TransformKind::Hadamard { seed: of.seed.unwrap_or(0) },
+            TransformName::Hadamard => {
+                let seed = of.seed.unwrap_or(0);
+                let seed = u32::try_from(seed)
+                    .map_err(|_| format!("seed is {seed}, expected 0 to {}", u32::MAX))?;
+                TransformKind::Hadamard { seed }
+            }
             TransformName::Dct if of.seed.is_some() => {
                 return Err(
                     "seed is of the signs of a Hadamard transform; a cosine transform has none"
@@ -190,13 +196,14 @@ impl RawTransform {
             TransformName::Dct => TransformKind::Dct,
         };
         let (least, most) = kind.blocks();
-        if let Some(block) = of.block
-            && !(block.is_power_of_two() && (least..=most).contains(&block))
-        {
-            return Err(format!(
-                "block is {block}, expected a power of two from {least} to {most}"
-            ));
-        }
+        let fits = |block: i64| {
+            let fits = |b: &u32| b.is_power_of_two() && (least..=most).contains(b);
+            u32::try_from(block)
+                .ok()
+                .filter(fits)
+                .ok_or(format!("block is {block}, expected a power of two from {least} to {most}"))
+        };
+        let block = of.block.map(fits).transpose()?;
         let given = of.quantization.is_some();
         let steps = match of.quantization {
             None => Vec::new(),
@@ -211,11 +218,17 @@ impl RawTransform {
                     "quantization is {name:?}, expected \"jpeg\" or a list of steps"
                 ));
             }
-            Some(RawSteps::Of(steps)) => steps,
+            Some(RawSteps::Of(steps)) => {
+                let step = |step: i64| {
+                    let found = u8::try_from(step).ok().filter(|s| *s > 0);
+                    found.ok_or(format!("quantization has a step of {step}, expected 1 to 255"))
+                };
+                steps.into_iter().map(step).collect::<std::result::Result<_, _>>()?
+            }
         };
         // As many steps as a block has weights say how many these are.
-        let block = match (given, u32::try_from(steps.len()), of.block) {
-            (false, ..) => of.block,
+        let block = match (given, u32::try_from(steps.len()), block) {
+            (false, ..) => block,
             (true, Ok(n), block) if [8, 16, 32].contains(&n) && block.is_none_or(|b| b == n) => {
                 Some(n)
             }
@@ -227,9 +240,6 @@ impl RawTransform {
                 ));
             }
         };
-        if steps.contains(&0) {
-            return Err("quantization has a step of 0, expected 1 to 255".into());
-        }
         Ok(Transform { kind, block, steps })
     }
 }
@@ -281,10 +291,10 @@ enum RawQuantize {
     Product(RawVector),
     Residual(RawVector),
     Pyramid {
-        n: u8,
-        k: Option<u8>,
+        n: i64,
+        k: Option<i64>,
         bits: Option<f64>,
-        gain_bits: Option<u8>,
+        gain_bits: Option<i64>,
     },
     Trellis {
         bits: Option<f64>,
@@ -301,41 +311,40 @@ enum RawQuantize {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawVector {
-    d: u8,
-    k: u32,
-    spaces: Option<u32>,
-    stages: Option<u8>,
+    d: i64,
+    k: i64,
+    spaces: Option<i64>,
+    stages: Option<i64>,
     granularity: Option<RawGranularity>,
     #[serde(default)]
     group: OneOrMany<RawGroup>,
     #[serde(default)]
     scales: ScaleType,
     #[serde(default)]
-    seed: u64,
+    seed: i64,
 }
 
 impl RawVector {
     /// Of the kinds only a product has sub-spaces for certain, and only a residual quantizer stages; each may have both.
     fn check(
         self,
-        spaces: Option<u32>,
-        stages: Option<u8>,
+        spaces: Option<i64>,
+        stages: Option<i64>,
     ) -> std::result::Result<Quantize, String> {
         let Self { d, k, granularity, group, scales, seed, .. } = self;
-        if !(1..=16).contains(&d) {
-            return Err(format!("d is {d}, expected 1 to 16 weights of a vector"));
-        }
-        if !(2..=1 << 16).contains(&k) {
-            return Err(format!("k is {k}, expected 2 to 65536 entries"));
-        }
+        let within = |name: &str, value: i64, range: std::ops::RangeInclusive<u32>, of: &str| {
+            let found = u32::try_from(value).ok().filter(|v| range.contains(v));
+            let (least, most) = range.into_inner();
+            found.ok_or(format!("{name} is {value}, expected {least} to {most}{of}"))
+        };
+        let d = within("d", d, 1..=16, " weights of a vector")? as u8;
+        let k = within("k", k, 2..=1 << 16, " entries")?;
+        let seed = u64::try_from(seed)
+            .map_err(|_| format!("seed is {seed}, expected 0 to {}", i64::MAX))?;
         let spaces = spaces.ok_or("a product has sub-spaces; expected spaces = 2 or more")?;
         let stages = stages.ok_or("a residual quantizer has stages; expected stages = 2 to 8")?;
-        if !(1..=1 << 20).contains(&spaces) {
-            return Err(format!("spaces is {spaces}, expected 1 to 1048576"));
-        }
-        if !(1..=8).contains(&stages) {
-            return Err(format!("stages is {stages}, expected 1 to 8"));
-        }
+        let spaces = within("spaces", spaces, 1..=1 << 20, "")?;
+        let stages = within("stages", stages, 1..=8, "")? as u8;
         let granularity = granularity_of(granularity.unwrap_or(RawGranularity::Channel), group)?;
         Ok(Quantize::Vector { d, k, spaces, stages, granularity, scales, seed })
     }
@@ -343,24 +352,32 @@ impl RawVector {
 
 /// A pyramid of so many pulses, or of as many as so many bits a weight allow, those of the gain among them.
 fn pyramid(
-    n: u8,
-    k: Option<u8>,
+    n: i64,
+    k: Option<i64>,
     bits: Option<f64>,
-    gain_bits: u8,
+    gain_bits: i64,
 ) -> std::result::Result<Quantize, String> {
-    if !(4..=64).contains(&n) || !n.is_multiple_of(4) {
-        return Err(format!("n is {n}, expected 4 to 64, a multiple of 4"));
-    }
-    if !(1..=10).contains(&gain_bits) {
-        return Err(format!("gain_bits is {gain_bits}, expected 1 to 10"));
-    }
+    let within = |value: i64, range: std::ops::RangeInclusive<u8>| {
+        u8::try_from(value).ok().filter(|v| range.contains(v))
+    };
+    let n = within(n, 4..=64)
+        .filter(|n| n.is_multiple_of(4))
+        .ok_or(format!("n is {n}, expected 4 to 64, a multiple of 4"))?;
+    let gain_bits =
+        within(gain_bits, 1..=10).ok_or(format!("gain_bits is {gain_bits}, expected 1 to 10"))?;
     let of = |k: u8| Pyramid::new(n.into(), k.into());
     let k = match (k, bits) {
-        (Some(k), None) if of(k).is_some() => k,
-        (Some(k @ 1..=127), None) => {
-            return Err(format!("k is {k}, which takes more than {BITS} bits for n = {n}"));
+        (Some(k), None) => {
+            let k = within(k, 1..=127).ok_or(format!("k is {k}, expected 1 to 127"))?;
+            if of(k).is_none() {
+                return Err(format!("k is {k}, which takes more than {BITS} bits for n = {n}"));
+            }
+            k
         }
-        (None, Some(bits)) if bits > 0.0 && bits <= 16.0 => {
+        (None, Some(bits)) if !(bits > 0.0 && bits <= 16.0) => {
+            return Err(format!("bits is {bits}, expected above 0 and up to 16"));
+        }
+        (None, Some(bits)) => {
             let fits = |k: &u8| {
                 of(*k).is_some_and(|p| {
                     f64::from(p.bits() + u32::from(gain_bits)) <= bits * f64::from(n)
@@ -370,7 +387,12 @@ fn pyramid(
                 format!("bits is {bits}, too few for a pulse and a gain in {n} weights")
             })?
         }
-        _ => return Err("expected one of k = 1 to 127, bits above 0".into()),
+        (Some(_), Some(_)) => {
+            return Err("k and bits each say how many pulses there are; leave one out".into());
+        }
+        (None, None) => {
+            return Err("expected one of k = 1 to 127, bits above 0 and up to 16".into());
+        }
     };
     Ok(Quantize::Pyramid { n, k, gain_bits })
 }

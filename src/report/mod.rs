@@ -90,7 +90,7 @@ pub struct TensorReport {
     pub density: Option<f64>,
     /// What the retrieval structure that holds it has made of it; null in other forms, and where it was not made just now.
     pub retrieval: Option<RetrievalReport>,
-    /// Non-zero weights lost because their group's magnitude is below 2^-110.
+    /// Non-zero weights lost with their group: its magnitude is below 2^-110, or its gain nearer to zero than to the smallest one.
     pub flushed: u64,
     /// Error against the source.
     #[serde(flatten)]

@@ -40,7 +40,7 @@ impl Job<'_> {
             None => {
                 let norm = norm(RESULT_BITS);
                 let why = format!(
-                    "stored as streams: with results of {RESULT_BITS} bits false positives would have {norm:.3} of the survivors' norm, more than max_error {limit}"
+                    "is stored as streams: with results of {RESULT_BITS} bits false positives would have {norm:.3} of the survivors' norm, more than max_error {limit}"
                 );
                 (Coding::Streams(Coder::Auto), Some(why))
             }

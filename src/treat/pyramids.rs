@@ -3,7 +3,7 @@
 use crate::{
     Result,
     decide::{
-        affine::{AffineCode, Scale},
+        affine::{AffineCode, SMALLEST, Scale},
         groups::Groups,
     },
     dtype,
@@ -70,12 +70,16 @@ impl Job<'_> {
         Ok(bytemuck::pod_collect_to_vec(&words))
     }
 
-    /// The gain of least squared error of every group: `sum w y / sum y²`, in f64, one after the other; 0 where it is below 0.
+    /// The gain of least squared error of every group: `sum w y / sum y²`, in f64, one after the other; 0 where it is below 0, and
+    /// where the largest magnitude is below 2^-110.
     fn best_gains(&self, unit: &Unit, elements: &[u32], points: &[i8], form: Pyramid) -> Vec<f64> {
         let mut weights = vec![0.0; unit.elements()];
         dtype::decode(self.blocks.dtype, elements, 0, &mut weights);
         let n = usize::from(form.n);
         let gain = |(w, y): (&[f32], &[i8])| {
+            if w.iter().all(|w| w.abs() < SMALLEST) {
+                return 0.0;
+            }
             let (mut wy, mut yy) = (0.0, 0);
             for (w, y) in w.iter().zip(y) {
                 wy += f64::from(*w) * f64::from(*y);
@@ -86,7 +90,7 @@ impl Job<'_> {
         weights.chunks_exact(n).zip(points.chunks_exact(n)).map(gain).collect()
     }
 
-    /// Codes of all groups of a unit.
+    /// Codes of all groups of a unit, and how many of its weights become zero with their groups.
     pub(super) fn pyramids(
         &self,
         unit: &Unit,
@@ -102,14 +106,15 @@ impl Job<'_> {
         let (rows, cols) = unit.shape();
         let (of_row, width) = (cols / n, form.packing().words(cols));
         let mut stored = vec![0u32; rows * width];
-        let groups = points.chunks_exact(n).zip(&best).enumerate();
-        for (g, (point, gain)) in groups {
-            let number = nearest_gain(gains, *gain) as u128;
-            let code = number | vectors.number(point) << gain_bits;
+        let numbers: Vec<usize> = best.iter().map(|gain| nearest_gain(gains, *gain)).collect();
+        let scale = |number: &usize| Scale { scale: gains[*number], zero_point: 0 };
+        let flushed = self.flushed(unit, elements, &numbers.iter().map(scale).collect::<Vec<_>>());
+        for (g, (point, number)) in points.chunks_exact(n).zip(numbers).enumerate() {
+            let code = number as u128 | vectors.number(point) << gain_bits;
             put(&mut stored[g / of_row * width..][..width], g % of_row * bits, code, bits);
         }
         let gains = Some(gains.clone());
-        Ok((Parts { stored, gains, ..Parts::default() }, 0))
+        Ok((Parts { stored, gains, ..Parts::default() }, flushed))
     }
 }
 

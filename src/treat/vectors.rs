@@ -32,15 +32,34 @@ pub struct Books {
     pub scales: Vec<Scale>,
     /// `[spaces, stages, k, dim]`.
     pub entries: Arc<Entries>,
+    /// What they were made from.
+    from: From,
+}
+
+/// The vectors that codebooks are made from, as far as it explains why there are too few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct From {
+    /// How many were drawn; none where all were taken.
+    drawn: Option<usize>,
+    /// Whether some have an importance of zero, and so are no seeds.
+    weightless: bool,
 }
 
 impl Books {
     /// What was done otherwise than a recipe that asks for `k` entries says.
     pub fn remark(&self, k: u32) -> Option<String> {
         let found = self.entries.k;
-        let fewer =
-            || format!("codebooks of {found} entries, as no more distinct vectors were found");
-        (found < k as usize).then(fewer)
+        if found >= k as usize {
+            return None;
+        }
+        let among = self.from.drawn.map(|n| format!(" among the {n} that were drawn"));
+        let none = match self.from.weightless {
+            true => "have an importance above zero",
+            false => "are there",
+        };
+        let of = format!("vectors of integers up to {VECTOR_LIMIT}");
+        let among = among.unwrap_or_default();
+        Some(format!("has codebooks of {found} entries, as no more distinct {of} {none}{among}"))
     }
 
     /// The codebooks of one stage, a sub-space each.
@@ -60,6 +79,7 @@ struct Sample {
     points: Vec<u32>,
     /// How often each counts; empty where each counts once.
     weights: Vec<u32>,
+    from: From,
 }
 
 impl Job<'_> {
@@ -70,7 +90,7 @@ impl Job<'_> {
             _ => unreachable!("only a recipe that asks for vectors has them"),
         };
         let scales = self.vector_scales(mask, vector)?;
-        let Sample { mut points, weights } = self.sample(vector, &scales, seed)?;
+        let Sample { mut points, weights, from } = self.sample(vector, &scales, seed)?;
         let (dim, books) = (usize::from(vector.dim), vector.spaces as usize);
         let pairs = dim.div_ceil(2);
         let mut stages: Vec<Entries> = Vec::new();
@@ -107,7 +127,7 @@ impl Job<'_> {
                 }
             }
         }
-        Ok(Books { scales, entries: Arc::new(Entries { dim, k, values }) })
+        Ok(Books { scales, entries: Arc::new(Entries { dim, k, values }), from })
     }
 
     /// A scale for every group, so that all groups have one root mean square, and the largest magnitude of all is [`VECTOR_LIMIT`]
@@ -224,7 +244,10 @@ impl Job<'_> {
             Ok((drawn.into_iter().flat_map(|(_, p)| p).collect::<Vec<u32>>(), weights))
         })?;
         let (points, weights): (Vec<_>, Vec<_>) = sampled.into_iter().unzip();
-        Ok(Sample { points: points.concat(), weights: counted(&weights.concat(), spaces as usize) })
+        let (points, weights) = (points.concat(), counted(&weights.concat(), spaces as usize));
+        let drawn = (wanted < periods).then_some(points.len() / pairs);
+        let from = From { drawn, weightless: weights.contains(&0) };
+        Ok(Sample { points, weights, from })
     }
 
     /// What the kernels of vectors need of a device.

@@ -230,4 +230,87 @@ fn write_corpus() {
         gz.write_all(&idx).unwrap();
         write("images", name, &gz.finish().unwrap());
     }
+    // Pictures of every kind and depth, of 5 x 3 pixels, with rows one by one and woven.
+    for (kind, depth) in [
+        (0, 1),
+        (0, 2),
+        (0, 4),
+        (0, 8),
+        (0, 16),
+        (2, 8),
+        (2, 16),
+        (3, 1),
+        (3, 4),
+        (3, 8),
+        (4, 8),
+        (4, 16),
+        (6, 8),
+        (6, 16),
+    ] {
+        for woven in [false, true] {
+            write("pictures", &format!("png-{kind}-{depth}-{woven}"), &png_of(kind, depth, woven));
+        }
+    }
+    // By Pillow: 24 x 20 pixels, quality 75, progressive with halved colours; and the others of the tests.
+    for name in ["progressive.jpg", "cmyk.jpg"] {
+        write("pictures", name, &fs::read(root().join("tests/fixtures").join(name)).unwrap());
+    }
+    let slopes =
+        image::RgbImage::from_fn(17, 9, |x, y| image::Rgb([x as u8 * 15, y as u8 * 28, 99]));
+    for (name, grey) in [("baseline.jpg", false), ("grey.jpg", true)] {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let picture = image::DynamicImage::from(slopes.clone());
+        let picture = if grey { picture.grayscale() } else { picture };
+        picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+        write("pictures", name, &bytes.into_inner());
+    }
+}
+
+/// A PNG file of 5 x 3 pixels: a colour type, bits a channel, and whether it is interlaced.
+fn png_of(kind: u8, depth: u8, woven: bool) -> Vec<u8> {
+    use std::io::Write;
+    let chunk = |kind: &[u8], data: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(&[kind, data].concat());
+        [&(data.len() as u32).to_be_bytes(), kind, data, &crc.sum().to_be_bytes()].concat()
+    };
+    let (width, height) = (5, 3);
+    let channels = [1, 0, 3, 1, 2, 0, 4][usize::from(kind)];
+    let head =
+        [&[0, 0, 0, width, 0, 0, 0, height][..], &[depth, kind, 0, 0, woven.into()]].concat();
+    // Of Adam7: where a pass begins and how far apart its pixels are, across and down.
+    let passes: &[[u8; 4]] = match woven {
+        true => &[
+            [0, 8, 0, 8],
+            [4, 8, 0, 8],
+            [0, 4, 4, 8],
+            [2, 4, 0, 4],
+            [0, 2, 2, 4],
+            [1, 2, 0, 2],
+            [0, 1, 1, 2],
+        ],
+        false => &[[0, 1, 0, 1]],
+    };
+    let count =
+        |[from, step]: [u8; 2], side: u8| usize::from(side.saturating_sub(from).div_ceil(step));
+    let mut rows = Vec::new();
+    for [x, across, y, down] in passes {
+        let (columns, lines) = (count([*x, *across], width), count([*y, *down], height));
+        for line in 0..if columns == 0 { 0 } else { lines } {
+            rows.push((line % 5) as u8);
+            let bytes = (columns * channels * usize::from(depth)).div_ceil(8);
+            rows.extend((0..bytes).map(|i| (i * 37 + line * 11) as u8 & 0x33));
+        }
+    }
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(&rows).unwrap();
+    let mut file = [b"\x89PNG\r\n\x1a\n", &chunk(b"IHDR", &head)[..]].concat();
+    if kind == 3 {
+        file.extend(chunk(b"PLTE", &[9; 3 << 8][..3 << depth]));
+        file.extend(chunk(b"tRNS", &[0, 128]));
+    }
+    file.extend(chunk(b"tEXt", b"Title\0a picture"));
+    file.extend(chunk(b"IDAT", &packed.finish().unwrap()));
+    file.extend(chunk(b"IEND", b""));
+    file
 }

@@ -197,6 +197,72 @@ fn histograms_have_the_palette_or_the_steps_drawn_in() {
     assert!(said.contains("as restored") && said.contains("65,536 zeros not drawn"), "{said}");
 }
 
+/// Weights as seven kinds of codes, each a tensor of its name, in a folder with its recipe.
+fn coded_kinds() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let kinds = [
+        ("pairs", "quantize = { kind = \"vector\", d = 2, k = 32 }"),
+        ("large", "quantize = { kind = \"vector\", d = 2, k = 1024 }"),
+        ("product", "quantize = { kind = \"product\", d = 2, k = 16, spaces = 4 }"),
+        ("residual", "quantize = { kind = \"residual\", d = 4, k = 16, stages = 2 }"),
+        ("pyramid", "quantize = { kind = \"pyramid\", n = 16, bits = 1.5 }"),
+        ("dct", "transform = \"dct\"\nquantize = { kind = \"affine\", bits = 3 }"),
+        ("trellis", "quantize = { kind = \"trellis\", bits = 2.5 }\nencode = \"rans\""),
+    ];
+    let values = super::quantizers::gaussian(3, 64 * 256);
+    let words = words_of(DType::F32, &values);
+    let tensors = kinds.map(|(name, _)| (name, DType::F32, vec![64, 256], words.clone()));
+    write_checkpoint(&dir.path().join("in.safetensors"), &tensors);
+    let rules = kinds.map(|(name, how)| format!("[[rule]]\nmatch = \"{name}\"\n{how}\n"));
+    fs::write(dir.path().join("recipe.toml"), format!("version = 1\n{}", rules.concat())).unwrap();
+    dir
+}
+
+#[test]
+fn where_codes_stand_for_no_single_weights_what_comes_back_is_drawn() {
+    let dir = coded_kinds();
+    let dir = dir.path();
+    let of = |all: &[Element], name: &str| {
+        let figure = all.iter().position(|e| e.name == "h3" && e.text == name).unwrap();
+        let inside = all[figure..].iter().take_while(|e| e.name != "figcaption");
+        let count = |class: &str, what: char| -> usize {
+            let paths = inside.clone().filter(|e| e.attribute("class") == class);
+            paths.map(|e| e.attribute("d").matches(what).count()).sum()
+        };
+        let said = &all[figure..].iter().find(|e| e.name == "figcaption").unwrap().text;
+        (count("after", 'V'), count("dots", 'M'), count("lines", 'M'), said.clone())
+    };
+    for line in [
+        "compress in.safetensors -o out --recipe recipe.toml",
+        "verify out --against in.safetensors",
+    ] {
+        let (_, html, all) = page(dir, line);
+        assert!(html.len() < 100_000, "{} bytes", html.len());
+        for (name, points, words) in [
+            ("pairs", 32, "; points: 32 entries"),
+            ("large", 512, "; points: 512 of 1,024 entries"),
+            ("product", 16, "; points: 16 entries, the first of 4 codebooks"),
+            ("residual", 0, ""),
+            ("pyramid", 0, ""),
+            ("dct", 0, ""),
+        ] {
+            let (after, dots, lines, said) = of(&all, name);
+            assert_eq!((after, dots, lines), (97, points, 0), "{line}: {name}");
+            assert!(said.contains("; line: what they come back as"), "{line}: {said}");
+            assert!(said.contains(words) && (points > 0 || !said.contains("points")), "{said}");
+        }
+        // Sparse integers are zeros, which no bar has.
+        assert!(of(&all, "pyramid").3.contains("come back as, but for "), "{line}");
+        let (after, _, lines, said) = of(&all, "trellis");
+        assert!(after == 0 && lines > 4, "{line}: {lines}");
+        assert!(said.contains("entries of a palette"), "{said}");
+    }
+    // Without a source bars are what comes back.
+    let (_, _, all) = page(dir, "verify out");
+    let (after, dots, _, said) = of(&all, "pairs");
+    assert!(after == 0 && dots == 32 && said.contains("as restored"), "{after} {dots} {said}");
+}
+
 fn with_commas(n: u64) -> String {
     let digits = n.to_string();
     let groups = digits.as_bytes().rchunks(3).rev().map(|g| str::from_utf8(g).unwrap());

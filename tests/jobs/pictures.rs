@@ -1,12 +1,12 @@
 //! Pictures with a palette: bytes, figures, what is said of bad ones, and what becomes of outputs.
 
-use crate::support::{gpu, signal, tersor, tree};
+use crate::support::{gpu, measured, signal, tersor, tree};
 use image::{ImageEncoder, Rgb, RgbImage, RgbaImage};
 use serde_json::Value;
 use std::{
     fs,
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -316,29 +316,51 @@ fn bad_pictures_are_refused_by_name() {
     let mut flipped = good.clone();
     flipped[good.len() - 20] ^= 0x10;
     fs::write(path("flipped.png"), flipped).unwrap();
+    fs::write(path("order.png"), [&good[..8], &good[33..]].concat()).unwrap();
     fs::write(path("anim.gif"), b"GIF89a\x01\0\x01\0\0\0\0;").unwrap();
     // A header alone, of a size that nobody has memory for.
     let huge = png::Encoder::new(fs::File::create(path("huge.png")).unwrap(), 60_000, 60_000);
     huge.write_header().unwrap().write_chunk(png::chunk::IDAT, &[0; 9]).unwrap();
+    let vast = png::Encoder::new(
+        fs::File::create(path("vast.png")).unwrap(),
+        i32::MAX as u32,
+        i32::MAX as u32,
+    );
+    vast.write_header().unwrap().write_chunk(png::chunk::IDAT, &[0; 9]).unwrap();
+    // A profile of 100 MB in a file of 100 kB.
+    let mut info = png::Info::with_size(1, 1);
+    info.icc_profile = Some(vec![0; 100_000_000].into());
+    let bomb = png::Encoder::with_info(fs::File::create(path("bomb.png")).unwrap(), info).unwrap();
+    bomb.write_header().unwrap().write_image_data(&[0]).unwrap();
     for (line, words) in [
         ("palettize none.png -o out.png", "none.png: No such file"),
         ("palettize empty.png -o out.png", "empty.png: neither a PNG nor a JPEG file"),
         ("palettize text.png -o out.png", "text.png: neither a PNG nor a JPEG file"),
         ("palettize anim.gif -o out.png", "anim.gif: neither a PNG nor a JPEG file"),
         ("palettize short.png -o out.png", "short.png: "),
-        ("palettize flipped.png -o out.png", "flipped.png: "),
         (
             "palettize short.jpg -o out.png",
             "short.jpg: a JPEG file without its end; it is truncated",
         ),
         ("palettize stump.jpg -o out.png", "stump.jpg: "),
-        ("palettize huge.png -o out.png", "huge.png: 60000 x 60000 pixels take "),
-        ("palettize . -o out.png", "Is a directory"),
+        ("palettize huge.png -o out.png", "huge.png: 60000 x 60000 pixels need 1"),
+        ("palettize vast.png -o out.png", "vast.png: 2147483647 x 2147483647 pixels need 1"),
+        (
+            "palettize flipped.png -o out.png",
+            "flipped.png: Format error decoding Png: CRC error: expected 0x",
+        ),
+        ("palettize flipped.png -o out.png", " while decoding IDAT chunk."),
+        ("palettize order.png -o out.png", "IDAT chunk appeared before IHDR chunk"),
     ] {
         let said = refused(&dir, line);
         assert!(said.starts_with("tersor: ") && said.contains(words), "{line}: {said}");
         assert!(!path("out.png").exists(), "{line}");
     }
+    // What an unpacked profile would take counts as well.
+    let line = "palettize bomb.png -o bomb-out.png --memory 64MiB --device cpu";
+    let (code, _, err) = run(&dir, line);
+    let said = "warning: bomb.png: its profile of colors is damaged or too large, and left out\n";
+    assert_eq!((code, &*err), (0, said));
     // Nothing of size zero: what makes pictures does not write it, so that it is forged.
     let mut zero = good.clone();
     zero[16..20].fill(0);
@@ -361,7 +383,109 @@ fn bad_pictures_are_refused_by_name() {
         let said = String::from_utf8(done.stderr).unwrap();
         assert!(done.status.code() == Some(2) && said.contains(words), "{colors}: {said}");
     }
+    for seed in ["18446744073709551616", "x"] {
+        let said = refused(&dir, &format!("palettize good.png -o x.png --seed {seed}"));
+        let words = format!("{seed:?} is no whole number from 0 to 18446744073709551615");
+        assert!(said.contains(&words), "{said}");
+    }
     assert_eq!(made(&dir, "palettize good.png -o one.png --colors 1")["results"][0]["colors"], 1);
+}
+
+/// What is no file has no end that could be waited for.
+#[test]
+#[cfg(unix)]
+fn pipes_folders_and_devices_are_refused() {
+    let dir = folder();
+    save(&dir, "in.png", 8, &slopes(8, 8, false));
+    let path = |name: &str| dir.path().join(name);
+    assert!(Command::new("mkfifo").arg(path("pipe.png")).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", path("zeros.png")).unwrap();
+    std::os::unix::fs::symlink("pipe.png", path("link.png")).unwrap();
+    fs::create_dir(path("folder.png")).unwrap();
+    let before = fs::read_dir(dir.path()).unwrap().count();
+    for (input, words) in [
+        ("pipe.png", "pipe.png: this is neither a regular file nor a folder"),
+        ("link.png", "link.png: this is neither a regular file nor a folder"),
+        ("zeros.png", "zeros.png: this is neither a regular file nor a folder"),
+        ("folder.png", "folder.png: this is a folder, expected a file"),
+        (".", ".: this is a folder, expected a file"),
+    ] {
+        for output in ["-o out.png", "--sheet out.png", "-o folder.png"] {
+            let said = refused(&dir, &format!("palettize {input} {output}"));
+            assert!(said.contains(words), "{input} {output}: {said}");
+        }
+    }
+    for output in ["pipe.png", "link.png", "zeros.png", "folder.png"] {
+        for flag in ["-o out.png --error-image", "--sheet", "-o"] {
+            // What is put in a folder has a name in it.
+            if (output, flag) == ("folder.png", "-o") {
+                continue;
+            }
+            for force in ["", " --force"] {
+                let said = refused(&dir, &format!("palettize in.png {flag} {output}{force}"));
+                let words = format!("{output} exists and is not a regular file; remove it first");
+                assert!(said.contains(&words), "{flag} {output}{force}: {said}");
+            }
+        }
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), before);
+}
+
+/// What a job says that it needs is what it takes at most, and what does not suffice is not gone beyond.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_job_stays_within_its_memory_or_says_what_it_needs() {
+    let dir = folder();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let noise = |alpha: fn(u8) -> u8| -> Vec<[u8; 4]> {
+        let random = |i: u32| i.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(40_503);
+        let pixel = |i: u32| {
+            let [[r, g, b, _], a] = [random(i * 3).to_le_bytes(), random(i).to_be_bytes()];
+            [r ^ a[1], g, b, alpha(a[0])]
+        };
+        (0..1500 * 1000).map(pixel).collect()
+    };
+    save(&dir, "photo.png", 2000, &slopes(2000, 1500, false));
+    save(&dir, "noise.png", 1500, &noise(|_| 255));
+    save(&dir, "clouds.png", 1500, &noise(|a| a));
+    let photo = image::open(path("photo.png")).unwrap().into_rgb8();
+    photo.save(path("photo.jpg")).unwrap();
+    let (output, sheet, error) = (path("out.png"), path("sheet.png"), path("error.png"));
+    let jobs: [(&str, &[&str]); 8] = [
+        ("photo.png", &["-o", &output]),
+        ("photo.jpg", &["-o", &output, "--error-image", &error]),
+        ("photo.png", &["--colors", "2,..,256", "--sheet", &sheet]),
+        ("noise.png", &["-o", &output]),
+        ("noise.png", &["-o", &output, "--space", "oklab", "--starts", "3"]),
+        ("noise.png", &["-o", &output, "--dither", "--error-image", &error]),
+        ("clouds.png", &["-o", &output]),
+        ("clouds.png", &["-o", &output, "--dither", "--sheet", &sheet]),
+    ];
+    // Unoptimised, the program itself is larger.
+    let larger = if cfg!(debug_assertions) { 8 } else { 0 };
+    for (name, flags) in jobs {
+        let input = path(name);
+        let mut memory = 34;
+        loop {
+            let limit = format!("{memory}MiB");
+            let common =
+                ["palettize", &input, "--memory", &limit, "--threads", "2", "--force", "--quiet"];
+            let device = ["--device", "cpu"];
+            let (code, said, _, peak) = measured(&[&common[..], &device, flags].concat());
+            let peak = peak.div_ceil(1 << 20);
+            println!("{name} {flags:?}: {peak} of {memory} MiB");
+            assert!(peak <= memory + larger, "{name} {flags:?}: {peak} of {memory} MiB: {said}");
+            if code == Some(0) {
+                // Nor is it far from it.
+                assert!(3 * peak >= memory, "{name} {flags:?}: {peak} of {memory} MiB");
+                break;
+            }
+            let needed = said.split_once(" need ").and_then(|(_, rest)| rest.split_once(" MiB"));
+            let needed = needed.and_then(|(needed, _)| needed.parse().ok());
+            let more = needed.filter(|n| *n > memory);
+            memory = more.unwrap_or_else(|| panic!("{name} with {memory} MiB: {said}"));
+        }
+    }
 }
 
 #[test]

@@ -126,12 +126,53 @@ fn fewer_distinct_vectors_make_shorter_codebooks_and_are_said() {
     let quantize = "kind = \"vector\", d = 4, k = 64, granularity = \"tensor\"";
     let report = run(&input, &output, &recipe(quantize, ""), &CPU);
     assert_eq!(report.tensors[0].form.entries, Some(3));
-    let said: Vec<_> = report.warnings.iter().filter(|w| w.contains("codebooks of 3")).collect();
-    assert_eq!(said.len(), 1, "{:?}", report.warnings);
+    let said = [
+        "tensor \"w\" has codebooks of 3 entries, as no more distinct vectors of integers up to 2047 are there",
+    ];
+    assert_eq!(report.warnings, said);
     decompress(&output, &back, &options(&CPU)).unwrap();
     let restored: Vec<f32> = bytemuck::pod_collect_to_vec(&contents(&back)["w"].2);
     let far = values.iter().zip(&restored).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(far <= 0.5 / 2047.0 * 2.0, "{far}");
+}
+
+#[test]
+fn why_codebooks_are_shorter_is_said_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (rows, cols) = (64, 256);
+    let input = matrix(dir.path(), [rows, cols], &gaussian(8, rows * cols));
+    let file = at("importance.safetensors");
+    let importance = |of: &dyn Fn(usize) -> f32| {
+        let weights: Vec<f32> = (0..cols).map(of).collect();
+        write_checkpoint(&file, &[("w", DType::F32, vec![cols], words_of(DType::F32, &weights))]);
+        let quantize = "kind = \"vector\", d = 4, k = 128, granularity = \"tensor\"";
+        let more = format!("importance = {:?}", file.to_str().unwrap());
+        let report = run(&input, &at("out"), &recipe(quantize, &more), &CPU);
+        (report.tensors[0].form.entries.unwrap(), report.warnings)
+    };
+    // One vector of each row counts.
+    let (entries, said) = importance(&|c| if c < 4 { 1.0 } else { 0.0 });
+    let words = "of integers up to 2047 have an importance above zero";
+    assert_eq!(entries, 64);
+    assert_eq!(
+        said,
+        [format!("tensor \"w\" has codebooks of 64 entries, as no more distinct vectors {words}")]
+    );
+    // None does, so all do.
+    let (entries, said) = importance(&|_| 0.0);
+    assert!(entries == 128 && said.is_empty(), "{entries}: {said:?}");
+    // Of 80 vectors among zeros half are drawn.
+    let mut values = vec![0.0; 128 * 4096];
+    for (i, v) in gaussian(9, 80).into_iter().enumerate() {
+        values[i * 6553 / 4 * 4] = v;
+    }
+    let input = matrix(dir.path(), [128, 4096], &values);
+    let quantize = "kind = \"vector\", d = 4, k = 64, granularity = \"tensor\"";
+    let said = run(&input, &at("out"), &recipe(quantize, ""), &CPU).warnings;
+    let words = "as no more distinct vectors of integers up to 2047 are there among the 6";
+    assert!(said.len() == 1 && said[0].contains(words), "{said:?}");
+    assert!(said[0].ends_with(" that were drawn"), "{said:?}");
 }
 
 #[test]
@@ -230,4 +271,47 @@ fn groups_of_zeros_and_of_very_different_sizes_are_pyramids_too() {
         let ratio = squares(&|i| values[i] - restored[i]) / squares(&|i| values[i]);
         assert!(ratio < 0.05, "group {g}: {ratio}");
     }
+}
+
+/// The report counts the weights that are gone with their groups, as it does of other kinds.
+#[test]
+fn weights_of_pyramids_that_are_lost_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (output, back) = (dir.path().join("out"), dir.path().join("back"));
+    // The last three are too small beside the first; a zero in each is not lost.
+    let powers = [0, -8, -19, -24, -120];
+    let of = |powers: &[i32]| {
+        let mut values = gaussian(7, powers.len() * 256);
+        for (row, power) in values.chunks_mut(256).zip(powers) {
+            row.iter_mut().for_each(|v| *v = (v.abs() + 0.5).copysign(*v) * 2f32.powi(*power));
+            row[5] = 0.0;
+        }
+        let input = matrix(dir.path(), [powers.len(), 256], &values);
+        let report = run(
+            &input,
+            &output,
+            &recipe("kind = \"pyramid\", n = 16, k = 40, gain_bits = 3", ""),
+            &CPU,
+        );
+        decompress(&output, &back, &options(&CPU)).unwrap();
+        let restored: Vec<f32> = bytemuck::pod_collect_to_vec(&contents(&back)["w"].2);
+        let lost = |(values, restored): (&[f32], &[f32])| match restored.iter().all(|w| *w == 0.0) {
+            true => values.iter().filter(|w| **w != 0.0).count() as u64,
+            false => 0,
+        };
+        let lost: u64 = values.chunks(16).zip(restored.chunks(16)).map(lost).sum();
+        assert_eq!(report.tensors[0].flushed, lost, "{powers:?}");
+        lost
+    };
+    assert_eq!(of(&powers[..2]), 0);
+    assert_eq!(of(&powers), 3 * 255);
+    // As of every kind, groups below 2^-110 become zeros, with nothing larger beside them too.
+    assert_eq!(of(&[-120, -124]), 2 * 255);
+    let vectors = |powers: i32| {
+        let values: Vec<f32> = gaussian(8, 512).iter().map(|v| v * 2f32.powi(powers)).collect();
+        let input = matrix(dir.path(), [8, 64], &values);
+        run(&input, &output, &recipe("kind = \"vector\", d = 4, k = 16", ""), &CPU).tensors[0]
+            .flushed
+    };
+    assert_eq!((vectors(0), vectors(-120)), (0, 512));
 }

@@ -159,21 +159,19 @@ impl Target {
             meta => meta.map_err(Error::io(&self.path))?,
         };
         let path = shown(&self.path);
+        // Nothing that --force would help with.
+        let (fits, kind) = match self.outputs {
+            None => (meta.is_file(), "regular file"),
+            Some(_) => (meta.is_dir(), "folder"),
+        };
+        if !fits {
+            let why = format!("{path} exists and is not a {kind}; remove it first");
+            return Err(Error::Usage(why));
+        }
         if !self.force {
             return Err(self.exists());
         }
-        let Some(outputs) = &self.outputs else {
-            return match meta.is_file() {
-                true => Ok(()),
-                false => Err(Error::Usage(format!(
-                    "{path} exists and is not a regular file; remove it first"
-                ))),
-            };
-        };
-        if !meta.is_dir() {
-            let why = format!("{path} exists and is not a folder; remove it first");
-            return Err(Error::Usage(why));
-        }
+        let Some(outputs) = &self.outputs else { return Ok(()) };
         match foreign(&self.path, outputs)? {
             None => Ok(()),
             Some(why) => Err(Error::Usage(format!(

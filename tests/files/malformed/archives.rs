@@ -6,7 +6,7 @@ use std::{collections::HashMap, fs, sync::LazyLock};
 use tersor::{DType, Error, pipeline, recipe::Recipe};
 
 /// How the tensor `w` of the good archives is treated.
-const BASES: [(&str, &str); 9] = [
+const BASES: [(&str, &str); 12] = [
     (
         "affine",
         "quantize = { kind = \"affine\", bits = 4, symmetric = false, granularity = \"group\", group = 8 }",
@@ -31,6 +31,12 @@ const BASES: [(&str, &str); 9] = [
         "prune = { kind = \"magnitude\", density = 0.05 }\nquantize = { kind = \"palette\", k = 4 }\nencode = \"bloomier\"",
     ),
     ("lossless", "encode = \"auto\""),
+    ("vectors", "quantize = { kind = \"vector\", d = 4, k = 12 }"),
+    (
+        "residual",
+        "quantize = { kind = \"residual\", d = 4, k = 12, stages = 2, granularity = \"tensor\" }\nencode = \"rans\"",
+    ),
+    ("pyramid", "quantize = { kind = \"pyramid\", n = 8, k = 9, gain_bits = 4 }"),
 ];
 
 /// The archive of a tensor `w`, treated, and a tensor `k`, kept.
@@ -102,6 +108,9 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
     let describe = |name, from: &str, to: &str| changed(name, &|p| p.describe(from, to));
     let float = |name, component: &str, value: f32| {
         changed(name, &|p| p.bytes(component)[4..8].copy_from_slice(&value.to_le_bytes()))
+    };
+    let number = |name, value: i16| {
+        changed(name, &|p| p.bytes("w.codebook")[2..4].copy_from_slice(&value.to_le_bytes()))
     };
     let last = |name, component: &str, bits: u8| {
         changed(name, &|p| *p.bytes(component).last_mut().unwrap() |= bits)
@@ -587,6 +596,93 @@ pub fn cases() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             block("lossless", 0, &|b| b[1] ^= 0x80),
+            r#"restored tensor "w": digest mismatch, the file is damaged"#,
+        ),
+        // Codebooks of vectors.
+        (enter("vectors", "w.codebook", "w.codebooks"), r#"tensor "w": codebook is missing"#),
+        (
+            enter("vectors", "\"shape\":[1,1,12,4]", "\"shape\":[1,1,4,12]"),
+            r#"tensor "w": codebook is I16 [1, 1, 4, 12], expected I16 [1, 1, 12, 4] in the same file"#,
+        ),
+        (
+            enter("vectors", "\"shape\":[1,1,12,4]", "\"shape\":[48]"),
+            r#"tensor "w": codebook is I16 [48], expected I16 [1, 1, 12, 4] in the same file"#,
+        ),
+        (
+            enter(
+                "vectors",
+                "\"w.codebook\":{\"dtype\":\"I16\"",
+                "\"w.codebook\":{\"dtype\":\"F16\"",
+            ),
+            r#"tensor "w": codebook is F16 [1, 1, 12, 4], expected I16 [1, 1, 12, 4] in the same file"#,
+        ),
+        (
+            describe("vectors", "[4,12,1,1,32]", "[4,13,1,1,32]"),
+            r#"tensor "w": codebook is I16 [1, 1, 12, 4], expected I16 [1, 1, 13, 4] in the same file"#,
+        ),
+        (
+            describe("vectors", "[4,12,1,1,32]", "[2,12,1,2,32]"),
+            r#"tensor "w": codes is U32 [16, 1], expected U32 [16, 4] in the same file"#,
+        ),
+        (number("vectors", 2048), r#"tensor "w": its codebook holds a number beyond 2047"#),
+        (number("vectors", -2048), r#"tensor "w": its codebook holds a number beyond 2047"#),
+        (number("vectors", i16::MIN), r#"tensor "w": its codebook holds a number beyond 2047"#),
+        (number("vectors", -2047), r#"restored tensor "w": digest mismatch, the file is damaged"#),
+        (
+            changed("vectors", &|p| p.bytes("w.codes").fill(0xff)),
+            r#"tensor "w": a code is beyond the 12 entries of its codebook"#,
+        ),
+        (
+            float("vectors", "w.scales", f32::NAN),
+            r#"tensor "w": a scale is negative, infinite or NaN"#,
+        ),
+        // In a coded one behind the scale.
+        (
+            coded("residual", &|b| b[4..6].copy_from_slice(&2048i16.to_le_bytes())),
+            r#"tensor "w": its codebook holds a number beyond 2047"#,
+        ),
+        (
+            coded("residual", &|b| b[4..6].copy_from_slice(&(-2047i16).to_le_bytes())),
+            r#"restored tensor "w": digest mismatch, the file is damaged"#,
+        ),
+        // Gains and numbers of pyramids.
+        (enter("pyramid", "w.gains", "w.gain"), r#"tensor "w": gains is missing"#),
+        (
+            enter("pyramid", "\"shape\":[16]", "\"shape\":[16,1]"),
+            r#"tensor "w": gains is F32 [16, 1], expected F32 [16] in the same file"#,
+        ),
+        (
+            enter("pyramid", "\"w.gains\":{\"dtype\":\"F32\"", "\"w.gains\":{\"dtype\":\"U32\""),
+            r#"tensor "w": gains is U32 [16], expected F32 [16] in the same file"#,
+        ),
+        (
+            describe("pyramid", "[8,9,4]", "[8,9,3]"),
+            r#"tensor "w": gains is F32 [16], expected F32 [8] in the same file"#,
+        ),
+        (
+            float("pyramid", "w.gains", f32::NAN),
+            r#"tensor "w": a gain is negative, infinite or NaN"#,
+        ),
+        (
+            float("pyramid", "w.gains", f32::INFINITY),
+            r#"tensor "w": a gain is negative, infinite or NaN"#,
+        ),
+        (float("pyramid", "w.gains", -1.0), r#"tensor "w": a gain is negative, infinite or NaN"#),
+        // They need not fall: that is what the encoder makes of them, and restored weights are others.
+        (
+            float("pyramid", "w.gains", 1e-3),
+            r#"restored tensor "w": digest mismatch, the file is damaged"#,
+        ),
+        (
+            changed("pyramid", &|p| p.bytes("w.codes")[..3].fill(0xff)),
+            r#"tensor "w": a number is of no vector of its pyramid"#,
+        ),
+        (
+            last("pyramid", "w.codes", 0x80),
+            r#"tensor "w": its codes have bits beyond the end of a row"#,
+        ),
+        (
+            changed("pyramid", &|p| p.bytes("w.codes")[0] ^= 0x10),
             r#"restored tensor "w": digest mismatch, the file is damaged"#,
         ),
     ]

@@ -300,15 +300,39 @@ pub fn cases() -> Vec<(String, &'static str)> {
         ),
         (
             rule("quantize = { kind = \"pyramid\", n = 8 }"),
-            r#"line 2, rule 1 ("*"): expected one of k = 1 to 127, bits above 0"#,
+            r#"line 2, rule 1 ("*"): expected one of k = 1 to 127, bits above 0 and up to 16"#,
         ),
         (
             rule("quantize = { kind = \"pyramid\", n = 8, k = 3, bits = 3 }"),
-            r#"line 2, rule 1 ("*"): expected one of k = 1 to 127, bits above 0"#,
+            r#"line 2, rule 1 ("*"): k and bits each say how many pulses there are; leave one out"#,
         ),
         (
             rule("quantize = { kind = \"pyramid\", n = 8, k = 0 }"),
-            r#"line 2, rule 1 ("*"): expected one of k = 1 to 127, bits above 0"#,
+            r#"line 2, rule 1 ("*"): k is 0, expected 1 to 127"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 8, k = 300 }"),
+            r#"line 2, rule 1 ("*"): k is 300, expected 1 to 127"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = -4, k = 3 }"),
+            r#"line 2, rule 1 ("*"): n is -4, expected 4 to 64, a multiple of 4"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 8, bits = 99 }"),
+            r#"line 2, rule 1 ("*"): bits is 99, expected above 0 and up to 16"#,
+        ),
+        (
+            rule("quantize = { kind = \"pyramid\", n = 8, bits = nan }"),
+            r#"line 2, rule 1 ("*"): bits is NaN, expected above 0 and up to 16"#,
+        ),
+        (
+            rule("quantize = { kind = \"vector\", d = 300, k = 4 }"),
+            r#"line 2, rule 1 ("*"): d is 300, expected 1 to 16 weights of a vector"#,
+        ),
+        (
+            rule("quantize = { kind = \"vector\", d = 4, k = 4, seed = -1 }"),
+            r#"line 2, rule 1 ("*"): seed is -1, expected 0 to 9223372036854775807"#,
         ),
         (
             rule("quantize = { kind = \"pyramid\", n = 64, k = 127 }"),
@@ -709,7 +733,19 @@ pub fn cases() -> Vec<(String, &'static str)> {
             rule(
                 "transform = { kind = \"dct\", block = -8 }\nquantize = { kind = \"affine\", bits = 4 }",
             ),
-            r#"TOML parse error at line 4, column 13: transform is not known, expected "hadamard", "dct", or { kind = "hadamard", block = 128, seed = 1 }"#,
+            r#"line 2, rule 1 ("*"): block is -8, expected a power of two from 8 to 32"#,
+        ),
+        (
+            rule(
+                "transform = { kind = \"hadamard\", seed = 4294967296 }\nquantize = { kind = \"affine\", bits = 4 }",
+            ),
+            r#"line 2, rule 1 ("*"): seed is 4294967296, expected 0 to 4294967295"#,
+        ),
+        (
+            rule(
+                "transform = { kind = \"hadamard\", seed = -1 }\nquantize = { kind = \"affine\", bits = 4 }",
+            ),
+            r#"line 2, rule 1 ("*"): seed is -1, expected 0 to 4294967295"#,
         ),
         (
             rule("transform = \"dct\""),
@@ -787,7 +823,7 @@ pub fn cases() -> Vec<(String, &'static str)> {
             rule(
                 "transform = { kind = \"dct\", quantization = [1, 1, 1, 256, 1, 1, 1, 1] }\nquantize = { kind = \"affine\", bits = 4 }",
             ),
-            r#"TOML parse error at line 4, column 13: transform is not known, expected "hadamard", "dct", or { kind = "hadamard", block = 128, seed = 1 }"#,
+            r#"line 2, rule 1 ("*"): quantization has a step of 256, expected 1 to 255"#,
         ),
         (
             rule(
