@@ -20,8 +20,8 @@ int8        8       the usual; can run on integers      24.1 MB  3.77x  0.0212
 int4        4 (8)   small, restored at full speed       18.8 MB  4.82x  0.1288
 palette8    8       the least error at 8 bits           23.9 MB  3.80x  0.0094
 palette4    4 (8)   16 values a tensor, no scales       18.6 MB  4.90x  0.1554
-coded4      4 (5)   less error than int4, fewer bytes   14.1 MB  6.44x  0.0685
-coded3      3 (4)   networks that bear so few bits      11.3 MB  8.03x  0.1353
+coded4      4 (5)   less error than int4, fewer bytes   14.1 MB  6.44x  0.0678
+coded3      3 (4)   networks that bear so few bits      11.3 MB  8.03x  0.1345
 sparse24    2 of 4  networks pruned so in training      71.0 MB  1.28x  0.3648
 deep        half    networks pruned in training, coded  52.0 MB  1.75x  0.2848
 weightless  half    as deep, where very few survive     55.6 MB  1.63x  0.2964
