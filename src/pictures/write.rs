@@ -57,7 +57,7 @@ pub fn indexed_png(picture: &Indexed, profile: Option<&[u8]>) -> Result<Vec<u8>>
 ///
 /// # Errors
 ///
-/// As [`indexed_png`]. [`open`] has an example.
+/// As [`indexed_png`]. [`open`](crate::pictures::open) has an example.
 pub fn png(picture: &Picture, profile: Option<&[u8]>) -> Result<Vec<u8>> {
     let mut info = described(picture.width(), picture.height(), profile)?;
     let opaque = picture.pixels().iter().all(|p| p[3] == 255);

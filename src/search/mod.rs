@@ -3,7 +3,7 @@
 //! Every tensor is treated, for a look, in all the ways that a recipe knows: along trellises and with entropy-coded palettes of many
 //! numbers of bits, with and without transforms, by integers, palettes, vectors and pyramids, as every preset would, and without
 //! loss. Of large tensors a sample of rows stands for the whole. Of each the lower convex hull of bytes and error remains, and
-//! [the budget](allocate) goes where a byte takes away most error. What is chosen is then treated as a whole, so that bytes and
+//! the budget goes where a byte takes away most error. What is chosen is then treated as a whole, so that bytes and
 //! errors are those that the archive will have; where they are not what the samples said, the choice is made again.
 //!
 //! The error of a tensor is `‖W-Q‖² / ‖W‖²` times its elements: relative, as layers are mostly followed or preceded by norms, which
