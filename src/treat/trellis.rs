@@ -170,7 +170,8 @@ impl Job<'_> {
                 }
                 TrellisGoal::Error(error) => {
                     let found = fit.error(&tally, (&entries, &codes)).max(1e-300);
-                    let limit = (error * error * look.squares / n).max(1e-300);
+                    // Tallies are of rounded weights, which may be off by so much.
+                    let limit = (0.999 * error * error * look.squares / n).max(1e-300);
                     (0.5 * libm::log2(found / limit), 0.0, 0.01)
                 }
             };

@@ -229,7 +229,7 @@ fn heavy_tails_have_less_error_with_more_bits() {
             match made {
                 Ok(report) => {
                     let error = report.tensors[0].error.rel_error.unwrap();
-                    assert!((0.8 * limit..=limit).contains(&error), "{name} {limit}: {error}");
+                    assert!(error <= limit, "{name} {limit}: {error}");
                 }
                 Err(e) => {
                     let said = e.to_string();

@@ -274,7 +274,7 @@ impl Fit {
         // As much error as a bit less makes where each bit is worth a factor of 4.
         let steps = self.unit / self.step;
         // What weights far out are off by, no smaller step would mend.
-        self.price = 2.0 * LN_2 * (tally.error() * steps * steps).clamp(1e-6, EVEN_ERROR);
+        self.price = 2.0 * LN_2 * (tally.error() * steps * steps).clamp(1e-6, self.even_error());
     }
 
     /// Moves the step towards the goal, given what the weights have taken; says how far off it was, in bits.
@@ -315,7 +315,12 @@ impl Fit {
     /// Whether weights far out are off by more than all others: a larger step may have less error.
     pub fn is_led_by_tails(&self, tally: &Tally) -> bool {
         let steps = self.unit / self.step;
-        tally.error() * steps * steps > EVEN_ERROR
+        tally.error() * steps * steps > self.even_error()
+    }
+
+    /// The squared error of paths through even levels, in squared steps, at most. What counts more may be off by as much.
+    fn even_error(&self) -> f64 {
+        if self.weighed { 4.0 * EVEN_ERROR } else { EVEN_ERROR }
     }
 
     /// Takes a somewhat larger step.
