@@ -157,7 +157,7 @@ const ROUNDS: usize = 5;
 /// let options = Options::new(&Backend::Cpu, &Silent, &cancel);
 /// let ask = Ask { target: Target::Size(8000), additions: &Additions::default(), together: false };
 /// let found = search(&path, &ask, &options)?;
-/// assert!((7960..=8000).contains(&found.output_bytes));
+/// assert!(found.output_bytes <= 8000);
 ///
 /// let output = path.with_extension("tersor.safetensors");
 /// let report = pipeline::compress(&path, &output, &found.recipe, &options)?;
