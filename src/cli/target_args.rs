@@ -20,7 +20,7 @@ use tersor::{
 pub struct TargetArgs {
     /// Find the recipe with the least error for so many bytes of output: 900MiB, 1.5GB, ...
     ///
-    /// Every tensor that presets treat is tried in all the ways that a recipe knows, on a sample if it is large, and bytes go where
+    /// Every tensor that presets treat is tried in some forty ways that a recipe knows, on a sample if it is large, and bytes go where
     /// they take away most error. What is found is written by --write-recipe, and used like any recipe.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "A size to aim at")]
     target_size: Option<u64>,

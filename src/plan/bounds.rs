@@ -148,14 +148,22 @@ pub(super) fn stored_bytes(treat: &Treat, bound: bool) -> u64 {
         }
 }
 
-/// Upper bound of the files that list the shards of modules: as if every tensor were treated.
-pub(super) fn index_bytes(checkpoint: &Checkpoint, steps: &[Step], total: u64) -> u64 {
+/// Upper bound of the files that list the shards of modules: as if every tensor were treated, but for those that are tied.
+pub(super) fn index_bytes(
+    checkpoint: &Checkpoint,
+    steps: &[Step],
+    total: u64,
+    is_tied: &dyn Fn(usize) -> bool,
+) -> u64 {
     let listed = checkpoint.modules.iter().filter(|module| module.index.is_some());
     let of_module = |module: &Module| {
-        let own = checkpoint.tensors.iter().zip(steps);
-        let own = own.filter(|(t, _)| module.files.contains(&t.file));
-        let names = own.flat_map(|(t, step)| {
+        let own = checkpoint.tensors.iter().zip(steps).enumerate();
+        let own = own.filter(|(_, (t, _))| module.files.contains(&t.file));
+        let names = own.flat_map(|(i, (t, step))| {
             let names: Vec<Cow<str>> = match &step.action {
+                _ if is_tied(i) => {
+                    vec![format!("{}.{}", t.own_name(), Component::tied().name).into()]
+                }
                 Action::Keep(_) => vec![t.own_name().into()],
                 Action::Treat(treat) => {
                     let name = |c: Component| format!("{}.{}", t.own_name(), c.name).into();

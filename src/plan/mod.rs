@@ -185,7 +185,7 @@ impl Plan {
         let header_bytes = (0..checkpoint.files.len()).map(header).collect::<Result<Vec<u64>>>()?;
         let most: u64 = steps.iter().map(|s| s.bytes).sum();
         let expected: u64 = steps.iter().map(|s| s.expected_bytes).sum();
-        let index = index_bytes(checkpoint, &steps, most);
+        let index = index_bytes(checkpoint, &steps, most, &|_| false);
         let beside = header_bytes.iter().sum::<u64>() + index;
         let mut plan = Self {
             steps,
@@ -212,9 +212,14 @@ impl Plan {
         }
     }
 
-    /// The files that list the shards of modules, where so many bytes of data are stored.
-    pub(crate) fn index_bytes(&self, checkpoint: &Checkpoint, data: u64) -> u64 {
-        index_bytes(checkpoint, &self.steps, data)
+    /// What the files that list the shards of modules take, where so many bytes of data are stored and it is known which tensors are tied.
+    pub(crate) fn index_bytes(
+        &self,
+        checkpoint: &Checkpoint,
+        data: u64,
+        is_tied: &dyn Fn(usize) -> bool,
+    ) -> u64 {
+        index_bytes(checkpoint, &self.steps, data, is_tied)
     }
 
     /// Upper bound of the memory that the job takes with other units and threads.

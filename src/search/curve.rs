@@ -79,13 +79,13 @@ impl Curve {
         let shown: Vec<&CurvePoint> = self.points.iter().filter(shown).collect();
         let bits = |p: &&&CurvePoint| p.bits_per_weight;
         let most = shown.iter().map(|p| bits(&p)).fold(1.0, f64::max).ceil();
-        let errors = || shown.iter().map(|p| p.rel_error.log10());
+        let errors = || shown.iter().map(|p| libm::log10(p.rel_error));
         let (low, high) =
             (errors().fold(0.0, f64::min).floor(), errors().fold(-9.0, f64::max).ceil());
         let high = high.max(low + 1.0);
         let x = |bits: f64| LEFT + bits / most * (WIDTH - LEFT - RIGHT);
         let y = |error: f64| {
-            TOP + (high - error.log10().max(low)) / (high - low) * (HEIGHT - TOP - BOTTOM)
+            TOP + (high - libm::log10(error).max(low)) / (high - low) * (HEIGHT - TOP - BOTTOM)
         };
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\

@@ -10,7 +10,7 @@ use crate::{
     plan::{Action, Treat, action},
     search::{
         allocate::{Point, hull},
-        parts::{Member, Part},
+        parts::{Member, Part, SMALL},
         sample::Sample,
         ways::{Family, STATES, STATES_OF_A_LOOK, Way},
     },
@@ -90,12 +90,9 @@ fn treated(
     match engine.again(&info.name, || encode(engine, &info.name, source, treat, limit, &to)) {
         Ok(stored) if treat.manifest.coded && stored.bytes() >= info.bytes => Ok(None),
         Ok(stored) => {
-            let error = stored.known.measured.map(|m| m.error);
-            let rel_error = match error {
-                // Of nothing but zeros nothing is lost.
-                Some(error) => error.rel_error.unwrap_or(0.0),
-                None => f64::MAX,
-            };
+            let measured = stored.known.measured.expect("errors were asked for");
+            // Of nothing but zeros nothing is lost.
+            let rel_error = measured.error.rel_error.unwrap_or(0.0);
             let tables = stored.manifest.table_starts().0;
             Ok(rel_error.is_finite().then_some(Weighed {
                 bytes: stored.bytes(),
@@ -131,7 +128,7 @@ pub fn whole(
 ) -> Result<Option<Estimate>> {
     let weighed =
         |m: &Member| weigh(engine, checkpoint, &checkpoint.tensors[m.tensor], m.view, way);
-    sum(checkpoint, part, way, |m, _| match way {
+    sum(checkpoint, part, way, |_, m| match way {
         Way::Keep => Ok(Some((checkpoint.tensors[m.tensor].bytes as f64, 0.0))),
         _ => Ok(weighed(m)?.map(|w| (w.bytes as f64, w.rel_error))),
     })
@@ -142,11 +139,11 @@ fn sum(
     checkpoint: &Checkpoint,
     part: &Part,
     way: &Way,
-    of: impl Fn(&Member, usize) -> Result<Option<(f64, f64)>>,
+    of: impl Fn(usize, &Member) -> Result<Option<(f64, f64)>>,
 ) -> Result<Option<Estimate>> {
     let mut all = Estimate { way: way.clone(), bytes: 0.0, error: 0.0, worst: 0.0 };
     for (i, member) in part.members.iter().enumerate() {
-        let Some((bytes, rel_error)) = of(member, i)? else { return Ok(None) };
+        let Some((bytes, rel_error)) = of(i, member)? else { return Ok(None) };
         let elements = member.copies * checkpoint.tensors[member.tensor].elements();
         all.bytes += bytes;
         all.error += elements as f64 * rel_error * rel_error;
@@ -217,10 +214,11 @@ pub fn look(
     let few = Part { members: part.members.iter().step_by(every).copied().collect() };
     let members = few.members.iter().map(looked).collect::<Result<Vec<_>>>()?;
     let elements: u64 = members.iter().map(|m| m.info.elements()).sum();
+    let small = members.iter().all(|m| m.info.elements() < SMALL);
     let times = all as f64 / few.members.len() as f64;
     let estimate = |way: &Way| {
         engine.cancel.check()?;
-        let found = sum(checkpoint, &few, way, |_, i| members[i].weigh(engine, checkpoint, way))?;
+        let found = sum(checkpoint, &few, way, |i, _| members[i].weigh(engine, checkpoint, way))?;
         Ok::<_, Error>(
             found
                 .map(|found| match way {
@@ -238,19 +236,15 @@ pub fn look(
     let keep = part.bytes(checkpoint) as f64;
     let mut all = vec![Estimate { way: Way::Keep, bytes: keep, error: 0.0, worst: 0.0 }];
     for family in Family::ALL {
-        let probe = match family.probe() {
-            Some(bits) => estimate(&Way::Of(family, bits))?,
-            None => None,
-        };
-        let worth = match (&probe, family.probe()) {
-            (Some(probe), _) => probe.error < BETTER * error_at(&all, probe.bytes),
-            (None, Some(_)) => false,
-            (None, None) => true,
+        let worth = match family.probe() {
+            Some(bits) => estimate(&Way::Of(family, bits))?
+                .is_some_and(|probe| probe.error < BETTER * error_at(&all, probe.bytes)),
+            None => true,
         };
         if worth {
             let rates = family.rates().iter().enumerate();
             // Of few weights fewer will do.
-            for (_, bits) in rates.filter(|(i, _)| elements >= 1 << 14 || i % 2 == 0) {
+            for (_, bits) in rates.filter(|(i, _)| !small || i % 2 == 0) {
                 all.extend(estimate(&Way::Of(family, *bits))?);
             }
         }
@@ -258,9 +252,7 @@ pub fn look(
     let mut known: Vec<&Way> = Vec::new();
     let fixed = Way::fixed();
     // What needs many weights to be worth its tables is left out of few.
-    let many = |way: &&Way| {
-        elements >= 1 << 14 || !matches!(way, Way::Fixed(text) if text.contains("vector"))
-    };
+    let many = |way: &&Way| !small || !matches!(way, Way::Fixed(text) if text.contains("vector"));
     let fixed = fixed.iter().filter(many);
     for way in fixed.chain(also).filter(|way| **way != Way::Keep) {
         if !known.contains(&way) {

@@ -1,6 +1,6 @@
 //! The best recipe for a size: how many bits every tensor of a model gets, by what each of its forms takes and is off by.
 //!
-//! Every tensor is treated, for a look, in all the ways that a recipe knows: along trellises and with entropy-coded palettes of many
+//! Every tensor is treated, for a look, in most of the ways that a recipe knows: along trellises and with entropy-coded palettes of many
 //! numbers of bits, with and without transforms, by integers, palettes, vectors and pyramids, as every preset would, and without
 //! loss. Of large tensors a sample of rows stands for the whole. Of each the lower convex hull of bytes and error remains, and
 //! the budget goes where a byte takes away most error. What is chosen is then treated as a whole, so that bytes and
@@ -106,9 +106,9 @@ pub struct Ask<'a> {
 /// What a search has found.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The recipe as TOML: a rule for every tensor that is not kept, without what the flags before it say.
+    /// The recipe as TOML: a rule for every tensor that is not kept, also for those that flags decide, so that it stands alone.
     pub text: String,
-    /// The same, with the flags before it.
+    /// The same, parsed.
     pub recipe: Recipe,
     /// What the output takes: every file of it.
     pub output_bytes: u64,
@@ -289,7 +289,8 @@ impl Search<'_> {
         let recipe = Recipe::parse(&text)?;
         let plan = fitted(self.checkpoint, &recipe, self.options, self.options.on_gpu())?;
         let most: u64 = plan.steps.iter().map(|s| s.bytes).sum();
-        let index = plan.index_bytes(self.checkpoint, data.unwrap_or(most));
+        let is_tied = |i: usize| self.model.ties.iter().any(|ties| ties.contains_key(&i));
+        let index = plan.index_bytes(self.checkpoint, data.unwrap_or(most), &is_tied);
         let mut overhead = plan.header_bytes.iter().sum::<u64>() + index;
         for (file, ties) in self.model.ties.iter().enumerate() {
             // Of tensors that are tied a header has the marks alone.
@@ -304,20 +305,12 @@ impl Search<'_> {
     fn make(&self, ways: Vec<Way>, exact: &Exact) -> Result<Made> {
         let (mut data, mut error) = (self.model.others, 0.0);
         for (part, way) in ways.iter().enumerate() {
-            let found = exact.of(part, way).ok_or_else(|| self.lost(part))?;
+            let found = exact.of(part, way).expect("it was measured");
             data += found.bytes as u64;
             error += found.error;
         }
         let (text, recipe, overhead) = self.planned(&ways, Some(data))?;
         Ok(Made { text, recipe, output_bytes: data + overhead, error })
-    }
-
-    fn lost(&self, part: usize) -> Error {
-        let name = &self.checkpoint.tensors[self.model.parts[part].members[0].tensor].name;
-        Error::Usage(format!(
-            "tensor {} cannot be treated as its sample was; --keep it, or use a preset",
-            crate::quote::quoted(name)
-        ))
     }
 
     /// Treats parts as a whole, where that is not known yet. What does not fit the whole is known as that.

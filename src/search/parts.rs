@@ -42,23 +42,8 @@ impl Part {
     }
 }
 
-/// What a recipe treats that leaves to the search how: what presets treat.
-const TREATED: &str = r#"
-version = 1
-defaults = true
-[[rule]]
-match = "*"
-min_dims = 2
-min_elements = 1024
-dtype = ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]
-optional = true
-quantize = { kind = "trellis", bits = 3.0 }
-encode = "rans"
-[[rule]]
-match = "*"
-keep = true
-optional = true
-"#;
+/// What this preset treats is searched, as all do that prune nothing; most of it will be along trellises, as by this one.
+const TREATS: &str = "coded4";
 
 /// What is kept and as large as this is stored without loss in fewer bytes, where it can be.
 const WORTH_CODING: u64 = 16 << 10;
@@ -90,7 +75,7 @@ impl Model {
         ask: &Ask,
         options: &Options,
     ) -> Result<Self> {
-        let recipe = ask.additions.before(Recipe::parse(TREATED)?)?;
+        let recipe = ask.additions.before(Recipe::preset(TREATS)?)?;
         // What trellises take of memory, all that is searched takes.
         let plan = fitted(checkpoint, &recipe, options, options.on_gpu())?;
         plan.remarks.iter().for_each(|remark| engine.progress.warn(remark));
@@ -165,6 +150,12 @@ impl Model {
                             .into_iter()
                             .for_each(|m| m.copies += 1);
                         model.part_of.insert(i, part);
+                        continue;
+                    }
+                    if !stored {
+                        // That other one holds what is not finite, and counts: it is coded, or kept.
+                        let view = first.and_then(|first| model.coded.get(&first)).copied();
+                        view.map(|view| model.coded.insert(i, view));
                         continue;
                     }
                     if !look::is_finite(engine, checkpoint, t)? {
@@ -245,7 +236,7 @@ impl Model {
 }
 
 /// Tensors of fewer weights are one choice with all of their type and shape: their tables are most of what they take.
-const SMALL: u64 = 1 << 14;
+pub const SMALL: u64 = 1 << 14;
 
 /// Where more are searched than this, so are those of one shape whose names differ in numbers alone.
 const MANY: usize = 1000;

@@ -94,7 +94,7 @@ impl Way {
         Self::Fixed(FIXED[0].into())
     }
 
-    /// Its lines of a rule; none where it keeps.
+    /// Its lines of a rule.
     pub fn text(&self, states: u8) -> String {
         match self {
             Self::Of(Family::Entropy, bits) => {

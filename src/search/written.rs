@@ -64,7 +64,7 @@ pub fn written(checkpoint: &Checkpoint, model: &Model, ways: &[Way], ask: &Ask) 
         }
     }
     text.push_str(
-        "\n[[rule]]\nmatch = \"*\"          # as presets do\nkeep = true\nwhy = \"presets keep it too\"\noptional = true\n",
+        "\n[[rule]]\nmatch = \"*\"          # as presets do\nkeep = true\nwhy = \"presets keep it, a flag does, or it is best so\"\noptional = true\n",
     );
     text
 }

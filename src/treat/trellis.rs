@@ -124,14 +124,14 @@ impl Job<'_> {
         trellis: Trellis,
         goal: TrellisGoal,
     ) -> Result<Levels> {
-        let look = self.look(mask)?;
+        let mut look = self.look(mask)?;
         let n = look.survivors as f64;
         let importance = look.mean();
-        let part = |(weights, own): &(Vec<f32>, Vec<u64>)| Part {
-            weights: weights.clone(),
-            classes: importance.map_or_else(Vec::new, |mean| classes(own, mean)),
+        let part = |(weights, own): (Vec<f32>, Vec<u64>)| Part {
+            weights,
+            classes: importance.map_or_else(Vec::new, |mean| classes(&own, mean)),
         };
-        let sample: Vec<Part> = look.sample.iter().map(part).collect();
+        let sample: Vec<Part> = std::mem::take(&mut look.sample).into_iter().map(part).collect();
         let weights = || sample.iter().map(|part| &part.weights[..]);
         let sampled = weights().map(<[f32]>::len).sum::<usize>().max(1) as f64;
         let mean = weights().map(|w| sum(w, |w| w)).sum::<f64>() / sampled;
@@ -162,6 +162,7 @@ impl Job<'_> {
                 return Ok(Levels { grid, mean: importance, entries });
             }
             let tables = 8.0 * (entries.len() * self.blocks.dtype.bytes(1)) as f64 + 32.0 * blocks;
+            let found = fit.error(&tally, (&entries, &codes));
             // In bits too many, or too few for the error; and how many may be missing.
             let (off, above, below) = match goal {
                 TrellisGoal::Bits(bits) => {
@@ -169,14 +170,12 @@ impl Job<'_> {
                     (off, ABOVE * bits, BELOW * bits + 64.0 / n)
                 }
                 TrellisGoal::Error(error) => {
-                    let found = fit.error(&tally, (&entries, &codes)).max(1e-300);
                     // Tallies are of rounded weights, which may be off by so much.
                     let limit = (0.999 * error * error * look.squares / n).max(1e-300);
-                    (0.5 * libm::log2(found / limit), 0.0, 0.01)
+                    (0.5 * libm::log2(found.max(1e-300) / limit), 0.0, 0.01)
                 }
             };
             beyond = beyond.min(off);
-            let found = fit.error(&tally, (&entries, &codes));
             let (cost, wants_less) = match goal {
                 TrellisGoal::Bits(_) => (found, off < -below),
                 TrellisGoal::Error(_) => (coded as f64, off > above),

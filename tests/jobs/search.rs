@@ -268,6 +268,9 @@ fn what_cannot_be_is_said() {
         ("--target-bpw 3 --write-recipe model.safetensors/r.toml", "model.safetensors"),
         ("-p int8 --write-recipe r.toml", "--write-recipe is of what a search finds"),
         ("-p int8 --together", "--together is of what a search finds"),
+        ("--max-rel-error 0.1 --max-error 0.2", "each limit the error of every tensor"),
+        ("--target-bpw 3 --write-curve c.csv --write-curve ./c.csv", "is named twice"),
+        ("--target-bpw 3 --memory 2MiB", "MiB of memory"),
     ] {
         let (code, _, err) = said(dir.path(), &format!("{compress} {flags}"));
         assert!(code == 2 && err.contains(words), "{flags}: {code} {err}");
@@ -283,4 +286,58 @@ fn what_cannot_be_is_said() {
     assert!(code == 0 && err.contains("without any loss"), "{code} {err}");
     let (code, out, _) = said(dir.path(), "diff model.safetensors out");
     assert_eq!(code, 0, "{out}");
+}
+
+/// A folder of shards with an index and other files: what is said of its size is every byte of it. Names that patterns could mistake, a tensor
+/// that is not finite and tied, many small ones of one shape.
+#[test]
+fn a_folder_takes_what_is_said_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+    fs::create_dir(&input).unwrap();
+    let mut odd = gaussian(1, 128 * 256);
+    odd[30_000] = f32::INFINITY;
+    let first = [
+        tensor("a[0]{b}*?.weight", &[64, 128], gaussian(2, 64 * 128)),
+        tensor("back\\slash.weight", &[64, 256], gaussian(3, 64 * 256)),
+        tensor("odd.weight", &[128, 256], odd.clone()),
+        tensor("odd_again.weight", &[128, 256], odd),
+    ];
+    let names: Vec<String> = (0..24).map(|i| format!("small.{i}.weight")).collect();
+    let second: Vec<_> = names
+        .iter()
+        .zip(0..)
+        .map(|(name, i)| {
+            (&**name, DType::F32, vec![32, 40], words_of(DType::F32, &gaussian(i, 32 * 40)))
+        })
+        .collect();
+    write_checkpoint(&input.join("model-1.safetensors"), &first);
+    write_checkpoint(&input.join("model-2.safetensors"), &second);
+    let shard = |name: &str, file: &str| (name.to_owned(), Value::from(file));
+    let map: serde_json::Map<String, Value> = first
+        .iter()
+        .map(|t| shard(t.0, "model-1.safetensors"))
+        .chain(second.iter().map(|t| shard(t.0, "model-2.safetensors")))
+        .collect();
+    let index = serde_json::json!({ "metadata": { "total_size": 0 }, "weight_map": map });
+    fs::write(input.join("model.safetensors.index.json"), index.to_string()).unwrap();
+    fs::write(input.join("config.json"), "{}").unwrap();
+    let options = options(&CPU);
+    let found = found(&input, Target::Size(150_000), &Additions::default(), &options);
+    let report = compress(&input, &output, &found.recipe, &options).unwrap();
+    let files = fs::read_dir(&output).unwrap().map(|f| f.unwrap().metadata().unwrap().len());
+    assert_eq!(found.output_bytes, files.sum::<u64>());
+    assert_eq!(found.output_bytes, report.output_bytes);
+    // What is left over is said.
+    let (bytes, said) = (found.output_bytes, !found.remarks.is_empty());
+    assert!(bytes <= 150_000 && said == (bytes < 149_250), "{bytes} {:?}", found.remarks);
+    let of = |name: &str| report.tensors.iter().find(|t| t.name == name).unwrap();
+    assert_eq!(of("odd.weight").error.mse, Some(0.0));
+    assert_eq!(of("odd_again.weight").method.tied_to(), Some("odd.weight"));
+    for name in [first[0].0, first[1].0] {
+        assert!(of(name).method.is_treated(), "{name}: {}", of(name).method);
+    }
+    let forms: std::collections::BTreeSet<String> =
+        names.iter().map(|name| format!("{:?}", of(name).form.kind)).collect();
+    assert_eq!(forms.len(), 1, "{forms:?}");
 }

@@ -22,7 +22,7 @@ const NEAR: f64 = 4e-3;
 /// The squared error of paths through even levels, in squared steps, at most.
 const EVEN_ERROR: f64 = 0.35;
 
-/// How much larger.
+/// How much larger a step is that is tried where weights far out are off by most.
 const COARSER: f64 = 1.4;
 
 /// Steps to the furthest weight, or to the middle, at most.
@@ -271,9 +271,8 @@ impl Fit {
             self.levels[i] = mean.unwrap_or_else(|| self.plain(i));
             self.bits[i] = libm::log2((of[i % 2] as f64 + 1.0) / (n as f64 + 0.05));
         }
-        // As much error as a bit less makes where each bit is worth a factor of 4.
+        // As much error as a bit less makes where each bit is worth a factor of 4; but what weights far out are off by, no bit would mend.
         let steps = self.unit / self.step;
-        // What weights far out are off by, no smaller step would mend.
         self.price = 2.0 * LN_2 * (tally.error() * steps * steps).clamp(1e-6, self.even_error());
     }
 

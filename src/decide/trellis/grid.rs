@@ -96,7 +96,7 @@ impl Positions {
         let beyond = (off.abs() - self.core).max(0);
         let end = |i: i32| f64::from(f32::from_bits(((octaves(self.core) + i) as u32) << DIGITS));
         let from = match beyond {
-            // The little that is beyond it, and no further octave, is taken for it.
+            // With the last even one what is beyond it by less than a 64th of an octave.
             0 => f64::from(off.abs()),
             i => 0.5 * (end(i) + end(i + 1)),
         };
