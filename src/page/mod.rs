@@ -3,15 +3,16 @@
 //!
 //! - `job`, `inspected`: what is on a page, in its order.
 //! - `html`: text of untrusted names, and the frame around all; `style.css` and `sort.js` are in it.
-//! - `bars`, `scatter`, `histogram`, `table`: one kind of picture each, written as SVG or HTML.
+//! - `bars`, `scatter`, `histogram`, `table`: one kind of picture each, written as SVG or HTML; `axes` are also of the curve of a search.
 //! - `weights`: what histograms are made of; `choice`: which tensors have one.
 //!
 //! However many tensors there are, a page has a bounded size, and says what it leaves out.
 
+pub(crate) mod axes;
 mod bars;
 mod choice;
 mod histogram;
-mod html;
+pub(crate) mod html;
 mod inspected;
 mod job;
 mod scatter;
